@@ -1,0 +1,51 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null)
+# Editable in strict mode: `data`, `modeling` and `retrieval` are importable as parts of tercet only.
+EDITABLE := -e ".[dev]" --config-settings editable_mode=strict
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+install: $(VENV)/.installed  ## a .venv with the development extras, by uv where it is installed, else pip
+
+# Strict mode links file by file, so a new file needs installing again.
+$(VENV)/.installed: setup.cfg pyproject.toml $(shell find src data modeling retrieval -name '*.py' | sed 's/ /\\ /g' | LC_ALL=C sort)
+ifneq ($(UV),)
+	test -d $(VENV) || $(UV) venv --seed --python $(PYTHON) $(VENV)
+	$(UV) pip install --python $(BIN)/python $(EDITABLE)
+else
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install $(EDITABLE)
+endif
+	@touch $@
+
+models: install  ## the offline models and the bookmarks that the recipes here use
+	$(BIN)/python scripts/offline.py
+
+quickstart: models  ## adapt a small model to a corpus of bookmarks, and report
+	$(BIN)/python train.py recipes/quickstart.yaml
+
+test: install weaviate  ## all tests, against a real Weaviate
+	eval "$$(scripts/weaviate.sh env)" && OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+lint: install  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p tercet
+
+weaviate:  ## start a real Weaviate on this machine, if none runs
+	scripts/weaviate.sh start
+
+weaviate-stop:  ## stop it, and keep its data
+	scripts/weaviate.sh stop
+
+bench: models  ## time the encoder, the teacher and the metrics beside their peers
+	$(BIN)/python benchmarks/encode.py
+	$(BIN)/python benchmarks/metrics.py
+
+.PHONY: help install models quickstart test lint weaviate weaviate-stop bench

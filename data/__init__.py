@@ -1,0 +1,11 @@
+"""From a corpus to what training reads: one file an arrow, one artefact each."""
+
+from tercet.data.corpus import write_corpus as write_corpus
+from tercet.data.embeddings import embed_passages as embed_passages
+from tercet.data.embeddings import read_vectors as read_vectors
+from tercet.data.negatives import mine_candidates as mine_candidates
+from tercet.data.queries import generate_queries as generate_queries
+from tercet.data.scores import score_candidates as score_candidates
+from tercet.data.spans import SpanGenerator as SpanGenerator
+from tercet.data.triplets import Triplets as Triplets
+from tercet.data.triplets import build_triplets as build_triplets

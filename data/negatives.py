@@ -1,0 +1,136 @@
+"""Queries -> candidates: the passages that retrievers confuse with each query's own.
+
+File: `candidates` (query_id, query, positive, passages, and per retriever its ranks and scores).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+from datasets import Dataset
+
+from tercet.artifacts import Writer
+from tercet.console import progress
+from tercet.schema import InputError, Ranking, Retriever
+
+
+def mine_candidates(
+    writer: Writer,
+    queries: Dataset,
+    ids: Sequence[str],
+    contents: Sequence[str],
+    retrievers: Sequence[tuple[Retriever, int]],
+    *,
+    candidates: int,
+    shard_queries: int,
+) -> None:
+    """Write up to `candidates` passages for each query, fewer only where the corpus has no more.
+
+    Each retriever gives the best of its share; the rest is topped up in turns. The query's passage
+    and all whose text equals it are left out: they are no negatives.
+
+    Raises InputError if two retrievers have one name.
+    """
+    names = [retriever.name for retriever, _ in retrievers]
+    if len(set(names)) != len(names):
+        raise InputError(f"negatives.retrievers: two have one name ({', '.join(names)})")
+    equal = _equal_texts(ids, contents)
+    facts = writer.facts
+    facts |= {"queries": len(queries), "candidates": 0, "short_lists": 0, "equal_texts_left_out": 0}
+    with progress("mining candidates", len(queries), "queries") as advance:
+        for number, start in enumerate(range(0, len(queries), shard_queries)):
+            block = queries[start : start + shard_queries]
+
+            def make(block: dict[str, list[str]] = block) -> pa.Table:
+                return _mine(block, equal, retrievers, candidates)
+
+            path = writer.shard("candidates", number, make)
+            with pa.memory_map(str(path)) as source:
+                lists = pa.ipc.open_stream(source).read_all()["passages"].to_pylist()
+            facts["candidates"] += sum(map(len, lists))
+            facts["short_lists"] += sum(len(passages) < candidates for passages in lists)
+            twins = [len(equal.get(positive, ())) for positive in block["passage_id"]]
+            facts["equal_texts_left_out"] += sum(max(0, n - 1) for n in twins)
+            advance(len(block["id"]))
+
+
+def _equal_texts(ids: Sequence[str], contents: Sequence[str]) -> dict[str, list[str]]:
+    """Passage id -> all ids with its text, for the texts that several passages have."""
+    groups: dict[str, list[str]] = {}
+    for passage, text in zip(ids, contents, strict=True):
+        groups.setdefault(text, []).append(passage)
+    return {passage: group for group in groups.values() if len(group) > 1 for passage in group}
+
+
+def _mine(
+    block: dict[str, list[str]],
+    equal: dict[str, list[str]],
+    retrievers: Sequence[tuple[Retriever, int]],
+    candidates: int,
+) -> pa.Table:
+    positives = block["passage_id"]
+    left_out = [set(equal.get(positive, [positive])) for positive in positives]
+    # Deep enough that each retriever alone could fill the list.
+    depth = candidates + max(map(len, left_out), default=1)
+    found = [retriever.search(block["query"], depth) for retriever, _ in retrievers]
+    shares = _shares([share for _, share in retrievers], candidates)
+    columns: dict[str, list[object]] = {
+        "query_id": list(block["id"]),
+        "query": list(block["query"]),
+        "positive": list(positives),
+        "passages": [],
+    }
+    for retriever, _ in retrievers:
+        columns |= {f"{retriever.name}_rank": [], f"{retriever.name}_score": []}
+    for row, excluded in enumerate(left_out):
+        rankings = [rankings[row] for rankings in found]
+        chosen = _choose(rankings, shares, excluded, candidates)
+        columns["passages"].append(chosen)
+        for (retriever, _), ranking in zip(retrievers, rankings, strict=True):
+            places = {passage: (rank, score) for rank, (passage, score) in enumerate(ranking, 1)}
+            pairs = [places.get(passage, (None, None)) for passage in chosen]
+            columns[f"{retriever.name}_rank"].append([rank for rank, _ in pairs])
+            columns[f"{retriever.name}_score"].append([score for _, score in pairs])
+    return pa.table({name: pa.array(c, type=_type(name)) for name, c in columns.items()})
+
+
+def _type(column: str) -> pa.DataType:
+    if column == "passages":
+        return pa.list_(pa.string())
+    if column.endswith("_rank"):
+        return pa.list_(pa.int32())
+    return pa.list_(pa.float32()) if column.endswith("_score") else pa.string()
+
+
+def _shares(shares: Sequence[int], candidates: int) -> list[int]:
+    """Whole numbers in proportion to the shares that add up to `candidates`."""
+    bounds = [0]
+    for i in range(len(shares)):
+        bounds.append(round(candidates * sum(shares[: i + 1]) / sum(shares)))
+    return [high - low for low, high in zip(bounds, bounds[1:], strict=False)]
+
+
+def _choose(
+    rankings: Sequence[Ranking], shares: Sequence[int], excluded: set[str], candidates: int
+) -> list[str]:
+    """Each retriever's share of its best, then one from each in turn until the list is full."""
+    rests = [iter([p for p, _ in ranking if p not in excluded]) for ranking in rankings]
+    chosen: dict[str, None] = {}
+    for rest, share in zip(rests, shares, strict=True):
+        for _ in range(share):
+            _take(rest, chosen)
+    # A passage that two retrievers share counts once, so places are left: fill them in turns.
+    while len(chosen) < candidates:
+        if not any([_take(rest, chosen) for rest in rests if len(chosen) < candidates]):
+            break
+    return list(chosen)
+
+
+def _take(rest: Iterator[str], chosen: dict[str, None]) -> bool:
+    """Add the next passage that is new; False if there is none."""
+    for passage in rest:
+        if passage not in chosen:
+            chosen[passage] = None
+            return True
+    return False

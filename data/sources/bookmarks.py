@@ -1,0 +1,91 @@
+"""A researcher's bookmarks, each filed by hand under topics.
+
+The archive of cherche 2.2.1 (MIT) holds them.
+
+A passage is a bookmark: its title, and its comment with the arXiv summary. A query is the label of
+a topic; relevant are the bookmarks filed under it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tercet.artifacts import digest, file_sha256
+from tercet.schema import InputError, Passage, Query
+
+SHA256 = "7984a88f0bf9349cd08907baefc2527deaacea95d3acf5f4a1692896c507fe34"
+DEV_TOPICS = 366
+#: Grows when the same archive is read differently.
+READING = 1
+
+
+class Bookmarks:
+    """Reads the bookmarks out of the archive, which is checked by its SHA-256."""
+
+    def __init__(self, path: str) -> None:
+        self.archive = Path(path)
+        if not self.archive.is_file():
+            raise InputError(f"{path}: no such file (corpus.path): `make models` brings it")
+        if file_sha256(self.archive) != SHA256:
+            raise InputError(f"{path}: not the archive of cherche 2.2.1 (its SHA-256 differs)")
+        with tarfile.open(self.archive) as tar:
+            self._documents = _member(tar, "docs.json")
+            self._tags = _member(tar, "tags.json")
+
+    def identity(self) -> str:
+        """Digest of the archive and of the way it is read."""
+        return digest([SHA256, READING])
+
+    def passages(self) -> Iterator[tuple[str, Passage]]:
+        """Bookmarks in the archive's order, equal ones merged under the first one's address."""
+        for passage in dict.fromkeys(self._merged()):
+            yield passage.id, passage
+
+    def queries(self) -> Iterator[tuple[str, Query]]:
+        """The labels of topics with at least two passages."""
+        for topic in self._topics():
+            yield topic, Query(topic, self._tags[topic]["prefLabel"][0])
+
+    def judgements(self) -> Iterator[tuple[str, str, str, str, int]]:
+        """Each topic's passages; the topics with the smallest hashes are the dev split."""
+        topics = self._topics()
+        by_hash = sorted(topics, key=lambda topic: hashlib.sha256(topic.encode()).hexdigest())
+        dev = set(by_hash[:DEV_TOPICS])
+        for topic, passages in topics.items():
+            for passage in passages:
+                yield topic, "dev" if topic in dev else "test", topic, passage, 1
+
+    def _merged(self) -> dict[Passage, set[str]]:
+        """Passages with the topics they are filed under."""
+        topics: dict[tuple[str, str], set[str]] = defaultdict(set)
+        first: dict[tuple[str, str], str] = {}
+        for document in self._documents:
+            title = _one_line(document["title"])
+            text = _one_line(f"{document['comment']} {document['arxiv_summary']}")
+            first.setdefault((title, text), document["document"])
+            topics[title, text].update(document["tag"])
+        return {Passage(first[key], *key): filed for key, filed in topics.items()}
+
+    def _topics(self) -> dict[str, list[str]]:
+        topics: dict[str, list[str]] = defaultdict(list)
+        for passage, filed in self._merged().items():
+            for topic in sorted(filed):
+                if passage.contents:
+                    topics[topic].append(passage.id)
+        return {topic: passages for topic, passages in topics.items() if len(passages) >= 2}
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _member(tar: tarfile.TarFile, name: str) -> Any:
+    file = tar.extractfile(f"cherche-2.2.1/cherche/data/semanlink/{name}")
+    assert file, "the SHA-256 was checked"
+    return json.load(file)

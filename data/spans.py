@@ -1,0 +1,92 @@
+"""Queries without a model: salient spans of a passage, for corpora searched by keyword or topic."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tercet.schema import Passage
+
+_ADDRESS = re.compile(r"https?://\S+|\S+@\S+\.\w+")
+_CLAUSE = re.compile(r"[^\w\s'’&+#/-]+|[\n\r]+|\s[-–—|/]+\s")
+_WORD = re.compile(r"[^\W_][\w'’&+#/-]*")
+
+MAX_WORDS = 3
+#: A span may not begin or end with a word that more than this part of the passages hold, and
+#: more than a few of them.
+COMMON, FEW = 0.02, 10
+#: The word at which a span's weight by position has halved.
+HALF_POSITION = 12
+
+
+@dataclass(frozen=True)
+class _Span:
+    text: str
+    words: tuple[str, ...]
+    start: int
+
+
+class SpanGenerator:
+    """Draws spans of one to three words, likelier where they are rare in the corpus and early.
+
+    The words' rarity is the mean of their inverse document frequencies, so that a longer span is
+    not favoured for its length. Titles come first in a passage, hence the weight of position.
+    """
+
+    name = "spans"
+    identity = "spans"
+
+    def __init__(self, corpus: Iterable[str]) -> None:
+        self._frequency: Counter[str] = Counter()
+        self._size = 0
+        for text in corpus:
+            self._size += 1
+            self._frequency.update({word for span in _spans(text, 1) for word in span.words})
+
+    def generate(self, passages: Sequence[Passage], per_passage: int, seed: int) -> list[list[str]]:
+        """Up to `per_passage` different spans a passage; none where all its words are common."""
+        return [self._draw(passage, per_passage, seed) for passage in passages]
+
+    def _draw(self, passage: Passage, count: int, seed: int) -> list[str]:
+        spans = {
+            " ".join(span.words): span
+            for span in reversed(_spans(passage.contents, MAX_WORDS))
+            if not self._is_common(span.words[0]) and not self._is_common(span.words[-1])
+        }
+        if not spans:
+            return []
+        weights = np.array([self._weight(span) for span in spans.values()])
+        key = f"{seed}\0{passage.id}".encode()
+        random = np.random.default_rng(list(hashlib.sha256(key).digest()[:16]))
+        count = min(count, len(spans))
+        chosen = random.choice(len(spans), count, replace=False, p=weights / weights.sum())
+        texts = [span.text for span in spans.values()]
+        return [texts[i] for i in chosen]
+
+    def _is_common(self, word: str) -> bool:
+        limit = max(FEW, COMMON * self._size)
+        return len(word) < 2 or word.isdecimal() or self._frequency[word] > limit
+
+    def _weight(self, span: _Span) -> float:
+        rarity = [math.log((self._size + 1) / (self._frequency[word] + 1)) for word in span.words]
+        return sum(rarity) / len(rarity) / (1 + span.start / HALF_POSITION)
+
+
+def _spans(text: str, longest: int) -> list[_Span]:
+    """Runs of up to `longest` words within a clause, with the place of their first word."""
+    spans, place = [], 0
+    for clause in _CLAUSE.split(_ADDRESS.sub(" . ", text)):
+        words = list(_WORD.finditer(clause))
+        for i in range(len(words)):
+            for n in range(1, min(longest, len(words) - i) + 1):
+                run = words[i : i + n]
+                lowered = tuple(word.group().lower() for word in run)
+                spans.append(_Span(clause[run[0].start() : run[-1].end()], lowered, place + i))
+        place += len(words)
+    return spans

@@ -1,0 +1,201 @@
+"""Teacher scores -> the triplets that training reads, with the margin that each should reach.
+
+File: `lists` (query_id, query, split, passages, teacher, student), the positive first. Triplets
+are drawn from the lists afresh each epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset
+
+from tercet.artifacts import Writer
+from tercet.schema import Encoder, InputError
+
+BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How the teacher's logits map to the zero-shot student's scores, within lists.
+
+    `slope` is the least-squares slope of list-centred student scores on list-centred logits (an
+    intercept cancels in every margin) and `r2` the share of variance it explains. Retrievers pick
+    candidates for their student scores, which narrows those and flattens the slope; `spread`, the
+    ratio of the list-centred standard deviations, is slope / sqrt(r2) and free of that. The pooled
+    figures are without centring, for comparison.
+    """
+
+    slope: float
+    r2: float
+    spread: float
+    pooled_slope: float
+    pooled_r2: float
+
+
+def calibrate(teacher: Sequence[np.ndarray], student: Sequence[np.ndarray]) -> Calibration:
+    """Fit over lists of scores, [candidates] each.
+
+    Raises InputError if the teacher gives all candidates of every query one score.
+    """
+    centred = [_joined([x - x.mean() for x in lists]) for lists in (teacher, student)]
+    if not np.any(centred[0]):
+        raise InputError("the teacher gives all candidates of a query one score: nothing to learn")
+    spread = float(np.std(centred[1]) / np.std(centred[0]))
+    pooled = [x - x.mean() for x in map(_joined, (teacher, student))]
+    slope, r2 = _fit(*centred)
+    return Calibration(slope, r2, spread, *_fit(*pooled))
+
+
+def _joined(lists: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate(lists).astype(np.float64)
+
+
+def _fit(t: np.ndarray, s: np.ndarray) -> tuple[float, float]:
+    covariance, variance = t @ s, t @ t
+    return float(covariance / variance), float(covariance**2 / (variance * (s @ s)))
+
+
+def build_triplets(
+    writer: Writer,
+    lists: Dataset,
+    student: Encoder,
+    ids: Sequence[str],
+    vectors: np.ndarray,
+    *,
+    held_out: dict[str, float],
+    seed: int,
+) -> None:
+    """Add the zero-shot student's scores to the teacher's, and hold queries out.
+
+    `vectors` are the zero-shot student's of `ids`, float32 [ids, dimension].
+    `held_out` maps a split's name to its part of the queries, all queries of one passage together.
+    """
+    rows = {passage: row for row, passage in enumerate(ids)}
+    scored: list[list[float]] = []
+    for start in range(0, len(lists), BLOCK):
+        block = lists[start : start + BLOCK]
+        queries = student.encode_queries(block["query"])
+        for query, passages in zip(queries, block["passages"], strict=True):
+            scored.append((vectors[[rows[p] for p in passages]] @ query).tolist())
+    split = _splits([passages[0] for passages in lists["passages"]], held_out, seed)
+    table = pa.table(
+        {
+            "query_id": pa.array(lists["query_id"][:]),
+            "query": pa.array(lists["query"][:]),
+            "split": pa.array(split),
+            "passages": pa.array(lists["passages"][:]),
+            "teacher": pa.array(lists["scores"][:], type=pa.list_(pa.float32())),
+            "student": pa.array(scored, type=pa.list_(pa.float32())),
+        }
+    )
+    writer.shard("lists", 0, lambda: table)
+    teacher_arrays = [np.array(x, dtype=np.float32) for x in lists["scores"]]
+    student_arrays = [np.array(x, dtype=np.float32) for x in scored]
+    writer.facts |= {f"{name}_queries": split.count(name) for name in ("train", *held_out)}
+    writer.facts |= asdict(calibrate(teacher_arrays, student_arrays)) | _audit(teacher_arrays)
+    if not split.count("train"):
+        raise InputError("no query is left to train on: raise queries.count")
+
+
+def _splits(positives: Sequence[str], held_out: dict[str, float], seed: int) -> list[str]:
+    passages = np.array(sorted(set(positives)))
+    shuffled = np.random.default_rng(seed).permutation(passages).tolist()
+    split, start = {}, 0
+    for name, part in held_out.items():
+        # At least one passage, so that there is something to choose by.
+        end = start + max(1, round(part * len(shuffled)))
+        split |= dict.fromkeys(shuffled[start:end], name)
+        start = end
+    return [split.get(passage, "train") for passage in positives]
+
+
+def _audit(teacher: Sequence[np.ndarray]) -> dict[str, float]:
+    """Are the queries about their passages? The teacher's mean logit and rank of the positives."""
+    ranks = [1 + int((scores[1:] > scores[0]).sum()) for scores in teacher]
+    return {
+        "positive_mean_logit": float(np.mean([scores[0] for scores in teacher])),
+        "positive_mean_rank": float(np.mean(ranks)),
+        "positive_first": float(np.mean([rank == 1 for rank in ranks])),
+    }
+
+
+class Triplets:
+    """The lists of one split as what a Trainer reads; an item is a query with its draw.
+
+    The target of a margin is (1 - w) x the zero-shot student's + w x scale x the teacher's.
+    Raises InputError if the scale is not positive.
+    """
+
+    def __init__(
+        self,
+        lists: Dataset,
+        *,
+        scale: float,
+        teacher_weight: float,
+        negatives_per_query: int,
+        seed: int,
+        split: str = "train",
+    ) -> None:
+        if scale <= 0:
+            raise InputError(f"the teacher's scale is {scale}: it would teach the opposite")
+        of_split = np.flatnonzero(np.array(lists["split"]) == split)
+        self.lists = lists.select(of_split)
+        columns = self.lists[:]
+        self._passages: list[list[str]] = columns["passages"]
+        self._teacher = [np.array(x, dtype=np.float32) for x in columns["teacher"]]
+        self._targets = [
+            ((1 - teacher_weight) * np.array(s) + teacher_weight * scale * t).astype(np.float32)
+            for s, t in zip(columns["student"], self._teacher, strict=True)
+        ]
+        self.queries: list[str] = columns["query"]
+        self.negatives_per_query = negatives_per_query
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other negatives from now on, the same ones for the same epoch and seed."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        """`query`: its row; `passages`: ids, the positive first; `margins`: float32 targets."""
+        drawn = self._draw(row)
+        target = self._targets[row]
+        return {
+            "query": row,
+            "passages": [self._passages[row][0], *(self._passages[row][i] for i in drawn)],
+            "margins": target[0] - target[drawn],
+        }
+
+    def _draw(self, row: int) -> np.ndarray:
+        """Places in the list of this epoch's negatives, in the list's order."""
+        random = np.random.default_rng([self.seed, self.epoch, row])
+        others = len(self._passages[row]) - 1
+        drawn = random.choice(others, min(self.negatives_per_query, others), replace=False)
+        return np.sort(drawn) + 1
+
+    def passage_ids(self) -> set[str]:
+        """Every passage that a draw may hold."""
+        return {passage for passages in self._passages for passage in passages}
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """This epoch's triplets one by one, with ids, both teacher scores and the target margin."""
+        for row, query in enumerate(self.queries):
+            teacher, target = self._teacher[row], self._targets[row]
+            for i in self._draw(row):
+                yield {
+                    "query": query,
+                    "positive": self._passages[row][0],
+                    "negative": self._passages[row][i],
+                    "positive_score": float(teacher[0]),
+                    "negative_score": float(teacher[i]),
+                    "margin": float(target[0] - target[i]),
+                }

@@ -1,0 +1,12 @@
+"""Models, and what trains them: the one room that knows torch."""
+
+from tercet.modeling.adapt import adapt as adapt
+from tercet.modeling.callbacks import RetrievalEvaluation as RetrievalEvaluation
+from tercet.modeling.collator import TripletCollator as TripletCollator
+from tercet.modeling.encoder import BiEncoder as BiEncoder
+from tercet.modeling.generator import CausalGenerator as CausalGenerator
+from tercet.modeling.generator import Sampling as Sampling
+from tercet.modeling.generator import Seq2SeqGenerator as Seq2SeqGenerator
+from tercet.modeling.teacher import CrossEncoderTeacher as CrossEncoderTeacher
+from tercet.modeling.trainer import MarginMSETrainer as MarginMSETrainer
+from tercet.modeling.trainer import training_arguments as training_arguments

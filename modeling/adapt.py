@@ -1,0 +1,101 @@
+"""Triplets and a base model -> the adapted model: one training run that survives being killed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import gather_object
+
+from tercet.artifacts import differences, is_main_process, read_json, write_json
+from tercet.console import console
+from tercet.modeling.callbacks import RetrievalEvaluation
+from tercet.modeling.collator import TripletCollator
+from tercet.modeling.encoder import BiEncoder
+from tercet.modeling.precision import describe
+from tercet.modeling.trainer import MarginMSETrainer, last_checkpoint, training_arguments
+from tercet.recipe import Recipe
+from tercet.schema import InputError
+
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What training came to: the Trainer's log, and what it means."""
+
+    history: list[dict[str, Any]]
+    facts: dict[str, Any]
+
+
+def adapt(
+    encoder: BiEncoder,
+    train: Any,
+    collator: TripletCollator,
+    evaluation: RetrievalEvaluation,
+    recipe: Recipe,
+    *,
+    plan: Mapping[str, Any],
+    restart: bool,
+) -> Outcome:
+    """Train `encoder` in place, from the last whole checkpoint of this plan if there is one.
+
+    It ends with the weights of the best evaluation, zero-shot included. Raises InputError if
+    there are checkpoints of another plan, unless told to `restart`.
+    """
+    args = training_arguments(recipe)
+    folder = Path(args.output_dir)
+    base = {name: value.clone() for name, value in encoder.backbone.state_dict().items()}
+    with PartialState().main_process_first():
+        if is_main_process():
+            _claim(folder, dict(plan) | {"processes": args.world_size}, restart)
+        checkpoint = last_checkpoint(folder)
+    args.eval_on_start = checkpoint is None
+    encoder.write_sentence_transformers_files(folder)
+    trainer = MarginMSETrainer(
+        encoder, args, train, collator, evaluation, pairs=recipe.triplets.margins
+    )
+    if is_main_process():
+        wanted = "auto" if recipe.training["bf16"] is None else "bf16" if args.bf16 else "fp32"
+        resumed = f", resumed from {Path(checkpoint).name}" if checkpoint else ""
+        console.print(
+            f"      training on {len(train):,} queries, {args.world_size} processes, "
+            f"{describe(wanted, encoder.device)}{resumed}"
+        )
+    trainer.train(resume_from_checkpoint=checkpoint)
+    searches = sum(gather_object([evaluation.searches]))
+    if is_main_process():
+        console.print(f"      evaluated with {searches} searches in all")
+    state = trainer.state
+    base_kept = state.best_model_checkpoint is None
+    if base_kept:
+        encoder.backbone.load_state_dict(base)
+    history = [entry for entry in state.log_history if "train_runtime" not in entry]
+    facts = {
+        "steps": state.global_step,
+        "best_step": state.best_global_step or 0,
+        "base_kept": base_kept,
+        f"best_{args.metric_for_best_model}": state.best_metric,
+    }
+    return Outcome(history, facts)
+
+
+def _claim(folder: Path, plan: dict[str, Any], restart: bool) -> None:
+    """Make the folder this plan's, or refuse one whose checkpoints are of another."""
+    if (folder / PLAN).exists():
+        changes = differences(read_json(folder / PLAN), plan)
+        if changes and not restart and any(folder.glob("checkpoint-*")):
+            raise InputError(
+                f"{folder} holds checkpoints of other settings ({', '.join(changes)}): "
+                "give --restart to discard them, or --name for another run"
+            )
+        if changes:
+            shutil.rmtree(folder)
+    elif folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / PLAN, plan)

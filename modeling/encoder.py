@@ -1,0 +1,312 @@
+"""The bi-encoder: texts to vectors, the same ones in training, in evaluation and once shared."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from huggingface_hub import create_branch, create_repo, upload_folder
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoModel, PreTrainedModel
+
+from tercet.console import progress
+from tercet.modeling.batching import pad, plan_batches, position_limit, run_halving
+from tercet.modeling.hub import load_model, load_tokenizer, quiet, resolve
+from tercet.modeling.precision import Precision, default_device, inference_dtype
+from tercet.modeling.st_files import EncoderConfig, Pooling, Similarity, read_config, write_config
+from tercet.schema import InputError
+
+Kind = Literal["query", "passage"]
+
+_DEFAULT_BATCH_TOKENS = {"cpu": 2_048, "cuda": 131_072}  # measured: a cache's worth
+_TOKENIZE_AT_ONCE = 4_096  # texts; bounds the memory of the tokenizer's intermediate objects
+_WORTH_A_BAR = 512  # texts
+
+
+class BiEncoder:
+    """A transformer, its pooling and its prompts; keeps the `tercet.schema.Encoder` protocol.
+
+    `backbone` is the transformer, an ordinary module: train it directly, with `collate`d inputs
+    and `pool` over its last hidden state, and this object encodes with what it has learnt.
+    """
+
+    def __init__(
+        self,
+        backbone: PreTrainedModel,
+        tokenizer: Any,
+        config: EncoderConfig,
+        *,
+        name: str,
+        identity: str = "",
+        precision: Precision = "auto",
+        batch_tokens: int | None = None,
+    ) -> None:
+        self.backbone = backbone
+        self.tokenizer = tokenizer
+        limit = position_limit(backbone.config)
+        self.config = config.settled(limit, tokenizer.model_max_length, name)
+        self.precision = precision
+        self.batch_tokens = batch_tokens
+        self.identity = identity
+        self._name = name
+        if tokenizer.pad_token_id is None:
+            raise InputError(f"model {name!r}: its tokenizer has no padding token")
+        inference_dtype(precision, "cpu")  # an unknown precision is refused now, not after hours
+        for parameter_name, parameter in backbone.named_parameters():
+            # Unused by `pool`: without a gradient, data parallel training would wait for it.
+            if parameter_name.startswith("pooler."):
+                parameter.requires_grad_(False)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        pooling: Pooling | None = None,
+        similarity: Similarity | None = None,
+        query_prompt: str | None = None,
+        passage_prompt: str | None = None,
+        max_length: int | None = None,
+        query_max_length: int | None = None,
+        precision: Precision = "auto",
+        device: torch.device | str | None = None,
+        batch_tokens: int | None = None,
+    ) -> BiEncoder:
+        """Load a local folder or a Hub name, in float32, with what its own files say.
+
+        An argument that is not None overrides them. Where neither says: mean pooling, cosine, 512
+        tokens or the model's limit. Raises InputError for a model that cannot be reproduced.
+        """
+        name = str(name_or_path)
+        model = resolve(name, revision)
+        overrides: dict[str, Any] = {
+            "pooling": pooling,
+            "similarity": similarity,
+            "query_prompt": query_prompt,
+            "passage_prompt": passage_prompt,
+            "max_length": max_length,
+            "query_max_length": query_max_length,
+        }
+        given = {key: value for key, value in overrides.items() if value is not None}
+        config = read_config(model.path)
+        tokenizer = load_tokenizer(name, model.path)
+        backbone = load_model(AutoModel, name, model.path, spare="pooler.", dtype=torch.float32)
+        return cls(
+            backbone.to(device or default_device()),
+            tokenizer,
+            replace(config.within(position_limit(backbone.config)), **given),
+            name=name,
+            identity=model.identity,
+            precision=precision,
+            batch_tokens=batch_tokens,
+        )
+
+    @property
+    def name(self) -> str:
+        """The name or path that it was loaded from."""
+        return self._name
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        return int(self.backbone.config.hidden_size)
+
+    @property
+    def similarity(self) -> Similarity:
+        """What the dot product of two vectors is: "cosine" (unit vectors) or plain "dot"."""
+        return self.config.similarity
+
+    @property
+    def normalize(self) -> bool:
+        """Whether vectors have unit length."""
+        return self.config.similarity == "cosine"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the backbone is now: a trainer may move it."""
+        return next(self.backbone.parameters()).device
+
+    def pool(self, last_hidden_state: Tensor, attention_mask: Tensor) -> Tensor:
+        """float32 [batch, dimension] of token states [batch, tokens, dimension]."""
+        states = last_hidden_state.float()
+        if self.config.pooling == "cls":
+            vectors = states[:, 0]
+        else:
+            mask = attention_mask.unsqueeze(-1).to(states.dtype)
+            vectors = (states * mask).sum(dim=1) / mask.sum(dim=1)
+        return F.normalize(vectors, dim=-1) if self.normalize else vectors
+
+    def tokenize(self, texts: Sequence[str], kind: Kind) -> list[list[int]]:
+        """Token ids of each text with its prompt and special tokens, truncated; not padded."""
+        query = kind == "query"
+        prompt = self.config.query_prompt if query else self.config.passage_prompt
+        limit = self.config.query_max_length if query else self.config.max_length
+        ids: list[list[int]] = []
+        for start in range(0, len(texts), _TOKENIZE_AT_ONCE):
+            chunk = [prompt + text for text in texts[start : start + _TOKENIZE_AT_ONCE]]
+            if self.config.lower_case:
+                chunk = [text.lower() for text in chunk]
+            ids += self.tokenizer(
+                chunk,
+                truncation=True,
+                max_length=limit,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+            )["input_ids"]
+        return ids
+
+    def collate(self, ids: Sequence[Sequence[int] | np.ndarray]) -> dict[str, Tensor]:
+        """Right-padded input_ids and attention_mask, int64 [len(ids), longest].
+
+        No token types: a single text is one segment, which is every model's default.
+        """
+        padded, present = pad(ids, self.tokenizer.pad_token_id)
+        return {
+            "input_ids": torch.from_numpy(padded),
+            "attention_mask": torch.from_numpy(present),
+        }
+
+    def batches(self, lengths: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+        """Positions of texts of these token counts, in the batches that `encode` runs."""
+        limit = self.batch_tokens or _DEFAULT_BATCH_TOKENS.get(self.device.type, 8_192)
+        return plan_batches(lengths, limit)
+
+    def encode_queries(
+        self, texts: Sequence[str], *, show_progress: str | None = None
+    ) -> np.ndarray:
+        """float32 [len(texts), dimension], in the order given; `show_progress` titles a bar."""
+        return self.encode(texts, "query", show_progress=show_progress)[1]
+
+    def encode_passages(
+        self, texts: Sequence[str], *, show_progress: str | None = None
+    ) -> np.ndarray:
+        """float32 [len(texts), dimension], in the order given; `show_progress` titles a bar."""
+        return self.encode(texts, "passage", show_progress=show_progress)[1]
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        kind: Kind,
+        *,
+        shard: tuple[int, int] = (0, 1),
+        show_progress: str | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Positions, int64 [n] ascending, and vectors, float32 [n, dimension], of one shard.
+
+        Shard (rank, world) holds every world-th batch of the plan for all texts, so its vectors
+        do not depend on how many processes share the work; (0, 1) holds every text.
+        Raises InputError naming a text whose vector is not finite or is zero.
+        """
+        ids = self._token_arrays(texts, kind)
+        rank, world = shard
+        batches = self.batches([len(text) for text in ids])[rank::world]
+        positions = np.sort(np.concatenate([*batches, np.empty(0, dtype=np.int64)]))
+        vectors = np.empty((len(positions), self.dimension), dtype=np.float32)
+        wanted = show_progress is not None and len(positions) >= _WORTH_A_BAR
+        unit = "queries" if kind == "query" else "passages"
+        bar = progress(show_progress or "", len(positions), unit) if wanted else nullcontext()
+        with self._inference(), bar as advance:
+            for batch in batches:
+                rows = run_halving(lambda part: self._vectors([ids[i] for i in part]), batch)
+                self._check(rows, batch, texts, kind)
+                vectors[np.searchsorted(positions, batch)] = rows
+                if advance is not None:
+                    advance(len(batch))
+        return positions, vectors
+
+    def set_dropout(self, p: float) -> None:
+        """Set the probability of every dropout in the backbone, and in its saved config."""
+        config = self.backbone.config
+        for key, value in config.to_dict().items():
+            if "dropout" in key and isinstance(value, int | float):
+                setattr(config, key, p)
+        for module in self.backbone.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = p
+            for key, value in list(vars(module).items()):  # ModernBERT's attention: a plain number
+                if "dropout" in key and isinstance(value, int | float):
+                    setattr(module, key, p)
+            for key, child in list(module.named_children()):  # and an Identity where it was zero
+                if "drop" in key and isinstance(child, nn.Identity):
+                    setattr(module, key, nn.Dropout(p).train(module.training))
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write a folder that AutoModel, SentenceTransformer and `from_pretrained` load."""
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        with quiet():
+            self.backbone.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        self.write_sentence_transformers_files(folder)
+
+    def write_sentence_transformers_files(self, path: str | Path) -> None:
+        """Write pooling, prompts and lengths beside weights that a trainer saves."""
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_config(folder, self.config, self.dimension)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        commit_message: str = "Upload a bi-encoder trained with Tercet",
+    ) -> str:
+        """Upload what `save_pretrained` writes; returns the commit's address."""
+        create_repo(repo_id, private=private, exist_ok=True)
+        if revision is not None:
+            create_branch(repo_id, branch=revision, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            commit = upload_folder(
+                repo_id=repo_id,
+                folder_path=folder,
+                revision=revision,
+                commit_message=commit_message,
+            )
+        return str(commit.commit_url)
+
+    def _token_arrays(self, texts: Sequence[str], kind: Kind) -> list[np.ndarray]:
+        # int32 arrays: a tenth of the memory of lists, which ten million passages would not fit.
+        arrays: list[np.ndarray] = []
+        for start in range(0, len(texts), _TOKENIZE_AT_ONCE):
+            chunk = self.tokenize(texts[start : start + _TOKENIZE_AT_ONCE], kind)
+            arrays += [np.array(ids, dtype=np.int32) for ids in chunk]
+        return arrays
+
+    def _vectors(self, ids: Sequence[np.ndarray]) -> np.ndarray:
+        inputs = {key: value.to(self.device) for key, value in self.collate(ids).items()}
+        states = self.backbone(**inputs).last_hidden_state
+        return self.pool(states, inputs["attention_mask"]).cpu().numpy()
+
+    @contextmanager
+    def _inference(self) -> Iterator[None]:
+        training, device = self.backbone.training, self.device
+        dtype = inference_dtype(self.precision, device)
+        self.backbone.eval()
+        try:
+            with (
+                torch.inference_mode(),
+                torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
+            ):
+                yield
+        finally:
+            self.backbone.train(training)
+
+    def _check(self, rows: np.ndarray, batch: np.ndarray, texts: Sequence[str], kind: Kind) -> None:
+        wrong = ~np.isfinite(rows).all(axis=1) | ~rows.any(axis=1)
+        if wrong.any():
+            position = int(batch[wrong.argmax()])
+            raise InputError(
+                f"model {self.name!r}: the vector of {kind} {position} is not finite or is zero"
+                f" (it begins {texts[position][:60]!r}); precision fp32 may help"
+            )

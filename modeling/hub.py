@@ -1,0 +1,180 @@
+"""Model names to models: a local path or a Hub name, its safe files only, all its weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RevisionNotFoundError
+from transformers import AutoTokenizer
+from transformers.utils import logging
+
+from tercet.schema import InputError
+
+# Everything a model needs besides weights. Pickles (.bin, .pt) can run code when they load, and
+# Python files would: neither is ever asked for.
+_COMPANIONS = (
+    "config.json",
+    "generation_config.json",
+    "modules.json",
+    "config_sentence_transformers.json",
+    "sentence_*_config.json",
+    "[0-9]*_*/config.json",
+    "tercet.json",
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+    "*.safetensors.index.json",
+)
+SAFETENSORS = ("*.safetensors",)
+_LOCAL_PREFIXES = ("/", "./", "../", "~", "models/")
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """A model's folder, and a digest or commit that changes whenever the model does."""
+
+    path: Path
+    identity: str
+
+
+def resolve(
+    name: str, revision: str | None = None, patterns: Sequence[str] = SAFETENSORS
+) -> ResolvedModel:
+    """The folder of a local path or a Hub name, downloaded if need be.
+
+    `patterns` are the weight files that will be read; at least one must be there.
+    Raises InputError for a folder that does not exist, a Hub that does not answer, or weights
+    that exist only as pickles.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _local(name, path.resolve(), patterns)
+    if path.exists() or name.startswith(_LOCAL_PREFIXES) or name.count("/") > 1:
+        hint = "; `make models` brings the offline models" if name.startswith("models/") else ""
+        raise InputError(f"model {name!r}: there is no such folder{hint}")
+    return _download(name, revision, patterns)
+
+
+def load_tokenizer(name: str, path: Path, **kwargs: Any) -> Any:
+    """The tokenizer in the folder `path`; raises InputError calling the model `name`."""
+    with _loading(name):
+        return AutoTokenizer.from_pretrained(path, **kwargs)
+
+
+def load_model(auto_class: Any, name: str, path: Path, *, spare: str = "-", **kwargs: Any) -> Any:
+    """An `auto_class` model, ready for inference, from the safetensors in the folder `path`.
+
+    Raises InputError if a weight would be left at random, unless its name begins with `spare`.
+    """
+    with _loading(name):
+        model, report = auto_class.from_pretrained(
+            path, use_safetensors=True, output_loading_info=True, **kwargs
+        )
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith(spare))
+    if missing:
+        raise InputError(
+            f"model {name!r} lacks weights of a {type(model).__name__} ({missing[0]}, and"
+            f" {len(missing) - 1} more): it is a model of another kind"
+        )
+    return model.eval()
+
+
+def load_gguf(auto_class: Any, name: str, file: Path, **kwargs: Any) -> Any:
+    """An `auto_class` model, dequantised, that can be saved as an ordinary one."""
+    with _loading(name):
+        model = auto_class.from_pretrained(file.parent, gguf_file=file.name, **kwargs)
+    # transformers refuses to save what it believes is still quantised.
+    del model.config.quantization_config
+    model.hf_quantizer = None
+    model.is_quantized = False
+    return model
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence transformers' own bars and reports."""
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def _loading(name: str) -> Iterator[None]:
+    """Quietly; what goes wrong becomes one line."""
+    try:
+        with quiet():
+            yield
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(f"model {name!r} does not load: {reason}") from error
+
+
+def _local(name: str, path: Path, patterns: Sequence[str]) -> ResolvedModel:
+    _require_weights(name, path, patterns)
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")):
+        relative = file.relative_to(path).as_posix()
+        if file.is_file() and _matches(relative, (*_COMPANIONS, *patterns)):
+            digest.update(f"{relative}\0{file_sha256(file)}\n".encode())
+    return ResolvedModel(path, f"sha256:{digest.hexdigest()}")
+
+
+def _download(name: str, revision: str | None, patterns: Sequence[str]) -> ResolvedModel:
+    try:
+        # A pattern's * also matches a slash, so folders of other formats are named to be left out.
+        folder = snapshot_download(
+            name,
+            revision=revision,
+            allow_patterns=[*_COMPANIONS, *patterns],
+            ignore_patterns=["openvino/*", "checkpoint-*/*"],
+        )
+    except RevisionNotFoundError as error:
+        raise InputError(f"model {name!r} has no revision {revision!r} on the Hub") from error
+    except (HfHubHTTPError, EntryNotFoundError, OSError, ValueError) as error:
+        raise InputError(
+            f"model {name!r} is no local folder, and the Hub gave no model of that name"
+            f" ({type(error).__name__}): check the name, the network and HF_TOKEN"
+        ) from error
+    path = Path(folder)
+    _require_weights(name, path, patterns)
+    return ResolvedModel(path, f"commit:{path.name}")  # snapshots/<commit>
+
+
+def _require_weights(name: str, path: Path, patterns: Sequence[str]) -> None:
+    files = (file.relative_to(path).as_posix() for file in path.rglob("*"))
+    if not any(_matches(file, patterns) for file in files):
+        wanted = " or ".join(patterns)
+        raise InputError(
+            f"model {name!r} has no weights in {wanted} (pickled weights are refused, because"
+            " loading them can run code): convert it, or name a revision that has them"
+        )
+
+
+def _matches(relative: str, patterns: Sequence[str]) -> bool:
+    # Unlike the Hub's, a local * stops at a slash: a training run's checkpoints are no part of it.
+    return any(
+        fnmatch(relative, pattern) and relative.count("/") == pattern.count("/")
+        for pattern in patterns
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,53 @@
+"""Where a model computes and in which number format: decided by a check, never by hope."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+
+from tercet.schema import InputError
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def default_device() -> torch.device:
+    """The first GPU where there is one (of this process, under a launcher), else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
+def inference_dtype(precision: Precision, device: torch.device | str) -> torch.dtype:
+    """The number format of matrix products; "auto" is bf16 where the hardware computes in it.
+
+    Raises InputError for an unknown precision.
+    """
+    if precision not in get_args(Precision):
+        choices = ", ".join(get_args(Precision))
+        raise InputError(f"precision {precision!r} is unknown: choose one of {choices}")
+    if precision == "auto":
+        return torch.bfloat16 if _has_fast_bf16(torch.device(device)) else torch.float32
+    return _DTYPES[precision]
+
+
+def describe(precision: Precision, device: torch.device | str) -> str:
+    """One line for a log: what `inference_dtype` chose, and why."""
+    device = torch.device(device)
+    dtype = str(inference_dtype(precision, device)).removeprefix("torch.")
+    if precision == "auto":
+        support = "supports" if _has_fast_bf16(device) else "does not support"
+        return f"{dtype} on {device} (auto: the {device.type} {support} bf16 instructions)"
+    slow = dtype == "bfloat16" and not _has_fast_bf16(device)
+    return f"{dtype} on {device} (asked for{'; emulated here, so slower' if slow else ''})"
+
+
+def _has_fast_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    # AVX-512 alone computes bf16 by conversion, slower than float32: only these two multiply it.
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -1,0 +1,177 @@
+"""`MarginMSETrainer`: the Hugging Face Trainer with a margin loss and retrieval evaluation."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer, TrainingArguments
+
+from tercet.artifacts import file_sha256, read_json, write_json
+from tercet.console import console
+from tercet.modeling.callbacks import EpochDraws, RetrievalEvaluation
+from tercet.modeling.collator import IGNORED, TripletCollator, margins
+from tercet.modeling.encoder import BiEncoder
+from tercet.modeling.losses import LOSSES
+from tercet.modeling.precision import default_device, inference_dtype
+from tercet.recipe import Recipe
+from tercet.schema import InputError
+
+CHECKPOINT_MANIFEST = "checkpoint.json"
+
+
+class MarginMSETrainer(Trainer):
+    """Trains a bi-encoder's backbone on target margins; evaluates it by searching.
+
+    The loss is a sum divided by the number of margins over all processes and accumulation steps,
+    so it does not depend on how a batch is cut up.
+    """
+
+    def __init__(
+        self,
+        encoder: BiEncoder,
+        args: TrainingArguments,
+        train_dataset: Any,
+        collator: TripletCollator,
+        evaluation: RetrievalEvaluation,
+        *,
+        pairs: Literal["positive", "all"] = "all",
+    ) -> None:
+        self.encoder = encoder
+        self.evaluation = evaluation
+        self.margin_loss = LOSSES[pairs]
+        super().__init__(
+            model=encoder.backbone,
+            args=args,
+            data_collator=collator,
+            train_dataset=train_dataset,
+            # The Trainer wants one to evaluate at all; `evaluate` searches instead of reading it.
+            eval_dataset=train_dataset,
+            processing_class=encoder.tokenizer,
+            callbacks=[EpochDraws(train_dataset), evaluation],
+        )
+        # It makes the Trainer count the labels of the whole accumulated batch and leave scaling
+        # to `compute_loss`, whatever the backbone's forward takes.
+        self.model_accepts_loss_kwargs = True
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Mapping[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Squared error of margins, over `num_items_in_batch` margins in all."""
+        query, passage = (
+            self.encoder.pool(
+                model(**inputs[side]).last_hidden_state, inputs[side]["attention_mask"]
+            )
+            for side in ("query", "passage")
+        )
+        labels = inputs["labels"]
+        mask = labels.ne(IGNORED)
+        student = margins(query, passage, inputs["positive"], inputs["negative"])
+        loss = self.margin_loss(student, labels, mask)
+        if num_items_in_batch is None:
+            loss = loss / mask.sum()
+        else:
+            # Gradients are averaged over processes, while the count is the sum of theirs.
+            loss = loss / num_items_in_batch * self.accelerator.num_processes
+        if not torch.isfinite(loss):
+            raise RuntimeError(
+                f"the loss is {loss.item()} at step {self.state.global_step}: stopped before it "
+                "reaches the weights; the last checkpoint is good"
+            )
+        return (loss, {"margins": student}) if return_outputs else loss
+
+    def evaluate(
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Search with the current weights; the same figures in every process.
+
+        Raises RuntimeError in every process if it fails in one.
+        """
+        figures = self.evaluation.measure(self.state.epoch or 0.0)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
+        self.log(metrics)
+        if self.state.global_step == 0:
+            # The model as it came is a candidate: only what beats it becomes the best.
+            self._determine_best_metric(metrics, trial=None)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        self.encoder.write_sentence_transformers_files(output_dir or self.args.output_dir)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """The Trainer's, then a manifest: a checkpoint that has none was cut short."""
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            files = [file for file in folder.rglob("*") if file.is_file()]
+            hashes = {file.relative_to(folder).as_posix(): file_sha256(file) for file in files}
+            write_json(folder / CHECKPOINT_MANIFEST, hashes)
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that is whole; those cut short are removed, and said so."""
+    numbered = sorted(folder.glob("checkpoint-*"), key=lambda p: -int(p.name.split("-")[1]))
+    for checkpoint in numbered:
+        if _is_whole(checkpoint):
+            return str(checkpoint)
+        console.print(f"[red]{checkpoint} was cut short[/]: removed, the one before it is used")
+        shutil.rmtree(checkpoint)
+    return None
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    manifest = checkpoint / CHECKPOINT_MANIFEST
+    return manifest.exists() and all(
+        (checkpoint / name).is_file() and file_sha256(checkpoint / name) == sha256
+        for name, sha256 in read_json(manifest).items()
+    )
+
+
+def training_arguments(recipe: Recipe) -> TrainingArguments:
+    """TrainingArguments of a recipe's `training` section, with what Tercet sets itself.
+
+    Raises InputError where the arguments refuse one another.
+    """
+    settings = dict(recipe.training)
+    if settings.get("bf16") is None:
+        fast = inference_dtype("auto", default_device()) == torch.bfloat16
+        settings["bf16"] = fast and not settings.get("fp16")
+    if recipe.tracking.wandb:
+        os.environ.setdefault("WANDB_PROJECT", recipe.tracking.project)
+    settings |= {
+        "metric_for_best_model": settings["metric_for_best_model"].removeprefix("eval_"),
+        "output_dir": str(recipe.folder / "training"),
+        "seed": recipe.seed,
+        "run_name": recipe.name,
+        "report_to": ["wandb"] if recipe.tracking.wandb else [],
+        "greater_is_better": True,
+        "load_best_model_at_end": True,
+        "remove_unused_columns": False,
+        "label_names": ["labels"],
+        "average_tokens_across_devices": True,
+        "eval_on_start": True,
+        "ddp_find_unused_parameters": False,
+        "use_cpu": not torch.cuda.is_available(),
+    }
+    try:
+        return TrainingArguments(**settings)
+    except (TypeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(f"training: {reason}") from error

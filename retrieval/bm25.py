@@ -1,0 +1,87 @@
+"""BM25: retrieval by shared terms, the baseline that a dense retriever has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import bm25s
+import numpy as np
+import Stemmer
+from bm25s import stopwords
+
+from tercet.retrieval.checks import canonical, check_ids, check_k
+from tercet.schema import InputError, Passage, Ranking
+
+
+class BM25Retriever:
+    """A `Retriever` that scores as Lucene's BM25 does, over titles and texts together.
+
+    Terms are runs of two or more letters or digits, in lower case, less the language's stop words,
+    stemmed by Snowball. Languages that bm25s has no stop words for keep all their words; None
+    neither drops nor stems any. The defaults of `k1` and `b` are Anserini's.
+
+    Raises InputError for a language without a stemmer, for duplicate ids and for no passages.
+    """
+
+    def __init__(
+        self,
+        passages: Sequence[Passage],
+        k1: float = 0.9,
+        b: float = 0.4,
+        language: str | None = "english",
+    ) -> None:
+        if language is not None and language not in Stemmer.algorithms():
+            raise InputError(
+                f"BM25 has no stemmer for language {language!r}: "
+                f"choose one of {', '.join(Stemmer.algorithms())}, or none"
+            )
+        self._stemmer = Stemmer.Stemmer(language) if language is not None else None
+        self._stop_words = _stop_words(language)
+        ids = [passage.id for passage in passages]
+        check_ids(ids)
+        order = canonical(ids)
+        self._ids = [ids[position] for position in order]
+        terms = self._terms([passages[position].contents for position in order])
+        self._index: bm25s.BM25 | None = None
+        if any(terms):  # bm25s divides by the mean length
+            self._index = bm25s.BM25(k1=k1, b=b, method="lucene")
+            self._index.index(terms, create_empty_token=False, show_progress=False)
+
+    @property
+    def name(self) -> str:
+        """What reports and candidate columns call it."""
+        return "bm25"
+
+    def search(self, queries: Sequence[str], k: int) -> list[Ranking]:
+        """As `Retriever.search`; a passage that shares no term with the query is not returned."""
+        check_k(k)
+        return [self._best(terms, k) for terms in self._terms(queries)]
+
+    def _terms(self, texts: Sequence[str]) -> list[list[str]]:
+        return bm25s.tokenize(
+            list(texts),
+            stopwords=self._stop_words,
+            stemmer=self._stemmer,
+            return_ids=False,
+            show_progress=False,
+        )
+
+    def _best(self, terms: list[str], k: int) -> Ranking:
+        if self._index is None or not terms:
+            return []
+        scores = self._index.get_scores(terms)
+        floor = np.partition(scores, -k)[-k] if k < len(scores) else 0
+        # Positions ascend as ids descend: a stable sort puts the larger id of equal scores first.
+        positions = np.flatnonzero((scores > 0) & (scores >= floor))
+        best = positions[np.argsort(-scores[positions], kind="stable")[:k]]
+        return [
+            (self._ids[position], score)
+            for position, score in zip(best, scores[best].tolist(), strict=True)
+        ]
+
+
+def _stop_words(language: str | None) -> list[str]:
+    if language is None:
+        return []
+    suffix = "EN" if language == "english" else language.upper()
+    return list(getattr(stopwords, f"STOPWORDS_{suffix}", ()))

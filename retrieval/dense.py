@@ -1,0 +1,28 @@
+"""Dense retrieval: an encoder and an index, together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tercet.schema import Encoder, Index, Ranking
+
+
+class DenseRetriever:
+    """A `Retriever` of an encoder and an index that holds that encoder's passage vectors.
+
+    Reports call it by `name`, or by the encoder's name if none is given.
+    """
+
+    def __init__(self, encoder: Encoder, index: Index, name: str | None = None) -> None:
+        self._encoder = encoder
+        self._index = index
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """What reports and candidate columns call it."""
+        return self._encoder.name if self._name is None else self._name
+
+    def search(self, queries: Sequence[str], k: int) -> list[Ranking]:
+        """As `Retriever.search`."""
+        return self._index.search(self._encoder.encode_queries(queries), k)

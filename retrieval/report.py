@@ -1,0 +1,153 @@
+"""Figures -> what people read: a table in the terminal, report.md, metrics.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from tercet.artifacts import write_file, write_json
+from tercet.console import console
+from tercet.retrieval.metrics import mean
+from tercet.retrieval.significance import Interval, paired_bootstrap
+
+PerQuery = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One measure of two systems on the same queries."""
+
+    measure: str
+    before: float
+    after: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Report:
+    """A run's result, with all that a sceptic asks for."""
+
+    title: str
+    comparisons: Sequence[Comparison]
+    #: Sentences that the figures must not be read without.
+    notes: Sequence[str]
+    #: One row of figures for each evaluation in training, epoch 0 being zero-shot.
+    history: Sequence[Mapping[str, float]] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    #: What each stage counted.
+    facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    command: str = ""
+
+
+def compare(before: PerQuery, after: PerQuery, *, resamples: int, seed: int) -> list[Comparison]:
+    """Each measure's means, and the paired 95% interval of their difference over queries."""
+    comparisons = []
+    for measure, values in before.items():
+        b = np.array(list(values.values()))
+        a = np.array([after[measure][query] for query in values])
+        interval = paired_bootstrap(b, a, resamples=resamples, seed=seed)
+        comparisons.append(Comparison(measure, float(b.mean()), float(a.mean()), interval))
+    return comparisons
+
+
+def print_report(report: Report) -> None:
+    """The comparison as a coloured table, and what it must not be read without."""
+    print_comparison(report.title, report.comparisons)
+    for note in report.notes:
+        console.print(f"  {note}")
+    parts = ", ".join(f"{name} {_clock(value)}" for name, value in report.seconds.items())
+    console.print(f"  time: {_clock(sum(report.seconds.values()))} ({parts})")
+
+
+def print_comparison(title: str, comparisons: Sequence[Comparison]) -> None:
+    """A coloured table: green where a gain's interval excludes zero, red where a loss's does."""
+    table = Table(title=title, title_style="bold", title_justify="left")
+    table.add_column("measure")
+    for name in ("zero-shot", "adapted", "difference", "95% interval"):
+        table.add_column(name, justify="right")
+    for c in comparisons:
+        style = "dim"
+        if c.interval.excludes_zero:
+            style = "green" if c.interval.difference > 0 else "red"
+        difference, span = f"{c.interval.difference:+.4f}", _span(c.interval)
+        table.add_row(
+            c.measure,
+            f"{c.before:.4f}",
+            f"{c.after:.4f}",
+            Text(difference, style),
+            Text(span, style),
+        )
+    console.print(table)
+
+
+def print_means(title: str, figures: PerQuery) -> None:
+    """One system's means as a table."""
+    table = Table("measure", "mean", title=title, title_style="bold", title_justify="left")
+    for measure, value in mean(figures).items():
+        table.add_row(measure, f"{value:.4f}")
+    console.print(table)
+
+
+def write_report(report: Report, folder: Path) -> None:
+    """`metrics.json` and `report.md` in the run's folder."""
+    write_json(folder / "metrics.json", asdict(report))
+    write_file(folder / "report.md", markdown(report).encode())
+
+
+def markdown(report: Report) -> str:
+    """The report as Markdown."""
+    lines = [f"# {report.title}", ""]
+    rows = [
+        (
+            c.measure,
+            f"{c.before:.4f}",
+            f"{c.after:.4f}",
+            f"{c.interval.difference:+.4f}",
+            _span(c.interval),
+        )
+        for c in report.comparisons
+    ]
+    lines += _table(("measure", "zero-shot", "adapted", "difference", "95% interval"), rows)
+    lines += ["", *(f"- {note}" for note in report.notes)]
+    if report.history:
+        lines += ["", "## Every evaluation, on the validation queries", ""]
+        names = [name for name in report.history[0] if name not in ("epoch", "step")]
+        rows = [
+            (f"{e['epoch']:g}", f"{e['step']}", *(f"{e[name]:.4f}" for name in names))
+            for e in report.history
+        ]
+        lines += _table(("epoch", "step", *names), rows)
+    lines += ["", "## Time", ""]
+    lines += _table(("stage", "time"), [(n, _clock(v)) for n, v in report.seconds.items()])
+    lines += ["", "## What the stages counted", ""]
+    counts = [
+        (stage, name.replace("_", " "), f"{value:,.6g}" if isinstance(value, float) else str(value))
+        for stage, facts in report.facts.items()
+        for name, value in facts.items()
+    ]
+    lines += _table(("stage", "what", "value"), counts)
+    lines += ["", "## Settings", "", f"`{report.command}`", ""]
+    lines += _table(("key", "value"), [(f"`{n}`", f"`{v}`") for n, v in report.settings.items()])
+    return "\n".join(lines) + "\n"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    return lines + ["| " + " | ".join(row) + " |" for row in cells]
+
+
+def _span(interval: Interval) -> str:
+    return f"[{interval.low:+.4f}, {interval.high:+.4f}]"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -1,0 +1,43 @@
+"""Triplets -> JSON lines for other trainers, with texts.
+
+    python scripts/export_triplets.py RECIPE
+
+Writes `runs/<name>/triplets.jsonl`: query, positive, negative, label (the teacher's margin: the
+columns that sentence-transformers' MarginMSELoss takes), and target, the margin trained on here.
+The draw is the first epoch's.
+"""
+
+from __future__ import annotations
+
+import json
+
+from tercet import Recipe, cli
+from tercet.artifacts import locked, write_file
+from tercet.console import console
+from tercet.pipeline import Pipeline
+
+
+def main(recipe: Recipe, flags: set[str]) -> None:
+    """Write the file, making the stages before it that are missing."""
+    pipeline = Pipeline(recipe)
+    with locked(recipe.folder):
+        train = pipeline.training_set()
+        texts = {passage.id: passage.contents for passage in pipeline.passages}
+        lines = [
+            {
+                "query": row["query"],
+                "positive": texts[row["positive"]],
+                "negative": texts[row["negative"]],
+                "label": row["positive_score"] - row["negative_score"],
+                "target": row["margin"],
+            }
+            for row in train.rows()
+        ]
+        path = recipe.folder / "triplets.jsonl"
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        write_file(path, text.encode())
+    console.print(f"{path}: {len(lines):,} triplets")
+
+
+if __name__ == "__main__":
+    cli.run(main, "scripts/export_triplets.py", "Write triplets with texts for other trainers.")

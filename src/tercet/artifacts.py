@@ -1,0 +1,350 @@
+"""Artefacts: what a stage writes, whole or not at all.
+
+A stage works in `<stage>.partial/`: each file is written under a temporary name, synced, renamed.
+The manifest comes last; then the folder takes its final name. A run killed anywhere finds the
+finished files again and ends with the same bytes. The manifest holds no clock and no path of the
+machine, so equal runs have equal manifests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from filelock import FileLock, Timeout
+from rich.markup import escape
+
+from tercet.console import console
+from tercet.schema import InputError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+MANIFEST = "manifest.json"
+PLAN = "plan.json"
+VERSIONS = ("tercet", "torch", "transformers", "tokenizers", "datasets", "numpy")
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(value: Any) -> str:
+    """Hex SHA-256 of a JSON value, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, and make it outlast a crash."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all."""
+    write_file(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """What `write_json` wrote. Raises InputError naming the file if it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise InputError(f"{path} is damaged: remove {path.parent} to make it again") from None
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def arrow_rows(path: Path) -> int:
+    """Rows in an Arrow stream file."""
+    with pa.memory_map(str(path)) as source:
+        return sum(batch.num_rows for batch in pa.ipc.open_stream(source))
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A stage's finished folder."""
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Identity of the contents, for the manifests of what is made from them."""
+        hashes = {name: entry["sha256"] for name, entry in self.manifest["files"].items()}
+        return digest([hashes, self.manifest["facts"]])
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the stage counted: rows kept, rows dropped and why."""
+        return self.manifest["facts"]
+
+    def verify(self) -> None:
+        """Refuse files that are missing, cut or changed. Raises InputError naming the file."""
+        for name, entry in self.manifest["files"].items():
+            file = self.path / name
+            if not file.is_file() or file_sha256(file) != entry["sha256"]:
+                raise InputError(
+                    f"{file} does not match its manifest: remove {self.path} to make it again"
+                )
+
+    def dataset(self, prefix: str = "") -> Dataset:
+        """The rows of the shards named `prefix`-NNNNN.arrow, memory-mapped, in order."""
+        # datasets takes a second to import, which `import tercet` should not.
+        from datasets import Dataset, concatenate_datasets
+
+        names = sorted(n for n in self.manifest["files"] if n.endswith(".arrow"))
+        names = [n for n in names if n.startswith(f"{prefix}-")] if prefix else names
+        shards = [Dataset.from_file(str(self.path / name)) for name in names]
+        return concatenate_datasets(shards) if len(shards) > 1 else shards[0]
+
+
+@dataclass
+class Writer:
+    """A stage's folder while it is made."""
+
+    folder: Path
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def shard(self, name: str, number: int, make: Callable[[], pa.Table]) -> Path:
+        """Write `name`-NNNNN.arrow from the table that `make` returns, unless it is there."""
+        path = self.folder / f"{name}-{number:05d}.arrow"
+        if not path.exists():
+            sink = pa.BufferOutputStream()
+            table = make()
+            with pa.ipc.new_stream(sink, table.schema) as stream:
+                stream.write_table(table)
+            write_file(path, sink.getvalue())
+        return path
+
+    def json(self, name: str, value: Any) -> None:
+        """Write a small JSON file."""
+        write_json(self.folder / name, value)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One arrow of the pipeline: where its artefact goes and what it depends on.
+
+    `inputs` maps names to digests; `settings` is JSON; `revision` grows when the code's output
+    for equal inputs changes. A stage that is not `resumable` starts anew after an interruption.
+    """
+
+    path: Path
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    revision: int = 1
+    resumable: bool = True
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def partial(self) -> Path:
+        """The folder while it is made."""
+        return self.path.with_name(f"{self.name}.partial")
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """What the artefact follows from."""
+        plan = {"stage": self.name, "revision": self.revision}
+        plan |= {"settings": dict(self.settings), "inputs": dict(self.inputs)}
+        # As JSON gives it back, so that it can be compared with what was written.
+        return json.loads(json.dumps(plan))
+
+    def finished(self) -> tuple[Artifact | None, str]:
+        """The artefact if it is of this plan, else None; and why, in a few words."""
+        # Killed after the manifest: the new folder is whole and lacks only its name.
+        if (self.partial / MANIFEST).exists() and is_main_process():
+            ours = read_json(self.partial / MANIFEST)["plan"] == self.plan
+            if ours or not (self.path / MANIFEST).exists():
+                (self.partial / PLAN).unlink(missing_ok=True)
+                _replace_folder(self.partial, self.path)
+        if not (self.path / MANIFEST).exists():
+            return None, "resumed" if (self.partial / PLAN).exists() else "not made yet"
+        manifest = read_json(self.path / MANIFEST)
+        changes = differences(manifest["plan"], self.plan)
+        if changes:
+            return None, "changed: " + ", ".join(changes)
+        return Artifact(self.path, manifest), "inputs and settings unchanged"
+
+    @contextmanager
+    def write(self) -> Iterator[Writer]:
+        """Make the artefact, or go on with what a killed run left of it."""
+        plan = self.partial / PLAN
+        begun = plan.exists() and not (self.partial / MANIFEST).exists()
+        if not self.resumable or not begun or read_json(plan) != self.plan:
+            shutil.rmtree(self.partial, ignore_errors=True)
+            self.partial.mkdir(parents=True)
+            write_json(plan, self.plan)
+        for torn in self.partial.rglob("*.tmp"):
+            torn.unlink()
+        writer = Writer(self.partial)
+        try:
+            yield writer
+        except InputError:
+            # A refusal leaves nothing behind but finished shards, which are worth resuming.
+            if not self.resumable or {p.name for p in self.partial.iterdir()} <= {PLAN}:
+                shutil.rmtree(self.partial)
+            raise
+        self._commit(writer)
+
+    def _commit(self, writer: Writer) -> None:
+        plan = writer.folder / PLAN
+        files = {}
+        for file in sorted(p for p in writer.folder.rglob("*") if p.is_file() and p != plan):
+            entry: dict[str, Any] = {"sha256": file_sha256(file), "bytes": file.stat().st_size}
+            if file.suffix == ".arrow":
+                entry["rows"] = arrow_rows(file)
+            files[file.relative_to(writer.folder).as_posix()] = entry
+        versions = {name: importlib.metadata.version(name) for name in VERSIONS}
+        manifest = {"plan": self.plan, "files": files, "facts": writer.facts, "versions": versions}
+        write_json(writer.folder / MANIFEST, manifest)
+        plan.unlink()
+        _replace_folder(writer.folder, self.path)
+
+
+def _replace_folder(new: Path, final: Path) -> None:
+    """Give a finished folder its name; the artefact that had it stays whole until then."""
+    old = final.with_name(f"{final.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        os.replace(final, old)
+    os.replace(new, final)
+    _sync_folder(final.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Dotted names of what differs between two JSON values, with short values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            difference
+            for name in sorted(old.keys() | new.keys())
+            for difference in differences(
+                old.get(name), new.get(name), f"{path}.{name}" if path else name
+            )
+        ]
+    if old == new:
+        return []
+    name = path.removeprefix("settings.").removeprefix("inputs.")
+    texts = [str(old), str(new)]
+    return [f"{name} {texts[0]} -> {texts[1]}" if max(map(len, texts)) <= 24 else name]
+
+
+def produce(stage: Stage, make: Callable[[Writer], None], *, together: bool = False) -> Artifact:
+    """The stage's artefact: reused where nothing it depends on changed, else made by `make`.
+
+    Of several processes only the first makes it, and the others wait for its manifest; or all
+    call `make` `together`, and it sees to it that only the first one writes.
+    """
+    artifact, reason = stage.finished()
+    if not is_main_process():
+        if together and not artifact:
+            make(Writer(stage.partial))
+        return _wait_for(stage)
+    if artifact:
+        artifact.verify()
+        console.print(f"[green]reuse[/] [bold]{stage.name}[/]: {escape(reason)}")
+        return artifact
+    console.print(f"[yellow]make[/]  [bold]{stage.name}[/]: {escape(reason)}")
+    start = time.monotonic()
+    with stage.write() as writer:
+        make(writer)
+    _add_seconds(stage, time.monotonic() - start)
+    artifact, _ = stage.finished()
+    assert artifact
+    facts = ", ".join(
+        f"{_short(value)} {name.replace('_', ' ')}"
+        for name, value in artifact.facts.items()
+        if isinstance(value, int | float)
+    )
+    console.print(f"      {facts} [dim]({time.monotonic() - start:.0f} s)[/]")
+    return artifact
+
+
+def _short(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _wait_for(stage: Stage) -> Artifact:
+    while True:
+        artifact, _ = stage.finished() if (stage.path / MANIFEST).exists() else (None, "")
+        if artifact:
+            return artifact
+        time.sleep(0.2)
+
+
+def _add_seconds(stage: Stage, seconds: float) -> None:
+    """Add to the stage's time, which is kept apart so that manifests hold no clock."""
+    times = read_times(stage.path.parent)
+    times[stage.name] = round(times.get(stage.name, 0.0) + seconds, 1)
+    write_json(stage.path.parent / "seconds.json", times)
+
+
+def read_times(run: Path) -> dict[str, float]:
+    """Seconds that each stage of a run has taken."""
+    file = run / "seconds.json"
+    return read_json(file) if file.exists() else {}
+
+
+def is_main_process() -> bool:
+    """Whether this is the first, or only, process of a launch."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Refuse a second run in one folder; leave no folder where nothing was made.
+
+    Raises InputError if another process holds the lock.
+    """
+    if not is_main_process():
+        yield
+        return
+    made = [folder for folder in (run, *run.parents) if not folder.exists()]
+    lock = FileLock(run / ".lock")
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"{run} is in use by another run: wait for it, or set --name") from None
+    except OSError as error:
+        raise InputError(f"{run} cannot be written ({error.strerror}): set --runs_dir") from None
+    try:
+        yield
+    finally:
+        if made and {p.name for p in run.iterdir()} <= {".lock"}:
+            (run / ".lock").unlink(missing_ok=True)
+            with suppress(OSError):
+                for folder in made:
+                    folder.rmdir()
+        lock.release()

@@ -1,0 +1,116 @@
+"""A recipe's parts: its source, models, retrievers and index, each loaded when first asked for."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tercet import data, modeling, retrieval
+from tercet.data.sources import Source, open_source
+from tercet.modeling.hub import SAFETENSORS, resolve
+from tercet.modeling.teacher import weight_files
+from tercet.recipe import GeneratorSettings, Recipe, RetrieverSettings
+from tercet.schema import Generator, Index, Passage, Retriever, Teacher
+
+
+class Parts:
+    """What the stages of one recipe are made of."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+
+    def check(self) -> None:
+        """Meet every source, model and server before any work. Raises InputError."""
+        _ = self.source, self.identities
+        modeling.training_arguments(self.recipe)
+        self.make_index().discard()
+
+    @cached_property
+    def source(self) -> Source:
+        """Where the corpus is read from."""
+        return open_source(self.recipe.corpus.source, self.recipe.corpus.path)
+
+    @cached_property
+    def identities(self) -> dict[str, str]:
+        """Digest or Hub commit of every model by its name in the recipe."""
+        recipe, teacher = self.recipe, self.recipe.teacher
+        models = [(recipe.model.name, recipe.model.revision, SAFETENSORS)]
+        models += [(r.model, None, SAFETENSORS) for r in recipe.negatives.retrievers if r.model]
+        models += [
+            (g.model, None, (g.gguf_file,) if g.gguf_file else SAFETENSORS)
+            for g in recipe.queries.generators
+            if g.model
+        ]
+        models += [(teacher.name, teacher.revision, weight_files(teacher.name, teacher.backend))]
+        return {name: resolve(name, revision, files).identity for name, revision, files in models}
+
+    def student(self, path: Path | None = None) -> modeling.BiEncoder:
+        """The model as it came, or as it was adapted in `path`."""
+        section = self.recipe.model
+        return modeling.BiEncoder.from_pretrained(
+            path or section.name,
+            revision=None if path else section.revision,
+            pooling=section.pooling,
+            similarity=section.similarity,
+            query_prompt=section.query_prompt,
+            passage_prompt=section.passage_prompt,
+            max_length=section.max_length,
+            query_max_length=section.query_max_length,
+            precision=section.precision,
+        )
+
+    def teacher(self) -> Teacher:
+        """The recipe's cross-encoder."""
+        section = self.recipe.teacher
+        return modeling.CrossEncoderTeacher.from_pretrained(
+            section.name,
+            revision=section.revision,
+            backend=section.backend,
+            max_length=section.max_length,
+            precision=section.precision,
+        )
+
+    def generator(self, settings: GeneratorSettings, passages: list[Passage]) -> Generator:
+        """A way to write queries about `passages`."""
+        if settings.kind == "spans":
+            return data.SpanGenerator(passage.contents for passage in passages)
+        lengths = {"passage_tokens": settings.passage_tokens, "batch_size": settings.batch_size}
+        given: dict[str, Any] = {name: value for name, value in lengths.items() if value}
+        sampling = {"top_k": settings.top_k, "top_p": settings.top_p}
+        if settings.kind == "seq2seq":
+            given["sampling"] = modeling.Sampling(
+                **sampling, max_new_tokens=settings.max_new_tokens or 64
+            )
+            return modeling.Seq2SeqGenerator.from_pretrained(settings.model, **given)
+        given["sampling"] = modeling.Sampling(
+            **sampling, max_new_tokens=settings.max_new_tokens or 32
+        )
+        if settings.prompt is not None:
+            given["prompt"] = settings.prompt
+        if settings.examples is not None:
+            given["examples"] = [(passage, query) for passage, query in settings.examples]
+        return modeling.CausalGenerator.from_pretrained(
+            settings.model, gguf_file=settings.gguf_file, **given
+        )
+
+    def retriever(
+        self, settings: RetrieverSettings, passages: list[Passage], student: Retriever
+    ) -> Retriever:
+        """A retriever over `passages`; `student` is the one of the model as it came."""
+        if settings.kind == "bm25":
+            return retrieval.BM25Retriever(
+                passages, k1=settings.k1, b=settings.b, language=settings.language
+            )
+        if settings.model is None:
+            return student
+        encoder, index = modeling.BiEncoder.from_pretrained(settings.model), retrieval.ExactIndex()
+        vectors = encoder.encode_passages(
+            [passage.contents for passage in passages], show_progress="embedding to mine"
+        )
+        index.build([passage.id for passage in passages], vectors)
+        return retrieval.DenseRetriever(encoder, index, name=Path(settings.model).name)
+
+    def make_index(self) -> Index:
+        """A fresh index of the recipe's kind."""
+        return retrieval.make_index(self.recipe.index, f"Tercet_{self.recipe.name}")

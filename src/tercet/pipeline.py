@@ -1,0 +1,394 @@
+"""The pipeline: each property is an arrow, and its value the artefact at the arrow's end.
+
+Asking for an artefact makes it, or reuses it where nothing that it depends on has changed. With
+`tercet.parts`, this is the one module of the hall that knows all rooms.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tercet import data, modeling, retrieval
+from tercet.artifacts import (
+    Artifact,
+    Stage,
+    Writer,
+    is_main_process,
+    locked,
+    produce,
+    read_json,
+    read_times,
+)
+from tercet.data.corpus import read_judged, read_passages
+from tercet.parts import Parts
+from tercet.recipe import Recipe
+from tercet.schema import Encoder, Index, Passage, Qrels, Query
+from tercet.settings import flatten
+
+
+class Pipeline:
+    """The stages of one recipe, from its corpus to its evaluation."""
+
+    def __init__(self, recipe: Recipe, *, restart: bool = False) -> None:
+        self.recipe = recipe
+        self.restart = restart
+        self.parts = Parts(recipe)
+        self._best_index: Index | None = None
+
+    def check(self) -> None:
+        """Meet every source, model and server before any work. Raises InputError."""
+        self.parts.check()
+
+    def _stage(
+        self, name: str, settings: dict[str, Any], inputs: dict[str, str], **kwargs: Any
+    ) -> Stage:
+        return Stage(self.recipe.folder / name, settings, inputs, **kwargs)
+
+    def _model(self, name: str) -> dict[str, str]:
+        return {f"model {name}": self.parts.identities[name]}
+
+    # ── corpus ───────────────────────────────────────────────────────────────────────────────
+
+    @cached_property
+    def corpus(self) -> Artifact:
+        """Passages, judged queries and judgements."""
+        source = self.parts.source
+        inputs = {"source": source.identity()}
+        settings = {"source": self.recipe.corpus.source}
+        stage = self._stage("corpus", settings, inputs, resumable=False)
+        return produce(stage, lambda writer: data.write_corpus(writer, source))
+
+    @cached_property
+    def passages(self) -> list[Passage]:
+        """The passages, in the corpus's order."""
+        return read_passages(self.corpus)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Ids of the passages."""
+        return [passage.id for passage in self.passages]
+
+    @cached_property
+    def contents(self) -> list[str]:
+        """Title and text of the passages."""
+        return [passage.contents for passage in self.passages]
+
+    @cached_property
+    def student(self) -> modeling.BiEncoder:
+        """The model as it came."""
+        return self.parts.student()
+
+    # ── synthetic queries, candidates, scores, triplets ──────────────────────────────────────
+
+    @cached_property
+    def queries(self) -> Artifact:
+        """Synthetic queries."""
+        section = self.recipe.queries
+        inputs = {"corpus": self.corpus.digest}
+        for settings in section.generators:
+            inputs |= self._model(settings.model) if settings.model else {}
+        judged = self.corpus.dataset("queries")["text"]
+
+        def make(writer: Writer) -> None:
+            data.generate_queries(
+                writer,
+                self.passages,
+                [(self.parts.generator(g, self.passages), g.share) for g in section.generators],
+                count=section.count,
+                per_passage=section.per_passage,
+                seed=self.recipe.seed,
+                shard_passages=section.shard_passages,
+                judged=judged[:],
+            )
+
+        return produce(self._stage("queries", self._seeded(asdict(section)), inputs), make)
+
+    def _seeded(self, settings: dict[str, Any]) -> dict[str, Any]:
+        return settings | {"seed": self.recipe.seed}
+
+    @cached_property
+    def embeddings(self) -> Artifact:
+        """The passages' vectors by the model as it came."""
+        section = asdict(self.recipe.model)
+        settings = {k: v for k, v in section.items() if k not in ("name", "revision", "dropout")}
+        inputs = {"corpus": self.corpus.digest} | self._model(self.recipe.model.name)
+        return produce(
+            self._stage("embeddings", settings, inputs),
+            lambda writer: data.embed_passages(writer, self.student, self.contents),
+        )
+
+    @cached_property
+    def vectors(self) -> np.ndarray:
+        """The same as float32 [passages, dimension]."""
+        return data.read_vectors(self.embeddings)
+
+    @cached_property
+    def negatives(self) -> Artifact:
+        """Each query's candidates."""
+        section = self.recipe.negatives
+        inputs = {"queries": self.queries.digest, "embeddings": self.embeddings.digest}
+        for settings in section.retrievers:
+            inputs |= self._model(settings.model) if settings.model else {}
+
+        def make(writer: Writer) -> None:
+            index = retrieval.ExactIndex()
+            index.build(self.ids, self.vectors)
+            student = retrieval.DenseRetriever(self.student, index, name="student")
+            data.mine_candidates(
+                writer,
+                self.queries.dataset("queries"),
+                self.ids,
+                self.contents,
+                [
+                    (self.parts.retriever(r, self.passages, student), r.share)
+                    for r in section.retrievers
+                ],
+                candidates=section.candidates,
+                shard_queries=section.shard_queries,
+            )
+
+        return produce(self._stage("negatives", asdict(section), inputs), make)
+
+    @cached_property
+    def scores(self) -> Artifact:
+        """The teacher's scores of each query's positive and candidates."""
+        section = self.recipe.teacher
+        inputs = {"negatives": self.negatives.digest} | self._model(section.name)
+        settings = {k: v for k, v in asdict(section).items() if k not in ("name", "revision")}
+        return produce(
+            self._stage("scores", settings, inputs),
+            lambda writer: data.score_candidates(
+                writer,
+                self.negatives.dataset("candidates"),
+                self.ids,
+                self.contents,
+                self.parts.teacher(),
+                shard_pairs=section.shard_pairs,
+            ),
+        )
+
+    @cached_property
+    def triplets(self) -> Artifact:
+        """Lists with both models' scores, split in training and held-out queries."""
+        held_out = self._held_out()
+        inputs = {"scores": self.scores.digest, "embeddings": self.embeddings.digest}
+        return produce(
+            self._stage("triplets", self._seeded({"held_out": held_out}), inputs),
+            lambda writer: data.build_triplets(
+                writer,
+                self.scores.dataset("lists"),
+                self.student,
+                self.ids,
+                self.vectors,
+                held_out=held_out,
+                seed=self.recipe.seed,
+            ),
+        )
+
+    def _held_out(self) -> dict[str, float]:
+        """Queries to keep for what no judgements are there for."""
+        missing = [
+            name for name in ("validation", "test") if not self._judged(self._split(name))[1]
+        ]
+        part = self.recipe.triplets.held_out
+        return {name: part / len(missing) for name in missing}
+
+    # ── what is measured ─────────────────────────────────────────────────────────────────────
+
+    def _split(self, name: str) -> str:
+        corpus = self.recipe.corpus
+        return {"validation": corpus.dev_split, "test": corpus.test_split}[name]
+
+    def _judged(self, split: str) -> tuple[list[Query], dict[str, dict[str, int]]]:
+        return read_judged(self.corpus, split)
+
+    def measured(self, name: str) -> tuple[list[Query], Qrels, str]:
+        """Queries and qrels for "validation" or "test", and in words what they are."""
+        queries, qrels = self._judged(self._split(name))
+        if qrels:
+            return queries, qrels, f"{len(qrels):,} judged queries of split {self._split(name)!r}"
+        lists = self.triplets.dataset("lists")
+        held = lists.select(np.flatnonzero(np.array(lists["split"]) == name))[:]
+        rows = zip(held["query_id"], held["query"], held["passages"], strict=True)
+        queries, qrels = [], {}
+        for query_id, text, passages in rows:
+            queries.append(Query(query_id, text))
+            qrels[query_id] = {passages[0]: 1}
+        return queries, qrels, f"{len(qrels):,} held-out synthetic queries (known items)"
+
+    def evaluation_rows(self) -> np.ndarray:
+        """Rows of the passages that every epoch searches: all, or a sample and all judged."""
+        size = self.recipe.evaluation.passages
+        if size is None or size >= len(self.ids):
+            return np.arange(len(self.ids))
+        _, qrels, _ = self.measured("validation")
+        judged = {passage for grades in qrels.values() for passage in grades}
+        sample = np.random.default_rng(self.recipe.seed).permutation(len(self.ids))[:size]
+        chosen = set(sample.tolist()) | {i for i, id in enumerate(self.ids) if id in judged}
+        return np.array(sorted(chosen))
+
+    # ── training and evaluation ──────────────────────────────────────────────────────────────
+
+    @cached_property
+    def model(self) -> Artifact:
+        """The adapted model, or the model as it came if no epoch was better."""
+        recipe = self.recipe
+        settings = {
+            "triplets": {k: v for k, v in asdict(recipe.triplets).items() if k != "held_out"},
+            "training": {k: v for k, v in recipe.training.items() if not k.startswith("hub_")},
+            "dropout": recipe.model.dropout,
+            "index": {k: v for k, v in asdict(recipe.index).items() if k != "alias"},
+            "evaluation": {"passages": recipe.evaluation.passages},
+        }
+        inputs = {"triplets": self.triplets.digest, "embeddings": self.embeddings.digest}
+        stage = self._stage("model", self._seeded(settings), inputs)
+        return produce(stage, lambda writer: self._train(writer, stage), together=True)
+
+    def training_set(self) -> data.Triplets:
+        """The lists of the training queries, to draw triplets from."""
+        section, facts = self.recipe.triplets, self.triplets.facts
+        scales = {"spread": facts["spread"], "least_squares": facts["slope"], "none": 1.0}
+        return data.Triplets(
+            self.triplets.dataset("lists"),
+            scale=scales[section.calibration],
+            teacher_weight=section.teacher_weight,
+            negatives_per_query=section.negatives_per_query,
+            seed=self.recipe.seed,
+        )
+
+    def _train(self, writer: Writer, stage: Stage) -> None:
+        recipe, train = self.recipe, self.training_set()
+        encoder = self.parts.student()
+        encoder.set_dropout(recipe.model.dropout)
+        used = train.passage_ids()
+        texts = {p.id: p.contents for p in self.passages if p.id in used}
+        evaluation = self._evaluation(encoder)
+        outcome = modeling.adapt(
+            encoder,
+            train,
+            modeling.TripletCollator(encoder, train.queries, texts),
+            evaluation,
+            recipe,
+            plan=stage.plan,
+            restart=self.restart,
+        )
+        self._best_index = evaluation.best_index
+        if is_main_process():
+            encoder.save_pretrained(writer.folder)
+            writer.json("history.json", outcome.history)
+            writer.facts |= outcome.facts
+
+    def _evaluation(self, encoder: modeling.BiEncoder) -> modeling.RetrievalEvaluation:
+        rows = self.evaluation_rows()
+        queries, qrels, _ = self.measured("validation")
+        return modeling.RetrievalEvaluation(
+            encoder,
+            [self.ids[i] for i in rows],
+            [self.contents[i] for i in rows],
+            queries,
+            qrels,
+            make_index=self.parts.make_index,
+            search=retrieval.search_and_measure,
+            measures=self.recipe.measures,
+            zero_shot_vectors=self.vectors[rows],
+        )
+
+    @cached_property
+    def evaluation(self) -> Artifact:
+        """Figures of the model as it came and as adapted, on the test queries."""
+        settings = {"measures": self.recipe.measures, "index": asdict(self.recipe.index)}
+        inputs = {"model": self.model.digest, "embeddings": self.embeddings.digest}
+        inputs |= {"corpus": self.corpus.digest, "triplets": self.triplets.digest}
+        return produce(self._stage("evaluation", settings, inputs), self._measure)
+
+    def figures(
+        self, encoder: Encoder, vectors: np.ndarray, *, publish: bool = False
+    ) -> dict[str, dict[str, float]]:
+        """Measure -> test query id -> figure, over all passages in a fresh index.
+
+        The index is discarded, unless told to `publish` it under the recipe's alias.
+        """
+        index = self.parts.make_index()
+        index.build(self.ids, vectors)
+        figures = self._search(encoder, index)
+        if publish:
+            index.publish(self.recipe.alias)
+        else:
+            index.discard()
+        return figures
+
+    def _search(self, encoder: Encoder, index: Index) -> dict[str, dict[str, float]]:
+        queries, qrels, _ = self.measured("test")
+        return retrieval.search_and_measure(encoder, index, queries, qrels, self.recipe.measures)
+
+    def _measure(self, writer: Writer) -> None:
+        figures = {"zero-shot": self.figures(self.student, self.vectors)}
+        adapted = self.parts.student(self.model.path)
+        if self._best_index and not self.recipe.evaluation.passages:
+            figures["adapted"] = self._search(adapted, self._best_index)
+            self._best_index.publish(self.recipe.alias)
+        else:
+            vectors = adapted.encode_passages(self.contents, show_progress="embedding")
+            figures["adapted"] = self.figures(adapted, vectors, publish=True)
+        retrieval.write_figures(writer, figures)
+        writer.facts |= {name: self.measured(name)[2] for name in ("test", "validation")}
+
+    def report(self) -> retrieval.Report:
+        """What the run came to, with what qualifies it."""
+        recipe, figures = self.recipe, retrieval.read_figures(self.evaluation)
+        facts = self.model.facts
+        metric = recipe.training["metric_for_best_model"]
+        notes = [
+            f"measured on {self.evaluation.facts['test']}, over the {recipe.index.backend} index",
+            f"best epoch chosen by {metric} on {self.evaluation.facts['validation']}",
+        ]
+        sample = len(self.evaluation_rows())
+        if sample < len(self.ids):
+            notes.append(f"every epoch searched {sample:,} of {len(self.ids):,} passages")
+        if facts["base_kept"]:
+            notes.append("no epoch beat the model as it came, so its weights were kept")
+        history = [
+            {"epoch": e["epoch"], "step": e["step"]}
+            | {k.removeprefix("eval_"): v for k, v in e.items() if k.startswith("eval_")}
+            for e in read_json(self.model.path / "history.json")
+            if f"eval_{metric}" in e
+        ]
+        times = read_times(recipe.folder)
+        stages = ("corpus", "queries", "embeddings", "negatives", "scores", "triplets")
+        return retrieval.Report(
+            title=f"{recipe.name}: {recipe.model.name}, zero-shot and adapted",
+            comparisons=retrieval.compare(
+                figures["zero-shot"],
+                figures["adapted"],
+                resamples=recipe.evaluation.resamples,
+                seed=recipe.seed,
+            ),
+            notes=notes,
+            history=history,
+            seconds={n: times[n] for n in (*stages, "model", "evaluation") if n in times},
+            settings=flatten(asdict(recipe)),
+            facts={
+                artifact.path.name: artifact.facts
+                for artifact in (self.corpus, self.queries, self.negatives, self.scores)
+            }
+            | {"triplets": self.triplets.facts, "model": facts},
+            command=" ".join(["python", *sys.argv]),
+        )
+
+
+def only(stage: str) -> Callable[[Recipe, set[str]], None]:
+    """A program that makes one stage, and those before it that are missing."""
+
+    def main(recipe: Recipe, flags: set[str]) -> None:
+        pipeline = Pipeline(recipe)
+        pipeline.check()
+        with locked(recipe.folder):
+            getattr(pipeline, stage)
+
+    return main

@@ -1,0 +1,225 @@
+"""One run = one YAML file: what it may say, and every default.
+
+Reading, overriding and refusing are in `tercet.settings`; this file is the list of keys.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tercet.settings import key, section
+
+
+@dataclass(frozen=True)
+class CorpusSection:
+    """The passages to adapt to, and judged queries where there are any."""
+
+    source: Literal["beir", "bookmarks"] = key("beir", "what `path` is")
+    path: str = key("", "beir: a folder with corpus.jsonl; bookmarks: the archive")
+    dev_split: str = key("dev", "judgements that choose the best epoch, if present")
+    test_split: str = key("test", "judgements measured zero-shot and at the end, if present")
+
+
+@dataclass(frozen=True)
+class GeneratorSettings:
+    """One way to write queries; several are mixed by their shares."""
+
+    kind: Literal["spans", "seq2seq", "causal"] = key(
+        "spans", "salient spans of the passage, a doc2query model, or a prompted language model"
+    )
+    share: float = key(1.0, "its part of the queries, beside the other generators'", above=0)
+    model: str = key("", "folder or Hub name (seq2seq, causal)")
+    gguf_file: str | None = key(None, "the GGUF file within `model` (causal)")
+    prompt: str | None = key(None, "template with {passage}; a general one when unset (causal)")
+    examples: list[list[str]] | None = key(None, "few-shot pairs [passage, query] (causal)")
+    passage_tokens: int | None = key(None, "passages are cut to this many tokens", low=8)
+    max_new_tokens: int | None = key(None, "longest query in tokens", low=1)
+    batch_size: int = key(32, "passages a batch", low=1)
+    top_k: int = key(25, "sample among the k likeliest tokens", low=1)
+    top_p: float = key(0.95, "sample within this mass of probability", above=0, high=1)
+
+
+@dataclass(frozen=True)
+class QueriesSection:
+    """Synthetic queries."""
+
+    generators: list[GeneratorSettings] = key(
+        lambda: [GeneratorSettings()], "one or more, each with `kind`"
+    )
+    count: int = key(250_000, "queries wanted; passages are sampled for it", low=1)
+    per_passage: int | None = key(
+        None, "queries a passage; unset: 3, or more where the corpus is small", low=1
+    )
+    shard_passages: int = key(256, "passages a shard: what a killed run does again", low=1)
+
+
+@dataclass(frozen=True)
+class RetrieverSettings:
+    """One retriever that proposes hard negatives."""
+
+    kind: Literal["dense", "bm25"] = key("dense", "an encoder over an exact index, or BM25")
+    share: int = key(1, "its part of the candidates, beside the other retrievers'", low=1)
+    model: str | None = key(None, "folder or Hub name (dense); unset: the model being adapted")
+    k1: float = key(0.9, "BM25's term saturation", low=0)
+    b: float = key(0.4, "BM25's length normalisation", low=0, high=1)
+    language: str | None = key("english", "BM25's stemmer and stop words; null for none")
+
+
+@dataclass(frozen=True)
+class NegativesSection:
+    """Candidates that each query's positive is compared with."""
+
+    retrievers: list[RetrieverSettings] = key(
+        lambda: [
+            RetrieverSettings(kind="dense", share=15),
+            RetrieverSettings(kind="bm25", share=10),
+        ],
+        "one or more, each with `kind`",
+    )
+    candidates: int = key(25, "candidates a query, the positive not counted", low=1)
+    shard_queries: int = key(4096, "queries a shard", low=1)
+
+
+@dataclass(frozen=True)
+class TeacherSection:
+    """The cross-encoder whose margins are learnt."""
+
+    name: str = key("cross-encoder/ms-marco-MiniLM-L6-v2", "folder or Hub name")
+    revision: str | None = key(None, "Hub revision")
+    backend: Literal["auto", "torch", "onnx"] = key("auto", "onnx where the folder has an .onnx")
+    max_length: int = key(256, "tokens of query and passage together", low=8)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = key("auto", "auto: half if it is fast")
+    shard_pairs: int = key(8192, "pairs a shard", low=1)
+
+
+@dataclass(frozen=True)
+class TripletsSection:
+    """What training reads: (query, positive, negative) and the margin to learn."""
+
+    teacher_weight: float = key(
+        0.5, "lambda: the teacher's part of the target; 1 is plain GPL", low=0, high=1
+    )
+    calibration: Literal["spread", "least_squares", "none"] = key(
+        "spread", "how the teacher's margins are scaled to the student's, within lists"
+    )
+    negatives_per_query: int = key(5, "drawn afresh from the candidates each epoch", low=1)
+    margins: Literal["positive", "all"] = key(
+        "all", "learn positive-minus-negative margins, or those of all pairs in the list"
+    )
+    held_out: float = key(
+        0.2, "part of the queries kept to choose by, where there is no dev split", above=0, high=0.5
+    )
+
+
+@dataclass(frozen=True)
+class ModelSection:
+    """The bi-encoder to adapt."""
+
+    name: str = key("sentence-transformers/msmarco-distilbert-base-tas-b", "folder or Hub name")
+    revision: str | None = key(None, "Hub revision")
+    pooling: Literal["mean", "cls"] | None = key(None, "unset: the model's own, else mean")
+    similarity: Literal["dot", "cosine"] | None = key(None, "unset: the model's own, else cosine")
+    query_prompt: str | None = key(None, "put before queries; unset: the model's own")
+    passage_prompt: str | None = key(None, "put before passages; unset: the model's own")
+    max_length: int | None = key(None, "tokens a passage; unset: the model's own", low=8)
+    query_max_length: int | None = key(None, "tokens a query; unset: as passages", low=8)
+    precision: Literal["auto", "fp32", "bf16"] = key(
+        "auto", "arithmetic of encoding; auto: bf16 where the hardware has it"
+    )
+    dropout: float = key(0.0, "dropout while training; distillation wants none", low=0, high=0.9)
+
+
+@dataclass(frozen=True)
+class IndexSection:
+    """Where evaluation searches."""
+
+    backend: Literal["exact", "faiss", "weaviate"] = key("exact", "exact runs in the process")
+    kind: Literal["hnsw", "hnsw+pq", "flat", "hfresh"] = key("hnsw", "Weaviate's index")
+    metric: Literal["dot", "cosine"] = key("dot", "Weaviate's distance")
+    factory: str = key("HNSW32", "FAISS's index_factory string")
+    alias: str | None = key(None, "Weaviate alias of the best model; unset: from the run's name")
+
+
+@dataclass(frozen=True)
+class EvaluationSection:
+    """What every epoch and the report measure."""
+
+    cutoffs: list[int] = key(lambda: [1, 5, 10], "MAP and MRR are given at these ranks")
+    passages: int | None = key(
+        None, "search a seeded sample of this size plus all judged; unset: everything", low=1
+    )
+    resamples: int = key(10_000, "bootstrap resamples of an interval", low=100)
+
+
+@dataclass(frozen=True)
+class TrackingSection:
+    """Where figures go besides the run's folder."""
+
+    wandb: bool = key(False, "log to Weights & Biases (offline if WANDB_MODE says so)")
+    project: str = key("tercet", "W&B project")
+
+
+#: What Tercet sets of TrainingArguments; any other of its names may be given as it is.
+TRAINING: dict[str, tuple[Any, str]] = {
+    "num_train_epochs": (1.0, "epochs"),
+    "learning_rate": (2e-5, "peak learning rate"),
+    "per_device_train_batch_size": (16, "queries a step and process"),
+    "gradient_accumulation_steps": (1, "steps whose gradients are added up"),
+    "lr_scheduler_type": ("linear", "how the learning rate falls"),
+    "warmup_steps": (0.05, "steps of rising learning rate, a part of all if below 1"),
+    "weight_decay": (0.0, "AdamW's weight decay"),
+    "bf16": (None, "bf16 autocast; unset: where the hardware is fast at it"),
+    "logging_steps": (10, "steps between two logged losses"),
+    "eval_strategy": ("epoch", "when to evaluate: epoch or steps"),
+    "save_strategy": ("epoch", "when to save a checkpoint that a killed run resumes from"),
+    "save_total_limit": (2, "checkpoints kept, the best always among them"),
+    "metric_for_best_model": ("map@10", "the figure that chooses the best checkpoint"),
+    "dataloader_num_workers": (0, "processes that prepare batches"),
+    "ddp_timeout": (7200, "seconds a process waits for another"),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One run, whole."""
+
+    name: str = key("run", "the run's folder within `runs_dir`")
+    runs_dir: str = key("runs", "where runs are written")
+    seed: int = key(13, "seed of every draw", low=0)
+    corpus: CorpusSection = section(CorpusSection)
+    queries: QueriesSection = section(QueriesSection)
+    negatives: NegativesSection = section(NegativesSection)
+    teacher: TeacherSection = section(TeacherSection)
+    triplets: TripletsSection = section(TripletsSection)
+    model: ModelSection = section(ModelSection)
+    training: dict[str, Any] = key(
+        lambda: {name: default for name, (default, _) in TRAINING.items()},
+        "TrainingArguments, by their own names",
+    )
+    index: IndexSection = section(IndexSection)
+    evaluation: EvaluationSection = section(EvaluationSection)
+    tracking: TrackingSection = section(TrackingSection)
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's stages are written."""
+        return Path(self.runs_dir) / self.name
+
+    @property
+    def alias(self) -> str:
+        """The name under which an index server knows the best model's passages."""
+        return self.index.alias or "Tercet_" + re.sub(r"\W+", "_", self.name)
+
+    @property
+    def measures(self) -> list[str]:
+        """Names of the measures that evaluation reports."""
+        cutoffs = sorted(set(self.evaluation.cutoffs))
+        return [
+            *(f"map@{k}" for k in cutoffs),
+            *(f"mrr@{k}" for k in cutoffs),
+            "ndcg@10",
+            "recall@100",
+        ]

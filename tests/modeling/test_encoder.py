@@ -1,0 +1,333 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+from transformers import AutoModel, AutoTokenizer
+
+from tercet.modeling.batching import plan_batches, run_halving
+from tercet.modeling.encoder import BiEncoder
+from tercet.modeling.precision import describe, inference_dtype
+from tercet.schema import InputError
+
+FAMILIES = ["bert", "distilbert", "roberta", "xlm-roberta", "mpnet", "modernbert"]
+MINILM = Path(__file__).parents[2] / "models" / "all-MiniLM-L6-v2"
+PROMPTS = {"query_prompt": "how: ", "passage_prompt": "the market: "}
+
+
+def load(path: Path, **kwargs) -> BiEncoder:  # noqa: ANN003
+    return BiEncoder.from_pretrained(path, precision="fp32", device="cpu", **kwargs)
+
+
+def by_hand(path: Path, texts: list[str], pooling: str, similarity: str, length: int) -> np.ndarray:
+    tokenizer, model = AutoTokenizer.from_pretrained(path), AutoModel.from_pretrained(path)
+    vectors = []
+    for text in texts:
+        inputs = tokenizer(text, truncation=True, max_length=length, return_tensors="pt")
+        inputs.pop("token_type_ids", None)
+        with torch.no_grad():
+            states = model(**inputs).last_hidden_state[0]
+        vector = states[0] if pooling == "cls" else states.mean(0)
+        vectors.append(vector / vector.norm() if similarity == "cosine" else vector)
+    return torch.stack(vectors).numpy()
+
+
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_vectors_equal_sentence_transformers_and_the_plain_model(
+    family: str,
+    pooling: str,
+    similarity: str,
+    encoder_family: Callable[[str], Path],
+    tiny_texts: list[str],
+    tmp_path: Path,
+) -> None:
+    path = encoder_family(family)
+    texts = [*tiny_texts[::7], "oak", " ".join(tiny_texts[:6])]  # the last one is truncated
+    encoder = load(path, pooling=pooling, similarity=similarity, max_length=48, **PROMPTS)
+    queries, passages = encoder.encode_queries(texts), encoder.encode_passages(texts)
+    assert queries.dtype == np.float32 and queries.shape == (len(texts), 32)
+    prompted = [PROMPTS["query_prompt"] + text for text in texts]
+    assert np.allclose(queries, by_hand(path, prompted, pooling, similarity, 48), atol=1e-5)
+
+    transformer = Transformer(str(path), max_seq_length=48)
+    modules = [
+        transformer,
+        Pooling(32, pooling),
+        *([Normalize()] if similarity == "cosine" else []),
+    ]
+    prompts = {"query": PROMPTS["query_prompt"], "document": PROMPTS["passage_prompt"]}
+    theirs = SentenceTransformer(
+        modules=modules, device="cpu", prompts=prompts, similarity_fn_name=similarity
+    )
+    assert np.allclose(passages, theirs.encode_document(texts), atol=1e-5)
+
+    encoder.save_pretrained(tmp_path / "ours")
+    theirs.save(str(tmp_path / "theirs"))
+    saved = SentenceTransformer(str(tmp_path / "ours"), device="cpu")
+    assert saved.similarity_fn_name == similarity
+    assert np.allclose(queries, saved.encode_query(texts), atol=1e-5)
+    assert np.allclose(passages, saved.encode_document(texts), atol=1e-5)
+    for folder in ("ours", "theirs"):
+        again = load(tmp_path / folder)
+        assert again.config == encoder.config
+        assert np.allclose(queries, again.encode_queries(texts), atol=1e-5)
+        assert np.allclose(passages, again.encode_passages(texts), atol=1e-5)
+
+
+def test_order_batch_size_and_shards_do_not_change_a_vector(
+    tiny_encoder_path: Path, tiny_texts: list[str]
+) -> None:
+    encoder = load(tiny_encoder_path)
+    expected = encoder.encode_passages(tiny_texts)
+    order = np.random.default_rng(0).permutation(len(tiny_texts))
+    shuffled = encoder.encode_passages([tiny_texts[i] for i in order])
+    assert np.allclose(shuffled, expected[order], atol=1e-6)
+    encoder.batch_tokens = 100
+    assert np.allclose(encoder.encode_passages(tiny_texts), expected, atol=1e-6)
+    whole = encoder.encode(tiny_texts, "passage")
+    assert (whole[0] == np.arange(len(tiny_texts))).all()
+    parts = [encoder.encode(tiny_texts, "passage", shard=(rank, 3)) for rank in range(3)]
+    positions = np.concatenate([part[0] for part in parts])
+    assert sorted(positions) == list(range(len(tiny_texts)))
+    assert (np.concatenate([part[1] for part in parts]) == whole[1][positions]).all()
+
+
+def test_training_mode_survives_and_does_not_reach_the_vectors(
+    tiny_encoder_path: Path, tiny_texts: list[str]
+) -> None:
+    encoder = load(tiny_encoder_path)
+    expected = encoder.encode_passages(tiny_texts[:5])
+    encoder.backbone.train()
+    assert (encoder.encode_passages(tiny_texts[:5]) == expected).all()
+    assert encoder.backbone.training and encoder.backbone.encoder.layer[0].training
+
+
+def test_training_and_encoding_make_the_same_vectors(
+    tiny_encoder_path: Path, tiny_texts: list[str]
+) -> None:
+    encoder = load(tiny_encoder_path)
+    inputs = encoder.collate(encoder.tokenize(tiny_texts, "passage"))
+    vectors = encoder.pool(encoder.backbone(**inputs).last_hidden_state, inputs["attention_mask"])
+    assert np.allclose(vectors.detach(), encoder.encode_passages(tiny_texts), atol=1e-6)
+    vectors.sum().backward()
+    missing = [
+        name
+        for name, parameter in encoder.backbone.named_parameters()
+        if parameter.requires_grad and parameter.grad is None
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_dropout_is_set_everywhere(
+    family: str, encoder_family: Callable[[str], Path], tiny_texts: list[str]
+) -> None:
+    encoder = load(encoder_family(family))
+    inputs = encoder.collate(encoder.tokenize(tiny_texts[:4], "passage"))
+    encoder.backbone.train()
+    encoder.set_dropout(0.0)
+    first, second = (encoder.backbone(**inputs).last_hidden_state for _ in range(2))
+    assert torch.equal(first, second)
+    encoder.set_dropout(0.5)
+    modules = [
+        module for module in encoder.backbone.modules() if isinstance(module, torch.nn.Dropout)
+    ]
+    assert modules and all(module.p == 0.5 for module in modules)
+    first, second = (encoder.backbone(**inputs).last_hidden_state for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+def test_precision_changes_little_and_vectors_stay_float32(
+    tiny_encoder_path: Path, tiny_texts: list[str]
+) -> None:
+    expected = load(tiny_encoder_path).encode_passages(tiny_texts)
+    encoder = BiEncoder.from_pretrained(tiny_encoder_path, precision="bf16", device="cpu")
+    vectors = encoder.encode_passages(tiny_texts)
+    assert vectors.dtype == np.float32 and not (vectors == expected).all()
+    assert (vectors * expected).sum(axis=1).min() > 0.99
+    assert next(encoder.backbone.parameters()).dtype == torch.float32
+    assert "bfloat16 on cpu" in describe("bf16", "cpu")
+    assert inference_dtype("auto", "meta") == torch.float32
+    with pytest.raises(InputError, match="'int8' is unknown"):
+        BiEncoder.from_pretrained(tiny_encoder_path, precision="int8")  # type: ignore[arg-type]
+
+
+def test_no_texts_give_no_vectors(tiny_encoder_path: Path) -> None:
+    encoder = load(tiny_encoder_path)
+    assert encoder.encode_queries([]).shape == (0, 32)
+    positions, vectors = encoder.encode(["one"], "query", shard=(1, 2))
+    assert positions.shape == (0,) and vectors.shape == (0, 32)
+
+
+def test_an_empty_text_has_a_vector(tiny_encoder_path: Path) -> None:
+    assert np.isfinite(load(tiny_encoder_path).encode_passages([""])).all()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_vector_that_is_not_finite_names_its_text(tiny_encoder_path: Path, value: float) -> None:
+    encoder = load(tiny_encoder_path)
+    word = encoder.tokenize(["glacier"], "passage")[0][1]
+    with torch.no_grad():
+        encoder.backbone.embeddings.word_embeddings.weight[word] = value
+    with pytest.raises(InputError, match="passage 1 is not finite .*'a glacier'"):
+        encoder.encode_passages(["oak beetle", "a glacier", "the oak"])
+
+
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+def test_a_zero_vector_is_refused(tiny_encoder_path: Path, similarity: str) -> None:
+    encoder = load(tiny_encoder_path, similarity=similarity)
+    with torch.no_grad():
+        for parameter in encoder.backbone.encoder.layer[-1].output.LayerNorm.parameters():
+            parameter.zero_()
+    with pytest.raises(InputError, match="query 0 .* is zero"):
+        encoder.encode_queries(["oak"])
+
+
+def test_query_length_is_kept_when_it_differs(tiny_encoder_path: Path, tmp_path: Path) -> None:
+    encoder = load(tiny_encoder_path, max_length=40, query_max_length=8)
+    encoder.save_pretrained(tmp_path)
+    again = load(tmp_path)
+    long = "the " * 60
+    assert [len(again.tokenize([long], kind)[0]) for kind in ("query", "passage")] == [8, 40]
+    assert "query_max_length" not in (tmp_path / "config.json").read_text()
+    equal = load(tmp_path, query_max_length=40)
+    equal.save_pretrained(tmp_path)
+    assert not (tmp_path / "tercet.json").exists()
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_the_longest_input_is_the_models_own(
+    family: str, encoder_family: Callable[[str], Path]
+) -> None:
+    path = encoder_family(family)
+    encoder = load(path)
+    assert encoder.config.max_length == 64
+    assert np.isfinite(encoder.encode_passages(["the " * 100])).all()
+    with pytest.raises(InputError, match="max_length is 65"):
+        load(path, max_length=65)
+
+
+def test_lower_case_is_read_and_kept(encoder_family: Callable[[str], Path], tmp_path: Path) -> None:
+    load(encoder_family("roberta")).save_pretrained(tmp_path)
+    settings = tmp_path / "sentence_bert_config.json"
+    settings.write_text(json.dumps({"max_seq_length": 64, "do_lower_case": True}))
+    encoder = load(tmp_path)
+    expected = SentenceTransformer(str(tmp_path), device="cpu").encode(["The OAK"])
+    assert np.allclose(encoder.encode_passages(["The OAK"]), expected, atol=1e-5)
+    assert (encoder.encode_passages(["The OAK"]) == encoder.encode_passages(["the oak"])).all()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("modules.json", [{"type": "evil.models.Transformer", "path": ""}], "never run"),
+        (
+            "modules.json",
+            [
+                {"type": f"sentence_transformers.models.{kind}", "path": kind}
+                for kind in ("Pooling", "Dense")
+            ],
+            "not supported",
+        ),
+        ("1_Pooling/config.json", {"pooling_mode": "lasttoken"}, "lasttoken"),
+        ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}, "max"),
+        ("1_Pooling/config.json", {"pooling_mode": ["cls", "mean"]}, "cls . mean"),
+        ("1_Pooling/config.json", {"pooling_mode": "mean", "include_prompt": False}, "prompt"),
+        ("config_sentence_transformers.json", ["cosine"], "dict"),
+    ],
+)
+def test_files_that_cannot_be_honoured_are_refused(
+    file: str, content: object, message: str, tiny_encoder_path: Path, tmp_path: Path
+) -> None:
+    load(tiny_encoder_path).save_pretrained(tmp_path)
+    (tmp_path / file).write_text(json.dumps(content))
+    with pytest.raises(InputError, match=message):
+        load(tmp_path)
+
+
+def test_a_euclidean_model_is_refused(tiny_encoder_path: Path, tmp_path: Path) -> None:
+    load(tiny_encoder_path, similarity="dot").save_pretrained(tmp_path)
+    file = tmp_path / "config_sentence_transformers.json"
+    file.write_text(json.dumps({"similarity_fn_name": "euclidean"}))
+    with pytest.raises(InputError, match="euclidean"):
+        load(tmp_path)
+
+
+def test_pickled_weights_are_refused(tiny_encoder_path: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_encoder_path, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    with pytest.raises(InputError, match="pickled"):
+        load(tmp_path)
+
+
+def test_a_missing_folder_is_named() -> None:
+    with pytest.raises(InputError, match="'models/nothing'.*make models"):
+        load(Path("models/nothing"))
+    with pytest.raises(InputError, match="no such folder$"):
+        load(Path("/nowhere/at/all"))
+
+
+def test_a_hub_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match="'someone/something-unheard-of'") as caught:
+        load(Path("someone/something-unheard-of"))
+    assert "\n" not in str(caught.value)
+
+
+def test_identity_follows_the_weights(tiny_encoder_path: Path, tmp_path: Path) -> None:
+    encoder = load(tiny_encoder_path)
+    encoder.save_pretrained(tmp_path / "a")
+    encoder.save_pretrained(tmp_path / "b")
+    (tmp_path / "b" / "README.md").write_text("about")
+    with torch.no_grad():
+        next(encoder.backbone.parameters())[0, 0] += 1
+    encoder.save_pretrained(tmp_path / "c")
+    a, b, c = (load(tmp_path / name).identity for name in "abc")
+    assert a == b != c
+
+
+def test_batches_hold_every_text_once_within_the_limit() -> None:
+    lengths = np.random.default_rng(1).integers(1, 50, size=200)
+    batches = plan_batches(lengths, 64)
+    assert sorted(np.concatenate(batches)) == list(range(200))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * lengths[batch].max() <= 64
+    assert plan_batches([], 64) == []
+
+
+def test_a_batch_too_large_for_memory_is_halved() -> None:
+    seen: list[int] = []
+
+    def run(batch: np.ndarray) -> np.ndarray:
+        seen.append(len(batch))
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError
+        return batch * 10
+
+    assert (run_halving(run, np.arange(7)) == np.arange(7) * 10).all()
+    assert max(size for size in seen if size <= 2) == 2
+    with pytest.raises(torch.OutOfMemoryError):
+        run_halving(lambda _: (_ for _ in ()).throw(torch.OutOfMemoryError()), np.arange(3))
+
+
+def test_the_config_is_a_value(tiny_encoder_path: Path) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        load(tiny_encoder_path).config.pooling = "cls"  # type: ignore[misc]
+
+
+@pytest.mark.models
+@pytest.mark.skipif(not MINILM.exists(), reason="make models")
+def test_the_real_minilm_equals_sentence_transformers(tiny_texts: list[str]) -> None:
+    encoder = load(MINILM)
+    theirs = SentenceTransformer(str(MINILM), device="cpu")
+    assert np.allclose(encoder.encode_passages(tiny_texts), theirs.encode(tiny_texts), atol=1e-5)

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tercet.modeling.generator import (
+    DEFAULT_EXAMPLES,
+    CausalGenerator,
+    Sampling,
+    Seq2SeqGenerator,
+    _line_ends,
+    _tidy,
+)
+from tercet.modeling.gguf_cache import cache_folder
+from tercet.schema import InputError, Passage
+
+GEMMA = Path(__file__).parents[2] / "models" / "gemma-3-270m"
+
+Generator = CausalGenerator | Seq2SeqGenerator
+
+
+@pytest.fixture
+def passages(tiny_texts: list[str]) -> list[Passage]:
+    return [Passage(f"p{i}", "", text) for i, text in enumerate(tiny_texts[:7])]
+
+
+@pytest.fixture(params=["causal", "seq2seq"])
+def generator(
+    request: pytest.FixtureRequest, tiny_causal_path: Path, tiny_seq2seq_path: Path
+) -> Generator:
+    settings = {"sampling": Sampling(max_new_tokens=8), "precision": "fp32", "device": "cpu"}
+    if request.param == "causal":
+        return CausalGenerator.from_pretrained(tiny_causal_path, batch_size=9, **settings)
+    return Seq2SeqGenerator.from_pretrained(tiny_seq2seq_path, batch_size=9, **settings)
+
+
+def test_equal_arguments_give_equal_queries(generator: Generator, passages: list[Passage]) -> None:
+    queries = generator.generate(passages, 3, seed=1)
+    torch.rand(5)  # nothing outside the call matters
+    assert generator.generate(passages, 3, seed=1) == queries
+    assert generator.generate(passages, 3, seed=2) != queries
+
+
+def test_the_given_order_does_not_matter(generator: Generator, passages: list[Passage]) -> None:
+    queries = generator.generate(passages, 2, seed=1)
+    assert generator.generate(passages[::-1], 2, seed=1) == queries[::-1]
+
+
+def test_the_callers_random_state_is_left_alone(
+    generator: Generator, passages: list[Passage]
+) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    generator.generate(passages[:2], 1, seed=1)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_queries_are_few_distinct_and_one_line(
+    generator: Generator, passages: list[Passage]
+) -> None:
+    lists = generator.generate(passages, 4, seed=1)
+    assert len(lists) == len(passages) and any(lists)
+    for queries in lists:
+        assert len(queries) == len(set(queries)) <= 4
+        assert all(query == query.strip() != "" and "\n" not in query for query in queries)
+    assert generator.generate([], 3, seed=1) == []
+
+
+def test_no_query_per_passage_is_refused(generator: Generator, passages: list[Passage]) -> None:
+    with pytest.raises(InputError, match="at least 1"):
+        generator.generate(passages, 0, seed=1)
+
+
+def test_the_models_differ_in_identity(tiny_causal_path: Path, tiny_seq2seq_path: Path) -> None:
+    causal = CausalGenerator.from_pretrained(tiny_causal_path)
+    assert causal.identity != Seq2SeqGenerator.from_pretrained(tiny_seq2seq_path).identity
+    assert causal.name == str(tiny_causal_path)
+
+
+def test_the_prompt_holds_the_examples_and_a_cut_passage(tiny_causal_path: Path) -> None:
+    generator = CausalGenerator.from_pretrained(
+        tiny_causal_path, prompt="P: {passage} Q:", examples=[("a {b}", "c")], passage_tokens=5
+    )
+    ids = generator._read(generator._inputs(["oak " * 50]), 1)["input_ids"][0]
+    head, _, tail = generator.tokenizer.decode(ids).partition("P: a {b} Q: c\n\nP: ")
+    assert head == "<s>" and tail.startswith("oak") and tail.endswith(" Q:") and len(tail) < 25
+    with pytest.raises(InputError, match="passage"):
+        CausalGenerator.from_pretrained(tiny_causal_path, prompt="no place")
+
+
+def test_reading_the_examples_once_changes_nothing(
+    tiny_causal_path: Path, passages: list[Passage]
+) -> None:
+    sampling = Sampling(top_k=1, max_new_tokens=8)  # always the best token
+    generator = CausalGenerator.from_pretrained(
+        tiny_causal_path, sampling=sampling, precision="fp32", device="cpu"
+    )
+    ids = generator._inputs([passage.contents for passage in passages])
+    assert len({len(row) for row in ids}) > 1  # so that padding stands between
+    together = generator._sample(ids, 2)
+    for i, row in enumerate(ids):
+        whole = torch.tensor([generator._prefix + row])
+        output = generator.model.generate(
+            input_ids=whole,
+            attention_mask=torch.ones_like(whole),
+            do_sample=False,
+            max_new_tokens=8,
+            eos_token_id=generator.stop_ids,
+        )
+        text = generator.tokenizer.decode(output[0, whole.shape[1] :], skip_special_tokens=True)
+        assert together[2 * i : 2 * i + 2] == [text, text]
+
+
+def test_an_examples_query_is_not_a_query(tiny_causal_path: Path) -> None:
+    generator = CausalGenerator.from_pretrained(tiny_causal_path)
+    assert not generator._is_new(DEFAULT_EXAMPLES[0][1])
+    assert generator._is_new("something else")
+
+
+def test_writing_stops_at_the_end_of_the_line(
+    tiny_causal_path: Path, passages: list[Passage]
+) -> None:
+    generator = CausalGenerator.from_pretrained(tiny_causal_path)
+    ends = _line_ends(generator.tokenizer)
+    assert generator.tokenizer.eos_token_id in ends
+    assert generator.tokenizer("\n", add_special_tokens=False)["input_ids"][0] in ends
+    assert all("\n" in generator.tokenizer.decode(i) for i in set(ends) - {2})
+    generator.stop_ids = list(range(600))  # every token ends the query
+    texts = generator._sample(generator._inputs([passages[0].contents]), 2)
+    assert all(len(generator.tokenizer(text)["input_ids"]) <= 3 for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [
+        (" what is wax \nPassage: no", "what is wax"),
+        ('"what is wax"', "what is wax"),
+        ("“what is wax”\n", "what is wax"),
+        ("\n what", ""),
+        ("'", "'"),
+        ("wax's", "wax's"),
+    ],
+)
+def test_the_first_line_without_quotation_marks_is_the_query(text: str, query: str) -> None:
+    assert _tidy(text) == query
+
+
+def test_a_model_of_another_kind_is_refused(tiny_encoder_path: Path) -> None:
+    with pytest.raises(InputError):
+        CausalGenerator.from_pretrained(tiny_encoder_path)
+    with pytest.raises(InputError):
+        Seq2SeqGenerator.from_pretrained(tiny_encoder_path)
+
+
+@pytest.mark.models
+@pytest.mark.skipif(not GEMMA.exists(), reason="make models")
+def test_a_gguf_model_writes_queries_and_is_cached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passages: list[Passage]
+) -> None:
+    monkeypatch.setenv("TERCET_CACHE", str(tmp_path))
+    load = {"gguf_file": "gemma-3-270m-q4_k_m.gguf", "sampling": Sampling(max_new_tokens=6)}
+    first = CausalGenerator.from_pretrained(GEMMA, **load)
+    (folder,) = cache_folder().iterdir()
+    written = (folder / "model.safetensors").stat().st_mtime_ns
+    queries = first.generate(passages[:1], 2, seed=1)
+    assert all(queries)
+    again = CausalGenerator.from_pretrained(GEMMA, **load)
+    assert [path.stat().st_mtime_ns for path in folder.glob("*.safetensors")] == [written]
+    assert again.generate(passages[:1], 2, seed=1) == queries
+    assert again.identity == first.identity

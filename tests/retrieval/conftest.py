@@ -1,0 +1,92 @@
+"""A real Weaviate for the tests that are marked with it."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "weaviate.sh"
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where a Weaviate is; given to WeaviateIndex.connect as keywords."""
+
+    url: str
+    grpc_url: str | None
+    api_key: str | None = field(repr=False)
+
+    @property
+    def keywords(self) -> dict[str, str | None]:
+        return {"url": self.url, "grpc_url": self.grpc_url, "api_key": self.api_key}
+
+
+@pytest.fixture(scope="session")
+def weaviate_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server of WEAVIATE_URL if it answers, else one of our own, on free ports.
+
+    Skips where there is none to start, unless TERCET_REQUIRE_WEAVIATE is set: then one is built.
+    """
+    url = os.environ.get("WEAVIATE_URL")
+    if url and _answers(url):
+        yield Server(url, os.environ.get("WEAVIATE_GRPC_URL"), os.environ.get("WEAVIATE_API_KEY"))
+        return
+    required = bool(os.environ.get("TERCET_REQUIRE_WEAVIATE"))
+    http_port, grpc_port = _free_ports()
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("WEAVIATE_")},
+        "WEAVIATE_HOME": str(tmp_path_factory.mktemp("weaviate")),
+        "WEAVIATE_HTTP_PORT": str(http_port),
+        "WEAVIATE_GRPC_PORT": str(grpc_port),
+        "WEAVIATE_BUILD": "yes" if required else "no",
+    }
+    started = _script("start", environment)
+    if started.returncode == 3 and not required:
+        pytest.skip(started.stderr.strip())
+    assert started.returncode == 0, started.stderr
+    try:
+        shown = _script("env", environment).stdout
+        found = dict(re.findall(r"WEAVIATE_(\w+)=(\S+)", shown))
+        yield Server(found["URL"], found["GRPC_URL"], found["API_KEY"])
+    finally:
+        _script("stop", environment)
+
+
+def _script(verb: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(SCRIPT), verb], env=dict(environment), text=True, capture_output=True, timeout=900
+    )
+
+
+def _answers(url: str) -> bool:
+    parts = urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname, parts.port or 80), 3).close()
+    except OSError:
+        return False
+    return True
+
+
+def _free_ports() -> tuple[int, int]:
+    """One port for REST, and the first of five in a row for gRPC and the one-node cluster."""
+    for _ in range(100):
+        first = random.randrange(20_000, 32_000)
+        with ExitStack() as held:
+            try:
+                for port in range(first, first + 6):
+                    probe = held.enter_context(closing(socket.socket()))
+                    probe.bind(("0.0.0.0", port))
+            except OSError:
+                continue
+            return first, first + 1
+    raise RuntimeError("no six free ports in a row")

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tercet.retrieval.exact import ExactIndex
+from tercet.retrieval.faiss_index import FaissIndex
+from tercet.schema import InputError
+
+COUNT, DIMENSION = 2000, 32
+IDS = [f"p{i:04}" for i in range(COUNT)]
+COMPRESSED = "IVF16,PQ16x4fs,Refine(SQ8)"
+
+
+def clustered(count, seed):
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).standard_normal((20, DIMENSION))
+    vectors = centres[rng.integers(20, size=count)] + rng.standard_normal((count, DIMENSION)) / 2
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+VECTORS, QUERIES = clustered(COUNT, 0), clustered(50, 1)
+
+
+def built(index, ids=IDS, vectors=VECTORS):
+    index.build(ids, vectors)
+    return index
+
+
+def overlap(rankings, expected):
+    shares = [
+        len({id for id, _ in one} & {id for id, _ in other}) / len(other)
+        for one, other in zip(rankings, expected, strict=True)
+    ]
+    return np.mean(shares)
+
+
+def test_flat_finds_what_exact_search_finds():
+    expected = built(ExactIndex()).search(QUERIES, 10)
+    for ranking, other in zip(built(FaissIndex()).search(QUERIES, 10), expected, strict=True):
+        assert [id for id, _ in ranking] == [id for id, _ in other]
+        assert [s for _, s in ranking] == pytest.approx([s for _, s in other], abs=1e-6)
+
+
+@pytest.mark.parametrize("k", [1, 5, 60, 100])
+def test_flat_orders_ties_as_exact_search_does_at_the_cut_off_too(k):
+    rng = np.random.default_rng(3)
+    vectors = rng.integers(-1, 2, (60, 4)).astype(np.float32)
+    vectors[~vectors.any(axis=1)] = 1
+    queries = np.array([[1, 0, 0, 0], [1, 1, 0, -1], [0, 0, 0, 2]], np.float32)
+    order = rng.permutation(60)
+    expected = built(ExactIndex(), IDS[:60], vectors).search(queries, k)
+    index = built(FaissIndex(), [IDS[i] for i in order], vectors[order])
+    assert index.search(queries, k) == expected
+    assert index.search(queries[1:2], k) == expected[1:2]
+
+
+@pytest.mark.parametrize(
+    ("index", "least"),
+    [
+        (FaissIndex("HNSW32", ef_search=128), 0.97),
+        (FaissIndex("IVF16,Flat", nprobe=16), 0.999),
+        (FaissIndex(COMPRESSED, nprobe=16), 0.97),
+    ],
+    ids=["graph", "lists", "compressed"],
+)
+def test_approximate_indexes_find_nearly_all(index, least):
+    expected = built(ExactIndex()).search(QUERIES, 10)
+    rankings = built(index).search(QUERIES, 10)
+    assert overlap(rankings, expected) >= least
+    for ranking in rankings:
+        assert len(ranking) == len({id for id, _ in ranking}) == 10
+        assert list(ranking) == sorted(ranking, key=lambda pair: (pair[1], pair[0]), reverse=True)
+
+
+def test_reading_more_lists_finds_more():
+    expected = built(ExactIndex()).search(QUERIES, 10)
+    found = [
+        overlap(built(FaissIndex("IVF64,Flat", nprobe=n)).search(QUERIES, 10), expected)
+        for n in (1, 4, 64)
+    ]
+    assert found == sorted(found) and found[0] < found[-1]
+
+
+@pytest.mark.parametrize("factory", ["Flat", "HNSW16", COMPRESSED])
+def test_equal_passages_build_the_same_index_in_any_order(factory):
+    order = np.random.default_rng(4).permutation(COUNT)
+    one = built(FaissIndex(factory)).search(QUERIES, 10)
+    other = built(FaissIndex(factory), [IDS[i] for i in order], VECTORS[order])
+    assert other.search(QUERIES, 10) == one
+
+
+def test_few_passages_are_all_found_and_lists_that_run_dry_invent_none():
+    few = built(FaissIndex("HNSW8"), IDS[:3], VECTORS[:3])
+    assert {len(ranking) for ranking in few.search(QUERIES, 10)} == {3}
+    for factory in ("IVF64,Flat", COMPRESSED):
+        for ranking in built(FaissIndex(factory, nprobe=1)).search(QUERIES, COUNT):
+            assert 0 < len(ranking) == len({id for id, _ in ranking}) < COUNT
+    assert built(FaissIndex()).search(QUERIES[:0], 3) == []
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (FaissIndex("Nope"), "cannot build 'Nope' .*: could not parse index string Nope$"),
+        (FaissIndex("PQ7"), "cannot build 'PQ7' .*multiple of the number of subquantizers"),
+        (FaissIndex("IVF3000,Flat"), "for 2000 vectors: .*at least as large as number of clusters"),
+        (FaissIndex("Flat", nprobe=3), "cannot set nprobe=3 for 'Flat'"),
+        (FaissIndex("Flat", ef_search=3), "cannot set efSearch=3 for 'Flat'"),
+    ],
+)
+def test_what_faiss_cannot_do_is_refused_in_one_line(index, message):
+    with pytest.raises(InputError, match=message) as raised:
+        built(index)
+    assert "\n" not in str(raised.value)
+
+
+def test_faulty_vectors_are_refused():
+    with pytest.raises(InputError, match="passage 'a' occurs twice"):
+        FaissIndex().build(["a", "a"], VECTORS[:2])
+    with pytest.raises(InputError, match="build it"):
+        FaissIndex().search(QUERIES, 3)
+    with pytest.raises(InputError, match="7 dimensions"):
+        built(FaissIndex()).search(np.ones((1, 7), np.float32), 3)

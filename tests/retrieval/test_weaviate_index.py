@@ -1,0 +1,383 @@
+from __future__ import annotations
+
+import json
+import socket
+import time
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+pytest.importorskip("weaviate")
+
+import grpc
+
+from tercet.retrieval import weaviate_index
+from tercet.retrieval.weaviate_index import Kind, Metric, RefusedPassages, WeaviateIndex
+from tercet.schema import InputError
+
+pytestmark = pytest.mark.weaviate
+
+PREFIX = "Tercet_tests"
+IDS = [f"doc/{row}#é" for row in range(400)]
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+RANDOM = np.random.default_rng(0)
+VECTORS = RANDOM.normal(size=(len(IDS), 24)).astype(np.float32)
+QUERIES = RANDOM.normal(size=(25, 24)).astype(np.float32)
+
+
+@pytest.fixture
+def connect(weaviate_server: Any) -> Iterator[Any]:
+    """WeaviateIndex.connect to the real server; drops what the test left behind."""
+    opened: list[WeaviateIndex] = []
+
+    def connect(kind: Kind = "hnsw", **settings: Any) -> WeaviateIndex:
+        keywords = {**weaviate_server.keywords, "collection": PREFIX, **settings}
+        opened.append(WeaviateIndex.connect(kind, **keywords))
+        return opened[-1]
+
+    yield connect
+    with WeaviateIndex.connect(**weaviate_server.keywords) as index:
+        for alias in index._client.alias.list_all():
+            if alias.startswith(PREFIX):
+                index._client.alias.delete(alias_name=alias)
+        for name in written(index):
+            index.drop(name)
+    for used in opened:
+        used.close()
+
+
+def written(index: WeaviateIndex) -> set[str]:
+    return {name for name in index._client.collections.list_all() if name.startswith(PREFIX)}
+
+
+# --- the same answers as brute force -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metric", get_args(Metric))
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_every_kind_finds_what_brute_force_finds(connect: Any, kind: Kind, metric: Metric) -> None:
+    vectors = unit(VECTORS) if (kind, metric) == ("hfresh", "dot") else VECTORS
+    exact = QUERIES @ vectors.T if metric == "dot" else unit(QUERIES) @ unit(vectors).T
+    index = connect(kind, metric=metric)
+    index.build(IDS, vectors)
+    found = 0
+    for row, ranking in enumerate(index.search(QUERIES, 10)):
+        scores = dict(zip(IDS, exact[row].tolist(), strict=True))
+        best = sorted(scores, key=lambda id: scores[id], reverse=True)[:10]
+        found += len({id for id, _ in ranking} & set(best))
+        assert [score for _, score in ranking] == pytest.approx(
+            [scores[id] for id, _ in ranking], abs=1e-4
+        )
+        assert list(ranking) == sorted(ranking, key=lambda hit: (hit[1], hit[0]), reverse=True)
+    assert found / (10 * len(QUERIES)) >= (0.9 if kind == "hnsw+pq" else 0.99)
+
+
+def test_equal_scores_put_the_larger_id_first_and_choose_it_at_the_cut(connect: Any) -> None:
+    index = connect("flat")
+    index.build(["a", "c", "b", "d"], np.array([[1, 0], [1, 0], [1, 0], [0, 1]], np.float32))
+    (ranking,) = index.search(np.array([[1, 0]], np.float32), 2)
+    assert [id for id, _ in ranking] == ["c", "b"]
+
+
+def test_k_beyond_the_corpus_gives_every_passage(connect: Any) -> None:
+    index = connect()
+    index.build(IDS, VECTORS)
+    (ranking,) = index.search(QUERIES[:1], 1000)
+    assert sorted(id for id, _ in ranking) == sorted(IDS)
+    assert index.search(QUERIES[:0], 10) == []
+
+
+def test_hfresh_says_how_many_it_can_return(connect: Any) -> None:
+    index = connect("hfresh", metric="cosine", rescore_limit=380)
+    index.build(IDS, VECTORS)
+    assert len(index.search(QUERIES[:1], 380)[0]) == 380
+    with pytest.raises(InputError, match="at most 380"):
+        index.search(QUERIES[:1], 381)
+
+
+def test_product_quantization_is_really_on(connect: Any) -> None:
+    index = connect("hnsw+pq", segments=6)
+    index.build(IDS, VECTORS)
+    config = index._client.collections.use(index.collection_name).config.get()
+    assert config.vector_config["default"].vector_index_config.quantizer.segments == 6
+    assert index._is_compressed(index._client.collections.use(index.collection_name))
+
+
+# --- collections and aliases ---------------------------------------------------------------------
+
+
+def test_a_rebuild_makes_a_new_collection_and_keeps_the_old(connect: Any) -> None:
+    index = connect()
+    index.build(IDS, VECTORS)
+    first = index.collection_name
+    before = index.search(QUERIES, 5)
+    index.build(IDS[:7], VECTORS[:7])
+    assert index.collection_name != first
+    assert len(index.search(QUERIES[:1], 10)[0]) == 7
+    index.open(first)
+    assert index.collection_name == first
+    assert index.search(QUERIES, 5) == before
+
+
+def test_an_alias_serves_one_collection_then_another(connect: Any) -> None:
+    index, alias = connect("flat"), f"{PREFIX}_alias"
+    assert index.resolve(alias) is None
+    index.build(IDS, VECTORS)
+    first = index.collection_name
+    index.set_alias(alias, first)
+    assert index.resolve(alias) == first
+    index.build(IDS[:7], VECTORS[:7])
+    index.set_alias(alias, index.collection_name)
+    index.set_alias(alias, index.collection_name)
+    reader = connect()
+    reader.open(alias)
+    assert reader.collection_name == index.collection_name
+    assert reader.settings.kind == "flat"
+    assert reader.search(QUERIES, 7) == index.search(QUERIES, 7)
+
+
+def test_what_an_alias_serves_is_not_dropped(connect: Any) -> None:
+    index = connect("flat")
+    index.build(["a"], VECTORS[:1])
+    name = index.collection_name
+    index.set_alias(f"{PREFIX}_alias", name)
+    with pytest.raises(InputError, match=f"{PREFIX}_alias serves {name}"):
+        index.drop(name)
+    index.build(["a"], VECTORS[:1])
+    index.set_alias(f"{PREFIX}_alias", index.collection_name)
+    index.drop(name)
+    index.drop(name)
+    assert written(index) == {index.collection_name}
+
+
+def test_an_alias_needs_a_valid_name_and_a_collection(connect: Any) -> None:
+    index = connect()
+    with pytest.raises(InputError, match="use 'My_run'"):
+        index.set_alias("my-run", "Whatever")
+    with pytest.raises(InputError, match="does not exist"):
+        index.set_alias(f"{PREFIX}_alias", f"{PREFIX}_missing")
+
+
+def test_only_a_collection_of_ours_and_of_the_same_metric_is_opened(connect: Any) -> None:
+    index = connect("flat", metric="cosine")
+    index.build(["a"], VECTORS[:1])
+    with pytest.raises(InputError, match="cosine"):
+        connect(metric="dot").open(index.collection_name)
+    with pytest.raises(InputError, match="no collection or alias"):
+        index.open(f"{PREFIX}_missing")
+    index._client.collections.create(f"{PREFIX}_foreign")
+    with pytest.raises(InputError, match="not written by Tercet"):
+        index.open(f"{PREFIX}_foreign")
+
+
+# --- what is refused, and leaves nothing behind --------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0])
+def test_a_vector_that_is_not_finite_or_zero_writes_nothing(connect: Any, bad: float) -> None:
+    index = connect()
+    vectors = VECTORS.copy()
+    vectors[3] = bad
+    with pytest.raises(InputError, match="doc/3#é"):
+        index.build(IDS, vectors)
+    assert written(index) == set()
+    with pytest.raises(InputError, match="is empty"):
+        index.search(QUERIES, 5)
+
+
+def test_duplicate_ids_write_nothing(connect: Any) -> None:
+    index = connect()
+    with pytest.raises(InputError, match="'a' occurs twice"):
+        index.build(["a", "b", "a"], VECTORS[:3])
+    assert written(index) == set()
+
+
+def test_queries_of_another_dimension_and_k_of_zero_are_refused(connect: Any) -> None:
+    index = connect("flat")
+    index.build(IDS, VECTORS)
+    with pytest.raises(InputError, match="dimensions"):
+        index.search(QUERIES[:, :5], 5)
+    with pytest.raises(InputError, match="at least 1"):
+        index.search(QUERIES, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "hfresh"}, "not of length 1"),
+        ({"kind": "hnsw+pq", "segments": 7}, "do not divide 24"),
+    ],
+)
+def test_vectors_that_do_not_fit_the_kind_write_nothing(
+    connect: Any, settings: dict[str, Any], message: str
+) -> None:
+    index = connect(**settings)
+    with pytest.raises(InputError, match=message):
+        index.build(IDS, VECTORS)
+    assert written(index) == set()
+
+
+def test_every_passage_that_the_server_refuses_is_named(connect: Any) -> None:
+    index = connect()
+    index.build(IDS, VECTORS)
+    collection = index._client.collections.use(index.collection_name)
+    ids = [f"more/{row}" for row in range(75)]
+    mixed: Any = [VECTORS[row, :9] if row % 3 == 0 else VECTORS[row] for row in range(75)]
+    with pytest.raises(RefusedPassages, match="refused 25 passages.*'more/.*length 9") as refused:
+        index._write(collection, ids, mixed)
+    assert set(refused.value.failures) == set(ids[::3])
+    assert "\n" not in str(refused.value)
+
+
+def test_a_collection_that_holds_fewer_passages_than_were_sent_is_dropped(
+    connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weaviate_index, "check_vectors", lambda ids, vectors: vectors)
+    index = connect()
+    with pytest.raises(InputError, match="holds 2 passages of the 3 sent"):
+        index.build(["a", "b", "a"], VECTORS[:3])
+    assert written(index) == set()
+
+
+def test_another_vector_than_was_sent_is_noticed(connect: Any) -> None:
+    index = connect(metric="cosine")
+    index.build(IDS, VECTORS)
+    collection = index._client.collections.use(index.collection_name)
+    index._verify(collection, IDS, VECTORS * 2)  # the same to a cosine
+    with pytest.raises(InputError, match="another vector"):
+        index._verify(collection, IDS, VECTORS[::-1])
+
+
+def test_a_failed_build_leaves_the_index_as_it_was(connect: Any) -> None:
+    index = connect()
+    index.build(IDS, VECTORS)
+    before = index.search(QUERIES, 5)
+    with pytest.raises(InputError):
+        index.build(["a", "a"], VECTORS[:2])
+    assert index.search(QUERIES, 5) == before
+
+
+# --- servers that do not answer as they should ---------------------------------------------------
+
+
+def test_a_wrong_or_missing_key_is_refused_and_not_shown(
+    weaviate_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if weaviate_server.api_key is None:
+        pytest.skip("this server takes anyone")
+    monkeypatch.delenv("WEAVIATE_API_KEY", raising=False)
+    for key in ("s3cret-and-wrong", "s3cret\nbroken", None):
+        with pytest.raises(InputError, match="API key") as refused:
+            WeaviateIndex.connect(**{**weaviate_server.keywords, "api_key": key})
+        assert "s3cret" not in "".join(traceback.format_exception(refused.value))
+
+
+def test_the_key_comes_from_the_environment_and_is_never_shown(
+    weaviate_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEAVIATE_URL", weaviate_server.url)
+    if weaviate_server.grpc_url:
+        monkeypatch.setenv("WEAVIATE_GRPC_URL", weaviate_server.grpc_url)
+    if weaviate_server.api_key:
+        monkeypatch.setenv("WEAVIATE_API_KEY", weaviate_server.api_key + "\n")
+    with WeaviateIndex.connect() as index:
+        shown = repr(index) + str(index)
+        with pytest.raises(InputError) as missing:
+            index.open(f"{PREFIX}_missing")
+    shown += "".join(traceback.format_exception(missing.value))
+    assert weaviate_server.url in shown
+    assert not weaviate_server.api_key or weaviate_server.api_key not in shown
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_an_unreachable_server_is_named_within_seconds(weaviate_server: Any) -> None:
+    nowhere = f"http://127.0.0.1:{closed_port()}"
+    began = time.monotonic()
+    with pytest.raises(InputError, match=f"no Weaviate at {nowhere}.*make weaviate"):
+        WeaviateIndex.connect(url=nowhere)
+    with pytest.raises(InputError, match=f"gRPC port is not at {nowhere}"):
+        WeaviateIndex.connect(**{**weaviate_server.keywords, "grpc_url": nowhere})
+    assert time.monotonic() - began < 10
+
+
+def test_an_unknown_kind_or_metric_is_refused() -> None:
+    with pytest.raises(InputError, match="kind 'ivf'.*hnsw"):
+        WeaviateIndex.connect("ivf")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="metric 'l2'.*dot, cosine"):
+        WeaviateIndex.connect(metric="l2")
+
+
+@contextmanager
+def fake_server(version: str, busy: int = 0) -> Iterator[dict[str, str]]:
+    """What no real server shows: another version, and 503 to its first `busy` alias reads."""
+    left = [busy]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, answer = 200, {"version": version}
+            if "/aliases" in self.path:
+                status, answer = (503, {}) if left[0] else (404, {})
+                left[0] -= 1
+            body = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    rest = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=rest.serve_forever, daemon=True).start()
+    call = grpc.server(ThreadPoolExecutor(1))
+    port = call.add_insecure_port("127.0.0.1:0")
+    call.start()
+    try:
+        yield {
+            "url": f"http://127.0.0.1:{rest.server_port}",
+            "grpc_url": f"http://127.0.0.1:{port}",
+        }
+    finally:
+        call.stop(None)
+        rest.shutdown()
+        rest.server_close()
+
+
+def test_a_server_too_old_is_refused_by_its_version() -> None:
+    with fake_server("1.20.0") as old, pytest.raises(InputError, match=r"1\.20\.0.*1\.27"):
+        WeaviateIndex.connect(**old)
+    with fake_server("1.31.4") as old:
+        with pytest.raises(InputError, match=r"1\.31.*hfresh needs 1\.38"):
+            WeaviateIndex.connect("hfresh", **old)
+        with (
+            WeaviateIndex.connect(**old) as index,
+            pytest.raises(InputError, match=r"aliases needs 1\.32"),
+        ):
+            index.resolve("Alias")
+
+
+def test_a_busy_server_is_asked_again_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weaviate_index, "_PAUSES", (0.01,) * 4)
+    with fake_server("1.38.0", busy=4) as server, WeaviateIndex.connect(**server) as index:
+        assert index.resolve("Alias") is None
+    with fake_server("1.38.0", busy=5) as server, WeaviateIndex.connect(**server) as index:
+        with pytest.raises(InputError, match="could not read alias Alias.*503"):
+            index.resolve("Alias")

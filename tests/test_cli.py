@@ -1,0 +1,284 @@
+"""Every key of a recipe, how programs are called, and what they refuse."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tercet import cli
+from tercet.recipe import TRAINING, Recipe
+from tercet.schema import InputError
+
+ROOT = Path(__file__).parents[1]
+
+# Whoever adds, renames or removes a key changes what recipes may say: say so here and in the
+# change log.
+KEYS = """
+name runs_dir seed
+corpus.source corpus.path corpus.dev_split corpus.test_split
+queries.generators queries.count queries.per_passage queries.shard_passages
+queries.generators.N.kind queries.generators.N.share queries.generators.N.model
+queries.generators.N.gguf_file queries.generators.N.prompt queries.generators.N.examples
+queries.generators.N.passage_tokens queries.generators.N.max_new_tokens
+queries.generators.N.batch_size queries.generators.N.top_k queries.generators.N.top_p
+negatives.retrievers negatives.candidates negatives.shard_queries
+negatives.retrievers.N.kind negatives.retrievers.N.share negatives.retrievers.N.model
+negatives.retrievers.N.k1 negatives.retrievers.N.b negatives.retrievers.N.language
+teacher.name teacher.revision teacher.backend teacher.max_length teacher.precision
+teacher.shard_pairs
+triplets.teacher_weight triplets.calibration triplets.negatives_per_query triplets.margins
+triplets.held_out
+model.name model.revision model.pooling model.similarity model.query_prompt model.passage_prompt
+model.max_length model.query_max_length model.precision model.dropout
+training.num_train_epochs training.learning_rate training.per_device_train_batch_size
+training.gradient_accumulation_steps training.lr_scheduler_type training.warmup_steps
+training.weight_decay training.bf16 training.logging_steps training.eval_strategy
+training.save_strategy training.save_total_limit training.metric_for_best_model
+training.dataloader_num_workers training.ddp_timeout
+index.backend index.kind index.metric index.factory index.alias
+evaluation.cutoffs evaluation.passages evaluation.resamples
+tracking.wandb tracking.project
+""".split()
+
+
+def keys_of(kind: type, path: str = "") -> Iterator[tuple[str, dataclasses.Field]]:
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        hint, name = hints[field.name], f"{path}{field.name}"
+        inner = [a for a in typing.get_args(hint) if dataclasses.is_dataclass(a)]
+        if dataclasses.is_dataclass(hint):
+            yield from keys_of(typing.cast(type, hint), f"{name}.")
+        elif name == "training":
+            yield from ((f"training.{name}", field) for name in TRAINING)
+        else:
+            yield name, field
+        for element in inner:
+            yield from keys_of(element, f"{name}.N.")
+
+
+def load(text: str, folder: Path, *overrides: str) -> Recipe:
+    path = folder / "r.yaml"
+    path.write_text(text, encoding="utf-8")
+    return cli.load_recipe(path, ["--corpus.path", "somewhere", *overrides])
+
+
+def refusal(text: str, folder: Path, *overrides: str) -> str:
+    with pytest.raises(InputError) as caught:
+        load(text, folder, *overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.removeprefix(f"{folder}/")
+
+
+def program(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[list[Recipe], int]:
+    """What `cli.run` calls its program with, and the exit code."""
+    calls: list[Recipe] = []
+    monkeypatch.setattr(sys, "argv", ["prog.py", *arguments])
+    try:
+        cli.run(lambda recipe, flags: calls.append(recipe), "prog.py", "Does.", {"--again": "too"})
+    except SystemExit as end:
+        return calls, typing.cast(int, end.code)
+    return calls, 0
+
+
+def test_the_keys_of_a_recipe_are_these() -> None:
+    assert sorted(name for name, _ in keys_of(Recipe)) == sorted(KEYS)
+
+
+def test_every_key_says_what_it_means_in_a_line() -> None:
+    for name, field in keys_of(Recipe):
+        meaning = field.metadata["meaning"]
+        assert meaning and "\n" not in meaning and not meaning.endswith("."), name
+    for name, (_, meaning) in TRAINING.items():
+        assert meaning and not meaning.endswith("."), name
+
+
+def test_the_defaults_pass_their_own_checks(tmp_path: Path) -> None:
+    defaults = Recipe()
+    text = f"training: {{learning_rate: {defaults.training['learning_rate']}}}"
+    recipe = load(text, tmp_path)
+    assert recipe == dataclasses.replace(defaults, corpus=recipe.corpus)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_recipes_of_the_checkout_load(path: Path) -> None:
+    recipe = cli.load_recipe(path, ["--corpus.path", "somewhere"])
+    assert recipe.name == path.stem
+
+
+def test_help_lists_every_key_with_default_and_meaning() -> None:
+    result = subprocess.run(
+        [sys.executable, ROOT / "train.py", "--help"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"COLUMNS": "300"},
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    rows = {
+        cells[0]: cells[1:]
+        for line in result.stdout.splitlines()
+        if len(cells := re.split(r"\s{2,}", line.strip())) == 3
+    }
+    for name, field in keys_of(Recipe):
+        if name.startswith("training."):
+            value, meaning = TRAINING[name.removeprefix("training.")]
+        else:
+            value, meaning = field.default, field.metadata["meaning"]
+            if value is dataclasses.MISSING:
+                value = field.default_factory()  # type: ignore[misc]
+        default, shown = rows[f"--{name}"]
+        assert shown.startswith(meaning)
+        if not dataclasses.is_dataclass(value[0] if isinstance(value, list) else value):
+            assert default == ("unset" if value is None else str(value) or '""')
+    assert "--restart" in rows or "--restart" in result.stdout
+    assert "adam_beta1 (0.9)" in " ".join(result.stdout.split())
+    assert "output_dir" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("training: {learning_rte: 1}", "unknown key 'learning_rte' in training; did you mean "),
+        ("training: {learning_rate: fast}", "training.learning_rate must be a number, not 'fast'"),
+        ("training: {learning_rate: null}", "training.learning_rate must have a value"),
+        ("training: {learning_rate: -1}", "training.learning_rate must be at least 0, not -1.0"),
+        ("training: {learning_rate: [1]}", "training.learning_rate must be one value, not [1]"),
+        ("training: {num_train_epochs: true}", "training.num_train_epochs must be a number"),
+        (
+            "training: {per_device_train_batch_size: 0}",
+            "training.per_device_train_batch_size must be at least 1, not 0",
+        ),
+        (
+            "training: {per_device_train_batch_size: 1.5}",
+            "training.per_device_train_batch_size must be a whole number, not 1.5",
+        ),
+        ("training: {bf16: 1}", "training.bf16 must be true or false, not 1"),
+        ("training: [a]", "training must be a mapping of keys"),
+        (
+            "training: {metric_for_best_model: map@7}",
+            "training.metric_for_best_model 'map@7' is not measured; did you mean 'map@",
+        ),
+        ("evaluation: {cutoffs: [3]}", "training.metric_for_best_model 'map@10' is not measured"),
+        ("queries: {generators: []}", "at least one generator and one retriever are needed"),
+        ("negatives: {retrievers: []}", "at least one generator and one retriever are needed"),
+        (
+            "queries: {generators: [{kind: seq2seq}]}",
+            "queries.generators.0 is seq2seq, which needs a `model`",
+        ),
+        (
+            "queries: {generators: [{kind: causal, model: m, prompt: Ask.}]}",
+            "queries.generators.0.prompt must contain {passage}",
+        ),
+        (
+            "queries: {generators: [{kind: causal, model: m, examples: [[a]]}]}",
+            "queries.generators.0.examples must be pairs [passage, query]",
+        ),
+        ("negatives: {candidates: 3}", "triplets.negatives_per_query (5) is more than "),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    assert re.match(rf"r\.yaml:1: {re.escape(message)}", refusal(text, tmp_path))
+
+
+def test_the_nearest_name_of_training_arguments_is_offered(tmp_path: Path) -> None:
+    message = refusal("name: x\ntraining:\n  bf16: false\n  weight_decy: 1", tmp_path)
+    assert (
+        message == "r.yaml:4: unknown key 'weight_decy' in training; did you mean 'weight_decay'?"
+    )
+
+
+@pytest.mark.parametrize("name", sorted(cli.MANAGED))
+def test_what_other_keys_decide_cannot_be_given(tmp_path: Path, name: str) -> None:
+    message = refusal("", tmp_path, f"--training.{name}", "true")
+    assert message.startswith(f"--training.{name}: training.{name} follows from ")
+
+
+def test_all_that_training_sets_itself_is_managed() -> None:
+    tree = ast.parse((ROOT / "modeling" / "trainer.py").read_text())
+    function = next(
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and node.name == "training_arguments"
+    )
+    names = {
+        key.value
+        for node in ast.walk(function)
+        if isinstance(node, ast.Dict)
+        for key in node.keys
+        if isinstance(key, ast.Constant)
+    }
+    assert names - {"metric_for_best_model"} <= set(cli.MANAGED)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("learning_rate", "2e-5", 2e-5),
+        ("learning_rate", "1", 1.0),
+        ("warmup_steps", "10", 10.0),
+        ("bf16", "null", None),
+        ("eval_steps", "0.5", 0.5),
+        ("optim", "adamw_torch", "adamw_torch"),
+        ("logging_strategy", "no", "no"),
+        ("max_steps", "7", 7),
+        ("save_total_limit", "null", None),
+        ("lr_scheduler_kwargs", "{min_lr: 0.1}", {"min_lr": 0.1}),
+        ("torch_compile", "true", True),
+    ],
+)
+def test_training_arguments_keep_their_types(
+    tmp_path: Path, name: str, text: str, value: object
+) -> None:
+    given = load(f"training: {{{name}: {text}}}", tmp_path).training[name]
+    assert (given, type(given)) == (value, type(value))
+    flag = f"--training.{name.replace('_', '-')}={text}"
+    assert load("", tmp_path, flag).training[name] == value
+
+
+def test_what_training_does_not_say_has_its_default(tmp_path: Path) -> None:
+    recipe = load("training: {max_steps: 7}", tmp_path)
+    assert recipe.training == {name: value for name, (value, _) in TRAINING.items()} | {
+        "max_steps": 7
+    }
+
+
+def test_a_recipe_without_a_corpus_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("name: x\ncorpus:\n  source: beir\n")
+    with pytest.raises(InputError, match=r"r.yaml:2: corpus.path is not set"):
+        cli.load_recipe(path)
+
+
+def test_a_program_gets_its_recipe_and_overrides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("corpus: {path: here}")
+    calls, code = program([str(path), "--again", "--seed", "7"], monkeypatch)
+    assert (code, [recipe.seed for recipe in calls]) == (0, [7])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [([], 2), (["--help"], 0), (["x.yaml", "-h"], 0), (["--seed", "7"], 2)]
+)
+def test_without_a_recipe_nothing_runs(
+    arguments: list[str], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert program(arguments, monkeypatch) == ([], code)
+
+
+def test_a_refusal_is_one_line_and_exit_code_two(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program(["nowhere.yaml"], monkeypatch) == ([], 2)
+    assert capsys.readouterr().err == "error: nowhere.yaml: no such recipe\n"

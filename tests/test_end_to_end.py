@@ -1,0 +1,123 @@
+"""The whole pipeline in subprocesses, with tiny models: trained, reused, killed, resumed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+STAGES = [
+    "corpus",
+    "queries",
+    "embeddings",
+    "negatives",
+    "scores",
+    "triplets",
+    "model",
+    "evaluation",
+]
+
+
+@pytest.fixture
+def recipe(
+    tmp_path: Path, tiny_beir_path: Path, tiny_encoder_path: Path, tiny_cross_encoder_path: Path
+) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
+        f"""
+name: tiny
+runs_dir: {tmp_path}/runs
+corpus: {{source: beir, path: {tiny_beir_path}}}
+queries: {{count: 60, per_passage: 1, shard_passages: 16}}
+negatives: {{candidates: 8}}
+teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48, shard_pairs: 128}}
+model: {{name: {tiny_encoder_path}, precision: fp32, max_length: 48}}
+triplets: {{negatives_per_query: 3, teacher_weight: 0.5}}
+training: {{num_train_epochs: 2, per_device_train_batch_size: 8, bf16: false, learning_rate: 1e-3}}
+"""
+    )
+    return path
+
+
+def train(recipe: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "train.py"), str(recipe), *overrides]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def test_a_run_ends_with_a_report_and_a_second_one_reuses_everything(recipe: Path) -> None:
+    first = train(recipe)
+    assert first.returncode == 0, first.stdout + first.stderr
+    run = recipe.parent / "runs" / "tiny"
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert [entry["epoch"] for entry in metrics["history"]] == [0, 1, 2]
+    assert "| ndcg@10 |" in (run / "report.md").read_text()
+    second = train(recipe)
+    assert second.returncode == 0
+    assert "make " not in second.stdout
+    assert second.stdout.count("reuse ") == 8
+
+
+def hashes(run: Path) -> dict[str, dict[str, str]]:
+    """SHA-256 of every file of every artefact."""
+    manifests = {
+        path.parent.name: json.loads(path.read_text()) for path in run.glob("*/manifest.json")
+    }
+    return {
+        stage: {name: entry["sha256"] for name, entry in manifest["files"].items()}
+        for stage, manifest in manifests.items()
+    }
+
+
+def test_killed_in_every_stage_a_run_resumes_and_ends_with_the_same_bytes(recipe: Path) -> None:
+    runs = recipe.parent / "runs"
+    assert train(recipe, "--name", "whole").returncode == 0
+    command = [sys.executable, str(ROOT / "train.py"), str(recipe), "--name", "killed"]
+    moments = [*STAGES, "training/checkpoint-*/checkpoint.json"]
+    for moment in moments:
+        pattern = moment if "/" in moment else f"{moment}.partial"
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not list((runs / "killed").glob(pattern)):
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    last = train(recipe, "--name", "killed")
+    assert last.returncode == 0, last.stderr
+    assert "resumed from checkpoint" in last.stdout
+    assert hashes(runs / "killed") == hashes(runs / "whole")
+
+
+def launched(recipe: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    """The same in two processes."""
+    accelerate = [sys.executable, "-m", "accelerate.commands.launch"]
+    config = ["--config_file", str(ROOT / "accelerate_config.yaml"), "--main_process_port", "0"]
+    command = [*accelerate, *config, str(ROOT / "train.py"), str(recipe), *overrides]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def test_two_processes_measure_and_learn_what_one_does(recipe: Path) -> None:
+    runs = recipe.parent / "runs"
+    common = ("--training.logging_steps", "1", "--training.max_grad_norm", "0")
+    assert train(recipe, "--name", "one", *common).returncode == 0
+    two = launched(recipe, "--name", "two", "--training.per_device_train_batch_size", "4", *common)
+    assert two.returncode == 0, two.stderr[-3000:]
+    assert "3 searches in all" in two.stdout
+    one_log, two_log = (
+        json.loads((runs / name / "model" / "history.json").read_text()) for name in ("one", "two")
+    )
+    assert one_log[0] == two_log[0]  # zero-shot
+    losses = [[e["loss"] for e in log if "loss" in e] for log in (one_log, two_log)]
+    assert len(losses[0]) > 8
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+
+
+def test_a_failed_evaluation_fails_every_process_with_its_message(recipe: Path) -> None:
+    failed = launched(recipe, "--index.backend", "faiss", "--index.factory", "IVF100000,Flat")
+    assert failed.returncode != 0
+    assert "faiss cannot build" in failed.stderr
+    assert "evaluation failed in process 0" in failed.stderr
