@@ -13,7 +13,7 @@ help:  ## this list
 install: $(VENV)/.installed  ## a .venv with the development extras, by uv where it is installed, else pip
 
 # Strict mode links file by file, so a new file needs installing again.
-$(VENV)/.installed: setup.cfg pyproject.toml $(shell find src data modeling retrieval -name '*.py' | sed 's/ /\\ /g' | LC_ALL=C sort)
+$(VENV)/.installed: setup.cfg pyproject.toml $(shell find src data modeling retrieval -name '*.py')
 ifneq ($(UV),)
 	test -d $(VENV) || $(UV) venv --seed --python $(PYTHON) $(VENV)
 	$(UV) pip install --python $(BIN)/python $(EDITABLE)

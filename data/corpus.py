@@ -86,8 +86,11 @@ def _write(
 ) -> None:
     rows, number = iter(rows), 0
     while (block := list(islice(rows, SHARD_ROWS))) or number == 0:
-        table = pa.Table.from_pylist(block, schema=schema)
-        writer.shard(name, number, lambda table=table: table)
+
+        def make(block: list[dict[str, object]] = block) -> pa.Table:
+            return pa.Table.from_pylist(block, schema=schema)
+
+        writer.shard(name, number, make)
         number += 1
 
 

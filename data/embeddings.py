@@ -20,9 +20,11 @@ def embed_passages(writer: Writer, encoder: Encoder, contents: Sequence[str]) ->
     with progress(f"embedding passages with {encoder.name}", len(contents), "passages") as advance:
         for number, start in enumerate(range(0, len(contents), SHARD_PASSAGES)):
             block = contents[start : start + SHARD_PASSAGES]
-            writer.shard(
-                "vectors", number, lambda block=block: _table(encoder.encode_passages(block))
-            )
+
+            def make(block: Sequence[str] = block) -> pa.Table:
+                return _table(encoder.encode_passages(block))
+
+            writer.shard("vectors", number, make)
             advance(len(block))
     writer.facts |= {"vectors": len(contents), "dimension": encoder.dimension}
 

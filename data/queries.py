@@ -100,7 +100,8 @@ def _keep(writer: Writer, written: list[dict[str, str]], judged: Collection[str]
     """Drop what cannot be learnt from, count it by reason, and give the rest ids."""
     forbidden = {normalised(text) for text in judged}
     dropped: Counter[str] = Counter(empty=0, repeated=0, equal_to_a_judged_query=0)
-    kept, seen, texts = [], set(), set()
+    kept: list[dict[str, str]] = []
+    seen, texts = set(), set()
     for row in written:
         text = normalised(row["query"])
         if not text:

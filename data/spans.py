@@ -61,7 +61,8 @@ class SpanGenerator:
         }
         if not spans:
             return []
-        weights = np.array([self._weight(span) for span in spans.values()])
+        # In a corpus of a few passages a word may be in all, and weigh nothing.
+        weights = np.array([max(self._weight(span), 1e-9) for span in spans.values()])
         key = f"{seed}\0{passage.id}".encode()
         random = np.random.default_rng(list(hashlib.sha256(key).digest()[:16]))
         count = min(count, len(spans))

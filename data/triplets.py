@@ -43,7 +43,10 @@ def calibrate(teacher: Sequence[np.ndarray], student: Sequence[np.ndarray]) -> C
 
     Raises InputError if the teacher gives all candidates of every query one score.
     """
-    centred = [_joined([x - x.mean() for x in lists]) for lists in (teacher, student)]
+    # In float64, where the mean of equal scores is that score, so that nothing is left of them.
+    centred = [
+        _joined([x - x.mean(dtype=np.float64) for x in lists]) for lists in (teacher, student)
+    ]
     if not np.any(centred[0]):
         raise InputError("the teacher gives all candidates of a query one score: nothing to learn")
     spread = float(np.std(centred[1]) / np.std(centred[0]))
@@ -58,7 +61,8 @@ def _joined(lists: Sequence[np.ndarray]) -> np.ndarray:
 
 def _fit(t: np.ndarray, s: np.ndarray) -> tuple[float, float]:
     covariance, variance = t @ s, t @ t
-    return float(covariance / variance), float(covariance**2 / (variance * (s @ s)))
+    explained = covariance**2 / (variance * (s @ s)) if np.any(s) else 0.0
+    return float(covariance / variance), float(explained)
 
 
 def build_triplets(
@@ -106,7 +110,8 @@ def build_triplets(
 def _splits(positives: Sequence[str], held_out: dict[str, float], seed: int) -> list[str]:
     passages = np.array(sorted(set(positives)))
     shuffled = np.random.default_rng(seed).permutation(passages).tolist()
-    split, start = {}, 0
+    split: dict[str, str] = {}
+    start = 0
     for name, part in held_out.items():
         # At least one passage, so that there is something to choose by.
         end = start + max(1, round(part * len(shuffled)))

@@ -16,7 +16,7 @@ from tercet.console import console
 from tercet.modeling.callbacks import RetrievalEvaluation
 from tercet.modeling.collator import TripletCollator
 from tercet.modeling.encoder import BiEncoder
-from tercet.modeling.precision import describe
+from tercet.modeling.precision import Precision, describe
 from tercet.modeling.trainer import MarginMSETrainer, last_checkpoint, training_arguments
 from tercet.recipe import Recipe
 from tercet.schema import InputError
@@ -60,7 +60,8 @@ def adapt(
         encoder, args, train, collator, evaluation, pairs=recipe.triplets.margins
     )
     if is_main_process():
-        wanted = "auto" if recipe.training["bf16"] is None else "bf16" if args.bf16 else "fp32"
+        given = recipe.training["bf16"] is not None
+        wanted: Precision = "auto" if not given else "bf16" if args.bf16 else "fp32"
         resumed = f", resumed from {Path(checkpoint).name}" if checkpoint else ""
         console.print(
             f"      training on {len(train):,} queries, {args.world_size} processes, "

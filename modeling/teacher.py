@@ -29,7 +29,7 @@ _ONNX = ("model.onnx", "onnx/model.onnx")
 _DEFAULT_MAX_LENGTH = 256
 _MIN_MAX_LENGTH = 16
 _ONNX_LENGTH_LIMIT = 512  # the file does not say, and no known cross-encoder has less
-_DEFAULT_BATCH_TOKENS = {"cpu": 1_024, "cuda": 65_536}  # CPU: measured
+_DEFAULT_BATCH_TOKENS = {"cpu": 1_024, "cuda": 65_536}  # CPU: measured, more is slower
 _TOKENIZE_AT_ONCE = 4_096  # pairs
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerControl, TrainingArguments
 
 from tercet.artifacts import file_sha256, read_json, write_json
 from tercet.console import console
@@ -105,7 +105,7 @@ class MarginMSETrainer(Trainer):
         if self.state.global_step == 0:
             # The model as it came is a candidate: only what beats it becomes the best.
             self._determine_best_metric(metrics, trial=None)
-        self.control = self.callback_handler.on_evaluate(
+        self.control: TrainerControl = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
         return metrics

@@ -119,11 +119,11 @@ def markdown(report: Report) -> str:
     if report.history:
         lines += ["", "## Every evaluation, on the validation queries", ""]
         names = [name for name in report.history[0] if name not in ("epoch", "step")]
-        rows = [
+        evaluations = [
             (f"{e['epoch']:g}", f"{e['step']}", *(f"{e[name]:.4f}" for name in names))
             for e in report.history
         ]
-        lines += _table(("epoch", "step", *names), rows)
+        lines += _table(("epoch", "step", *names), evaluations)
     lines += ["", "## Time", ""]
     lines += _table(("stage", "time"), [(n, _clock(v)) for n, v in report.seconds.items()])
     lines += ["", "## What the stages counted", ""]

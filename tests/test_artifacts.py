@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import signal
 import subprocess
@@ -71,7 +70,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {
         str(file.relative_to(folder)): file.read_bytes()
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and file.name != "seconds.json"
+        if file.is_file() and not file.name.startswith("seconds.json")
     }
 
 
@@ -218,9 +217,10 @@ def test_a_damaged_file_is_refused_by_name(tmp_path: Path, place: int, damage: s
         file.write_bytes(content)
     with pytest.raises(InputError) as caught:
         produce(stage(tmp_path), maker([]))
-    assert str(caught.value).startswith(
-        f"{file} does not match its manifest: remove {file.parents[place == SHARDS + 2]}"
-    ) or str(tmp_path / "stage") in str(caught.value)
+    folder = tmp_path / "stage"
+    assert str(caught.value) == (
+        f"{file} does not match its manifest: remove {folder} to make it again"
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"plan": ', b"\xff\xfe"])
@@ -443,10 +443,8 @@ VALUES = st.recursive(
 )
 
 
-@given(st.dictionaries(st.text(max_size=2), VALUES), st.randoms())
-def test_a_digest_does_not_depend_on_the_order_of_keys(
-    value: dict[str, object], random: object
-) -> None:
+@given(st.dictionaries(st.text(max_size=2), VALUES))
+def test_a_digest_does_not_depend_on_the_order_of_keys(value: dict[str, object]) -> None:
     turned = dict(reversed(value.items()))
     assert digest(value) == digest(turned) == digest(json.loads(json.dumps(value)))
 
@@ -454,8 +452,9 @@ def test_a_digest_does_not_depend_on_the_order_of_keys(
 @given(VALUES, VALUES)
 def test_what_differs_is_named_and_what_does_not_is_not(one: object, other: object) -> None:
     assert not differences({"s": one}, {"s": one})
-    if one != other and None not in (one, other):
-        assert differences({"settings": {"s": one}}, {"settings": {"s": other}})
+    if not isinstance(one, dict) and one != other:
+        found = differences({"settings": {"s": one}}, {"settings": {"s": other}})
+        assert len(found) == 1 and found[0].startswith("s")
 
 
 def test_an_artefacts_digest_follows_its_files_and_facts_alone(tmp_path: Path) -> None:
@@ -464,4 +463,3 @@ def test_an_artefacts_digest_follows_its_files_and_facts_alone(tmp_path: Path) -
     other = produce(stage(tmp_path / "c"), maker([], size=2))
     assert artifact.digest == same.digest != other.digest
     assert read_json(artifact.path / "manifest.json") == artifact.manifest
-    assert os.listdir(tmp_path / "a") == ["stage", "seconds.json"] or True

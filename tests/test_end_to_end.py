@@ -78,9 +78,9 @@ def test_killed_in_every_stage_a_run_resumes_and_ends_with_the_same_bytes(recipe
     runs = recipe.parent / "runs"
     assert train(recipe, "--name", "whole").returncode == 0
     command = [sys.executable, str(ROOT / "train.py"), str(recipe), "--name", "killed"]
-    moments = [*STAGES, "training/checkpoint-*/checkpoint.json"]
-    for moment in moments:
-        pattern = moment if "/" in moment else f"{moment}.partial"
+    moments = [f"{stage}.partial" for stage in STAGES]
+    moments.insert(-1, "training/checkpoint-*/checkpoint.json")
+    for pattern in moments:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while process.poll() is None and not list((runs / "killed").glob(pattern)):
             time.sleep(0.002)

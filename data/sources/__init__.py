@@ -36,4 +36,4 @@ class Source(Protocol):
 
 def open_source(kind: str, path: str) -> Source:
     """The source of a recipe's `corpus` section."""
-    return {"beir": BeirFolder, "bookmarks": Bookmarks}[kind](path)
+    return BeirFolder(path) if kind == "beir" else Bookmarks(path)

@@ -13,6 +13,9 @@ from typing import Any
 from tercet.artifacts import digest, file_sha256
 from tercet.schema import InputError, Passage, Query
 
+#: Judgements are held as int32; no collection grades as finely.
+LARGEST_GRADE = 2**31 - 1
+
 
 class BeirFolder:
     """Reads a BEIR folder line by line."""
@@ -63,6 +66,8 @@ class BeirFolder:
                     grade = int(cells[2])
                 except ValueError:
                     raise InputError(f"{place}: {cells[2]!r} is not a whole number") from None
+                if abs(grade) > LARGEST_GRADE:
+                    raise InputError(f"{place}: {grade} is no grade")
                 yield place, file.stem, cells[0], cells[1], grade
 
 
@@ -85,7 +90,7 @@ def _json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         place = f"{file}:{number}"
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             # The parser's own message ends in a position within the line.
             raise InputError(f"{place}: not JSON ({error})") from None
         if not isinstance(row, dict):
@@ -100,7 +105,7 @@ def _id(row: dict[str, Any], place: str) -> str:
         value = str(value)
     if not isinstance(value, str) or not value:
         raise InputError(f"{place}: '_id' must be text that is not empty, not {value!r}")
-    return value
+    return _encodable(value, "_id", place)
 
 
 def _text(row: dict[str, Any], name: str, place: str, default: str | None = None) -> str:
@@ -109,4 +114,14 @@ def _text(row: dict[str, Any], name: str, place: str, default: str | None = None
         value = default
     if not isinstance(value, str):
         raise InputError(f"{place}: {name!r} must be text, not {value!r}")
+    return _encodable(value, name, place)
+
+
+def _encodable(value: str, name: str, place: str) -> str:
+    """JSON may escape half of a surrogate pair, which is no character and no UTF-8."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        half = value[error.start]
+        raise InputError(f"{place}: {name!r} holds {half!r}, which is half a character") from None
     return value

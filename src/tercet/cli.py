@@ -183,7 +183,7 @@ def _print_keys(path: str, kind: type, title: str) -> None:
         if not field.metadata.get("meaning") or field.name == "training":
             continue
         default = (
-            field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[misc]
+            field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[operator]
         )
         name = f"{path}.{field.name}" if path else field.name
         inner = next(iter(typing.get_args(hints[field.name])), None)

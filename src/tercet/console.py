@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -19,7 +20,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-console = Console(highlight=False)
+#: In a file or a pipe a line stays a line, however long.
+console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 
 
 class _Rate(ProgressColumn):

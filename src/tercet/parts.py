@@ -35,6 +35,7 @@ class Parts:
     def identities(self) -> dict[str, str]:
         """Digest or Hub commit of every model by its name in the recipe."""
         recipe, teacher = self.recipe, self.recipe.teacher
+        models: list[tuple[str, str | None, tuple[str, ...]]]
         models = [(recipe.model.name, recipe.model.revision, SAFETENSORS)]
         models += [(r.model, None, SAFETENSORS) for r in recipe.negatives.retrievers if r.model]
         models += [
@@ -75,24 +76,22 @@ class Parts:
         """A way to write queries about `passages`."""
         if settings.kind == "spans":
             return data.SpanGenerator(passage.contents for passage in passages)
-        lengths = {"passage_tokens": settings.passage_tokens, "batch_size": settings.batch_size}
-        given: dict[str, Any] = {name: value for name, value in lengths.items() if value}
-        sampling = {"top_k": settings.top_k, "top_p": settings.top_p}
-        if settings.kind == "seq2seq":
-            given["sampling"] = modeling.Sampling(
-                **sampling, max_new_tokens=settings.max_new_tokens or 64
-            )
-            return modeling.Seq2SeqGenerator.from_pretrained(settings.model, **given)
-        given["sampling"] = modeling.Sampling(
-            **sampling, max_new_tokens=settings.max_new_tokens or 32
-        )
-        if settings.prompt is not None:
-            given["prompt"] = settings.prompt
-        if settings.examples is not None:
-            given["examples"] = [(passage, query) for passage, query in settings.examples]
-        return modeling.CausalGenerator.from_pretrained(
-            settings.model, gguf_file=settings.gguf_file, **given
-        )
+        longest = settings.max_new_tokens or {"seq2seq": 64, "causal": 32}[settings.kind]
+        given: dict[str, Any] = {
+            "passage_tokens": settings.passage_tokens,
+            "batch_size": settings.batch_size,
+            "sampling": modeling.Sampling(
+                top_k=settings.top_k, top_p=settings.top_p, max_new_tokens=longest
+            ),
+        }
+        if settings.kind == "causal":
+            given |= {"gguf_file": settings.gguf_file, "prompt": settings.prompt}
+            if settings.examples is not None:
+                given["examples"] = [(passage, query) for passage, query in settings.examples]
+        kinds: dict[str, Any]
+        kinds = {"seq2seq": modeling.Seq2SeqGenerator, "causal": modeling.CausalGenerator}
+        given = {name: value for name, value in given.items() if value is not None}
+        return kinds[settings.kind].from_pretrained(settings.model, **given)
 
     def retriever(
         self, settings: RetrieverSettings, passages: list[Passage], student: Retriever

@@ -1,0 +1,298 @@
+"""Targets are the mixture they are said to be, draws repeat, and held out is held out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tercet.artifacts import Artifact, Stage, produce
+from tercet.data import Triplets, build_triplets
+from tercet.data.triplets import _splits, calibrate
+from tercet.schema import InputError
+
+DIMENSION = 8
+IDS = [f"p{i:02}" for i in range(40)]
+VECTORS = np.random.default_rng(0).normal(size=(len(IDS), DIMENSION)).astype(np.float32)
+
+
+class Seeded:
+    """Vectors that a text alone decides."""
+
+    name = "seeded"
+    dimension = DIMENSION
+
+    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
+        rows = [np.random.default_rng(list(text.encode())).normal(size=DIMENSION) for text in texts]
+        return np.array(rows, dtype=np.float32)
+
+    encode_passages = encode_queries
+
+
+def scored_lists(queries: int = 60, candidates: int = 6) -> Dataset:
+    """Lists with a positive that goes round the passages, so that some share theirs."""
+    random = np.random.default_rng(1)
+    passages = []
+    for number in range(queries):
+        positive = IDS[number % 25]
+        others = [id for id in IDS if id != positive]
+        passages.append([positive, *random.choice(others, candidates, replace=False).tolist()])
+    return Dataset.from_dict(
+        {
+            "query_id": [f"q{number}" for number in range(queries)],
+            "query": [f"query number {number}" for number in range(queries)],
+            "passages": passages,
+            "scores": random.normal(scale=4, size=(queries, candidates + 1)).tolist(),
+        }
+    )
+
+
+def build(folder: Path, lists: Dataset, held_out: dict[str, float], seed: int = 3) -> Artifact:
+    return produce(
+        Stage(folder / "triplets", {}, {}),
+        lambda writer: build_triplets(
+            writer, lists, Seeded(), IDS, VECTORS, held_out=held_out, seed=seed
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    parts = {"validation": 0.2, "test": 0.2}
+    return build(tmp_path_factory.mktemp("triplets"), scored_lists(), parts)
+
+
+def triplets(artifact: Artifact, **changes: Any) -> Triplets:
+    given: dict[str, Any] = {
+        "slope": 0.25,
+        "teacher_weight": 0.4,
+        "negatives_per_query": 3,
+        "seed": 5,
+    }
+    return Triplets(artifact.dataset("lists"), **(given | changes))
+
+
+# ── calibration ──────────────────────────────────────────────────────────────────────────────────
+
+
+def noisy(
+    slope: float, noise: float, *, lists: int = 200, size: int = 20
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Teacher and student scores with a known slope within lists, and an offset of each list."""
+    random = np.random.default_rng(4)
+    teacher = [random.normal(size=size).astype(np.float32) * 5 for _ in range(lists)]
+    student = [
+        (slope * t + random.normal() * 10 + noise * random.normal(size=size)).astype(np.float32)
+        for t in teacher
+    ]
+    return teacher, student
+
+
+@pytest.mark.parametrize("slope", [0.01, 0.5, 3.0, -2.0])
+def test_calibration_recovers_a_known_slope_whatever_each_list_is_offset_by(slope: float) -> None:
+    exact = calibrate(*noisy(slope, 0))
+    assert exact.slope == pytest.approx(slope, rel=1e-3)
+    assert exact.r2 == pytest.approx(1, abs=1e-3)
+    # Noise of this size explains a half of the student's variance.
+    half = calibrate(*noisy(slope, 5 * abs(slope)))
+    assert half.slope == pytest.approx(slope, rel=0.1)
+    assert half.r2 == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_teacher_that_tells_nothing_apart_is_refused() -> None:
+    equal = [np.full(7, value, dtype=np.float32) for value in (0.1, 3.3, -1e-3)]
+    student = [np.arange(7, dtype=np.float32)] * 3
+    with pytest.raises(InputError, match="nothing to learn"):
+        calibrate(equal, student)
+
+
+def test_a_student_that_tells_nothing_apart_has_a_slope_of_zero() -> None:
+    teacher = [np.arange(7, dtype=np.float32)] * 3
+    result = calibrate(teacher, [np.full(7, 0.1, dtype=np.float32)] * 3)
+    assert all(np.isfinite(value) for value in vars(result).values())
+    assert (result.slope, result.r2) == (0, 0)
+
+
+# ── lists and splits ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_lists_keep_the_teachers_scores_and_add_the_students(artifact: Artifact) -> None:
+    rows = artifact.dataset("lists").to_list()
+    for row, source in zip(rows, scored_lists().to_list(), strict=True):
+        assert (row["query_id"], row["query"]) == (source["query_id"], source["query"])
+        assert row["passages"] == source["passages"]
+        assert row["teacher"] == pytest.approx(source["scores"])
+        (query,) = Seeded().encode_queries([row["query"]])
+        direct = [float(VECTORS[IDS.index(passage)] @ query) for passage in row["passages"]]
+        assert row["student"] == pytest.approx(direct, rel=1e-5, abs=1e-5)
+
+
+def test_held_out_queries_share_no_passage_with_training(artifact: Artifact) -> None:
+    positives: dict[str, set[str]] = {}
+    for row in artifact.dataset("lists"):
+        positives.setdefault(row["split"], set()).add(row["passages"][0])
+    assert {split: len(found) for split, found in positives.items()} == {
+        "train": 15,
+        "validation": 5,
+        "test": 5,
+    }
+    assert len(set.union(*positives.values())) == 25
+    facts = artifact.facts
+    splits = artifact.dataset("lists")["split"][:]
+    for split in positives:
+        assert facts[f"{split}_queries"] == splits.count(split)
+
+
+def test_the_same_seed_holds_out_the_same_queries(artifact: Artifact, tmp_path: Path) -> None:
+    parts = {"validation": 0.2, "test": 0.2}
+    again = build(tmp_path / "again", scored_lists(), parts)
+    other = build(tmp_path / "other", scored_lists(), parts, seed=4)
+    assert again.manifest == artifact.manifest
+    assert other.dataset("lists")["split"][:] != artifact.dataset("lists")["split"][:]
+
+
+@given(
+    st.lists(st.sampled_from(IDS), min_size=1, max_size=50),
+    st.dictionaries(st.sampled_from(["validation", "test"]), st.floats(0.01, 0.5)),
+    st.integers(0, 2**32),
+)
+def test_every_split_has_a_passage_and_no_passage_has_two(
+    positives: list[str], held_out: dict[str, float], seed: int
+) -> None:
+    splits = _splits(positives, held_out, seed)
+    assert len(splits) == len(positives)
+    assert len(set(zip(positives, splits, strict=True))) == len(set(positives))
+    if len(set(positives)) >= 2:
+        assert set(splits) >= set(held_out) or sum(held_out.values()) > 0.9
+    assert _splits(positives, held_out, seed) == splits
+
+
+def test_nothing_left_to_train_on_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no query is left to train on"):
+        build(tmp_path, scored_lists(queries=1), {"validation": 0.2})
+
+
+def test_nothing_is_held_out_where_there_are_judgements(tmp_path: Path) -> None:
+    made = build(tmp_path, scored_lists(), {})
+    assert set(made.dataset("lists")["split"]) == {"train"}
+    assert made.facts["train_queries"] == len(triplets(made)) == 60
+
+
+def test_the_audit_says_where_the_teacher_puts_the_positives(tmp_path: Path) -> None:
+    lists = scored_lists(queries=2, candidates=3).to_dict()
+    lists["scores"] = [[5.0, 1.0, 2.0, 3.0], [1.0, 5.0, 2.0, 0.0]]
+    facts = build(tmp_path, Dataset.from_dict(lists), {}).facts
+    assert facts["positive_mean_logit"] == 3
+    assert facts["positive_mean_rank"] == 2
+    assert facts["positive_first"] == 0.5
+
+
+# ── draws ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("slope", [0.25, 2.0])
+def test_a_target_mixes_both_models_margins(
+    artifact: Artifact, weight: float, slope: float
+) -> None:
+    train = triplets(artifact, teacher_weight=weight, slope=slope)
+    rows = {row["query"]: row for row in artifact.dataset("lists")}
+    for number in range(len(train)):
+        item, row = train[number], rows[train.queries[number]]
+        places = [row["passages"].index(passage) for passage in item["passages"]]
+        target = [
+            (1 - weight) * student + weight * slope * teacher
+            for student, teacher in zip(row["student"], row["teacher"], strict=True)
+        ]
+        assert places[0] == 0 and item["query"] == number
+        assert item["margins"].dtype == np.float32
+        expected = [target[0] - target[place] for place in places[1:]]
+        assert item["margins"] == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+def test_negatives_are_different_and_never_the_positive(artifact: Artifact) -> None:
+    train = triplets(artifact, negatives_per_query=6)
+    for epoch in range(5):
+        train.set_epoch(epoch)
+        for number in range(len(train)):
+            passages = train[number]["passages"]
+            assert len(set(passages)) == len(passages) == 7
+            assert len(train[number]["margins"]) == 6
+
+
+def test_draws_differ_across_epochs_and_repeat_within_one(artifact: Artifact) -> None:
+    train, again = triplets(artifact), triplets(artifact)
+    draws = []
+    for epoch in (0, 1, 2):
+        train.set_epoch(epoch)
+        again.set_epoch(epoch)
+        draws.append([train[number]["passages"] for number in range(len(train))])
+        # Whatever was read before, and in whatever order.
+        backwards = [again[number]["passages"] for number in reversed(range(len(again)))]
+        assert backwards[::-1] == draws[-1]
+    assert draws[0] != draws[1] != draws[2] != draws[0]
+    train.set_epoch(0)
+    assert [train[number]["passages"] for number in range(len(train))] == draws[0]
+    other = triplets(artifact, seed=6)
+    assert [other[number]["passages"] for number in range(len(other))] != draws[0]
+
+
+def test_every_candidate_is_drawn_in_time(artifact: Artifact) -> None:
+    train = triplets(artifact)
+    drawn: set[str] = set()
+    for epoch in range(40):
+        train.set_epoch(epoch)
+        drawn.update(passage for n in range(len(train)) for passage in train[n]["passages"])
+    assert drawn == train.passage_ids()
+
+
+def test_a_short_list_gives_what_it_has(tmp_path: Path) -> None:
+    train = triplets(build(tmp_path, scored_lists(candidates=2), {}), negatives_per_query=5)
+    assert len(train[0]["passages"]) == 3 and len(train[0]["margins"]) == 2
+
+
+def test_only_the_split_asked_for_is_read(artifact: Artifact) -> None:
+    lists = artifact.dataset("lists")
+    for split in ("train", "validation", "test"):
+        expected = [row["query"] for row in lists if row["split"] == split]
+        assert triplets(artifact, split=split).queries == expected
+
+
+def test_rows_are_the_epochs_triplets_one_by_one(artifact: Artifact) -> None:
+    train = triplets(artifact)
+    train.set_epoch(2)
+    rows = list(train.rows())
+    assert len(rows) == 3 * len(train)
+    for number in range(len(train)):
+        item, own = train[number], rows[3 * number : 3 * number + 3]
+        assert [row["negative"] for row in own] == item["passages"][1:]
+        assert {row["positive"] for row in own} == {item["passages"][0]}
+        assert [row["margin"] for row in own] == pytest.approx(item["margins"].tolist())
+    by_query = {row["query"]: row for row in artifact.dataset("lists")}
+    for row in rows:
+        source = by_query[row["query"]]
+        teacher = dict(zip(source["passages"], source["teacher"], strict=True))
+        assert row["positive_score"] == pytest.approx(teacher[row["positive"]])
+        assert row["negative_score"] == pytest.approx(teacher[row["negative"]])
+
+
+@pytest.mark.parametrize("slope", [0.0, -1.0])
+def test_a_teacher_that_opposes_the_model_is_refused(artifact: Artifact, slope: float) -> None:
+    with pytest.raises(InputError, match="the teacher opposes the model"):
+        triplets(artifact, slope=slope)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.integers(0, 10**6), st.integers(1, 9))
+def test_any_seed_and_epoch_can_be_drawn(
+    artifact: Artifact, seed: int, epoch: int, negatives: int
+) -> None:
+    train = triplets(artifact, seed=seed, negatives_per_query=negatives)
+    train.set_epoch(epoch)
+    assert len(train[0]["passages"]) == 1 + min(negatives, 6)

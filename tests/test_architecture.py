@@ -1,0 +1,147 @@
+"""Who may import whom, and that every public name says what it is."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("data", "modeling", "retrieval")
+HALL = sorted((ROOT / "src" / "tercet").glob("*.py"))
+ROOM_FILES = [file for room in ROOMS for file in sorted((ROOT / room).rglob("*.py"))]
+PACKAGE = HALL + ROOM_FILES
+PROGRAMS = [ROOT / "train.py", ROOT / "eval.py", *sorted((ROOT / "scripts").glob("*.py"))]
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+#: Library -> the files of the package that may import it; a folder stands for all its files.
+ONLY_IN = {
+    "torch": ["modeling"],
+    "accelerate": ["modeling"],
+    "safetensors": ["modeling"],
+    "huggingface_hub": ["modeling"],
+    "transformers": ["modeling", "src/tercet/cli.py"],
+    "weaviate": ["retrieval/weaviate_index.py"],
+    "grpc": ["retrieval/weaviate_server.py"],
+    "faiss": ["retrieval/faiss_index.py"],
+    "bm25s": ["retrieval/bm25.py"],
+    "Stemmer": ["retrieval/bm25.py"],
+    "onnxruntime": ["modeling/teacher.py"],
+    "wandb": ["modeling"],
+    "sentence_transformers": [],
+    "onnx": [],
+    "ir_measures": [],
+}
+
+
+def name(file: Path) -> str:
+    return file.relative_to(ROOT).as_posix()
+
+
+def imports(file: Path) -> Iterator[tuple[str, int]]:
+    """Every module that a file imports, anywhere in it, with the line."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name(file)}:{node.lineno}: a relative import"
+            module = node.module or ""
+            yield module, node.lineno
+            # `from tercet import data` names a room as well as `import tercet.data`.
+            yield from ((f"{module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def room(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if parts[0] == "tercet" and len(parts) > 1 and parts[1] in ROOMS else None
+
+
+def allowed(file: Path, places: list[str]) -> bool:
+    return any(name(file) == place or name(file).startswith(f"{place}/") for place in places)
+
+
+@pytest.mark.parametrize("file", PACKAGE + PROGRAMS, ids=name)
+def test_imports_keep_to_the_plan(file: Path) -> None:
+    own = name(file).split("/")[0] if file in ROOM_FILES else None
+    knows_rooms = file in PROGRAMS or name(file) in (
+        "src/tercet/pipeline.py",
+        "src/tercet/parts.py",
+    )
+    for module, line in imports(file):
+        place, top = f"{name(file)}:{line}", module.split(".")[0]
+        assert top not in ROOMS, f"{place}: a bare {top} is a second, unequal copy of tercet.{top}"
+        assert top not in ("train", "eval", "scripts", "tests"), f"{place}: imports a program"
+        if file in PACKAGE and top in ONLY_IN:
+            assert allowed(file, ONLY_IN[top]), f"{place}: {top} is not imported here"
+        if room(module) and not knows_rooms:
+            assert room(module) == own, f"{place}: {own or 'the hall'} does not know {module}"
+        if own and module.startswith(("tercet.pipeline", "tercet.parts", "tercet.cli")):
+            raise AssertionError(f"{place}: a room does not know the pipeline")
+
+
+@pytest.mark.parametrize("file", TESTS, ids=name)
+def test_tests_import_the_installed_rooms(file: Path) -> None:
+    assert not {module.split(".")[0] for module, _ in imports(file)} & {*ROOMS, "train", "eval"}
+
+
+def test_the_vocabulary_imports_the_standard_library_alone() -> None:
+    tree = ast.parse((ROOT / "src/tercet/schema.py").read_text(encoding="utf-8"))
+    # What is for type checkers alone is not imported when it runs.
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
+    tops = {
+        module.split(".")[0]
+        for node in ast.walk(tree)
+        for module in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert tops <= sys.stdlib_module_names
+
+
+def test_a_room_has_one_level_but_for_sources() -> None:
+    folders = {name(file.parent) for file in ROOM_FILES}
+    assert folders == {*ROOMS, "data/sources"}
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("tercet", "torch transformers datasets faiss weaviate onnxruntime bm25s"),
+        ("tercet.artifacts", "torch transformers datasets"),
+        ("tercet.data", "torch transformers faiss weaviate"),
+        ("tercet.retrieval", "torch transformers faiss weaviate onnxruntime"),
+    ],
+)
+def test_what_is_not_needed_is_not_imported(module: str, absent: str) -> None:
+    code = f"import sys, {module}; print(*(set(sys.argv[1:]) & set(sys.modules)))"
+    command = [sys.executable, "-c", code, *absent.split()]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert result.stdout.split() == []
+
+
+def without_docstring(node: ast.AST, path: str) -> Iterator[str]:
+    """Public modules, classes, functions and methods that say nothing of themselves."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    if isinstance(node, documented):
+        if not ast.get_docstring(node) and not path.endswith("__init__"):
+            yield path
+        if isinstance(node, ast.Module | ast.ClassDef):
+            for child in node.body:
+                inner = getattr(child, "name", "_")
+                if not inner.startswith("_"):
+                    yield from without_docstring(child, f"{path}.{inner}")
+
+
+@pytest.mark.parametrize("file", PACKAGE + PROGRAMS, ids=name)
+def test_every_public_name_has_a_docstring(file: Path) -> None:
+    assert list(without_docstring(ast.parse(file.read_text(encoding="utf-8")), file.stem)) == []

@@ -1,0 +1,153 @@
+"""The wheel holds the package and nothing else; the checkout is what an editable install gives."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {
+    "tercet": "src/tercet",
+    "tercet.data": "data",
+    "tercet.data.sources": "data/sources",
+    "tercet.modeling": "modeling",
+    "tercet.retrieval": "retrieval",
+}
+
+
+@pytest.fixture(scope="module")
+def setup_cfg() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    return parser
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel built from a copy of what git would hand out, so that the checkout stays as it is."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+    for file in shipped():
+        (source / file).parent.mkdir(parents=True, exist_ok=True)
+        (source / file).write_bytes((ROOT / file).read_bytes())
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out)]
+    result = subprocess.run([*build, source], capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+    (file,) = out.iterdir()
+    return file
+
+
+def shipped() -> list[str]:
+    """The files that belong to the checkout: git's where it is one, else all but hidden ones."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if result.returncode == 0:
+        return [file for file in result.stdout.split("\0") if file and (ROOT / file).is_file()]
+    folders = ("src", "data", "modeling", "retrieval")
+    files = [file for folder in folders for file in (ROOT / folder).rglob("*") if file.is_file()]
+    top = [ROOT / name for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE")]
+    return [file.relative_to(ROOT).as_posix() for file in [*top, *files]]
+
+
+def modules() -> set[str]:
+    """Files of the package, as a wheel names them."""
+    return {
+        f"{package.replace('.', '/')}/{file.name}"
+        for package, folder in FOLDERS.items()
+        for file in (ROOT / folder).glob("*.py")
+    }
+
+
+def test_the_packages_listed_are_the_folders_there_are(
+    setup_cfg: configparser.ConfigParser,
+) -> None:
+    listed = setup_cfg["options"]["packages"].split()
+    assert listed == list(FOLDERS)
+    lines = setup_cfg["options"]["package_dir"].strip().splitlines()
+    assert dict(line.split(" = ") for line in lines) == FOLDERS
+    rooms = ("src", "data", "modeling", "retrieval")
+    found = {
+        file.parent.relative_to(ROOT).as_posix()
+        for room in rooms
+        for file in (ROOT / room).rglob("__init__.py")
+    }
+    assert found == set(FOLDERS.values())
+
+
+def test_every_module_is_in_a_listed_package() -> None:
+    rooms = ("src", "data", "modeling", "retrieval")
+    files = {file for room in rooms for file in (ROOT / room).rglob("*.py")}
+    assert {file.parent.relative_to(ROOT).as_posix() for file in files} == set(FOLDERS.values())
+
+
+def test_the_extras_are_all_in_all(setup_cfg: configparser.ConfigParser) -> None:
+    extras = setup_cfg["options.extras_require"]
+    (everything,) = extras["all"].split()
+    named = everything.removeprefix("tercet[").removesuffix("]").split(",")
+    assert set(named) == set(extras) - {"all", "dev"}
+
+
+def test_the_manifest_names_what_there_is() -> None:
+    for line in (ROOT / "MANIFEST.in").read_text().splitlines():
+        verb, *names = line.split()
+        for name in names if verb in ("include", "graft") else []:
+            assert (ROOT / name).exists(), f"MANIFEST.in names {name}"
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if not name.endswith("/")}
+    inside = {name for name in names if not name.split("/")[0].endswith(".dist-info")}
+    assert inside == modules() | {"tercet/py.typed"}
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_the_wheel_installs_and_imports_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    # A wheel of pure Python is installed by unpacking it; before site-packages on the path, it
+    # hides the checkout's editable install.
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    code = "import tercet, tercet.data, tercet.retrieval as r; print(tercet.__file__, r.__file__)"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    assert all(path.startswith(str(tmp_path / "site")) for path in result.stdout.split())
+
+
+def test_the_installed_package_is_this_checkout(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib, importlib\n"
+        "for name in sys.argv[1:]:\n"
+        "    print(pathlib.Path(importlib.import_module(name).__file__).resolve())\n"
+    )
+    names = sorted(
+        name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        for name in modules()
+        if "modeling" not in name and "faiss" not in name and "weaviate" not in name
+    )
+    command = [sys.executable, "-c", code, *names]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, f"{result.stderr}\nIs it installed? Run `make install`."
+    if "site-packages" in result.stdout:
+        pytest.skip("installed as a wheel, not editable")
+    assert all(path.startswith(f"{ROOT}/") for path in result.stdout.split())
+
+
+def test_no_room_is_importable_by_its_bare_name(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom importlib.util import find_spec\nprint(*filter(find_spec, sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "data", "modeling", "retrieval", "train", "eval"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert result.stdout.split() == []
