@@ -75,6 +75,9 @@ def adapt(
     base_kept = state.best_model_checkpoint is None
     if base_kept:
         encoder.backbone.load_state_dict(base)
+    if args.push_to_hub and is_main_process():
+        # The pushes so far were of epochs; the last one is of the best.
+        console.print(f"      pushed {encoder.push_to_hub(trainer.hub_model_id)}")
     history = [entry for entry in state.log_history if "train_runtime" not in entry]
     facts = {
         "steps": state.global_step,

@@ -260,7 +260,10 @@ class WeaviateIndex:
         self.close()
 
     def publish(self, alias: str) -> None:
-        """Points `alias` at the collection, then drops the one of Tercet's that it pointed at."""
+        """Points `alias` at the collection, drops the one of Tercet's that it pointed at before.
+
+        The connection is let go: whoever searches on asks the server for the alias.
+        """
         if self.collection_name is None:
             raise InputError(f"nothing was built that alias {alias} could serve")
         before = self.resolve(alias)
@@ -268,6 +271,7 @@ class WeaviateIndex:
         prefix = f"{weaviate_name(self.settings.collection)}_"
         if before not in (None, self.collection_name) and before.startswith(prefix):
             self.drop(before)
+        self.close()
 
     def set_alias(self, alias: str, collection: str) -> None:
         """Makes `alias` serve a collection from now on, in one step, new or pointed elsewhere."""

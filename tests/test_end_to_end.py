@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from pytest import MonkeyPatch
 
 ROOT = Path(__file__).parents[1]
 STAGES = [
@@ -80,15 +81,16 @@ def test_killed_in_every_stage_a_run_resumes_and_ends_with_the_same_bytes(recipe
     command = [sys.executable, str(ROOT / "train.py"), str(recipe), "--name", "killed"]
     moments = [f"{stage}.partial" for stage in STAGES]
     moments.insert(-1, "training/checkpoint-*/checkpoint.json")
+    log = (recipe.parent / "killed.log").open("w")
     for pattern in moments:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(command, stdout=log, stderr=log)
         while process.poll() is None and not list((runs / "killed").glob(pattern)):
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.wait()
     last = train(recipe, "--name", "killed")
     assert last.returncode == 0, last.stderr
-    assert "resumed from checkpoint" in last.stdout
+    assert "resumed from checkpoint" in Path(log.name).read_text()
     assert hashes(runs / "killed") == hashes(runs / "whole")
 
 
@@ -121,3 +123,15 @@ def test_a_failed_evaluation_fails_every_process_with_its_message(recipe: Path) 
     assert failed.returncode != 0
     assert "faiss cannot build" in failed.stderr
     assert "evaluation failed in process 0" in failed.stderr
+
+
+def test_figures_reach_wandb_without_a_network(recipe: Path, monkeypatch: MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(recipe.parent))
+    monkeypatch.setenv("WANDB_API_KEY", "c0ffee" * 6 + "beef")
+    run = train(recipe, "--tracking.wandb", "true")
+    assert run.returncode == 0, run.stderr
+    (log,) = recipe.parent.glob("wandb/offline-run-*/*.wandb")
+    assert b"eval/map@10" in log.read_bytes()
+    written = [file for file in recipe.parent.rglob("*") if file.is_file()]
+    assert not any(b"c0ffee" * 6 in file.read_bytes() for file in written)

@@ -127,14 +127,15 @@ def test_the_wheel_installs_and_imports_away_from_the_checkout(wheel: Path, tmp_
 
 def test_the_installed_package_is_this_checkout(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib, importlib\n"
+        "import sys, pathlib, importlib.util\n"
         "for name in sys.argv[1:]:\n"
-        "    print(pathlib.Path(importlib.import_module(name).__file__).resolve())\n"
+        "    print(pathlib.Path(importlib.util.find_spec(name).origin).resolve())\n"
     )
+    # Not what is in `modeling`: its `__init__` would load torch.
     names = sorted(
         name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         for name in modules()
-        if "modeling" not in name and "faiss" not in name and "weaviate" not in name
+        if not name.startswith("tercet/modeling/")
     )
     command = [sys.executable, "-c", code, *names]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)

@@ -32,10 +32,9 @@ MANAGED = {
     "label_names": "nothing: labels are the target margins",
     "average_tokens_across_devices": "nothing: the loss is a mean over all processes",
     "resume_from_checkpoint": "nothing: a killed run resumes by itself",
+    "hub_token": "HF_TOKEN in the environment: a recipe is copied into reports",
     "use_cpu": "the hardware: hide GPUs with CUDA_VISIBLE_DEVICES=",
     "ddp_find_unused_parameters": "nothing: every parameter is used",
-    # A recipe is copied into the run's report.
-    "hub_token": "the environment: HF_TOKEN",
 }
 
 #: The least value of TrainingArguments that do not check it themselves.

@@ -129,12 +129,10 @@ def test_real_rankings_hold_no_positive_and_no_passage_twice(
 ) -> None:
     passages = [passage for _, passage in BeirFolder(str(tiny_beir_path)).passages()]
     queries = [(passage.contents[:30], passage.id) for passage in passages]
-    retrievers = [
-        (BM25Retriever(passages, k1=0.9, b=0.4, language=language), share)
-        for language, share in (("english", 2), (None, 1))
+    retrievers: list[tuple[Retriever, int]] = [
+        (BM25Retriever(passages), 2),
+        (Ranked("fixed", [passage.id for passage in passages]), 1),
     ]
-    for number, (retriever, _) in enumerate(retrievers):
-        retriever.name = f"bm25-{number}"  # type: ignore[misc]
     contents = {passage.id: passage.contents for passage in passages}
     artifact = mine(tmp_path, queries, contents, *retrievers, candidates=9, shard_queries=16)
     assert len(artifact.dataset("candidates")) == 60

@@ -70,7 +70,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 def triplets(artifact: Artifact, **changes: Any) -> Triplets:
     given: dict[str, Any] = {
-        "slope": 0.25,
+        "scale": 0.25,
         "teacher_weight": 0.4,
         "negatives_per_query": 3,
         "seed": 5,
@@ -103,6 +103,9 @@ def test_calibration_recovers_a_known_slope_whatever_each_list_is_offset_by(slop
     half = calibrate(*noisy(slope, 5 * abs(slope)))
     assert half.slope == pytest.approx(slope, rel=0.1)
     assert half.r2 == pytest.approx(0.5, abs=0.05)
+    # The ratio of the deviations within lists, whatever the correlation is.
+    assert half.spread == pytest.approx(abs(slope) / 0.5**0.5, rel=0.1)
+    assert half.spread == pytest.approx(abs(half.slope) / half.r2**0.5)
 
 
 def test_a_teacher_that_tells_nothing_apart_is_refused() -> None:
@@ -197,17 +200,17 @@ def test_the_audit_says_where_the_teacher_puts_the_positives(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.4, 1.0])
-@pytest.mark.parametrize("slope", [0.25, 2.0])
+@pytest.mark.parametrize("scale", [0.25, 2.0])
 def test_a_target_mixes_both_models_margins(
-    artifact: Artifact, weight: float, slope: float
+    artifact: Artifact, weight: float, scale: float
 ) -> None:
-    train = triplets(artifact, teacher_weight=weight, slope=slope)
+    train = triplets(artifact, teacher_weight=weight, scale=scale)
     rows = {row["query"]: row for row in artifact.dataset("lists")}
     for number in range(len(train)):
         item, row = train[number], rows[train.queries[number]]
         places = [row["passages"].index(passage) for passage in item["passages"]]
         target = [
-            (1 - weight) * student + weight * slope * teacher
+            (1 - weight) * student + weight * scale * teacher
             for student, teacher in zip(row["student"], row["teacher"], strict=True)
         ]
         assert places[0] == 0 and item["query"] == number
@@ -282,10 +285,10 @@ def test_rows_are_the_epochs_triplets_one_by_one(artifact: Artifact) -> None:
         assert row["negative_score"] == pytest.approx(teacher[row["negative"]])
 
 
-@pytest.mark.parametrize("slope", [0.0, -1.0])
-def test_a_teacher_that_opposes_the_model_is_refused(artifact: Artifact, slope: float) -> None:
-    with pytest.raises(InputError, match="the teacher opposes the model"):
-        triplets(artifact, slope=slope)
+@pytest.mark.parametrize("scale", [0.0, -1.0])
+def test_a_teacher_that_opposes_the_model_is_refused(artifact: Artifact, scale: float) -> None:
+    with pytest.raises(InputError, match="teach the opposite"):
+        triplets(artifact, scale=scale)
 
 
 @settings(deadline=None)
