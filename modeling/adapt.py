@@ -21,7 +21,8 @@ from tercet.modeling.trainer import MarginMSETrainer, last_checkpoint, training_
 from tercet.recipe import Recipe
 from tercet.schema import InputError
 
-PLAN = "plan.json"
+# The Trainer pushes this folder to the Hub, without names that begin so.
+PLAN = "_plan.json"
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,12 @@ class MarginMSETrainer(Trainer):
             hashes = {file.relative_to(folder).as_posix(): file_sha256(file) for file in files}
             write_json(folder / CHECKPOINT_MANIFEST, hashes)
 
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """The Trainer's, once the push before it has read the files that this one replaces."""
+        if self.args.hub_always_push:
+            self._finish_current_push()
+        super()._push_from_checkpoint(checkpoint_folder)
+
 
 def last_checkpoint(folder: Path) -> str | None:
     """The newest checkpoint that is whole; those cut short are removed, and said so."""

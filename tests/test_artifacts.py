@@ -30,6 +30,7 @@ from tercet.artifacts import (
     read_json,
     read_times,
     write_file,
+    write_json,
 )
 from tercet.schema import InputError
 
@@ -57,7 +58,7 @@ def maker(made: list[int], size: int = 1, fail: int = -1) -> Callable[[Writer], 
                 return table(number, size)
 
             writer.shard("rows", number, compute)
-        writer.json("more.json", {"b": 1, "a": [2]})
+        write_json(writer.folder / "more.json", {"b": 1, "a": [2]})
         (writer.folder / "inner").mkdir(exist_ok=True)
         write_file(writer.folder / "inner" / "bytes.bin", bytes(range(256)))
         writer.facts |= {"rows": 10 * size * SHARDS, "mean": 0.5}

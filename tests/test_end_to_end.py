@@ -110,7 +110,7 @@ def test_two_processes_measure_and_learn_what_one_does(recipe: Path) -> None:
     assert two.returncode == 0, two.stderr[-3000:]
     assert "3 searches in all" in two.stdout
     one_log, two_log = (
-        json.loads((runs / name / "model" / "history.json").read_text()) for name in ("one", "two")
+        json.loads((runs / name / "history.json").read_text()) for name in ("one", "two")
     )
     assert one_log[0] == two_log[0]  # zero-shot
     losses = [[e["loss"] for e in log if "loss" in e] for log in (one_log, two_log)]

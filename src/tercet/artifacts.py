@@ -143,10 +143,6 @@ class Writer:
             write_file(path, sink.getvalue())
         return path
 
-    def json(self, name: str, value: Any) -> None:
-        """Write a small JSON file."""
-        write_json(self.folder / name, value)
-
 
 @dataclass(frozen=True)
 class Stage:
@@ -183,7 +179,9 @@ class Stage:
     def finished(self) -> tuple[Artifact | None, str]:
         """The artefact if it is of this plan, else None; and why, in a few words."""
         # Killed after the manifest: the new folder is whole and lacks only its name.
-        if (self.partial / MANIFEST).exists() and is_main_process():
+        while (self.partial / MANIFEST).exists() and not is_main_process():
+            time.sleep(0.1)
+        if (self.partial / MANIFEST).exists():
             ours = read_json(self.partial / MANIFEST)["plan"] == self.plan
             if ours or not (self.path / MANIFEST).exists():
                 (self.partial / PLAN).unlink(missing_ok=True)
@@ -250,7 +248,9 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
             difference
             for name in sorted(old.keys() | new.keys())
             for difference in differences(
-                old.get(name), new.get(name), f"{path}.{name}" if path else name
+                old.get(name, "absent"),
+                new.get(name, "absent"),
+                f"{path}.{name}" if path else name,
             )
         ]
     if old == new:

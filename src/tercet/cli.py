@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import re
 import sys
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.table import Table
 from rich.text import Text
@@ -153,6 +155,19 @@ def _check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
             f"({recipe.triplets.negatives_per_query}) is more than negatives.candidates "
             f"({recipe.negatives.candidates})"
         )
+    names = [
+        "bm25" if r.kind == "bm25" else Path(r.model).name if r.model else "student"
+        for r in recipe.negatives.retrievers
+    ]
+    if len(set(names)) < len(names):
+        raise InputError(
+            f"{where('negatives', 'retrievers')}: two of negatives.retrievers are one and the same "
+            f"({', '.join(names)})"
+        )
+    if not re.fullmatch(r"[\w][\w.-]*", recipe.name):
+        raise InputError(
+            f"{where('name')}: name {recipe.name!r} must be letters, digits, '.', '_' and '-'"
+        )
     if not recipe.corpus.path:
         raise InputError(f"{where('corpus')}: corpus.path is not set: give --corpus.path FOLDER")
 
@@ -245,6 +260,16 @@ def run(
             raise InputError(f"{program} needs a recipe first, such as recipes/quickstart.yaml")
         main(load_recipe(rest[0], rest[1:]), given)
     except InputError as error:
-        sys.stdout.flush()
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _stop(str(error), 2)
+    except KeyboardInterrupt:
+        _stop("interrupted: the same command goes on where this one was", 130)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _stop(f"the disk is full ({error.filename}): make room, then give the command again", 1)
+
+
+def _stop(reason: str, code: int) -> NoReturn:
+    sys.stdout.flush()
+    print(f"error: {reason}", file=sys.stderr)
+    sys.exit(code)

@@ -24,6 +24,7 @@ from tercet.artifacts import (
     produce,
     read_json,
     read_times,
+    write_json,
 )
 from tercet.data.corpus import read_judged, read_passages
 from tercet.parts import Parts
@@ -281,7 +282,8 @@ class Pipeline:
         self._best_index = evaluation.best_index
         if is_main_process():
             encoder.save_pretrained(writer.folder)
-            writer.json("history.json", outcome.history)
+            # Not of the artefact: a resumed run logs its losses over other steps.
+            write_json(recipe.folder / "history.json", outcome.history)
             writer.facts |= outcome.facts
 
     def _evaluation(self, encoder: modeling.BiEncoder) -> modeling.RetrievalEvaluation:
@@ -356,7 +358,7 @@ class Pipeline:
         history = [
             {"epoch": e["epoch"], "step": e["step"]}
             | {k.removeprefix("eval_"): v for k, v in e.items() if k.startswith("eval_")}
-            for e in read_json(self.model.path / "history.json")
+            for e in read_json(recipe.folder / "history.json")
             if f"eval_{metric}" in e
         ]
         times = read_times(recipe.folder)

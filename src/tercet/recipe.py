@@ -147,7 +147,7 @@ class IndexSection:
 class EvaluationSection:
     """What every epoch and the report measure."""
 
-    cutoffs: list[int] = key(lambda: [1, 5, 10], "MAP and MRR are given at these ranks")
+    cutoffs: list[int] = key(lambda: [1, 5, 10], "MAP and MRR are given at these ranks", low=1)
     passages: int | None = key(
         None, "search a seeded sample of this size plus all judged; unset: everything", low=1
     )
@@ -188,7 +188,7 @@ class Recipe:
 
     name: str = key("run", "the run's folder within `runs_dir`")
     runs_dir: str = key("runs", "where runs are written")
-    seed: int = key(13, "seed of every draw", low=0)
+    seed: int = key(13, "seed of every draw", low=0, high=2**32 - 1)
     corpus: CorpusSection = section(CorpusSection)
     queries: QueriesSection = section(QueriesSection)
     negatives: NegativesSection = section(NegativesSection)

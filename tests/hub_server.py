@@ -1,0 +1,177 @@
+"""A stand-in for the Hugging Face Hub: as much of its HTTP API as uploading a model asks for.
+
+Like the Hub, it refuses strangers and contents that are not what their hash says, tells which
+files it has already, and keeps every commit.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+LARGE = (".safetensors", ".bin", ".pt", ".pth")
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The whole repository as one commit left it: path -> contents."""
+
+    message: str
+    files: dict[str, bytes]
+
+    def write(self, folder: Path) -> Path:
+        """Lay the files out in `folder`."""
+        for name, contents in self.files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(contents)
+        return folder
+
+
+@dataclass
+class Hub:
+    """What the server holds: one branch of each repository."""
+
+    token: str
+    delay: float
+    address: str = ""
+    commits: dict[str, list[Commit]] = field(default_factory=dict)
+    objects: dict[str, bytes] = field(default_factory=dict)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request; each route is a method that returns a status and a JSON body."""
+
+    protocol_version = "HTTP/1.1"
+    hub: ClassVar[Hub]
+
+    def _answer(self) -> None:
+        body = self._body()
+        stranger = self.headers.get("Authorization") != f"Bearer {self.hub.token}"
+        status, content = 404, {"error": "no such page"}
+        for method, pattern, route in ROUTES:
+            match = re.fullmatch(pattern, self.path)
+            if match and method == self.command:
+                # Large files go to a storage of another name, whose addresses are secrets.
+                refused = stranger and method != "PUT"
+                status, content = (401, {}) if refused else route(self, body, *match.groups())
+        data = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_POST = do_PUT = _answer  # noqa: N815
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
+    def create(self, body: bytes) -> tuple[int, dict[str, Any]]:
+        """A new repository; 409 if there is one."""
+        request = json.loads(body)
+        repo = f"{request['organization']}/{request['name']}"
+        status = 409 if repo in self.hub.commits else 200
+        self.hub.commits.setdefault(repo, [])
+        return status, {"url": f"{self.hub.address}/{repo}"}
+
+    def info(self, _: bytes, repo: str) -> tuple[int, dict[str, Any]]:
+        """The newest commit."""
+        return 200, {"id": repo, "sha": f"{len(self.hub.commits[repo]):040}", "siblings": []}
+
+    def preupload(self, body: bytes, repo: str) -> tuple[int, dict[str, Any]]:
+        """Which files are large, and the hashes of those that are here already."""
+        time.sleep(self.hub.delay)
+        commits = self.hub.commits[repo]
+        files = []
+        for name in (file["path"] for file in json.loads(body)["files"]):
+            large = name.endswith(LARGE)
+            old = commits[-1].files.get(name) if commits else None
+            oid = None if old is None else _sha256(old) if large else _git_sha1(old)
+            mode = "lfs" if large else "regular"
+            files.append({"path": name, "uploadMode": mode, "shouldIgnore": False, "oid": oid})
+        return 200, {"files": files}
+
+    def batch(self, body: bytes, _: str) -> tuple[int, dict[str, Any]]:
+        """Where to put the large files that are not here."""
+        objects = json.loads(body)["objects"]
+        for item in objects:
+            if item["oid"] not in self.hub.objects:
+                item["actions"] = {"upload": {"href": f"{self.hub.address}/lfs/{item['oid']}"}}
+        return 200, {"objects": objects, "transfer": "basic"}
+
+    def put(self, body: bytes, oid: str) -> tuple[int, dict[str, Any]]:
+        """A large file; 400 if it is not what was announced."""
+        if _sha256(body) != oid:
+            return 400, {"error": "the contents are not what their hash says"}
+        self.hub.objects[oid] = body
+        return 200, {}
+
+    def commit(self, body: bytes, repo: str) -> tuple[int, dict[str, Any]]:
+        """A header and files, one JSON a line; 400 if a large file was never put."""
+        header, *operations = (json.loads(line) for line in body.splitlines())
+        commits = self.hub.commits[repo]
+        files = dict(commits[-1].files) if commits else {}
+        for operation in operations:
+            value = operation["value"]
+            if operation["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif operation["key"] == "lfsFile" and value["oid"] in self.hub.objects:
+                files[value["path"]] = self.hub.objects[value["oid"]]
+            else:
+                return 400, {"error": f"{operation['key']} {value['path']} cannot be committed"}
+        commits.append(Commit(header["value"]["summary"], files))
+        oid = f"{len(commits):040}"
+        return 200, {"commitOid": oid, "commitUrl": f"{self.hub.address}/{repo}/commit/{oid}"}
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing: the test's output is its own."""
+
+
+REPO = r"(\w+/\w+)"
+ROUTES: list[tuple[str, str, Any]] = [
+    ("POST", "/api/repos/create", Handler.create),
+    ("GET", f"/api/models/{REPO}/revision/main", Handler.info),
+    ("POST", f"/api/models/{REPO}/preupload/main", Handler.preupload),
+    ("POST", f"/{REPO}.git/info/lfs/objects/batch", Handler.batch),
+    ("PUT", "/lfs/([0-9a-f]{64})", Handler.put),
+    ("POST", f"/api/models/{REPO}/commit/main", Handler.commit),
+]
+
+
+@contextmanager
+def serve(token: str, *, delay: float = 0) -> Iterator[Hub]:
+    """A Hub on a free port of this machine, `delay` seconds slow to take an upload."""
+    hub = Hub(token, delay)
+    handler = type("HubHandler", (Handler,), {"hub": hub})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    hub.address = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _git_sha1(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
