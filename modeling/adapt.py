@@ -78,7 +78,9 @@ def adapt(
         encoder.backbone.load_state_dict(base)
     if args.push_to_hub and is_main_process():
         # The pushes so far were of epochs; the last one is of the best.
-        console.print(f"      pushed {encoder.push_to_hub(trainer.hub_model_id)}")
+        console.print(
+            f"      pushed {encoder.push_to_hub(trainer.hub_model_id, revision=args.hub_revision)}"
+        )
     history = [entry for entry in state.log_history if "train_runtime" not in entry]
     facts = {
         "steps": state.global_step,

@@ -17,7 +17,7 @@ from tercet.schema import Encoder, Index, Qrels, Query
 class Measure(Protocol):
     """Searches an index with an encoder's queries: measure -> query id -> figure."""
 
-    def __call__(  # noqa: D102
+    def __call__(
         self,
         encoder: Encoder,
         index: Index,
@@ -30,7 +30,9 @@ class Measure(Protocol):
 class Drawing(Protocol):
     """A dataset whose items differ from epoch to epoch."""
 
-    def set_epoch(self, epoch: int) -> None: ...  # noqa: D102
+    def set_epoch(self, epoch: int) -> None:
+        """Other draws for another epoch, the same for the same."""
+        ...
 
 
 class EpochDraws(TrainerCallback):

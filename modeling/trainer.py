@@ -166,6 +166,7 @@ def training_arguments(recipe: Recipe) -> TrainingArguments:
         "output_dir": str(recipe.folder / "training"),
         "seed": recipe.seed,
         "run_name": recipe.name,
+        "hub_model_id": settings.get("hub_model_id") or recipe.name,
         "report_to": ["wandb"] if recipe.tracking.wandb else [],
         "greater_is_better": True,
         "load_best_model_at_end": True,

@@ -100,6 +100,11 @@ class Artifact:
         hashes = {name: entry["sha256"] for name, entry in self.manifest["files"].items()}
         return digest([hashes, self.manifest["facts"]])
 
+    def digest_of(self, prefix: str) -> str:
+        """Identity of the shards named `prefix`-NNNNN.arrow alone."""
+        files = self.manifest["files"].items()
+        return digest({n: entry["sha256"] for n, entry in files if n.startswith(f"{prefix}-")})
+
     @property
     def facts(self) -> dict[str, Any]:
         """What the stage counted: rows kept, rows dropped and why."""

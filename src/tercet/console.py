@@ -34,7 +34,7 @@ class _Rate(ProgressColumn):
 class Advance(Protocol):
     """Tells a bar that `amount` more units are done."""
 
-    def __call__(self, amount: int) -> None: ...  # noqa: D102
+    def __call__(self, amount: int) -> None: ...
 
 
 @contextmanager

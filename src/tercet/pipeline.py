@@ -19,6 +19,7 @@ from tercet.artifacts import (
     Artifact,
     Stage,
     Writer,
+    digest,
     is_main_process,
     locked,
     produce,
@@ -53,6 +54,16 @@ class Pipeline:
 
     def _model(self, name: str) -> dict[str, str]:
         return {f"model {name}": self.parts.identities[name]}
+
+    def _student(self) -> dict[str, str]:
+        """The model as it came and all that its vectors depend on, as an input of stages."""
+        section = self.recipe.model
+        settings = {k: v for k, v in asdict(section).items() if k not in ("name", "dropout")}
+        return {"student": digest([self.parts.identities[section.name], settings])}
+
+    def _passages(self) -> dict[str, str]:
+        """The passages alone: other judgements do not make them others."""
+        return {"passages": self.corpus.digest_of("passages")}
 
     # ── corpus ───────────────────────────────────────────────────────────────────────────────
 
@@ -91,7 +102,7 @@ class Pipeline:
     def queries(self) -> Artifact:
         """Synthetic queries."""
         section = self.recipe.queries
-        inputs = {"corpus": self.corpus.digest}
+        inputs = self._passages() | {"judged queries": self.corpus.digest_of("queries")}
         for settings in section.generators:
             inputs |= self._model(settings.model) if settings.model else {}
         judged = self.corpus.dataset("queries")["text"]
@@ -116,11 +127,8 @@ class Pipeline:
     @cached_property
     def embeddings(self) -> Artifact:
         """The passages' vectors by the model as it came."""
-        section = asdict(self.recipe.model)
-        settings = {k: v for k, v in section.items() if k not in ("name", "revision", "dropout")}
-        inputs = {"corpus": self.corpus.digest} | self._model(self.recipe.model.name)
         return produce(
-            self._stage("embeddings", settings, inputs),
+            self._stage("embeddings", {}, self._passages() | self._student()),
             lambda writer: data.embed_passages(writer, self.student, self.contents),
         )
 
@@ -134,6 +142,7 @@ class Pipeline:
         """Each query's candidates."""
         section = self.recipe.negatives
         inputs = {"queries": self.queries.digest, "embeddings": self.embeddings.digest}
+        inputs |= self._passages() | self._student()
         for settings in section.retrievers:
             inputs |= self._model(settings.model) if settings.model else {}
 
@@ -160,7 +169,8 @@ class Pipeline:
     def scores(self) -> Artifact:
         """The teacher's scores of each query's positive and candidates."""
         section = self.recipe.teacher
-        inputs = {"negatives": self.negatives.digest} | self._model(section.name)
+        inputs = {"negatives": self.negatives.digest}
+        inputs |= self._passages() | self._model(section.name)
         settings = {k: v for k, v in asdict(section).items() if k not in ("name", "revision")}
         return produce(
             self._stage("scores", settings, inputs),
@@ -179,6 +189,7 @@ class Pipeline:
         """Lists with both models' scores, split in training and held-out queries."""
         held_out = self._held_out()
         inputs = {"scores": self.scores.digest, "embeddings": self.embeddings.digest}
+        inputs |= self._student()
         return produce(
             self._stage("triplets", self._seeded({"held_out": held_out}), inputs),
             lambda writer: data.build_triplets(
@@ -236,9 +247,8 @@ class Pipeline:
 
     # ── training and evaluation ──────────────────────────────────────────────────────────────
 
-    @cached_property
-    def model(self) -> Artifact:
-        """The adapted model, or the model as it came if no epoch was better."""
+    def model_stage(self) -> Stage:
+        """What the adapted model follows from."""
         recipe = self.recipe
         settings = {
             "triplets": {k: v for k, v in asdict(recipe.triplets).items() if k != "held_out"},
@@ -247,8 +257,14 @@ class Pipeline:
             "index": {k: v for k, v in asdict(recipe.index).items() if k != "alias"},
             "evaluation": {"passages": recipe.evaluation.passages},
         }
-        inputs = {"triplets": self.triplets.digest, "embeddings": self.embeddings.digest}
-        stage = self._stage("model", self._seeded(settings), inputs)
+        inputs = {"triplets": self.triplets.digest, "corpus": self.corpus.digest}
+        inputs |= {"embeddings": self.embeddings.digest} | self._student()
+        return self._stage("model", self._seeded(settings), inputs)
+
+    @cached_property
+    def model(self) -> Artifact:
+        """The adapted model, or the model as it came if no epoch was better."""
+        stage = self.model_stage()
         return produce(stage, lambda writer: self._train(writer, stage), together=True)
 
     def training_set(self) -> data.Triplets:
@@ -307,6 +323,7 @@ class Pipeline:
         settings = {"measures": self.recipe.measures, "index": asdict(self.recipe.index)}
         inputs = {"model": self.model.digest, "embeddings": self.embeddings.digest}
         inputs |= {"corpus": self.corpus.digest, "triplets": self.triplets.digest}
+        inputs |= self._student()
         return produce(self._stage("evaluation", settings, inputs), self._measure)
 
     def figures(

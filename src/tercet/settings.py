@@ -126,7 +126,11 @@ def override(root: Node, arguments: Sequence[str]) -> None:
             if not pending:
                 raise InputError(f"{name} needs a value")
             value = pending.pop(0)
-        _place(root, name[2:].replace("-", "_").split("."), parse_yaml(value, name, lines=False))
+        node = parse_yaml(value, name, lines=False)
+        if isinstance(node.value, dict):
+            # "query: " is YAML for a mapping, and as often meant for a text.
+            node.text = value
+        _place(root, name[2:].replace("-", "_").split("."), node)
 
 
 def _place(node: Node, steps: list[str], new: Node) -> None:
@@ -232,8 +236,8 @@ def coerce_scalar(kind: type, node: Node, path: str) -> Any:
             value = float(value) if abs(value) < 2**1023 else math.inf
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{node.where}: {path} must be a finite number, not {value}")
-    if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
-        value = node.text or str(value)  # 1.10 is a name too, and not 1.1
+    if kind is str and isinstance(value, int | float | dict) and not isinstance(value, bool):
+        value = node.text or value  # 1.10 is a name too, and not 1.1
     if type(value) is not kind:
         noun = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}[kind]
         raise InputError(f"{node.where}: {path} must be {noun}, not {node.plain()!r}")

@@ -1,0 +1,96 @@
+"""What makes a stage stale, and what does not."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tercet.cli import load_recipe
+from tercet.pipeline import Pipeline
+
+STAGES = ["corpus", "queries", "embeddings", "negatives", "scores", "triplets"]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, tiny_beir_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_beir_path, tmp_path / "corpus"))
+
+
+@pytest.fixture
+def recipe(
+    tmp_path: Path, corpus: Path, tiny_encoder_path: Path, tiny_cross_encoder_path: Path
+) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
+        f"""
+runs_dir: {tmp_path}/runs
+corpus: {{path: {corpus}}}
+queries: {{count: 20, per_passage: 1}}
+negatives: {{candidates: 6}}
+teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48}}
+model: {{name: {tiny_encoder_path}, precision: fp32, max_length: 48}}
+"""
+    )
+    return path
+
+
+def made(
+    recipe: Path, capsys: pytest.CaptureFixture[str], *overrides: str
+) -> tuple[list[str], Pipeline]:
+    """Names of the stages that are made, up to the triplets; the others are reused."""
+    pipeline = Pipeline(load_recipe(recipe, overrides))
+    capsys.readouterr()
+    for stage in STAGES:
+        getattr(pipeline, stage)
+    lines = capsys.readouterr().out.splitlines()
+    return [line.split()[1].rstrip(":") for line in lines if line.startswith("make")], pipeline
+
+
+def test_nothing_is_made_twice(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert made(recipe, capsys)[0] == STAGES
+    assert made(recipe, capsys)[0] == []
+
+
+@pytest.mark.parametrize(
+    ("override", "stale"),
+    [
+        ("--queries.count=19", ["queries", "negatives", "scores", "triplets"]),
+        ("--negatives.candidates=5", ["negatives", "scores", "triplets"]),
+        ("--teacher.max_length=40", ["scores", "triplets"]),
+        ("--model.max_length=40", ["embeddings", "negatives", "triplets"]),
+        ("--model.query_prompt=query:", ["embeddings", "negatives", "triplets"]),
+        ("--model.dropout=0.1", []),
+        ("--triplets.teacher_weight=0.3", []),
+        ("--index.backend=faiss", []),
+    ],
+)
+def test_a_setting_makes_stale_what_depends_on_it(
+    recipe: Path, capsys: pytest.CaptureFixture[str], override: str, stale: list[str]
+) -> None:
+    made(recipe, capsys)
+    again = made(recipe, capsys, override)[0]
+    # A stage whose new output equals the old one leaves those after it fresh.
+    assert set(again) <= {*stale, "scores"} and set(stale[:1]) <= set(again)
+
+
+def test_a_passage_that_changes_beyond_what_the_model_reads_is_scored_again(
+    recipe: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(recipe, capsys, "--model.max_length=8")
+    file = corpus / "corpus.jsonl"
+    file.write_text(file.read_text().replace('"}', ' and so on, at length"}', 1))
+    again, _ = made(recipe, capsys, "--model.max_length=8")
+    assert {"corpus", "embeddings", "scores"} <= set(again)
+
+
+def test_other_judgements_leave_the_scores_and_train_again(
+    recipe: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, before = made(recipe, capsys)
+    dev = corpus / "qrels" / "dev.tsv"
+    dev.write_text("".join(dev.read_text().splitlines(keepends=True)[:-1]))
+    again, after = made(recipe, capsys)
+    assert again == ["corpus"]
+    assert before.model_stage().plan != after.model_stage().plan
