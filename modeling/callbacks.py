@@ -24,7 +24,9 @@ class Measure(Protocol):
         queries: Sequence[Query],
         qrels: Qrels,
         measures: Sequence[str],
-    ) -> Mapping[str, Mapping[str, float]]: ...
+    ) -> Mapping[str, Mapping[str, float]]:
+        """Figures of every query of the qrels."""
+        ...
 
 
 class Drawing(Protocol):

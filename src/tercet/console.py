@@ -34,7 +34,9 @@ class _Rate(ProgressColumn):
 class Advance(Protocol):
     """Tells a bar that `amount` more units are done."""
 
-    def __call__(self, amount: int) -> None: ...
+    def __call__(self, amount: int) -> None:
+        """Move the bar on."""
+        ...
 
 
 @contextmanager
