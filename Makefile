@@ -44,7 +44,7 @@ weaviate:  ## start a real Weaviate on this machine, if none runs
 weaviate-stop:  ## stop it, and keep its data
 	scripts/weaviate.sh stop
 
-bench: models  ## time the encoder, the teacher and the metrics beside their peers
+bench: models  ## time the encoder and the metrics beside their peers
 	$(BIN)/python benchmarks/encode.py
 	$(BIN)/python benchmarks/metrics.py
 

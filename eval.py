@@ -26,6 +26,7 @@ def main(recipe: Recipe, flags: set[str]) -> None:
         if not adapted.exists():
             print_means(f"{recipe.model.name}, zero-shot", before)
             return
+        pipeline.check_adapted()
         encoder = pipeline.parts.student(adapted)
         vectors = encoder.encode_passages(pipeline.contents, show_progress="embedding")
         after = pipeline.figures(encoder, vectors)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from tercet.artifacts import Artifact, Writer, arrow_rows
+from tercet.artifacts import Artifact, Writer, read_table
 from tercet.console import progress
 from tercet.schema import Encoder
 
@@ -41,9 +41,7 @@ def read_vectors(embeddings: Artifact) -> np.ndarray:
     start = 0
     for name in sorted(n for n in embeddings.manifest["files"] if n.endswith(".arrow")):
         path = embeddings.path / name
-        rows = arrow_rows(path)
-        with pa.memory_map(str(path)) as source:
-            column = pa.ipc.open_stream(source).read_all()["vector"].combine_chunks()
-            vectors[start : start + rows] = column.flatten().to_numpy().reshape(rows, dimension)
-        start += rows
+        column = read_table(path)["vector"].combine_chunks()
+        vectors[start : start + len(column)] = column.flatten().to_numpy().reshape(-1, dimension)
+        start += len(column)
     return vectors

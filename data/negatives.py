@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 from datasets import Dataset
 
-from tercet.artifacts import Writer
+from tercet.artifacts import Writer, read_table
 from tercet.console import progress
 from tercet.schema import InputError, Ranking, Retriever
 
@@ -35,7 +35,7 @@ def mine_candidates(
     names = [retriever.name for retriever, _ in retrievers]
     if len(set(names)) != len(names):
         raise InputError(f"negatives.retrievers: two have one name ({', '.join(names)})")
-    equal = _equal_texts(ids, contents)
+    equal = equal_texts(ids, contents)
     facts = writer.facts
     facts |= {"queries": len(queries), "candidates": 0, "short_lists": 0, "equal_texts_left_out": 0}
     with progress("mining candidates", len(queries), "queries") as advance:
@@ -46,8 +46,7 @@ def mine_candidates(
                 return _mine(block, equal, retrievers, candidates)
 
             path = writer.shard("candidates", number, make)
-            with pa.memory_map(str(path)) as source:
-                lists = pa.ipc.open_stream(source).read_all()["passages"].to_pylist()
+            lists = read_table(path)["passages"].to_pylist()
             facts["candidates"] += sum(map(len, lists))
             facts["short_lists"] += sum(len(passages) < candidates for passages in lists)
             twins = [len(equal.get(positive, ())) for positive in block["passage_id"]]
@@ -55,8 +54,8 @@ def mine_candidates(
             advance(len(block["id"]))
 
 
-def _equal_texts(ids: Sequence[str], contents: Sequence[str]) -> dict[str, list[str]]:
-    """Passage id -> all ids with its text, for the texts that several passages have."""
+def equal_texts(ids: Sequence[str], contents: Sequence[str]) -> dict[str, list[str]]:
+    """Passage id -> all ids with its text, its own among them; only where there are several."""
     groups: dict[str, list[str]] = {}
     for passage, text in zip(ids, contents, strict=True):
         groups.setdefault(text, []).append(passage)

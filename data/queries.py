@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pyarrow as pa
 
-from tercet.artifacts import Writer, digest
+from tercet.artifacts import Writer, digest, read_table
 from tercet.console import progress
 from tercet.schema import Generator, InputError, Passage
 
@@ -21,7 +21,7 @@ GENERATED = pa.schema({"query": pa.string(), "passage_id": pa.string(), "generat
 QUERIES = pa.schema({"id": pa.string(), **{field.name: field.type for field in GENERATED}})
 
 #: GPL asks for three queries a passage, and for more of each where the corpus is small.
-PER_PASSAGE = 3
+PER_PASSAGE, MOST_PER_PASSAGE = 3, 50
 
 
 def generate_queries(
@@ -41,7 +41,8 @@ def generate_queries(
     its own, so one that is made again is the same. Queries equal to a judged one are dropped: what
     is measured must not be trained on.
     """
-    per_passage = per_passage or max(PER_PASSAGE, math.ceil(count / len(passages)))
+    rule = max(PER_PASSAGE, math.ceil(count / len(passages)))
+    per_passage = per_passage or min(MOST_PER_PASSAGE, rule)
     wanted = min(len(passages), math.ceil(count / per_passage))
     sample = np.random.default_rng(seed).permutation(len(passages))[:wanted]
     shards = _shards(passages, sample, [share for _, share in generators], shard_passages)
@@ -57,8 +58,7 @@ def generate_queries(
                 return _generate(generator, [passages[i] for i in rows], per_passage, s)
 
             path = writer.shard("generated", number, make)
-            with pa.memory_map(str(path)) as source:
-                written += pa.ipc.open_stream(source).read_all().to_pylist()
+            written += read_table(path).to_pylist()
             advance(len(rows))
     writer.facts |= {"passages_sampled": len(sample)}
     _keep(writer, written[:count], judged)

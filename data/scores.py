@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from tercet.artifacts import Writer
+from tercet.artifacts import Writer, read_table
 from tercet.console import progress
 from tercet.schema import InputError, Teacher
 
@@ -102,8 +102,7 @@ def _read_scores(writer: Writer, order: np.ndarray, unique: np.ndarray) -> np.nd
     """Scores in the order of `unique`, from the shards in the order of `order`."""
     parts = []
     for path in sorted(writer.folder.glob("pairs-*.arrow")):
-        with pa.memory_map(str(path)) as source:
-            parts.append(pa.ipc.open_stream(source).read_all()["score"].to_numpy())
+        parts.append(read_table(path)["score"].to_numpy())
     scores = np.empty(len(unique), dtype=np.float32)
     scores[np.searchsorted(unique, order)] = np.concatenate(parts)
     return scores

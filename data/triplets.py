@@ -15,9 +15,12 @@ import pyarrow as pa
 from datasets import Dataset
 
 from tercet.artifacts import Writer
+from tercet.data.queries import normalised
 from tercet.schema import Encoder, InputError
 
 BLOCK = 1024
+#: The split of queries whose text another passage's held-out query has, or without candidates.
+LEFT_OUT = "left_out"
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,9 @@ def build_triplets(
         queries = student.encode_queries(block["query"])
         for query, passages in zip(queries, block["passages"], strict=True):
             scored.append((vectors[[rows[p] for p in passages]] @ query).tolist())
-    split = _splits([passages[0] for passages in lists["passages"]], held_out, seed)
+    split = _splits(lists["query"][:], lists["passages"][:], held_out, seed)
+    if "train" not in split:
+        raise InputError("no query is left to train on: raise queries.count")
     table = pa.table(
         {
             "query_id": pa.array(lists["query_id"][:]),
@@ -101,15 +106,17 @@ def build_triplets(
     writer.shard("lists", 0, lambda: table)
     teacher_arrays = [np.array(x, dtype=np.float32) for x in lists["scores"]]
     student_arrays = [np.array(x, dtype=np.float32) for x in scored]
-    writer.facts |= {f"{name}_queries": split.count(name) for name in ("train", *held_out)}
+    names = ("train", *held_out, LEFT_OUT)
+    writer.facts |= {f"{name}_queries": split.count(name) for name in names}
     writer.facts |= asdict(calibrate(teacher_arrays, student_arrays)) | _audit(teacher_arrays)
-    if not split.count("train"):
-        raise InputError("no query is left to train on: raise queries.count")
 
 
-def _splits(positives: Sequence[str], held_out: dict[str, float], seed: int) -> list[str]:
-    passages = np.array(sorted(set(positives)))
-    shuffled = np.random.default_rng(seed).permutation(passages).tolist()
+def _splits(
+    queries: Sequence[str], lists: Sequence[Sequence[str]], held_out: dict[str, float], seed: int
+) -> list[str]:
+    """The split of each query; what cannot be trained on without leaking is left out."""
+    positives = [passages[0] for passages in lists]
+    shuffled = np.random.default_rng(seed).permutation(sorted(set(positives))).tolist()
     split: dict[str, str] = {}
     start = 0
     for name, part in held_out.items():
@@ -117,7 +124,13 @@ def _splits(positives: Sequence[str], held_out: dict[str, float], seed: int) -> 
         end = start + max(1, round(part * len(shuffled)))
         split |= dict.fromkeys(shuffled[start:end], name)
         start = end
-    return [split.get(passage, "train") for passage in positives]
+    splits = [split.get(passage, "train") for passage in positives]
+    texts = [normalised(query) for query in queries]
+    held = {text for text, name in zip(texts, splits, strict=True) if name != "train"}
+    return [
+        LEFT_OUT if name == "train" and (text in held or len(passages) < 2) else name
+        for text, passages, name in zip(texts, lists, splits, strict=True)
+    ]
 
 
 def _audit(teacher: Sequence[np.ndarray]) -> dict[str, float]:

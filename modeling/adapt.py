@@ -27,7 +27,7 @@ PLAN = "_plan.json"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What training came to: the Trainer's log, and what it means."""
+    """What training came to: the figures of each evaluation, and what they mean."""
 
     history: list[dict[str, Any]]
     facts: dict[str, Any]
@@ -56,7 +56,8 @@ def adapt(
             _claim(folder, dict(plan) | {"processes": args.world_size}, restart)
         checkpoint = last_checkpoint(folder)
     args.eval_on_start = checkpoint is None
-    encoder.write_sentence_transformers_files(folder)
+    if is_main_process():
+        encoder.write_sentence_transformers_files(folder)
     trainer = MarginMSETrainer(
         encoder, args, train, collator, evaluation, pairs=recipe.triplets.margins
     )
@@ -73,15 +74,20 @@ def adapt(
     if is_main_process():
         console.print(f"      evaluated with {searches} searches in all")
     state = trainer.state
-    base_kept = state.best_model_checkpoint is None
+    base_kept = not state.best_global_step
     if base_kept:
         encoder.backbone.load_state_dict(base)
+    elif state.best_model_checkpoint is None:
+        # The run's folder was moved since that checkpoint was noted.
+        state.best_model_checkpoint = str(folder / f"checkpoint-{state.best_global_step}")
+        trainer._load_best_model()
     if args.push_to_hub and is_main_process():
         # The pushes so far were of epochs; the last one is of the best.
         console.print(
             f"      pushed {encoder.push_to_hub(trainer.hub_model_id, revision=args.hub_revision)}"
         )
-    history = [entry for entry in state.log_history if "train_runtime" not in entry]
+    # Losses are left out: a resumed run logs them over other steps.
+    history = [entry for entry in state.log_history if "eval_recall@100" in entry]
     facts = {
         "steps": state.global_step,
         "best_step": state.best_global_step or 0,
@@ -92,10 +98,13 @@ def adapt(
 
 
 def _claim(folder: Path, plan: dict[str, Any], restart: bool) -> None:
-    """Make the folder this plan's, or refuse one whose checkpoints are of another."""
+    """Make the folder this plan's, or refuse one with unfinished training of another."""
     if (folder / PLAN).exists():
-        changes = differences(read_json(folder / PLAN), plan)
-        if changes and not restart and any(folder.glob("checkpoint-*")):
+        before = read_json(folder / PLAN)
+        changes = differences(before, plan)
+        finished = folder.with_name("model") / "manifest.json"
+        done = finished.exists() and read_json(finished)["plan"].items() <= before.items()
+        if changes and not restart and not done and any(folder.glob("checkpoint-*")):
             raise InputError(
                 f"{folder} holds checkpoints of other settings ({', '.join(changes)}): "
                 "give --restart to discard them, or --name for another run"

@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from accelerate.utils import gather_object
+from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tercet.artifacts import is_main_process
 from tercet.modeling.encoder import BiEncoder
-from tercet.schema import Encoder, Index, Qrels, Query
+from tercet.schema import Encoder, Index, InputError, Qrels, Query
 
 
 class Measure(Protocol):
@@ -54,6 +56,27 @@ class EpochDraws(TrainerCallback):
         self.dataset.set_epoch(int(state.epoch or 0))
 
 
+class FiniteGradients(TrainerCallback):
+    """Stops a run before gradients that are not finite reach the weights."""
+
+    def on_pre_optimizer_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Raises RuntimeError naming the step."""
+        assert model is not None
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        if not torch.isfinite(torch.stack(torch._foreach_norm(gradients))).all():
+            raise RuntimeError(
+                f"a gradient is not finite at step {state.global_step}: stopped before it reaches "
+                "the weights; the last checkpoint is good"
+            )
+
+
 class RetrievalEvaluation(TrainerCallback):
     """Encodes the evaluation corpus, fills a fresh index, searches, and measures.
 
@@ -87,7 +110,7 @@ class RetrievalEvaluation(TrainerCallback):
     def measure(self, epoch: float) -> dict[str, float]:
         """Mean figures of the current weights, in every process.
 
-        Raises RuntimeError in every process, with its message, if it fails in one.
+        Raises InputError or RuntimeError in every process, with its message, if it fails in one.
         """
         error, part = _attempt(lambda: self._encode(epoch))
         parts = _share((error, part))
@@ -115,10 +138,15 @@ class RetrievalEvaluation(TrainerCallback):
         vectors = np.empty((len(self.ids), self.encoder.dimension), dtype=np.float32)
         for positions, part in parts:
             vectors[positions] = part
-        self._index = self.make_index()
-        self._index.build(self.ids, vectors)
-        self.searches += 1
-        figures = self.search(self.encoder, self._index, self.queries, self.qrels, self.measures)
+        index = self.make_index()
+        try:
+            index.build(self.ids, vectors)
+            self.searches += 1
+            figures = self.search(self.encoder, index, self.queries, self.qrels, self.measures)
+        except BaseException:
+            index.discard()
+            raise
+        self._index = index
         return {name: float(np.mean(list(values.values()))) for name, values in figures.items()}
 
     def on_train_begin(
@@ -165,17 +193,18 @@ def _share(value: Any) -> list[Any]:
     return list(gather_object([value]))
 
 
-def _attempt(work: Callable[[], Any]) -> tuple[str | None, Any]:
-    """(message, None) if the work fails, else (None, result)."""
+def _attempt(work: Callable[[], Any]) -> tuple[tuple[bool, str] | None, Any]:
+    """((whether the user's input is at fault, message), None) if the work fails, or its result."""
     try:
         return None, work()
     except Exception as error:
         if _place()[1] == 1:
             raise
-        return f"{type(error).__name__}: {error}", None
+        return (isinstance(error, InputError), f"{type(error).__name__}: {error}"), None
 
 
-def _raise_first(errors: Sequence[str | None]) -> None:
+def _raise_first(errors: Sequence[tuple[bool, str] | None]) -> None:
     for rank, error in enumerate(errors):
         if error:
-            raise RuntimeError(f"evaluation failed in process {rank}: {error}")
+            kind = InputError if error[0] else RuntimeError
+            raise kind(f"evaluation failed in process {rank}: {error[1]}")

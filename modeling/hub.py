@@ -15,6 +15,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RevisionN
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
+from tercet.artifacts import file_sha256
 from tercet.schema import InputError
 
 # Everything a model needs besides weights. Pickles (.bin, .pt) can run code when they load, and
@@ -172,9 +173,3 @@ def _matches(relative: str, patterns: Sequence[str]) -> bool:
         fnmatch(relative, pattern) and relative.count("/") == pattern.count("/")
         for pattern in patterns
     )
-
-
-def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,10 +11,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from transformers import Trainer, TrainerControl, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy, rotate_checkpoints
 
 from tercet.artifacts import file_sha256, read_json, write_json
 from tercet.console import console
-from tercet.modeling.callbacks import EpochDraws, RetrievalEvaluation
+from tercet.modeling.callbacks import EpochDraws, FiniteGradients, RetrievalEvaluation
 from tercet.modeling.collator import IGNORED, TripletCollator, margins
 from tercet.modeling.encoder import BiEncoder
 from tercet.modeling.losses import LOSSES
@@ -53,7 +54,7 @@ class MarginMSETrainer(Trainer):
             # The Trainer wants one to evaluate at all; `evaluate` searches instead of reading it.
             eval_dataset=train_dataset,
             processing_class=encoder.tokenizer,
-            callbacks=[EpochDraws(train_dataset), evaluation],
+            callbacks=[EpochDraws(train_dataset), FiniteGradients(), evaluation],
         )
         # It makes the Trainer count the labels of the whole accumulated batch and leave scaling
         # to `compute_loss`, whatever the backbone's forward takes.
@@ -115,14 +116,21 @@ class MarginMSETrainer(Trainer):
         self.encoder.write_sentence_transformers_files(output_dir or self.args.output_dir)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """The Trainer's, then a manifest: a checkpoint that has none was cut short."""
+        """The Trainer's, then a manifest: a checkpoint that has none was cut short.
+
+        Only then are older ones removed, so that one is whole at any time.
+        """
+        kept, self.args.save_total_limit = self.args.save_total_limit, None
         super()._save_checkpoint(model, trial)
+        self.args.save_total_limit = kept
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            output = Path(self.args.output_dir)
+            folder = output / f"checkpoint-{self.state.global_step}"
             files = [file for file in folder.rglob("*") if file.is_file()]
             hashes = {file.relative_to(folder).as_posix(): file_sha256(file) for file in files}
             write_json(folder / CHECKPOINT_MANIFEST, hashes)
+            rotate_checkpoints(str(output), kept, self.state.best_model_checkpoint)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """The Trainer's, once the push before it has read the files that this one replaces."""
@@ -162,7 +170,6 @@ def training_arguments(recipe: Recipe) -> TrainingArguments:
     if recipe.tracking.wandb:
         os.environ.setdefault("WANDB_PROJECT", recipe.tracking.project)
     settings |= {
-        "metric_for_best_model": settings["metric_for_best_model"].removeprefix("eval_"),
         "output_dir": str(recipe.folder / "training"),
         "seed": recipe.seed,
         "run_name": recipe.name,
@@ -178,7 +185,17 @@ def training_arguments(recipe: Recipe) -> TrainingArguments:
         "use_cpu": not torch.cuda.is_available(),
     }
     try:
-        return TrainingArguments(**settings)
+        args = TrainingArguments(**settings)
     except (TypeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(f"training: {reason}") from error
+    if args.eval_strategy == IntervalStrategy.NO:
+        raise InputError("training: eval_strategy must be epoch or steps: the best model is kept")
+    if args.eval_strategy == IntervalStrategy.STEPS and args.eval_steps != args.save_steps:
+        raise InputError(
+            f"training: eval_steps ({args.eval_steps:g}) and save_steps ({args.save_steps:g}) must "
+            "be equal, so that the best model is one that was saved"
+        )
+    # Several GPUs are for several processes: one process uses one.
+    args._n_gpu = min(args.n_gpu, 1)
+    return args

@@ -39,6 +39,10 @@ class ExactIndex:
     def publish(self, alias: str) -> None:
         """Nothing to do: an index in the process has no name that others could ask for."""
 
+    def serves(self, alias: str) -> bool:
+        """As `Index.serves`: nobody asks an index in the process by name."""
+        return True
+
     def search(self, vectors: np.ndarray, k: int) -> list[Ranking]:
         """As `Index.search`, all the passages if there are fewer than k."""
         check_k(k)

@@ -270,8 +270,13 @@ class WeaviateIndex:
         self.set_alias(alias, self.collection_name)
         prefix = f"{weaviate_name(self.settings.collection)}_"
         if before not in (None, self.collection_name) and before.startswith(prefix):
-            self.drop(before)
+            with suppress(InputError):  # another alias serves it too: it stays
+                self.drop(before)
         self.close()
+
+    def serves(self, alias: str) -> bool:
+        """Whether `alias` names a collection on the server."""
+        return self.resolve(alias) is not None
 
     def set_alias(self, alias: str, collection: str) -> None:
         """Makes `alias` serve a collection from now on, in one step, new or pointed elsewhere."""

@@ -2,9 +2,8 @@
 
     python scripts/export_triplets.py RECIPE
 
-Writes `runs/<name>/triplets.jsonl`: query, positive, negative, label (the teacher's margin: the
-columns that sentence-transformers' MarginMSELoss takes), and target, the margin trained on here.
-The draw is the first epoch's.
+Writes `runs/<name>/triplets.jsonl`: query, positive, negative and label, the teacher's margin: the
+columns that sentence-transformers' MarginMSELoss takes. The draw is the first epoch's.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ def main(recipe: Recipe, flags: set[str]) -> None:
                 "positive": texts[row["positive"]],
                 "negative": texts[row["negative"]],
                 "label": row["positive_score"] - row["negative_score"],
-                "target": row["margin"],
             }
             for row in train.rows()
         ]

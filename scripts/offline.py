@@ -58,7 +58,11 @@ def main() -> None:
     console.print(f"{gguf} (Gemma terms of use)")
     archive = Path("corpora/cherche-2.2.1.tar.gz")
     if not archive.exists():
-        pip("download", "--no-deps", "--no-binary", ":all:", "-d", "corpora", "cherche==2.2.1")
+        archive.parent.mkdir(exist_ok=True)
+        # By its hash, so that pip refuses another file before it looks into it.
+        wanted = archive.with_name("requirements.txt")
+        wanted.write_text(f"cherche==2.2.1 --hash=sha256:{bookmarks.SHA256}\n")
+        pip("download", "--no-deps", "--no-binary", ":all:", "-d", "corpora", "-r", str(wanted))
     check(archive, bookmarks.SHA256)
     console.print(f"{archive} (MIT)")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,18 @@ from transformers import (
     XLMRobertaConfig,
     XLMRobertaModel,
 )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where TERCET_REQUIRE_ALL is set, a test that is skipped has failed."""
+    report = yield
+    if report.skipped and os.environ.get("TERCET_REQUIRE_ALL"):
+        report.outcome, report.longrepr = "failed", f"skipped: {report.longrepr}"
+    return report
+
 
 # Twenty topics of five words that no other topic has: what a passage is about is never in doubt.
 TOPICS = [

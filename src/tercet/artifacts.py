@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 PLAN = "plan.json"
+SECONDS = "seconds.json"
 VERSIONS = ("tercet", "torch", "transformers", "tokenizers", "datasets", "numpy")
 
 
@@ -79,6 +80,11 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_table(path: Path) -> pa.Table:
+    """An Arrow stream file as a table, memory-mapped."""
+    return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
 
 
 def arrow_rows(path: Path) -> int:
@@ -184,16 +190,13 @@ class Stage:
     def finished(self) -> tuple[Artifact | None, str]:
         """The artefact if it is of this plan, else None; and why, in a few words."""
         # Killed after the manifest: the new folder is whole and lacks only its name.
-        while (self.partial / MANIFEST).exists() and not is_main_process():
-            time.sleep(0.1)
-        if (self.partial / MANIFEST).exists():
-            ours = read_json(self.partial / MANIFEST)["plan"] == self.plan
-            if ours or not (self.path / MANIFEST).exists():
-                (self.partial / PLAN).unlink(missing_ok=True)
-                _replace_folder(self.partial, self.path)
-        if not (self.path / MANIFEST).exists():
+        whole = _manifest(self.partial)
+        if whole and is_main_process() and (whole["plan"] == self.plan or not _manifest(self.path)):
+            (self.partial / PLAN).unlink(missing_ok=True)
+            _replace_folder(self.partial, self.path)
+        manifest = _manifest(self.path)
+        if manifest is None:
             return None, "resumed" if (self.partial / PLAN).exists() else "not made yet"
-        manifest = read_json(self.path / MANIFEST)
         changes = differences(manifest["plan"], self.plan)
         if changes:
             return None, "changed: " + ", ".join(changes)
@@ -284,7 +287,7 @@ def produce(stage: Stage, make: Callable[[Writer], None], *, together: bool = Fa
     start = time.monotonic()
     with stage.write() as writer:
         make(writer)
-    _add_seconds(stage, time.monotonic() - start)
+    _add_seconds(stage, time.monotonic() - start, resumed=reason == "resumed")
     artifact, _ = stage.finished()
     assert artifact
     facts = ", ".join(
@@ -300,24 +303,32 @@ def _short(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
+def _manifest(folder: Path) -> dict[str, Any] | None:
+    """A folder's manifest; None where there is none, or another process moves the folder."""
+    try:
+        return read_json(folder / MANIFEST)
+    except FileNotFoundError:
+        return None
+
+
 def _wait_for(stage: Stage) -> Artifact:
     while True:
-        artifact, _ = stage.finished() if (stage.path / MANIFEST).exists() else (None, "")
+        artifact, _ = stage.finished()
         if artifact:
             return artifact
         time.sleep(0.2)
 
 
-def _add_seconds(stage: Stage, seconds: float) -> None:
-    """Add to the stage's time, which is kept apart so that manifests hold no clock."""
+def _add_seconds(stage: Stage, seconds: float, *, resumed: bool) -> None:
+    """Note the stage's time, which is kept apart so that manifests hold no clock."""
     times = read_times(stage.path.parent)
-    times[stage.name] = round(times.get(stage.name, 0.0) + seconds, 1)
-    write_json(stage.path.parent / "seconds.json", times)
+    before = times.get(stage.name, 0.0) if resumed else 0.0
+    write_json(stage.path.parent / SECONDS, times | {stage.name: round(before + seconds, 1)})
 
 
 def read_times(run: Path) -> dict[str, float]:
     """Seconds that each stage of a run has taken."""
-    file = run / "seconds.json"
+    file = run / SECONDS
     return read_json(file) if file.exists() else {}
 
 

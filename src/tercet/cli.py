@@ -35,6 +35,11 @@ MANAGED = {
     "average_tokens_across_devices": "nothing: the loss is a mean over all processes",
     "resume_from_checkpoint": "nothing: a killed run resumes by itself",
     "hub_token": "HF_TOKEN in the environment: a recipe is copied into reports",
+    "dataloader_persistent_workers": "nothing: each epoch draws other negatives",
+    "save_only_model": "nothing: a killed run resumes from its optimizer's state too",
+    "ignore_data_skip": "nothing: a resumed run ends with the same weights",
+    "label_smoothing_factor": "nothing: there are no classes to smooth",
+    "eval_delay": "nothing: zero-shot and every epoch are measured",
     "use_cpu": "the hardware: hide GPUs with CUDA_VISIBLE_DEVICES=",
     "ddp_find_unused_parameters": "nothing: every parameter is used",
 }
@@ -65,6 +70,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     settings = dict(recipe.training)
     if training is not None and training.value is not None:
         settings |= _training(training)
+    settings["metric_for_best_model"] = str(settings["metric_for_best_model"]).removeprefix("eval_")
     recipe = dataclasses.replace(recipe, training=settings)
     _check_across(recipe, training, root)
     return recipe
@@ -124,7 +130,7 @@ def _check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
         return node.where if node else root.where
 
     metric = recipe.training["metric_for_best_model"]
-    if str(metric).removeprefix("eval_") not in recipe.measures:
+    if metric not in recipe.measures:
         given = training.value.get("metric_for_best_model") if training and training.value else None
         place = given.where if given else where("evaluation", "cutoffs")
         raise InputError(
@@ -161,12 +167,22 @@ def _check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
     ]
     if len(set(names)) < len(names):
         raise InputError(
-            f"{where('negatives', 'retrievers')}: two of negatives.retrievers are one and the same "
+            f"{where('negatives', 'retrievers')}: two of negatives.retrievers have one name "
             f"({', '.join(names)})"
         )
     if not re.fullmatch(r"[\w][\w.-]*", recipe.name):
         raise InputError(
             f"{where('name')}: name {recipe.name!r} must be letters, digits, '.', '_' and '-'"
+        )
+    if recipe.index.alias and not re.fullmatch(r"[A-Z][0-9A-Za-z_]*", recipe.index.alias):
+        raise InputError(
+            f"{where('index', 'alias')}: index.alias {recipe.index.alias!r} must be letters, "
+            "digits and '_', the first a capital"
+        )
+    if recipe.corpus.dev_split == recipe.corpus.test_split:
+        raise InputError(
+            f"{where('corpus')}: corpus.dev_split and corpus.test_split are both "
+            f"{recipe.corpus.test_split!r}: what chooses the best epoch must not measure it"
         )
     if not recipe.corpus.path:
         raise InputError(f"{where('corpus')}: corpus.path is not set: give --corpus.path FOLDER")
@@ -264,9 +280,11 @@ def run(
     except KeyboardInterrupt:
         _stop("interrupted: the same command goes on where this one was", 130)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno == errno.ENOSPC:
+            _stop("the disk is full: make room, then give the same command again", 1)
+        if not isinstance(error, PermissionError):
             raise
-        _stop(f"the disk is full ({error.filename}): make room, then give the command again", 1)
+        _stop(f"{error.filename}: {error.strerror}", 2)
 
 
 def _stop(reason: str, code: int) -> NoReturn:

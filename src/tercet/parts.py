@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from tercet.data.sources import Source, open_source
 from tercet.modeling.hub import SAFETENSORS, resolve
 from tercet.modeling.teacher import weight_files
 from tercet.recipe import GeneratorSettings, Recipe, RetrieverSettings
-from tercet.schema import Generator, Index, Passage, Retriever, Teacher
+from tercet.schema import Generator, Index, InputError, Passage, Retriever, Teacher
 
 
 class Parts:
@@ -24,6 +25,12 @@ class Parts:
         """Meet every source, model and server before any work. Raises InputError."""
         _ = self.source, self.identities
         modeling.training_arguments(self.recipe)
+        for extra, needed in {
+            "wandb": self.recipe.tracking.wandb,
+            "gguf": any(g.gguf_file for g in self.recipe.queries.generators),
+        }.items():
+            if needed and importlib.util.find_spec(extra) is None:
+                raise InputError(f"{extra} is not installed: pip install 'tercet[{extra}]'")
         self.make_index().discard()
 
     @cached_property

@@ -29,9 +29,12 @@ from tercet.artifacts import (
 )
 from tercet.data.corpus import read_judged, read_passages
 from tercet.parts import Parts
-from tercet.recipe import Recipe
-from tercet.schema import Encoder, Index, Passage, Qrels, Query
+from tercet.recipe import WEIGHTLESS, Recipe
+from tercet.schema import Encoder, Index, InputError, Passage, Qrels, Query
 from tercet.settings import flatten
+
+#: From here on, a generator's queries did harm: it wrote something else than questions.
+DOUBTFUL_RANK = 12.0
 
 
 class Pipeline:
@@ -227,11 +230,12 @@ class Pipeline:
             return queries, qrels, f"{len(qrels):,} judged queries of split {self._split(name)!r}"
         lists = self.triplets.dataset("lists")
         held = lists.select(np.flatnonzero(np.array(lists["split"]) == name))[:]
+        twins = data.equal_texts(self.ids, self.contents)
         rows = zip(held["query_id"], held["query"], held["passages"], strict=True)
         queries, qrels = [], {}
-        for query_id, text, passages in rows:
+        for query_id, text, (source, *_) in rows:
             queries.append(Query(query_id, text))
-            qrels[query_id] = {passages[0]: 1}
+            qrels[query_id] = dict.fromkeys(twins.get(source, [source]), 1)
         return queries, qrels, f"{len(qrels):,} held-out synthetic queries (known items)"
 
     def evaluation_rows(self) -> np.ndarray:
@@ -252,10 +256,15 @@ class Pipeline:
         recipe = self.recipe
         settings = {
             "triplets": {k: v for k, v in asdict(recipe.triplets).items() if k != "held_out"},
-            "training": {k: v for k, v in recipe.training.items() if not k.startswith("hub_")},
+            "training": {
+                k: v
+                for k, v in recipe.training.items()
+                if k not in WEIGHTLESS and not k.startswith("hub_")
+            },
             "dropout": recipe.model.dropout,
             "index": {k: v for k, v in asdict(recipe.index).items() if k != "alias"},
             "evaluation": {"passages": recipe.evaluation.passages},
+            "dev_split": recipe.corpus.dev_split,
         }
         inputs = {"triplets": self.triplets.digest, "corpus": self.corpus.digest}
         inputs |= {"embeddings": self.embeddings.digest} | self._student()
@@ -266,6 +275,15 @@ class Pipeline:
         """The adapted model, or the model as it came if no epoch was better."""
         stage = self.model_stage()
         return produce(stage, lambda writer: self._train(writer, stage), together=True)
+
+    def check_adapted(self) -> None:
+        """Refuse a model adapted from another one than the recipe's, or read otherwise."""
+        before = read_json(self.recipe.folder / "model" / "manifest.json")["plan"]["inputs"]
+        if before["student"] != self._student()["student"]:
+            raise InputError(
+                f"{self.recipe.folder / 'model'} was adapted from another model than this recipe's "
+                "`model` section: give the recipe and options that it was trained with"
+            )
 
     def training_set(self) -> data.Triplets:
         """The lists of the training queries, to draw triplets from."""
@@ -298,8 +316,7 @@ class Pipeline:
         self._best_index = evaluation.best_index
         if is_main_process():
             encoder.save_pretrained(writer.folder)
-            # Not of the artefact: a resumed run logs its losses over other steps.
-            write_json(recipe.folder / "history.json", outcome.history)
+            write_json(writer.folder / "history.json", outcome.history)
             writer.facts |= outcome.facts
 
     def _evaluation(self, encoder: modeling.BiEncoder) -> modeling.RetrievalEvaluation:
@@ -321,10 +338,24 @@ class Pipeline:
     def evaluation(self) -> Artifact:
         """Figures of the model as it came and as adapted, on the test queries."""
         settings = {"measures": self.recipe.measures, "index": asdict(self.recipe.index)}
+        settings |= {"test_split": self.recipe.corpus.test_split}
         inputs = {"model": self.model.digest, "embeddings": self.embeddings.digest}
         inputs |= {"corpus": self.corpus.digest, "triplets": self.triplets.digest}
         inputs |= self._student()
-        return produce(self._stage("evaluation", settings, inputs), self._measure)
+        made = produce(self._stage("evaluation", settings, inputs), self._measure)
+        if is_main_process():
+            self._ensure_published()
+        return made
+
+    def _ensure_published(self) -> None:
+        """A server that lost the best model's passages, or never had them, gets them again."""
+        index = self.parts.make_index()
+        published = index.serves(self.recipe.alias)
+        index.discard()
+        if not published:
+            adapted = self.parts.student(self.model.path)
+            vectors = adapted.encode_passages(self.contents, show_progress="embedding")
+            self.figures(adapted, vectors, publish=True)
 
     def figures(
         self, encoder: Encoder, vectors: np.ndarray, *, publish: bool = False
@@ -334,8 +365,12 @@ class Pipeline:
         The index is discarded, unless told to `publish` it under the recipe's alias.
         """
         index = self.parts.make_index()
-        index.build(self.ids, vectors)
-        figures = self._search(encoder, index)
+        try:
+            index.build(self.ids, vectors)
+            figures = self._search(encoder, index)
+        except BaseException:
+            index.discard()
+            raise
         if publish:
             index.publish(self.recipe.alias)
         else:
@@ -353,10 +388,28 @@ class Pipeline:
             figures["adapted"] = self._search(adapted, self._best_index)
             self._best_index.publish(self.recipe.alias)
         else:
+            if self._best_index:
+                self._best_index.discard()
             vectors = adapted.encode_passages(self.contents, show_progress="embedding")
             figures["adapted"] = self.figures(adapted, vectors, publish=True)
         retrieval.write_figures(writer, figures)
         writer.facts |= {name: self.measured(name)[2] for name in ("test", "validation")}
+
+    def warnings(self) -> list[str]:
+        """What the triplets say against training on them."""
+        facts, warnings = self.triplets.facts, []
+        if facts["positive_mean_rank"] > DOUBTFUL_RANK:
+            warnings.append(
+                "warning: the teacher ranks a query's own passage at "
+                f"{facts['positive_mean_rank']:.1f} of its candidates on average: are the queries "
+                "about their passages?"
+            )
+        if facts["slope"] <= 0:
+            warnings.append(
+                "warning: the teacher's scores oppose the model's within the lists (slope "
+                f"{facts['slope']:.2g}): is it a cross-encoder of relevance, for this language?"
+            )
+        return warnings
 
     def report(self) -> retrieval.Report:
         """What the run came to, with what qualifies it."""
@@ -370,13 +423,13 @@ class Pipeline:
         sample = len(self.evaluation_rows())
         if sample < len(self.ids):
             notes.append(f"every epoch searched {sample:,} of {len(self.ids):,} passages")
+        notes += self.warnings()
         if facts["base_kept"]:
             notes.append("no epoch beat the model as it came, so its weights were kept")
         history = [
             {"epoch": e["epoch"], "step": e["step"]}
             | {k.removeprefix("eval_"): v for k, v in e.items() if k.startswith("eval_")}
-            for e in read_json(recipe.folder / "history.json")
-            if f"eval_{metric}" in e
+            for e in read_json(self.model.path / "history.json")
         ]
         times = read_times(recipe.folder)
         stages = ("corpus", "queries", "embeddings", "negatives", "scores", "triplets")
@@ -405,9 +458,7 @@ def only(stage: str) -> Callable[[Recipe, set[str]], None]:
     """A program that makes one stage, and those before it that are missing."""
 
     def main(recipe: Recipe, flags: set[str]) -> None:
-        pipeline = Pipeline(recipe)
-        pipeline.check()
         with locked(recipe.folder):
-            getattr(pipeline, stage)
+            getattr(Pipeline(recipe), stage)
 
     return main

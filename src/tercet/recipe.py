@@ -37,7 +37,7 @@ class GeneratorSettings:
     examples: list[list[str]] | None = key(None, "few-shot pairs [passage, query] (causal)")
     passage_tokens: int | None = key(None, "passages are cut to this many tokens", low=8)
     max_new_tokens: int | None = key(None, "longest query in tokens", low=1)
-    batch_size: int = key(32, "passages a batch", low=1)
+    batch_size: int = key(32, "queries a batch", low=1)
     top_k: int = key(25, "sample among the k likeliest tokens", low=1)
     top_p: float = key(0.95, "sample within this mass of probability", above=0, high=1)
 
@@ -89,8 +89,10 @@ class TeacherSection:
 
     name: str = key("cross-encoder/ms-marco-MiniLM-L6-v2", "folder or Hub name")
     revision: str | None = key(None, "Hub revision")
-    backend: Literal["auto", "torch", "onnx"] = key("auto", "onnx where the folder has an .onnx")
-    max_length: int = key(256, "tokens of query and passage together", low=8)
+    backend: Literal["auto", "torch", "onnx"] = key(
+        "auto", "auto: onnx where there is nothing else"
+    )
+    max_length: int = key(256, "tokens of query and passage together", low=16)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = key("auto", "auto: half if it is fast")
     shard_pairs: int = key(8192, "pairs a shard", low=1)
 
@@ -100,7 +102,11 @@ class TripletsSection:
     """What training reads: (query, positive, negative) and the margin to learn."""
 
     teacher_weight: float = key(
-        0.5, "lambda: the teacher's part of the target; 1 is plain GPL", low=0, high=1
+        0.5,
+        "lambda, the teacher's part of the target; 1 is plain GPL, with margins: positive and "
+        "calibration: none",
+        low=0,
+        high=1,
     )
     calibration: Literal["spread", "least_squares", "none"] = key(
         "spread", "how the teacher's margins are scaled to the student's, within lists"
@@ -162,6 +168,17 @@ class TrackingSection:
     project: str = key("tercet", "W&B project")
 
 
+#: Names of TrainingArguments that change no weight: a finished model is of any of their values.
+WEIGHTLESS = {
+    "dataloader_num_workers",
+    "ddp_timeout",
+    "disable_tqdm",
+    "log_level",
+    "logging_steps",
+    "push_to_hub",
+    "save_total_limit",
+}
+
 #: What Tercet sets of TrainingArguments; any other of its names may be given as it is.
 TRAINING: dict[str, tuple[Any, str]] = {
     "num_train_epochs": (1.0, "epochs"),
@@ -211,7 +228,7 @@ class Recipe:
     @property
     def alias(self) -> str:
         """The name under which an index server knows the best model's passages."""
-        return self.index.alias or "Tercet_" + re.sub(r"\W+", "_", self.name)
+        return self.index.alias or "Tercet_" + re.sub(r"[^0-9A-Za-z_]", "_", self.name)
 
     @property
     def measures(self) -> list[str]:

@@ -129,6 +129,10 @@ class Index(Protocol):
         """Let `alias` name this index from now on, where indexes have names."""
         ...
 
+    def serves(self, alias: str) -> bool:
+        """Whether `alias` names an index, or need not, where indexes have no names."""
+        ...
+
 
 class Retriever(Protocol):
     """Query texts to rankings: an encoder with an index, or BM25."""

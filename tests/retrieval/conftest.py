@@ -35,13 +35,13 @@ class Server:
 def weaviate_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server of WEAVIATE_URL if it answers, else one of our own, on free ports.
 
-    Skips where there is none to start, unless TERCET_REQUIRE_WEAVIATE is set: then one is built.
+    Skips where there is none to start, unless TERCET_REQUIRE_ALL is set: then one is built.
     """
     url = os.environ.get("WEAVIATE_URL")
     if url and _answers(url):
         yield Server(url, os.environ.get("WEAVIATE_GRPC_URL"), os.environ.get("WEAVIATE_API_KEY"))
         return
-    required = bool(os.environ.get("TERCET_REQUIRE_WEAVIATE"))
+    required = bool(os.environ.get("TERCET_REQUIRE_ALL"))
     http_port, grpc_port = _free_ports()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("WEAVIATE_")},
