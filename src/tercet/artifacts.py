@@ -2,8 +2,8 @@
 
 A stage works in `<stage>.partial/`: each file is written under a temporary name, synced, renamed.
 The manifest comes last; then the folder takes its final name. A run killed anywhere finds the
-finished files again and ends with the same bytes. The manifest holds no clock and no path of the
-machine, so equal runs have equal manifests.
+finished files again and ends with the same bytes. The manifest holds no clock, so equal runs have
+equal manifests.
 """
 
 from __future__ import annotations

@@ -168,12 +168,20 @@ def test_the_same_seed_holds_out_the_same_queries(artifact: Artifact, tmp_path: 
 def test_every_split_has_a_passage_and_no_passage_has_two(
     positives: list[str], held_out: dict[str, float], seed: int
 ) -> None:
-    splits = _splits(positives, held_out, seed)
+    queries, lists = [f"query {i}" for i in range(len(positives))], [[p, "z"] for p in positives]
+    splits = _splits(queries, lists, held_out, seed)
     assert len(splits) == len(positives)
     assert len(set(zip(positives, splits, strict=True))) == len(set(positives))
     if len(set(positives)) >= 2:
         assert set(splits) >= set(held_out) or sum(held_out.values()) > 0.9
-    assert _splits(positives, held_out, seed) == splits
+    assert _splits(queries, lists, held_out, seed) == splits
+
+
+def test_a_held_out_text_is_not_trained_on_nor_a_query_without_candidates() -> None:
+    lists = [[f"p{i}", "z"] for i in range(10)]
+    splits = _splits(["Same  text", "same text"] * 5, lists, {"validation": 0.2}, seed=1)
+    assert sorted(splits) == ["left_out"] * 8 + ["validation"] * 2
+    assert _splits(["one", "two"], [["p1"], ["p2", "z"]], {}, seed=1) == ["left_out", "train"]
 
 
 def test_nothing_left_to_train_on_is_refused(tmp_path: Path) -> None:
