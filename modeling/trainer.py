@@ -169,11 +169,11 @@ def training_arguments(recipe: Recipe) -> TrainingArguments:
         settings["bf16"] = fast and not settings.get("fp16")
     if recipe.tracking.wandb:
         os.environ.setdefault("WANDB_PROJECT", recipe.tracking.project)
+    settings.setdefault("hub_model_id", recipe.name)
     settings |= {
         "output_dir": str(recipe.folder / "training"),
         "seed": recipe.seed,
         "run_name": recipe.name,
-        "hub_model_id": settings.get("hub_model_id") or recipe.name,
         "report_to": ["wandb"] if recipe.tracking.wandb else [],
         "greater_is_better": True,
         "load_best_model_at_end": True,
