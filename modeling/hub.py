@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from huggingface_hub import snapshot_download
@@ -18,8 +19,7 @@ from transformers.utils import logging
 from tercet.artifacts import file_sha256
 from tercet.schema import InputError
 
-# Everything a model needs besides weights. Pickles (.bin, .pt) can run code when they load, and
-# Python files would: neither is ever asked for.
+# Everything a model needs besides weights. Python files would run code: they are never asked for.
 _COMPANIONS = (
     "config.json",
     "generation_config.json",
@@ -37,6 +37,9 @@ _COMPANIONS = (
     "*.safetensors.index.json",
 )
 SAFETENSORS = ("*.safetensors",)
+# The older format, of most doc2query models. It is a pickle, which could run code: transformers
+# reads nothing but tensors out of it (`weights_only`), and refuses the rest.
+_OLD_FORMAT = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 _LOCAL_PREFIXES = ("/", "./", "../", "~", "models/")
 
 
@@ -53,9 +56,9 @@ def resolve(
 ) -> ResolvedModel:
     """The folder of a local path or a Hub name, downloaded if need be.
 
-    `patterns` are the weight files that will be read; at least one must be there.
-    Raises InputError for a folder that does not exist, a Hub that does not answer, or weights
-    that exist only as pickles.
+    `patterns` are the weight files that will be read; at least one must be there, or for
+    safetensors the older format.
+    Raises InputError for a folder that does not exist, a Hub that does not answer, or no weights.
     """
     path = Path(name).expanduser()
     if path.is_dir():
@@ -78,8 +81,9 @@ def load_model(auto_class: Any, name: str, path: Path, *, spare: str = "-", **kw
     Raises InputError if a weight would be left at random, unless its name begins with `spare`.
     """
     with _loading(name):
+        safe = any(path.glob("*.safetensors"))
         model, report = auto_class.from_pretrained(
-            path, use_safetensors=True, output_loading_info=True, **kwargs
+            path, use_safetensors=safe, weights_only=True, output_loading_info=True, **kwargs
         )
     missing = sorted(key for key in report["missing_keys"] if not key.startswith(spare))
     if missing:
@@ -121,13 +125,13 @@ def _loading(name: str) -> Iterator[None]:
     try:
         with quiet():
             yield
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, UnpicklingError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(f"model {name!r} does not load: {reason}") from error
 
 
 def _local(name: str, path: Path, patterns: Sequence[str]) -> ResolvedModel:
-    _require_weights(name, path, patterns)
+    patterns = _present(name, path, patterns)
     digest = hashlib.sha256()
     for file in sorted(path.rglob("*")):
         relative = file.relative_to(path).as_posix()
@@ -137,6 +141,14 @@ def _local(name: str, path: Path, patterns: Sequence[str]) -> ResolvedModel:
 
 
 def _download(name: str, revision: str | None, patterns: Sequence[str]) -> ResolvedModel:
+    path = _snapshot(name, revision, patterns)
+    if patterns == SAFETENSORS and not _has(path, patterns):
+        path = _snapshot(name, revision, _OLD_FORMAT)
+    _present(name, path, patterns)
+    return ResolvedModel(path, f"commit:{path.name}")  # snapshots/<commit>
+
+
+def _snapshot(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
     try:
         # A pattern's * also matches a slash, so folders of other formats are named to be left out.
         folder = snapshot_download(
@@ -152,19 +164,21 @@ def _download(name: str, revision: str | None, patterns: Sequence[str]) -> Resol
             f"model {name!r} is no local folder, and the Hub gave no model of that name"
             f" ({type(error).__name__}): check the name, the network and HF_TOKEN"
         ) from error
-    path = Path(folder)
-    _require_weights(name, path, patterns)
-    return ResolvedModel(path, f"commit:{path.name}")  # snapshots/<commit>
+    return Path(folder)
 
 
-def _require_weights(name: str, path: Path, patterns: Sequence[str]) -> None:
+def _present(name: str, path: Path, patterns: Sequence[str]) -> Sequence[str]:
+    """The patterns of the weights that are there: those asked for, or the older format's."""
+    if _has(path, patterns):
+        return patterns
+    if patterns == SAFETENSORS and _has(path, _OLD_FORMAT):
+        return _OLD_FORMAT
+    raise InputError(f"model {name!r} has no weights in {' or '.join(patterns)}")
+
+
+def _has(path: Path, patterns: Sequence[str]) -> bool:
     files = (file.relative_to(path).as_posix() for file in path.rglob("*"))
-    if not any(_matches(file, patterns) for file in files):
-        wanted = " or ".join(patterns)
-        raise InputError(
-            f"model {name!r} has no weights in {wanted} (pickled weights are refused, because"
-            " loading them can run code): convert it, or name a revision that has them"
-        )
+    return any(_matches(file, patterns) for file in files)
 
 
 def _matches(relative: str, patterns: Sequence[str]) -> bool:

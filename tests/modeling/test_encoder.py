@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from transformers import AutoModel, AutoTokenizer
@@ -263,11 +264,35 @@ def test_a_euclidean_model_is_refused(tiny_encoder_path: Path, tmp_path: Path) -
         load(tmp_path)
 
 
-def test_pickled_weights_are_refused(tiny_encoder_path: Path, tmp_path: Path) -> None:
+def test_weights_in_the_older_format_load_as_the_same(
+    tiny_encoder_path: Path, tmp_path: Path, tiny_texts: list[str]
+) -> None:
+    expected = load(tiny_encoder_path).encode_passages(tiny_texts[:3])
     shutil.copytree(tiny_encoder_path, tmp_path, dirs_exist_ok=True)
-    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
-    with pytest.raises(InputError, match="pickled"):
-        load(tmp_path)
+    safe = tmp_path / "model.safetensors"
+    torch.save(load_file(safe), tmp_path / "pytorch_model.bin")
+    safe.unlink()
+    assert np.array_equal(load(tmp_path).encode_passages(tiny_texts[:3]), expected)
+
+
+class Payload:
+    """A pickle that would write a file where it is loaded."""
+
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.write_text, (self.canary, "run")
+
+
+def test_a_pickle_that_would_run_code_is_refused(tiny_encoder_path: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_encoder_path, tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").unlink()
+    payload = {"embeddings.word_embeddings.weight": Payload(tmp_path / "canary")}
+    torch.save(payload, tmp_path / "model" / "pytorch_model.bin")
+    with pytest.raises(InputError, match="does not load"):
+        load(tmp_path / "model")
+    assert not (tmp_path / "canary").exists()
 
 
 def test_a_missing_folder_is_named() -> None:
