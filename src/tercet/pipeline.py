@@ -27,6 +27,7 @@ from tercet.artifacts import (
     read_times,
     write_json,
 )
+from tercet.console import console
 from tercet.data.corpus import read_judged, read_passages
 from tercet.parts import Parts
 from tercet.recipe import WEIGHTLESS, Recipe
@@ -300,6 +301,9 @@ class Pipeline:
 
     def _train(self, writer: Writer, stage: Stage) -> None:
         recipe, train = self.recipe, self.training_set()
+        if is_main_process():
+            for warning in self.warnings():
+                console.print(f"[yellow]{warning}[/]")
         encoder = self.parts.student()
         encoder.set_dropout(recipe.model.dropout)
         used = train.passage_ids()
