@@ -90,9 +90,9 @@ class WeaviateSettings:
     kind: Kind = "hnsw"
     metric: Metric = "dot"
     collection: str = "Tercet"
-    ef: int = 384
-    ef_construction: int = 256
-    max_connections: int = 32
+    ef: int = 2000
+    ef_construction: int = 512
+    max_connections: int = 64
     segments: int | None = None
     training_limit: int = 100_000
     search_probe: int = 256
