@@ -293,7 +293,7 @@ def produce(stage: Stage, make: Callable[[Writer], None], *, together: bool = Fa
     facts = ", ".join(
         f"{_short(value)} {name.replace('_', ' ')}"
         for name, value in artifact.facts.items()
-        if isinstance(value, int | float)
+        if isinstance(value, int | float) and not isinstance(value, bool)
     )
     console.print(f"      {facts} [dim]({time.monotonic() - start:.0f} s)[/]")
     return artifact

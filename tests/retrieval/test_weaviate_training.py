@@ -1,0 +1,70 @@
+"""A whole run whose every evaluation searches a real Weaviate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("weaviate")
+
+from tercet.cli import load_recipe
+from tercet.pipeline import Pipeline
+from tercet.retrieval.weaviate_index import WeaviateIndex
+
+pytestmark = pytest.mark.weaviate
+
+
+def test_epochs_measured_on_weaviate_equal_the_exact_index_and_the_best_is_published(
+    weaviate_server: Any,
+    tmp_path: Path,
+    tiny_beir_path: Path,
+    tiny_encoder_path: Path,
+    tiny_cross_encoder_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WEAVIATE_URL", weaviate_server.url)
+    monkeypatch.setenv("WEAVIATE_GRPC_URL", weaviate_server.grpc_url)
+    monkeypatch.setenv("WEAVIATE_API_KEY", weaviate_server.api_key or "")
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
+        f"""
+runs_dir: {tmp_path}/runs
+corpus: {{path: {tiny_beir_path}}}
+queries: {{count: 40, per_passage: 1}}
+negatives: {{candidates: 6}}
+teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48}}
+model: {{name: {tiny_encoder_path}, precision: fp32, max_length: 48}}
+triplets: {{negatives_per_query: 3}}
+training: {{num_train_epochs: 2, per_device_train_batch_size: 8, bf16: false, learning_rate: 1e-3}}
+index: {{alias: Tercet_training_test}}
+"""
+    )
+
+    def run(backend: str) -> tuple[list[dict[str, float]], list[Any]]:
+        pipeline = Pipeline(load_recipe(path, ["--name", backend, "--index.backend", backend]))
+        pipeline.check()
+        history = json.loads((pipeline.model.path / "history.json").read_text())
+        assert "judged queries" in pipeline.evaluation.facts["test"]
+        return history, pipeline.report().comparisons
+
+    with WeaviateIndex.connect(**weaviate_server.keywords) as index:
+        exact, live = run("exact"), run("weaviate")
+        published = index.resolve("Tercet_training_test")
+        assert published
+        ours = [n for n in index._client.collections.list_all() if n.startswith("Tercet_weaviate_")]
+        assert ours == [published]  # the other epochs' collections are gone
+        index._client.alias.delete(alias_name="Tercet_training_test")
+        run("weaviate")  # nothing to make, but what the server lost is published again
+        again = index.resolve("Tercet_training_test")
+        assert again and again != published
+        index._client.alias.delete(alias_name="Tercet_training_test")
+        for name in (published, again):
+            index.drop(name)
+
+    for one, other in zip(exact[0], live[0], strict=True):
+        assert one == pytest.approx(other, abs=1e-3)
+    for one, other in zip(exact[1], live[1], strict=True):
+        assert one.after == pytest.approx(other.after, abs=1e-3)
