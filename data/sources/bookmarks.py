@@ -44,7 +44,7 @@ class Bookmarks:
 
     def passages(self) -> Iterator[tuple[str, Passage]]:
         """Bookmarks in the archive's order, equal ones merged under the first one's address."""
-        for passage in dict.fromkeys(self._merged()):
+        for passage in self._merged():
             yield passage.id, passage
 
     def queries(self) -> Iterator[tuple[str, Query]]:

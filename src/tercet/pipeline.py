@@ -358,9 +358,11 @@ class Pipeline:
         published = index.serves(self.recipe.alias)
         index.discard()
         if not published:
-            adapted = self.parts.student(self.model.path)
-            vectors = adapted.encode_passages(self.contents, show_progress="embedding")
-            self.figures(adapted, vectors, publish=True)
+            self._measure_and_publish(self.parts.student(self.model.path))
+
+    def _measure_and_publish(self, adapted: modeling.BiEncoder) -> dict[str, dict[str, float]]:
+        vectors = adapted.encode_passages(self.contents, show_progress="embedding")
+        return self.figures(adapted, vectors, publish=True)
 
     def figures(
         self, encoder: Encoder, vectors: np.ndarray, *, publish: bool = False
@@ -395,8 +397,7 @@ class Pipeline:
         else:
             if self._best_index:
                 self._best_index.discard()
-            vectors = adapted.encode_passages(self.contents, show_progress="embedding")
-            figures["adapted"] = self.figures(adapted, vectors, publish=True)
+            figures["adapted"] = self._measure_and_publish(adapted)
         retrieval.write_figures(writer, figures)
         writer.facts |= {name: self.measured(name)[2] for name in ("test", "validation")}
 
