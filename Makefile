@@ -44,8 +44,10 @@ weaviate:  ## start a real Weaviate on this machine, if none runs
 weaviate-stop:  ## stop it, and keep its data
 	scripts/weaviate.sh stop
 
-bench: models  ## time the encoder and the metrics beside their peers
+bench: models  ## time the encoder, the metrics and the indexes beside their peers
+	$(BIN)/python -m pip install --quiet "ranx>=0.3.21"
 	$(BIN)/python benchmarks/encode.py
 	$(BIN)/python benchmarks/metrics.py
+	$(BIN)/python benchmarks/indexes.py
 
 .PHONY: help install models quickstart test lint weaviate weaviate-stop bench

@@ -1,39 +1,42 @@
-"""Measure a run's model beside the one it came from, on the recipe's test queries and index.
+"""Compare systems over indexes: the adapted model with what it came from, BM25, and what you pay.
 
-    python eval.py recipes/quickstart.yaml
+    python eval.py recipes/experiment.yaml --corpus.path FOLDER
 
-Before there is an adapted model it measures the model as it came.
+`evaluation.systems` and `evaluation.indexes` list what is compared; unset, it is BM25 and the model
+as it came and as adapted, over exact search and the recipe's own index.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tercet import Recipe, cli
-from tercet.artifacts import locked
+from tercet.artifacts import locked, read_json
 from tercet.console import console
-from tercet.pipeline import Pipeline
-from tercet.retrieval import compare, print_comparison, print_means
+from tercet.experiment import Experiment
+from tercet.outcome import results_of
+from tercet.retrieval import append_csv, print_results, write_page, write_results
 
 
 def main(recipe: Recipe, flags: set[str]) -> None:
-    """Embed the corpus with each model, search the test queries, compare."""
-    pipeline = Pipeline(recipe)
-    pipeline.check()
-    with locked(recipe.folder):
-        _, _, what = pipeline.measured("test")
-        console.print(f"measuring on {what}, over the {recipe.index.backend} index")
-        before = pipeline.figures(pipeline.student, pipeline.vectors)
-        adapted = recipe.folder / "model"
-        if not adapted.exists():
-            print_means(f"{recipe.model.name}, zero-shot", before)
-            return
-        pipeline.check_adapted()
-        encoder = pipeline.parts.student(adapted)
-        vectors = encoder.encode_passages(pipeline.contents, show_progress="embedding")
-        after = pipeline.figures(encoder, vectors)
-    title = f"{recipe.model.name}, zero-shot and adapted"
-    resamples = recipe.evaluation.resamples
-    print_comparison(title, compare(before, after, resamples=resamples, seed=recipe.seed))
+    """Search, time, compare, report."""
+    folder = recipe.folder / "results"
+    with locked(recipe.folder), Experiment(recipe) as experiment:
+        experiment.check()
+        for index in experiment.indexes:  # exact first: what the others are held against
+            experiment.search(index)
+        experiment.time()
+        results = results_of(experiment)
+    write_results(folder, results, experiment.qrels, experiment.runs(), experiment.figures)
+    write_page(read_json(folder / "metrics.json"), folder / "report.html")
+    append_csv(Path(recipe.runs_dir) / "results.csv", results)
+    print_results(results)
+    console.print(f"  {folder / 'report.html'}, runs/*.trec, per_query.parquet, metrics.json")
+    if recipe.tracking.wandb:
+        from tercet.tracking import track
+
+        track(recipe, results, folder / "report.html")
 
 
 if __name__ == "__main__":
-    cli.run(main, "eval.py", "Measure the adapted model beside the one it came from.")
+    cli.run(main, "eval.py", "Compare systems over indexes, on the recipe's test queries.")

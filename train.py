@@ -1,6 +1,7 @@
 """Adapt a retriever to a corpus that nobody labelled.
 
     python train.py recipes/quickstart.yaml
+    python train.py recipes/quickstart.yaml --audit
     accelerate launch --config_file accelerate_config.yaml train.py recipes/beir.yaml
 
 Corpus -> synthetic queries -> hard negatives -> teacher scores -> triplets -> Trainer -> report.
@@ -9,14 +10,18 @@ Every stage writes an artefact under `runs/<name>/`; a run that was killed goes 
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from tercet import cli
-from tercet.artifacts import is_main_process, locked
+from tercet.artifacts import is_main_process, locked, write_json
 from tercet.console import console
 from tercet.pipeline import Pipeline
 from tercet.recipe import Recipe
-from tercet.retrieval import print_report, write_report
+from tercet.retrieval import print_audit, print_report, write_report
+from tercet.teacher_audit import audit_teacher
 
 RESTART = "--restart"
+AUDIT = "--audit"
 
 
 def main(recipe: Recipe, flags: set[str]) -> None:
@@ -24,6 +29,11 @@ def main(recipe: Recipe, flags: set[str]) -> None:
     pipeline = Pipeline(recipe, restart=RESTART in flags)
     pipeline.check()
     with locked(recipe.folder):
+        if AUDIT in flags:
+            audit = audit_teacher(pipeline)
+            write_json(recipe.folder / "audit.json", asdict(audit))
+            print_audit(audit)
+            return
         # Asking for an artefact makes it, or reuses it where nothing it depends on has changed.
         stages = (
             pipeline.corpus,
@@ -47,5 +57,8 @@ if __name__ == "__main__":
         main,
         "train.py",
         "Adapt a retriever to the recipe's corpus, and report by how much it got better.",
-        {RESTART: "discard checkpoints of other settings instead of refusing them"},
+        {
+            AUDIT: "tell in minutes whether the teacher is worth learning from, and stop",
+            RESTART: "discard checkpoints of other settings instead of refusing them",
+        },
     )

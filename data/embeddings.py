@@ -15,14 +15,20 @@ from tercet.schema import Encoder
 SHARD_PASSAGES = 16_384
 
 
-def embed_passages(writer: Writer, encoder: Encoder, contents: Sequence[str]) -> None:
-    """Encode each passage, in the corpus's order."""
-    with progress(f"embedding passages with {encoder.name}", len(contents), "passages") as advance:
-        for number, start in enumerate(range(0, len(contents), SHARD_PASSAGES)):
-            block = contents[start : start + SHARD_PASSAGES]
+def embed_passages(
+    writer: Writer, encoder: Encoder, ids: Sequence[str], contents: Sequence[str]
+) -> None:
+    """Encode each passage; shards are in the order of ids, so that the corpus's changes no vector.
 
-            def make(block: Sequence[str] = block) -> pa.Table:
-                return _table(encoder.encode_passages(block))
+    File: `vectors` (vector).
+    """
+    order = _by_id(ids)
+    with progress(f"embedding passages with {encoder.name}", len(ids), "passages") as advance:
+        for number, start in enumerate(range(0, len(order), SHARD_PASSAGES)):
+            block = order[start : start + SHARD_PASSAGES]
+
+            def make(block: Sequence[int] = block) -> pa.Table:
+                return _table(encoder.encode_passages([contents[i] for i in block]))
 
             writer.shard("vectors", number, make)
             advance(len(block))
@@ -34,14 +40,20 @@ def _table(vectors: np.ndarray) -> pa.Table:
     return pa.table({"vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])})
 
 
-def read_vectors(embeddings: Artifact) -> np.ndarray:
-    """float32 [passages, dimension], in the corpus's order."""
+def _by_id(ids: Sequence[str]) -> list[int]:
+    return sorted(range(len(ids)), key=ids.__getitem__)
+
+
+def read_vectors(embeddings: Artifact, ids: Sequence[str]) -> np.ndarray:
+    """float32 [passages, dimension], in the order of the ids that were embedded."""
+    order = np.array(_by_id(ids), np.int64)
     dimension = embeddings.facts["dimension"]
     vectors = np.empty((embeddings.facts["vectors"], dimension), dtype=np.float32)
     start = 0
     for name in sorted(n for n in embeddings.manifest["files"] if n.endswith(".arrow")):
         path = embeddings.path / name
         column = read_table(path)["vector"].combine_chunks()
-        vectors[start : start + len(column)] = column.flatten().to_numpy().reshape(-1, dimension)
+        rows = order[start : start + len(column)]
+        vectors[rows] = column.flatten().to_numpy().reshape(-1, dimension)
         start += len(column)
     return vectors

@@ -7,6 +7,7 @@ from tercet.modeling.encoder import BiEncoder as BiEncoder
 from tercet.modeling.generator import CausalGenerator as CausalGenerator
 from tercet.modeling.generator import Sampling as Sampling
 from tercet.modeling.generator import Seq2SeqGenerator as Seq2SeqGenerator
+from tercet.modeling.precision import hardware as hardware
 from tercet.modeling.teacher import CrossEncoderTeacher as CrossEncoderTeacher
 from tercet.modeling.trainer import MarginMSETrainer as MarginMSETrainer
 from tercet.modeling.trainer import training_arguments as training_arguments

@@ -207,7 +207,10 @@ class BiEncoder:
         """
         ids = self._token_arrays(texts, kind)
         rank, world = shard
-        batches = self.batches([len(text) for text in ids])[rank::world]
+        # In an order of the texts' own: the vectors do not depend on the order in which they came.
+        order = np.array(sorted(range(len(ids)), key=lambda i: ids[i].tobytes()), dtype=np.int64)
+        plan = self.batches([len(ids[i]) for i in order])
+        batches = [order[batch] for batch in plan[rank::world]]
         positions = np.sort(np.concatenate([*batches, np.empty(0, dtype=np.int64)]))
         vectors = np.empty((len(positions), self.dimension), dtype=np.float32)
         wanted = show_progress is not None and len(positions) >= _WORTH_A_BAR
@@ -288,7 +291,8 @@ class BiEncoder:
     def _inference(self) -> Iterator[None]:
         training, device = self.backbone.training, self.device
         dtype = inference_dtype(self.precision, device)
-        self.backbone.eval()
+        if training:  # visiting every module takes a millisecond, which a single query would feel
+            self.backbone.eval()
         try:
             with (
                 torch.inference_mode(),
@@ -296,7 +300,8 @@ class BiEncoder:
             ):
                 yield
         finally:
-            self.backbone.train(training)
+            if training:
+                self.backbone.train()
 
     def _check(self, rows: np.ndarray, batch: np.ndarray, texts: Sequence[str], kind: Kind) -> None:
         wrong = ~np.isfinite(rows).all(axis=1) | ~rows.any(axis=1)

@@ -51,3 +51,9 @@ def _has_fast_bf16(device: torch.device) -> bool:
         return False
     # AVX-512 alone computes bf16 by conversion, slower than float32: only these two multiply it.
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def hardware() -> dict[str, str | int | None]:
+    """What torch computes on: the GPU's name, if there is one, and the CPU's threads."""
+    gpu = torch.cuda.get_device_name(default_device()) if torch.cuda.is_available() else None
+    return {"gpu": gpu, "threads": torch.get_num_threads()}

@@ -1,17 +1,35 @@
 """Indexes, measures and what is said of them."""
 
+from tercet.retrieval.audit import print_audit as print_audit
 from tercet.retrieval.bm25 import BM25Retriever as BM25Retriever
+from tercet.retrieval.clock import gigaflops as gigaflops
+from tercet.retrieval.clock import time_searches as time_searches
+from tercet.retrieval.comparison import compare_all as compare_all
+from tercet.retrieval.comparison import overlap as overlap
 from tercet.retrieval.dense import DenseRetriever as DenseRetriever
 from tercet.retrieval.exact import ExactIndex as ExactIndex
+from tercet.retrieval.hybrid import HybridRetriever as HybridRetriever
 from tercet.retrieval.indexes import make_index as make_index
 from tercet.retrieval.metrics import evaluate as evaluate
+from tercet.retrieval.outputs import append_csv as append_csv
+from tercet.retrieval.outputs import write_results as write_results
+from tercet.retrieval.page import check_page as check_page
+from tercet.retrieval.page import write_page as write_page
 from tercet.retrieval.report import Report as Report
 from tercet.retrieval.report import compare as compare
 from tercet.retrieval.report import print_comparison as print_comparison
 from tercet.retrieval.report import print_means as print_means
 from tercet.retrieval.report import print_report as print_report
 from tercet.retrieval.report import write_report as write_report
+from tercet.retrieval.rerank import RerankedRetriever as RerankedRetriever
+from tercet.retrieval.robustness import changes as changes
+from tercet.retrieval.robustness import margins as margins
+from tercet.retrieval.robustness import slices as slices
 from tercet.retrieval.search import read_figures as read_figures
 from tercet.retrieval.search import search_and_measure as search_and_measure
 from tercet.retrieval.search import write_figures as write_figures
+from tercet.retrieval.significance import bootstrap_mean as bootstrap_mean
 from tercet.retrieval.significance import paired_bootstrap as paired_bootstrap
+from tercet.retrieval.table import print_results as print_results
+from tercet.retrieval.vectors import KnownQueries as KnownQueries
+from tercet.retrieval.vectors import read_parquet_vectors as read_parquet_vectors

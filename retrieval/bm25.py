@@ -10,6 +10,7 @@ import Stemmer
 from bm25s import stopwords
 
 from tercet.retrieval.checks import canonical, check_ids, check_k
+from tercet.retrieval.clock import phase
 from tercet.schema import InputError, Passage, Ranking
 
 
@@ -55,7 +56,8 @@ class BM25Retriever:
     def search(self, queries: Sequence[str], k: int) -> list[Ranking]:
         """As `Retriever.search`; a passage that shares no term with the query is not returned."""
         check_k(k)
-        return [self._best(terms, k) for terms in self._terms(queries)]
+        with phase("search"):
+            return [self._best(terms, k) for terms in self._terms(queries)]
 
     def _terms(self, texts: Sequence[str]) -> list[list[str]]:
         return bm25s.tokenize(

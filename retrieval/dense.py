@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tercet.retrieval.clock import phase
 from tercet.schema import Encoder, Index, Ranking
 
 
 class DenseRetriever:
     """A `Retriever` of an encoder and an index that holds that encoder's passage vectors.
 
-    Reports call it by `name`, or by the encoder's name if none is given.
+    Reports call it by `name`, or by the encoder's name if none is given. It returns at most `top_k`
+    passages, however many are asked for.
     """
 
-    def __init__(self, encoder: Encoder, index: Index, name: str | None = None) -> None:
+    def __init__(
+        self, encoder: Encoder, index: Index, name: str | None = None, top_k: int | None = None
+    ) -> None:
+        self._top_k = top_k
         self._encoder = encoder
         self._index = index
         self._name = name
@@ -25,4 +30,7 @@ class DenseRetriever:
 
     def search(self, queries: Sequence[str], k: int) -> list[Ranking]:
         """As `Retriever.search`."""
-        return self._index.search(self._encoder.encode_queries(queries), k)
+        with phase("encode"):
+            vectors = self._encoder.encode_queries(queries)
+        with phase("search"):
+            return self._index.search(vectors, min(k, self._top_k or k))

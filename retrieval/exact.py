@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from tercet.retrieval.checks import canonical, check_k, check_queries, check_vectors
-from tercet.schema import Ranking
+from tercet.schema import Ranking, Size
 
 _SCORES_AT_ONCE = 1 << 25  # float32 scores in memory: 128 MiB, and as much again to choose from
 
@@ -31,6 +31,10 @@ class ExactIndex:
         self._ids = [ids[position] for position in order]
         self._vectors = rows[order]
         self._longest = float(np.linalg.norm(rows, axis=1).max())
+
+    def size(self) -> Size:
+        """As `Index.size`: its vectors, which is also what they would take in a file."""
+        return Size(memory=self._vectors.nbytes, disk=self._vectors.nbytes)
 
     def discard(self) -> None:
         """As `Index.discard`."""

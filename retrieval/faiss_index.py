@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import isqrt
+from typing import Any
 
 import numpy as np
 
 from tercet.retrieval.checks import canonical, check_k, check_queries, check_vectors, in_order
-from tercet.schema import InputError, Ranking
+from tercet.schema import InputError, Ranking, Size, Unfit
 
 try:
     import faiss
@@ -17,50 +19,83 @@ except ImportError:
 
 #: An index that ends in "Refine(…)" scores this many times k again, by its finer code.
 REFINE_FACTOR = 10
+#: Inverted lists that a query reads unless told otherwise: of all, where there are fewer.
+NPROBE = 32
+
+_POINTS_PER_LIST = 39  # what faiss's k-means asks for
+_WORTH_THREADS = 20_000  # vectors: k-means over fewer is slower by two threads than by one
+_OPQ_ROUNDS = 10  # faiss's 50 take five times as long and gained no recall
 
 
 class FaissIndex:
     """An `Index` of faiss, by inner product, named as for `faiss.index_factory`.
 
-    "Flat" is exact, "HNSW32" a graph, "IVF316,PQ96x4fs,Refine(SQ8)" compressed inverted lists.
-    `nprobe` is how many inverted lists a query reads, `ef_search` how far it looks in a graph; None
-    leaves faiss's own value. Equal vectors and settings build the same index, whatever order they
-    come in; for that, a graph is built by one thread. Codes are approximate, so their scores are.
+    "Flat" is exact, "HNSW32" a graph, "IVF{lists},PQ96x4fs,Refine(SQ8)" compressed inverted lists,
+    {lists} of them: the root of the vectors' number. `nprobe` is how many inverted lists a query
+    reads (None: 32), `ef_search` how far it looks in a graph (None: faiss's own value). Equal
+    vectors and settings build the same index, whatever order they come in; for that, a graph is
+    built by one thread. Codes are approximate, so their scores are.
     """
 
     def __init__(
         self, factory: str = "Flat", nprobe: int | None = None, ef_search: int | None = None
     ) -> None:
         self._factory = factory
-        self._settings = {
-            name: value
-            for name, value in (("nprobe", nprobe), ("efSearch", ef_search))
-            if value is not None
-        }
+        self._nprobe, self._ef_search = nprobe, ef_search
         self._ids: list[str] = []
         self._index: faiss.Index | None = None
 
     def build(self, ids: Sequence[str], vectors: np.ndarray) -> None:
         """As `Index.build`, training the index on these vectors if it is of a kind that learns.
 
-        Raises InputError too if faiss cannot build this kind of index, or not from so few vectors,
-        and if it has no such setting as was given.
+        Raises Unfit if there are too few of them to learn from, or this kind takes no such
+        dimension; InputError if faiss knows no such kind, or no such setting of it as was given.
         """
         rows = check_vectors(ids, vectors)
         order = canonical(ids)
         rows = rows[order]
-        with _faults(f"faiss cannot build {self._factory!r} for {len(ids)} vectors"):
-            index = faiss.index_factory(rows.shape[1], self._factory, faiss.METRIC_INNER_PRODUCT)
-            # The graph that threads build together depends on which of them came first.
-            with _threads(1 if "HNSW" in self._factory else faiss.omp_get_max_threads()):
+        factory = self._factory.replace("{lists}", str(lists_for(len(ids))))
+        with _faults(f"faiss cannot build {factory!r} for {len(ids)} vectors", "HNSW32 or Flat"):
+            index = faiss.index_factory(rows.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+            with _training(index, rows):
                 index.train(rows)
+            # The graph that threads build together depends on which of them came first.
+            with _threads(1 if "HNSW" in factory else faiss.omp_get_max_threads()):
                 index.add(rows)
         if isinstance(index, faiss.IndexRefine):
             index.k_factor = REFINE_FACTOR
-        for name, value in self._settings.items():
-            with _faults(f"faiss cannot set {name}={value} for {self._factory!r}"):
-                faiss.ParameterSpace().set_index_parameter(index, name, value)
+        inverted = faiss.try_extract_index_ivf(index)
+        if inverted is not None:
+            inverted.nprobe = min(NPROBE, inverted.nlist)
         self._index, self._ids = index, [ids[position] for position in order]
+        try:
+            self.tune(self._nprobe, self._ef_search)
+        except InputError:
+            self.discard()
+            raise
+
+    def tune(self, nprobe: int | None = None, ef_search: int | None = None) -> None:
+        """How far the built index looks from now on; None leaves a setting as it is.
+
+        Raises InputError if this kind of index has no such setting.
+        """
+        for name, value in (("nprobe", nprobe), ("efSearch", ef_search)):
+            if value is not None:
+                with _faults(f"faiss cannot set {name}={value} for {self._factory!r}"):
+                    faiss.ParameterSpace().set_index_parameter(self._index, name, value)
+
+    def size(self) -> Size:
+        """As `Index.size`: what faiss would write to a file, which is what it holds in memory."""
+        total = 0
+
+        def count(block: bytes) -> int:
+            nonlocal total
+            total += len(block)
+            return len(block)
+
+        if self._index is not None:
+            faiss.write_index(self._index, faiss.PyCallbackIOWriter(count))
+        return Size(memory=total, disk=total)
 
     def discard(self) -> None:
         """As `Index.discard`."""
@@ -95,6 +130,54 @@ class FaissIndex:
         return rankings
 
 
+def lists_for(count: int) -> int:
+    """Inverted lists for so many vectors: their root, and few enough for k-means to learn each."""
+    return max(1, min(isqrt(count), count // _POINTS_PER_LIST))
+
+
+@contextmanager
+def _training(index: faiss.Index, rows: np.ndarray) -> Iterator[None]:
+    """Training without what costs minutes, or a line of warning for each segment, for nothing."""
+    rotations = []
+    for part in _within(index):
+        # It permutes codes for a filter that is not in use here, and takes ten times the training.
+        if hasattr(part, "do_polysemous_training"):
+            part.do_polysemous_training = False
+        if hasattr(part, "pq"):
+            part.pq.cp.min_points_per_centroid = 1
+        for transform in _transforms(part):
+            if isinstance(transform, faiss.OPQMatrix):
+                if len(rows) < transform.d_in:  # faiss would write beyond its memory
+                    raise Unfit(
+                        f"faiss cannot learn OPQ's rotation of {transform.d_in} dimensions from "
+                        f"{len(rows)} vectors: choose HNSW32 or Flat"
+                    )
+                codes = faiss.ProductQuantizer(transform.d_out, transform.M, 8)
+                codes.cp.min_points_per_centroid = 1
+                transform.niter, transform.pq = _OPQ_ROUNDS, codes
+                rotations.append((transform, codes))  # faiss does not own it: keep it till the end
+    with _threads(faiss.omp_get_max_threads() if len(rows) >= _WORTH_THREADS else 1):
+        yield
+    for transform, _ in rotations:
+        transform.pq = None
+
+
+def _within(index: faiss.Index) -> Iterator[Any]:
+    """The index and those that it is made of, each as its own class."""
+    index = faiss.downcast_index(index)
+    yield index
+    for name in ("index", "base_index", "refine_index", "quantizer"):
+        inner = getattr(index, name, None)
+        if inner is not None:
+            yield from _within(inner)
+
+
+def _transforms(index: faiss.Index) -> Iterator[Any]:
+    if isinstance(index, faiss.IndexPreTransform):
+        for position in range(index.chain.size()):
+            yield faiss.downcast_VectorTransform(index.chain.at(position))
+
+
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
     before = faiss.omp_get_max_threads()
@@ -106,10 +189,17 @@ def _threads(count: int) -> Iterator[None]:
 
 
 @contextmanager
-def _faults(what: str) -> Iterator[None]:
-    """Turns what faiss raises into one line: its reason, without its C++ signature and file."""
+def _faults(what: str, instead: str = "") -> Iterator[None]:
+    """Turns what faiss raises into one line: its reason, without its C++ signature and file.
+
+    Where something else would do instead, it is the vectors that do not fit, unless faiss could
+    not read the string.
+    """
     try:
         yield
     except RuntimeError as error:
         reason = " ".join(str(error).rpartition(".cpp:")[2].partition(": ")[2].split())
-        raise InputError(f"{what}: {reason or error}") from error
+        message = f"{what}: {reason or error}"
+        if not instead or "could not parse" in message:
+            raise InputError(message) from error
+        raise Unfit(f"{message}: choose {instead}") from error

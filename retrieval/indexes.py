@@ -2,27 +2,53 @@
 
 from __future__ import annotations
 
-from tercet.recipe import IndexSection
+from tercet.recipe import IndexSettings
 from tercet.retrieval.exact import ExactIndex
-from tercet.schema import Index
+from tercet.schema import Index, InputError
+
+#: How far FAISS's graphs look where the recipe does not say: what they miss is the encoder's.
+FAR = 512
 
 
-def make_index(section: IndexSection, collection: str) -> Index:
+def make_index(section: IndexSettings, collection: str) -> Index:
     """A fresh, empty index; `collection` begins its name where indexes have names.
 
-    Raises InputError if its library is not installed or its server does not answer.
+    Raises InputError if its library is not installed or its server does not answer, and for a
+    setting that it does not have.
     """
+    _check(section)
     # Each of these libraries is an extra, and not needed for the others.
     if section.backend == "faiss":
         from tercet.retrieval.faiss_index import FaissIndex
 
-        return FaissIndex(section.factory)
+        ef = section.ef or (FAR if "HNSW" in section.factory else None)
+        return FaissIndex(section.factory, nprobe=section.nprobe, ef_search=ef)
     if section.backend == "weaviate":
         from tercet.retrieval.weaviate_index import WeaviateIndex
 
+        given = {} if section.ef is None else {"ef": section.ef}
         index = WeaviateIndex.connect(
-            kind=section.kind, metric=section.metric, collection=collection
+            kind=section.kind, metric=section.metric, collection=collection, **given
         )
-        index.need("aliases")  # to publish the best model's collection when all is done
+        try:
+            index.need("aliases")  # to publish the best model's collection when all is done
+        except InputError:
+            index.close()
+            raise
         return index
     return ExactIndex()
+
+
+def _check(section: IndexSettings) -> None:
+    """What is set, and would change nothing, is refused: figures would seem to be of it."""
+    graph = {
+        "faiss": "HNSW" in section.factory,
+        "weaviate": section.kind.startswith("hnsw"),
+        "exact": False,
+    }
+    lists = section.backend == "faiss" and "IVF" in section.factory
+    for name, has in (("ef", graph[section.backend]), ("nprobe", lists)):
+        if getattr(section, name) is not None and not has:
+            kinds = {"faiss": section.factory, "weaviate": section.kind, "exact": "search"}
+            what = f"{section.backend} {kinds[section.backend]}"
+            raise InputError(f"index: {what} has no {name}: leave it out")

@@ -6,6 +6,9 @@ stores them so: two scores that differ only beyond it are equal. A grade above z
 any other earns nothing, just as no judgement does. Every query of the qrels has a figure: zero if
 the run misses it or if it has no relevant passage (give qrels without such queries to leave them
 out of the mean).
+
+`evaluate` takes ids. It makes an `IndexedRun` of them, which callers who have numbers make
+themselves, and can measure many times over.
 """
 
 from __future__ import annotations
@@ -14,16 +17,19 @@ import difflib
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from itertools import chain, compress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain, compress, repeat
 from typing import NamedTuple
 
 import numpy as np
 
-from tercet.schema import InputError, Qrels, Run
+from tercet.schema import InputError, Qrels, Ranking, Run
 
 #: Per-query figures: measure -> query id -> value.
 Figures = Mapping[str, Mapping[str, float]]
+
+_CODES = 1 << 31  # a code and a row number have this much room in a key
+_BUCKETS = 256  # a power of two
 
 
 class _Graded(NamedTuple):
@@ -37,10 +43,15 @@ class _Graded(NamedTuple):
         return self.found[:, :k] > 0
 
 
+def _sums(values: np.ndarray) -> np.ndarray:
+    # From left to right, so that the zeros that deeper rankings add to a row change no last bit.
+    return np.cumsum(values, axis=1)[:, -1]
+
+
 def _average_precision(graded: _Graded, k: int) -> np.ndarray:
     hits = graded.hits(k)
     precisions = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
-    return (precisions * hits).sum(axis=1) / np.maximum(graded.relevant, 1)
+    return _sums(precisions * hits) / np.maximum(graded.relevant, 1)
 
 
 def _reciprocal_rank(graded: _Graded, k: int) -> np.ndarray:
@@ -54,7 +65,7 @@ def _ndcg(graded: _Graded, k: int) -> np.ndarray:
 
 
 def _discounted(grades: np.ndarray) -> np.ndarray:
-    return grades @ (1 / np.log2(np.arange(2, grades.shape[1] + 2)))
+    return _sums(grades / np.log2(np.arange(2, grades.shape[1] + 2)))
 
 
 def _recall(graded: _Graded, k: int) -> np.ndarray:
@@ -98,6 +109,121 @@ def parse_measure(measure: str) -> tuple[str, int]:
     )
 
 
+class IndexedRun:
+    """A run and its judgements as numbers, ready to be measured.
+
+    A row is a query. `codes` and `scores`, [queries, depth], are what the run found for it, in any
+    order: passages by number, below 2^31, in a row larger for the larger id, and -1 where a place
+    is empty; scores are kept as float32. `judged` holds three arrays of one length, in any order: a
+    judged pair's row, its passage's code and its grade.
+
+    Raises InputError for shapes that do not go together, for codes and rows out of range, for a
+    grade that is not whole, for a score that is not a number, for a passage that a ranking holds
+    twice and for a pair that is judged twice.
+    """
+
+    def __init__(
+        self,
+        codes: np.ndarray,
+        scores: np.ndarray,
+        judged: tuple[np.ndarray, np.ndarray, np.ndarray],
+    ) -> None:
+        if np.ndim(codes) != 2 or np.shape(codes) != np.shape(scores):
+            raise InputError(
+                f"codes of shape {np.shape(codes)}, scores of shape {np.shape(scores)}: "
+                "give [queries, depth] for both"
+            )
+        self._codes = _whole(codes, "a code", -1, _CODES)
+        self._scores = _float32(scores)
+        places = self._codes >= 0
+        if np.isnan(self._scores[places]).any():
+            row, column = np.argwhere(np.isnan(self._scores) & places)[0].tolist()
+            raise InputError(
+                f"row {row} scores passage {self._codes[row, column]} NaN: give it a number"
+            )
+        in_order = np.sort(self._codes, axis=1)
+        twice = (in_order[:, 1:] == in_order[:, :-1]) & (in_order[:, 1:] >= 0)
+        if twice.any():
+            row, column = np.argwhere(twice)[0].tolist()
+            passage = in_order[row, column]
+            raise InputError(f"row {row} ranks passage {passage} twice: list each passage once")
+        self._judge(*judged)
+
+    def _judge(self, rows: np.ndarray, codes: np.ndarray, grades: np.ndarray) -> None:
+        """Relevant pairs as keys in ascending order, and the gains of a perfect run."""
+        rows = _whole(rows, "a judged pair's row", 0, len(self._codes))
+        codes = _whole(codes, "a judged pair's code", 0, _CODES)
+        grades = _whole(grades, "a grade")
+        if not rows.shape == codes.shape == grades.shape == (rows.size,):
+            raise InputError("the judged pairs' rows, codes and grades are not three equal lists")
+        keys = rows << 32 | codes
+        order = np.argsort(keys)
+        self._keys, self._grades = keys[order], grades[order]
+        twice = np.flatnonzero(self._keys[1:] == self._keys[:-1])
+        if twice.size:
+            row, passage = divmod(int(self._keys[twice[0]]), 1 << 32)
+            raise InputError(f"row {row} judges passage {passage} twice: give each pair one grade")
+        relevant = self._grades > 0
+        self._keys, self._grades = self._keys[relevant], self._grades[relevant]
+        rows = self._keys >> 32
+        order = np.lexsort((-self._grades, rows))
+        self._relevant = np.bincount(rows, minlength=len(self._codes))
+        starts = np.cumsum(self._relevant) - self._relevant
+        self._ideal = rows, np.arange(len(rows)) - starts[rows], self._grades[order]
+
+    @classmethod
+    def from_ids(cls, qrels: Qrels, run: Run) -> IndexedRun:
+        """Rows in the order of the qrels' queries; errors name queries and passages by id."""
+        if not qrels:
+            raise InputError("the judgements hold no query: there is nothing to evaluate")
+        judged = list(qrels.values())
+        rankings = [_by_id(query, run.get(query, ())) for query in qrels]
+        sizes = np.array([len(ranking) for ranking in rankings])
+        taken = np.arange(max(1, sizes.max())) < sizes[:, None]
+        flat = chain.from_iterable(ranking.values() for ranking in rankings)
+        scores = _placed(_float32(np.fromiter(flat, np.float64, int(sizes.sum()))), taken, -np.inf)
+        _refuse_nan(scores, qrels, rankings)
+        numbers = list(map(_numbered, judged, rankings, _ties(scores)))
+        coded = chain.from_iterable(map(_coded, numbers, rankings))
+        codes = _placed(np.fromiter(coded, np.int64, int(sizes.sum())), taken, -1)
+        others = max(map(len, numbers)) + np.arange(taken.shape[1])
+        codes = np.where(taken & (codes < 0), others, codes)
+        pairs = np.repeat(np.arange(len(judged)), list(map(len, judged)))
+        passages = np.fromiter(chain.from_iterable(map(_coded, numbers, judged)), np.int64)
+        grades = list(chain.from_iterable(row.values() for row in judged))
+        return cls(codes, scores, (pairs, passages, np.array(grades)))
+
+    def evaluate(self, measures: Sequence[str]) -> dict[str, np.ndarray]:
+        """Each measure's figures: float64 [queries], in the order of the rows."""
+        parsed = {measure: parse_measure(measure) for measure in measures}
+        depth = max((k for _, k in parsed.values()), default=1)
+        graded = _Graded(
+            found=self._found(depth),
+            ideal=_matrix(*self._ideal, len(self._codes), depth),
+            relevant=self._relevant,
+        )
+        return {measure: _MEASURES[name](graded, k) for measure, (name, k) in parsed.items()}
+
+    def _found(self, depth: int) -> np.ndarray:
+        """Grades of what was found, in trec_eval's order: int64 [queries, at most depth]."""
+        bits = (self._scores + np.float32(0)).view(np.int32)  # + 0 makes -0 equal 0
+        # As integers, the bits of floats have the floats' order, reversed among the negative.
+        ordered = bits ^ (bits >> 31 & np.int32(_CODES - 1))
+        keys = ordered.astype(np.int64) << 32 | self._codes
+        keys[self._codes < 0] = -_CODES << 32 | _CODES  # below -inf, and nobody's code
+        codes = np.sort(keys, axis=1)[:, : -depth - 1 : -1] & (2 * _CODES - 1)
+        # Few places hold a relevant passage: one look into a coarse table spares most of them the
+        # search among all the judgements.
+        rows = np.arange(len(codes))[:, None]
+        known = np.zeros(len(codes) * _BUCKETS, bool)
+        known[(self._keys >> 32) * _BUCKETS | (self._keys & (_BUCKETS - 1))] = True
+        row, rank = np.nonzero(known[rows * _BUCKETS | (codes & (_BUCKETS - 1))])
+        wanted = row << 32 | codes[row, rank]
+        place = np.searchsorted(self._keys[:-1], wanted)
+        hit = self._keys[place] == wanted
+        return _matrix(row[hit], rank[hit], self._grades[place[hit]], len(codes), depth)
+
+
 def evaluate(qrels: Qrels, run: Run, measures: Sequence[str]) -> dict[str, dict[str, float]]:
     """Each measure's figure for every query of the qrels: measure -> query id -> value.
 
@@ -108,13 +234,12 @@ def evaluate(qrels: Qrels, run: Run, measures: Sequence[str]) -> dict[str, dict[
     Raises InputError for an unknown measure, for qrels without queries, for a grade that is not
     whole, for a score that is not a number, and for a passage that a ranking holds twice.
     """
-    parsed = {measure: parse_measure(measure) for measure in measures}
-    if not qrels:
-        raise InputError("the judgements hold no query: there is nothing to evaluate")
-    graded = _grade(qrels, run, depth=max((k for _, k in parsed.values()), default=1))
+    for measure in measures:
+        parse_measure(measure)
+    figures = IndexedRun.from_ids(qrels, run).evaluate(measures)
     return {
-        measure: dict(zip(qrels, _MEASURES[name](graded, k).tolist(), strict=True))
-        for measure, (name, k) in parsed.items()
+        measure: dict(zip(qrels, values.tolist(), strict=True))
+        for measure, values in figures.items()
     }
 
 
@@ -133,56 +258,7 @@ def unjudged(qrels: Qrels, run: Run) -> list[str]:
     return [query for query in run if query not in qrels]
 
 
-def _grade(qrels: Qrels, run: Run, depth: int) -> _Graded:
-    judged = list(qrels.values())
-    grades = np.array(list(chain.from_iterable(row.values() for row in judged)))
-    if grades.size and grades.dtype.kind not in "iub":
-        raise InputError("a grade is not a whole number: give integers, above 0 for relevant")
-    relevant = grades > 0
-    rows = np.repeat(np.arange(len(judged)), [len(row) for row in judged])[relevant]
-    gains = grades[relevant].astype(np.int64)
-    counts = np.bincount(rows, minlength=len(judged))
-    order = np.lexsort((-gains, rows))
-    ranks = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return _Graded(
-        found=_found(qrels, run, depth),
-        ideal=_matrix(rows, ranks, gains[order], len(judged), depth),
-        relevant=counts,
-    )
-
-
-def _found(qrels: Qrels, run: Run, depth: int) -> np.ndarray:
-    """The grades of what the run found, in trec_eval's order: int64 [queries, at most depth]."""
-    rankings = [_scores(query, run.get(query, ())) for query in qrels]
-    hits = [
-        (row, passage, grade)
-        for row, (judged, ranking) in enumerate(zip(qrels.values(), rankings, strict=True))
-        for passage, grade in judged.items()
-        if grade > 0 and passage in ranking
-    ]
-    sizes = np.array([len(ranking) for ranking in rankings])
-    flat = chain.from_iterable(ranking.values() for ranking in rankings)
-    scores = np.fromiter(flat, np.float64, int(sizes.sum()))
-    _refuse_nan(scores, qrels, rankings)
-    # A hit's rank is the number of scores above it: one sort and a look-up for each hit, where
-    # ordering whole rankings would take longer.
-    starts = np.cumsum(sizes) - sizes
-    keys = _keys(np.repeat(np.arange(len(rankings)), sizes), scores)
-    in_order = np.sort(keys)
-    rows = np.array([row for row, _, _ in hits], np.int64)
-    hit_keys = _keys(rows, np.array([rankings[row][passage] for row, passage, _ in hits]))
-    above = np.searchsorted(in_order, hit_keys, side="left")
-    ranks = above - starts[rows]
-    tied = np.flatnonzero(np.searchsorted(in_order, hit_keys, side="right") - above > 1)
-    for place in tied.tolist():
-        row, passage, _ = hits[place]
-        equal = keys[starts[row] : starts[row] + sizes[row]] == hit_keys[place]
-        ranks[place] += sum(id > passage for id in compress(rankings[row], equal))
-    grades = np.array([grade for _, _, grade in hits], np.int64)
-    return _matrix(rows, ranks, grades, len(rankings), depth)
-
-
-def _scores(query: str, ranking: Sequence[tuple[str, float]]) -> dict[str, float]:
+def _by_id(query: str, ranking: Ranking) -> dict[str, float]:
     scores = dict(ranking)
     if len(scores) < len(ranking):
         twice = next(id for id, times in Counter(id for id, _ in ranking).items() if times > 1)
@@ -191,23 +267,64 @@ def _scores(query: str, ranking: Sequence[tuple[str, float]]) -> dict[str, float
 
 
 def _refuse_nan(scores: np.ndarray, qrels: Qrels, rankings: Sequence[dict[str, float]]) -> None:
-    if np.isnan(scores).any():
-        query, passage = next(
-            (query, passage)
-            for query, ranking in zip(qrels, rankings, strict=True)
-            for passage, score in ranking.items()
-            if math.isnan(score)
-        )
+    faulty = np.isnan(scores).any(axis=1)
+    if faulty.any():
+        query, ranking = next(compress(zip(qrels, rankings, strict=True), faulty))
+        passage = next(id for id, score in ranking.items() if math.isnan(score))
         raise InputError(f"query {query!r} scores passage {passage!r} NaN: give it a number")
 
 
-def _keys(rows: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """int64 that order as (row, score as float32, the larger first) do, for one fast sort."""
-    with np.errstate(over="ignore"):
-        bits = (scores.astype(np.float32) + np.float32(0)).view(np.int32)  # + 0 makes -0 equal 0
-    # As integers, the bits of floats have the floats' order, reversed among the negative.
-    ordered = np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits)
-    return (rows << 32) - ordered
+def _whole(values: np.ndarray, what: str, least: int | None = None, end: int = 0) -> np.ndarray:
+    """As int64, from `least` to before `end` where they are given."""
+    values = np.asarray(values)
+    if values.size and values.dtype.kind not in "iub":
+        hint = ", above 0 for relevant" if what == "a grade" else ""
+        raise InputError(f"{what} is not a whole number: give integers{hint}")
+    if least is not None and values.size and not least <= values.min() <= values.max() < end:
+        raise InputError(f"{what} is not from {least} to {end - 1}")
+    return values.astype(np.int64)
+
+
+def _float32(scores: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what is too large for float32 is infinite in it
+        return np.asarray(scores).astype(np.float32)
+
+
+def _placed(values: np.ndarray, taken: np.ndarray, empty: float) -> np.ndarray:
+    """The values at the places that are taken, row by row."""
+    if taken.all():
+        return values.reshape(taken.shape)
+    matrix = np.full(taken.shape, empty, values.dtype)
+    matrix[taken] = values
+    return matrix
+
+
+def _ties(scores: np.ndarray) -> list[list[bool]]:
+    """For each row, which of its places hold a score that it holds twice; () if none do."""
+    in_order = np.sort(scores, axis=1)
+    equal = in_order[:, 1:] == in_order[:, :-1]
+    rows = np.flatnonzero(equal.any(axis=1))
+    tied = np.zeros((len(rows), scores.shape[1]), bool)
+    tied[:, 1:] = equal[rows]
+    tied[:, :-1] |= equal[rows]
+    places = np.empty_like(tied)
+    np.put_along_axis(places, np.argsort(scores[rows], axis=1), tied, axis=1)
+    every: list[list[bool]] = [[]] * len(scores)
+    for row, there in zip(rows.tolist(), places.tolist(), strict=True):
+        every[row] = there
+    return every
+
+
+def _numbered(judged: Iterable[str], ranked: Iterable[str], tied: Sequence[bool]) -> dict[str, int]:
+    """A query's passages in the order of their ids: those judged, and those whose order matters."""
+    return {id: code for code, id in enumerate(sorted({*judged, *compress(ranked, tied)}))}
+
+
+def _coded(number: dict[str, int], ids: Mapping[str, object]) -> Iterable[int]:
+    """The ids' numbers, -1 for those that have none."""
+    if ids.keys().isdisjoint(number):
+        return repeat(-1, len(ids))
+    return map(number.get, ids, repeat(-1))
 
 
 def _matrix(

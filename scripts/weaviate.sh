@@ -203,6 +203,10 @@ environment() {
     address
     printf 'export WEAVIATE_URL=%s WEAVIATE_GRPC_URL=%s WEAVIATE_API_KEY=%s\n' \
         "$WEAVIATE_URL" "$WEAVIATE_GRPC_URL" "$(cat "$home/key")"
+    # Docker keeps its data in a volume of its own, out of reach.
+    if [ "$(cat "$home/pid" 2>/dev/null)" != compose ]; then
+        printf 'export WEAVIATE_DATA_PATH=%q\n' "$(cd "$home" && pwd)/data"
+    fi
 }
 
 case ${1:-} in

@@ -44,8 +44,20 @@ training.gradient_accumulation_steps training.lr_scheduler_type training.warmup_
 training.weight_decay training.bf16 training.logging_steps training.eval_strategy
 training.save_strategy training.save_total_limit training.metric_for_best_model
 training.dataloader_num_workers training.ddp_timeout
-index.backend index.kind index.metric index.factory index.alias
-evaluation.cutoffs evaluation.passages evaluation.resamples
+index.backend index.kind index.metric index.factory index.ef index.nprobe index.alias
+evaluation.cutoffs evaluation.primary evaluation.passages evaluation.resamples
+evaluation.systems evaluation.indexes evaluation.baseline
+evaluation.systems.N.kind evaluation.systems.N.name evaluation.systems.N.top_k
+evaluation.systems.N.model evaluation.systems.N.revision evaluation.systems.N.of
+evaluation.systems.N.depth evaluation.systems.N.teacher evaluation.systems.N.passages
+evaluation.systems.N.queries evaluation.systems.N.similarity evaluation.systems.N.k1
+evaluation.systems.N.b evaluation.systems.N.language
+evaluation.systems.N.dollars_per_1000_queries evaluation.systems.N.dollars_per_million_passages
+evaluation.indexes.N.backend evaluation.indexes.N.kind evaluation.indexes.N.metric
+evaluation.indexes.N.factory evaluation.indexes.N.ef evaluation.indexes.N.nprobe
+evaluation.indexes.N.name
+evaluation.clock_queries evaluation.clock_batch evaluation.clock_seconds
+evaluation.second_path evaluation.second_split
 tracking.wandb tracking.project
 """.split()
 

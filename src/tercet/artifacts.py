@@ -136,6 +136,12 @@ class Artifact:
         return concatenate_datasets(shards) if len(shards) > 1 else shards[0]
 
 
+def existing(path: Path) -> Artifact | None:
+    """What stands in a stage's folder, of whatever settings it was made; None if nothing does."""
+    manifest = _manifest(path)
+    return manifest and Artifact(path, manifest)
+
+
 @dataclass
 class Writer:
     """A stage's folder while it is made."""

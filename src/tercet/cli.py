@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import re
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from typing import Any, NoReturn
 from rich.table import Table
 from rich.text import Text
 
+from tercet.consistency import check_across
 from tercet.console import console
 from tercet.recipe import TRAINING, Recipe
 from tercet.schema import InputError
@@ -72,7 +72,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         settings |= _training(training)
     settings["metric_for_best_model"] = str(settings["metric_for_best_model"]).removeprefix("eval_")
     recipe = dataclasses.replace(recipe, training=settings)
-    _check_across(recipe, training, root)
+    check_across(recipe, training, root)
     return recipe
 
 
@@ -117,75 +117,6 @@ def _as_argument(hint: Any, node: Node, path: str) -> Any:
             return coerce_scalar(kind, node, path)
     # YAML 1.1 reads the strategy `no` as false.
     return node.text if isinstance(node.value, bool) and str in kinds else node.value
-
-
-def _check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
-    """Values that are possible alone and impossible together."""
-
-    def where(*steps: str) -> str:
-        node: Node | None = root
-        for step in steps:
-            inner = node.value.get(step) if node and isinstance(node.value, dict) else None
-            node = inner or node
-        return node.where if node else root.where
-
-    metric = recipe.training["metric_for_best_model"]
-    if metric not in recipe.measures:
-        given = training.value.get("metric_for_best_model") if training and training.value else None
-        place = given.where if given else where("evaluation", "cutoffs")
-        raise InputError(
-            f"{place}: training.metric_for_best_model {metric!r} is not measured"
-            f"{nearest(str(metric), recipe.measures)}"
-        )
-    for number, generator in enumerate(recipe.queries.generators):
-        if generator.kind != "spans" and not generator.model:
-            raise InputError(
-                f"{where('queries', 'generators')}: queries.generators.{number} is "
-                f"{generator.kind}, which needs a `model`"
-            )
-        if generator.prompt is not None and "{passage}" not in generator.prompt:
-            raise InputError(
-                f"{where('queries', 'generators')}: queries.generators.{number}.prompt "
-                "must contain {passage}"
-            )
-        if any(len(example) != 2 for example in generator.examples or []):
-            raise InputError(
-                f"{where('queries', 'generators')}: queries.generators.{number}.examples "
-                "must be pairs [passage, query]"
-            )
-    if not recipe.queries.generators or not recipe.negatives.retrievers:
-        raise InputError(f"{root.where}: at least one generator and one retriever are needed")
-    if recipe.triplets.negatives_per_query > recipe.negatives.candidates:
-        raise InputError(
-            f"{where('triplets', 'negatives_per_query')}: triplets.negatives_per_query "
-            f"({recipe.triplets.negatives_per_query}) is more than negatives.candidates "
-            f"({recipe.negatives.candidates})"
-        )
-    names = [
-        "bm25" if r.kind == "bm25" else Path(r.model).name if r.model else "student"
-        for r in recipe.negatives.retrievers
-    ]
-    if len(set(names)) < len(names):
-        raise InputError(
-            f"{where('negatives', 'retrievers')}: two of negatives.retrievers have one name "
-            f"({', '.join(names)})"
-        )
-    if not re.fullmatch(r"[\w][\w.-]*", recipe.name):
-        raise InputError(
-            f"{where('name')}: name {recipe.name!r} must be letters, digits, '.', '_' and '-'"
-        )
-    if recipe.index.alias and not re.fullmatch(r"[A-Z][0-9A-Za-z_]*", recipe.index.alias):
-        raise InputError(
-            f"{where('index', 'alias')}: index.alias {recipe.index.alias!r} must be letters, "
-            "digits and '_', the first a capital"
-        )
-    if recipe.corpus.dev_split == recipe.corpus.test_split:
-        raise InputError(
-            f"{where('corpus')}: corpus.dev_split and corpus.test_split are both "
-            f"{recipe.corpus.test_split!r}: what chooses the best epoch must not measure it"
-        )
-    if not recipe.corpus.path:
-        raise InputError(f"{where('corpus')}: corpus.path is not set: give --corpus.path FOLDER")
 
 
 def print_help(program: str, purpose: str, flags: dict[str, str]) -> None:

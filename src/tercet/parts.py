@@ -11,8 +11,8 @@ from tercet import data, modeling, retrieval
 from tercet.data.sources import Source, open_source
 from tercet.modeling.hub import SAFETENSORS, resolve
 from tercet.modeling.teacher import weight_files
-from tercet.recipe import GeneratorSettings, Recipe, RetrieverSettings
-from tercet.schema import Generator, Index, InputError, Passage, Retriever, Teacher
+from tercet.recipe import GeneratorSettings, Recipe, RetrieverSettings, TeacherSection
+from tercet.schema import Generator, Index, InputError, Passage, Retriever
 
 
 class Parts:
@@ -20,10 +20,11 @@ class Parts:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
+        self._identities: dict[str, str] = {}
 
     def check(self) -> None:
         """Meet every source, model and server before any work. Raises InputError."""
-        _ = self.source, self.identities
+        _ = self.source, [self.identity(name) for name in self.models]
         modeling.training_arguments(self.recipe)
         for extra, needed in {
             "wandb": self.recipe.tracking.wandb,
@@ -38,20 +39,25 @@ class Parts:
         """Where the corpus is read from."""
         return open_source(self.recipe.corpus.source, self.recipe.corpus.path)
 
-    @cached_property
-    def identities(self) -> dict[str, str]:
-        """Digest or Hub commit of every model by its name in the recipe."""
+    @property
+    def models(self) -> dict[str, tuple[str | None, tuple[str, ...]]]:
+        """Revision and weight files of every model by its name in the recipe."""
         recipe, teacher = self.recipe, self.recipe.teacher
-        models: list[tuple[str, str | None, tuple[str, ...]]]
-        models = [(recipe.model.name, recipe.model.revision, SAFETENSORS)]
-        models += [(r.model, None, SAFETENSORS) for r in recipe.negatives.retrievers if r.model]
-        models += [
-            (g.model, None, (g.gguf_file,) if g.gguf_file else SAFETENSORS)
+        models: dict[str, tuple[str | None, tuple[str, ...]]] = {
+            g.model: (None, (g.gguf_file,) if g.gguf_file else SAFETENSORS)
             for g in recipe.queries.generators
             if g.model
-        ]
-        models += [(teacher.name, teacher.revision, weight_files(teacher.name, teacher.backend))]
-        return {name: resolve(name, revision, files).identity for name, revision, files in models}
+        }
+        models |= {r.model: (None, SAFETENSORS) for r in recipe.negatives.retrievers if r.model}
+        models[teacher.name] = (teacher.revision, weight_files(teacher.name, teacher.backend))
+        models[recipe.model.name] = (recipe.model.revision, SAFETENSORS)
+        return models
+
+    def identity(self, name: str) -> str:
+        """Digest or Hub commit of a model of the recipe."""
+        if name not in self._identities:
+            self._identities[name] = resolve(name, *self.models[name]).identity
+        return self._identities[name]
 
     def student(self, path: Path | None = None) -> modeling.BiEncoder:
         """The model as it came, or as it was adapted in `path`."""
@@ -68,9 +74,9 @@ class Parts:
             precision=section.precision,
         )
 
-    def teacher(self) -> Teacher:
-        """The recipe's cross-encoder."""
-        section = self.recipe.teacher
+    def teacher(self, section: TeacherSection | None = None) -> modeling.CrossEncoderTeacher:
+        """The recipe's cross-encoder, or another one."""
+        section = section or self.recipe.teacher
         return modeling.CrossEncoderTeacher.from_pretrained(
             section.name,
             revision=section.revision,

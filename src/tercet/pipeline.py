@@ -58,17 +58,25 @@ class Pipeline:
         return Stage(self.recipe.folder / name, settings, inputs, **kwargs)
 
     def _model(self, name: str) -> dict[str, str]:
-        return {f"model {name}": self.parts.identities[name]}
+        return {f"model {name}": self.parts.identity(name)}
 
-    def _student(self) -> dict[str, str]:
-        """The model as it came and all that its vectors depend on, as an input of stages."""
+    @cached_property
+    def student_digest(self) -> str:
+        """Identity of the model as it came and of all that its vectors depend on."""
         section = self.recipe.model
         settings = {k: v for k, v in asdict(section).items() if k not in ("name", "dropout")}
-        return {"student": digest([self.parts.identities[section.name], settings])}
+        return digest([self.parts.identity(section.name), settings])
+
+    @property
+    def passages_digest(self) -> str:
+        """Identity of the passages alone: other judgements do not make them others."""
+        return self.corpus.digest_of("passages")
+
+    def _student(self) -> dict[str, str]:
+        return {"student": self.student_digest}
 
     def _passages(self) -> dict[str, str]:
-        """The passages alone: other judgements do not make them others."""
-        return {"passages": self.corpus.digest_of("passages")}
+        return {"passages": self.passages_digest}
 
     # ── corpus ───────────────────────────────────────────────────────────────────────────────
 
@@ -133,14 +141,14 @@ class Pipeline:
     def embeddings(self) -> Artifact:
         """The passages' vectors by the model as it came."""
         return produce(
-            self._stage("embeddings", {}, self._passages() | self._student()),
-            lambda writer: data.embed_passages(writer, self.student, self.contents),
+            self._stage("embeddings", {}, self._passages() | self._student(), revision=2),
+            lambda writer: data.embed_passages(writer, self.student, self.ids, self.contents),
         )
 
     @cached_property
     def vectors(self) -> np.ndarray:
         """The same as float32 [passages, dimension]."""
-        return data.read_vectors(self.embeddings)
+        return data.read_vectors(self.embeddings, self.ids)
 
     @cached_property
     def negatives(self) -> Artifact:

@@ -139,25 +139,105 @@ class ModelSection:
 
 
 @dataclass(frozen=True)
-class IndexSection:
-    """Where evaluation searches."""
+class IndexSettings:
+    """A kind of index, and how it is searched."""
 
     backend: Literal["exact", "faiss", "weaviate"] = key("exact", "exact runs in the process")
-    kind: Literal["hnsw", "hnsw+pq", "flat", "hfresh"] = key("hnsw", "Weaviate's index")
+    kind: Literal[
+        "hnsw", "hnsw+pq", "hnsw+rq", "hnsw+sq", "hnsw+bq", "flat", "flat+bq", "hfresh"
+    ] = key("hnsw", "Weaviate's index, and its compression")
     metric: Literal["dot", "cosine"] = key("dot", "Weaviate's distance")
-    factory: str = key("HNSW32", "FAISS's index_factory string")
+    factory: str = key(
+        "HNSW32", "FAISS's index_factory string; {lists} in it becomes the root of the passages"
+    )
+    ef: int | None = key(None, "how far HNSW looks, FAISS's or Weaviate's; unset: far", low=1)
+    nprobe: int | None = key(None, "inverted lists that FAISS reads a query; unset: 32", low=1)
+
+
+@dataclass(frozen=True)
+class IndexSection(IndexSettings):
+    """Where evaluation searches."""
+
     alias: str | None = key(None, "Weaviate alias of the best model; unset: from the run's name")
 
 
 @dataclass(frozen=True)
-class EvaluationSection:
-    """What every epoch and the report measure."""
+class ComparedIndex(IndexSettings):
+    """One index of eval.py's table."""
 
-    cutoffs: list[int] = key(lambda: [1, 5, 10], "MAP and MRR are given at these ranks", low=1)
+    name: str = key("", "what the table calls it; unset: from what it is")
+
+    @property
+    def label(self) -> str:
+        """What the table calls it."""
+        kinds = {"exact": "exact", "faiss": f"faiss {self.factory}"}
+        return self.name or kinds.get(self.backend, f"weaviate {self.kind}")
+
+
+@dataclass(frozen=True)
+class SystemSettings:
+    """One system of eval.py's table: a way from a query's text to passages."""
+
+    kind: Literal["bm25", "base", "adapted", "dense", "vectors", "hybrid", "rerank"] = key(
+        "base",
+        "base: the recipe's model as it came; adapted: as trained; dense: any bi-encoder; vectors: "
+        "known by its precomputed vectors; hybrid: two others fused; rerank: another's, rescored",
+    )
+    name: str = key("", "what the table calls it; unset: from what it is")
+    top_k: int | None = key(None, "passages that it returns; unset: the largest cut-off", low=1)
+    model: str = key("", "folder or Hub name (dense)")
+    revision: str | None = key(None, "Hub revision (dense, rerank)")
+    of: list[str] = key(list, "names of the systems that it is made of: two (hybrid), one (rerank)")
+    depth: int = key(30, "passages rescored (rerank)", low=1)
+    teacher: str | None = key(None, "cross-encoder (rerank); unset: the recipe's teacher")
+    passages: str = key("", "Parquet with id and vector of every passage (vectors)")
+    queries: str = key("", "Parquet with id and vector of every test query (vectors)")
+    similarity: Literal["dot", "cosine"] = key("dot", "how its vectors compare (vectors)")
+    k1: float = key(0.9, "BM25's term saturation", low=0)
+    b: float = key(0.4, "BM25's length normalisation", low=0, high=1)
+    language: str | None = key("english", "BM25's stemmer and stop words; null for none")
+    dollars_per_1000_queries: float | None = key(None, "price of an API's queries", low=0)
+    dollars_per_million_passages: float | None = key(None, "price of an API's passages", low=0)
+
+    @property
+    def label(self) -> str:
+        """What the table calls it."""
+        names = {
+            "dense": Path(self.model).name,
+            "hybrid": "+".join(self.of),
+            "rerank": f"{''.join(self.of)} reranked",
+        }
+        return self.name or names.get(self.kind, self.kind)
+
+
+@dataclass(frozen=True)
+class EvaluationSection:
+    """What every epoch measures, and what eval.py compares."""
+
+    cutoffs: list[int] = key(lambda: [1, 5, 10, 100], "figures are given at these ranks", low=1)
+    primary: str = key("ndcg@10", "the measure that systems are tested on")
     passages: int | None = key(
-        None, "search a seeded sample of this size plus all judged; unset: everything", low=1
+        None, "epochs search a seeded sample of this size plus all judged; unset: all", low=1
     )
     resamples: int = key(10_000, "bootstrap resamples of an interval", low=100)
+    systems: list[SystemSettings] = key(
+        list, "what eval.py compares; unset: bm25, base and, where there is one, adapted"
+    )
+    indexes: list[ComparedIndex] = key(
+        list, "where it searches, beside exact; unset: the `index` section's"
+    )
+    baseline: str | None = key(
+        None, "the system that others are compared with; unset: base, else bm25"
+    )
+    clock_queries: int = key(3000, "queries timed, 0 for none", low=0)
+    clock_batch: int = key(64, "queries a batch, where they are timed in batches", low=1)
+    clock_seconds: float = key(
+        60.0, "a system and index slower than this are timed on fewer queries", above=0
+    )
+    second_path: str | None = key(
+        None, "BEIR folder that nothing was adapted to: what does the model forget?"
+    )
+    second_split: str = key("test", "its judgements")
 
 
 @dataclass(frozen=True)
@@ -232,11 +312,23 @@ class Recipe:
 
     @property
     def measures(self) -> list[str]:
-        """Names of the measures that evaluation reports."""
+        """Names of the measures of every epoch."""
         cutoffs = sorted(set(self.evaluation.cutoffs))
-        return [
-            *(f"map@{k}" for k in cutoffs),
-            *(f"mrr@{k}" for k in cutoffs),
-            "ndcg@10",
-            "recall@100",
-        ]
+        return list(
+            dict.fromkeys(
+                [
+                    *(f"map@{k}" for k in cutoffs),
+                    *(f"mrr@{k}" for k in cutoffs),
+                    self.evaluation.primary,
+                    "recall@100",
+                ]
+            )
+        )
+
+    @property
+    def all_measures(self) -> list[str]:
+        """Names of the measures that eval.py reports."""
+        names = ("ndcg", "map", "mrr", "recall", "precision", "hit")
+        cutoffs = sorted(set(self.evaluation.cutoffs))
+        every = [f"{name}@{k}" for name in names for k in cutoffs]
+        return list(dict.fromkeys([*every, self.evaluation.primary]))

@@ -20,6 +20,10 @@ class InputError(Exception):
     """
 
 
+class Unfit(InputError):
+    """An index cannot hold these vectors, though nothing is wrong with them: another one can."""
+
+
 @dataclass(frozen=True, slots=True)
 class Passage:
     """A unit of retrieval."""
@@ -50,6 +54,16 @@ Ranking = Sequence[tuple[str, float]]
 
 #: Results by query id. A query may be missing: it found nothing.
 Run = Mapping[str, Ranking]
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What an index takes, in bytes; None where it cannot be told."""
+
+    memory: int | None
+    disk: int | None
+    #: How the figures were had, where they were not measured: shown with them.
+    note: str = ""
 
 
 class Encoder(Protocol):
@@ -110,7 +124,8 @@ class Index(Protocol):
     def build(self, ids: Sequence[str], vectors: np.ndarray) -> None:
         """Hold exactly these vectors, float32 [len(ids), dimension], replacing any before them.
 
-        Raises InputError for duplicate ids, a wrong shape, a vector that is not finite or is zero.
+        Raises InputError for duplicate ids, a wrong shape, a vector that is not finite or is zero;
+        and Unfit for vectors that are well, but not for this kind of index.
         """
         ...
 
@@ -119,6 +134,10 @@ class Index(Protocol):
 
         Equal scores are ordered by passage id, the larger first, as trec_eval does.
         """
+        ...
+
+    def size(self) -> Size:
+        """What it takes, vectors included, as built."""
         ...
 
     def discard(self) -> None:

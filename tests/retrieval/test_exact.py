@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from tercet.retrieval import exact
 from tercet.retrieval.checks import check_queries, check_vectors
 from tercet.retrieval.exact import ExactIndex
-from tercet.schema import InputError
+from tercet.schema import InputError, Size
 
 
 def unit_vectors(count, dimension, seed=0):
@@ -133,6 +133,13 @@ def test_tiny_vectors_are_not_zero():
 def test_faulty_queries_are_refused(vectors, message):
     with pytest.raises(InputError, match=message):
         check_queries(vectors, 4)
+
+
+def test_its_size_is_its_vectors_and_nothing_once_discarded():
+    index = built(["a", "b"], unit_vectors(2, 4).astype(np.float64))
+    assert index.size() == Size(memory=2 * 4 * 4, disk=2 * 4 * 4)
+    index.discard()
+    assert index.size() == Size(memory=0, disk=0)
 
 
 def test_an_empty_index_and_a_k_of_zero_are_refused():

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import faiss
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tercet.retrieval.exact import ExactIndex
-from tercet.retrieval.faiss_index import FaissIndex
-from tercet.schema import InputError
+from tercet.retrieval.faiss_index import NPROBE, FaissIndex, lists_for
+from tercet.schema import InputError, Unfit
 
 COUNT, DIMENSION = 2000, 32
 IDS = [f"p{i:04}" for i in range(COUNT)]
@@ -82,7 +85,52 @@ def test_reading_more_lists_finds_more():
     assert found == sorted(found) and found[0] < found[-1]
 
 
-@pytest.mark.parametrize("factory", ["Flat", "HNSW16", COMPRESSED])
+@pytest.mark.parametrize(
+    "factory", ["IVF{lists},PQ16", "OPQ16,IVF{lists},PQ16", "IVF{lists},PQ16x4fs,Refine(SQ8)"]
+)
+def test_lists_follow_the_number_of_vectors_and_a_query_reads_as_many_as_told(factory, capfd):
+    index = built(FaissIndex(factory))
+    inverted = faiss.extract_index_ivf(index._index)
+    assert (inverted.nlist, inverted.nprobe) == (44, NPROBE)
+    index.tune(nprobe=7)
+    assert inverted.nprobe == 7
+    few = faiss.extract_index_ivf(built(FaissIndex(factory), IDS[:300], VECTORS[:300])._index)
+    assert few.nlist == few.nprobe == 7
+    assert "WARNING" not in "".join(capfd.readouterr())
+
+
+@given(st.integers(1, 10**9))
+def test_there_are_as_many_lists_as_k_means_can_learn(count):
+    lists = lists_for(count)
+    assert lists == 1 or lists * 39 <= count
+    assert lists**2 <= count
+    assert (lists + 1) ** 2 > count or (lists + 1) * 39 > count
+
+
+def test_codes_are_those_of_faiss_left_to_itself():
+    index = faiss.index_factory(DIMENSION, "IVF16,PQ16", faiss.METRIC_INNER_PRODUCT)
+    rows = VECTORS[::-1]  # the larger id first
+    index.train(rows)
+    index.add(rows)
+    index.nprobe = 16
+    scores, _ = index.search(QUERIES, 10)
+    ours = built(FaissIndex("IVF16,PQ16", nprobe=16)).search(QUERIES, 10)
+    assert [[s for _, s in ranking] for ranking in ours] == [
+        pytest.approx(row, abs=1e-5) for row in scores.tolist()
+    ]
+
+
+def test_its_size_is_that_of_the_file_that_faiss_would_write():
+    index = FaissIndex(COMPRESSED)
+    assert index.size().memory == 0
+    built(index)
+    assert index.size().memory == index.size().disk == len(faiss.serialize_index(index._index))
+    assert index.size().memory < built(FaissIndex("HNSW32")).size().memory
+    index.discard()
+    assert index.size().disk == 0
+
+
+@pytest.mark.parametrize("factory", ["Flat", "HNSW16", COMPRESSED, "OPQ16,IVF{lists},PQ16"])
 def test_equal_passages_build_the_same_index_in_any_order(factory):
     order = np.random.default_rng(4).permutation(COUNT)
     one = built(FaissIndex(factory)).search(QUERIES, 10)
@@ -113,6 +161,30 @@ def test_what_faiss_cannot_do_is_refused_in_one_line(index, message):
     with pytest.raises(InputError, match=message) as raised:
         built(index)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("factory", "count", "message"),
+    [
+        ("IVF{lists},PQ16", 255, "clusters .256.: choose HNSW32 or Flat"),
+        ("OPQ16,IVF{lists},PQ16", 31, "rotation of 32 dimensions from 31 vectors: choose HNSW32"),
+        ("IVF50,Flat", 49, "choose HNSW32 or Flat"),
+        ("IVF{lists},PQ7", COUNT, "choose HNSW32 or Flat"),
+    ],
+)
+def test_vectors_that_a_kind_cannot_hold_are_unfit_and_told_of_one_that_can(
+    factory, count, message
+):
+    with pytest.raises(Unfit, match=message) as raised:
+        built(FaissIndex(factory), IDS[:count], VECTORS[:count])
+    assert "\n" not in str(raised.value)
+    built(FaissIndex("HNSW32"), IDS[:count], VECTORS[:count])
+
+
+def test_a_string_that_faiss_cannot_read_is_no_fault_of_the_vectors():
+    with pytest.raises(InputError) as raised:
+        built(FaissIndex("Nope"))
+    assert not isinstance(raised.value, Unfit)
 
 
 def test_faulty_vectors_are_refused():

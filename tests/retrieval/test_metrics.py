@@ -4,14 +4,15 @@ import random
 import time
 
 import ir_measures
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.retrieval.metrics import evaluate, mean, parse_measure, unjudged
+from tercet.retrieval.metrics import IndexedRun, evaluate, mean, parse_measure, unjudged
 from tercet.schema import InputError
 
-KS = (1, 3, 10, 100)
+KS = (1, 5, 10, 100)
 REFERENCES = {
     "map": ir_measures.AP,
     "ndcg": ir_measures.nDCG,
@@ -86,11 +87,13 @@ def test_means_are_those_of_trec_eval_over_every_judged_query():
 
 ids = st.text("ab\u00e9\U0001f600z1-", min_size=1, max_size=3)
 scores = st.floats(-8, 8, width=32) | st.sampled_from([0.0, -0.0, 1.0])
+grades = st.integers(-2, 4)
 collections = st.dictionaries(
     ids,
     st.tuples(
-        st.dictionaries(ids, st.integers(-2, 4), min_size=1, max_size=8),
-        st.dictionaries(ids, scores, max_size=12),
+        st.dictionaries(ids, grades, min_size=1, max_size=8)
+        | st.dictionaries(ids, st.just(0), min_size=1, max_size=8),
+        st.none() | st.dictionaries(ids, scores, max_size=12),  # None: the run misses the query
     ),
     min_size=1,
     max_size=5,
@@ -100,7 +103,9 @@ collections = st.dictionaries(
 @given(collections, st.randoms())
 def test_any_collection_agrees_with_trec_eval_in_any_order(collection, rng):
     qrels = {query: judged for query, (judged, _) in collection.items()}
-    run = {query: list(found.items()) for query, (_, found) in collection.items()}
+    run = {
+        query: list(found.items()) for query, (_, found) in collection.items() if found is not None
+    }
     figures = evaluate(qrels, run, MEASURES)
     assert_equal(figures, trec_eval(qrels, run))
     assert all(0 <= value <= 1 for values in figures.values() for value in values.values())
@@ -117,6 +122,88 @@ def test_any_collection_agrees_with_trec_eval_in_any_order(collection, rng):
     )
     assert other == figures
     assert mean(other) == mean(figures)
+
+
+def as_arrays(qrels, run, order):
+    """The same collection in numbers, as a caller who has arrays would give it."""
+    passages = sorted(
+        {id for judged in qrels.values() for id in judged}.union(
+            *({id for id, _ in ranking} for ranking in run.values())
+        )
+    )
+    code = {id: 3 * i for i, id in enumerate(passages)}
+    depth = max((len(ranking) for ranking in run.values()), default=0) + 1
+    codes = np.full((len(qrels), depth), -1)
+    scores = np.full((len(qrels), depth), np.nan)
+    for row, query in enumerate(qrels):
+        places = order.sample(range(depth), len(run.get(query, ())))
+        for place, (id, score) in zip(places, run.get(query, ()), strict=True):
+            codes[row, place], scores[row, place] = code[id], score
+    pairs = [
+        (row, code[id], grade)
+        for row, judged in enumerate(qrels.values())
+        for id, grade in judged.items()
+    ]
+    order.shuffle(pairs)
+    return codes, scores, tuple(np.array(pairs, np.int64).reshape(-1, 3).T)
+
+
+@given(collections, st.randoms())
+def test_arrays_give_the_same_figures_as_ids_and_each_query_its_own(collection, rng):
+    qrels = {query: judged for query, (judged, _) in collection.items()}
+    run = {query: list(found.items()) for query, (_, found) in collection.items() if found}
+    figures = evaluate(qrels, run, MEASURES)
+    measured = IndexedRun(*as_arrays(qrels, run, rng)).evaluate(MEASURES)
+    for measure, values in measured.items():
+        assert values.dtype == np.float64
+        assert dict(zip(qrels, values.tolist(), strict=True)) == figures[measure]
+    for query, judged in qrels.items():
+        alone = evaluate({query: judged}, run, MEASURES)
+        assert all(alone[measure][query] == figures[measure][query] for measure in MEASURES)
+
+
+def test_arrays_in_which_nothing_was_found_are_all_zero():
+    judged = np.array([0, 1]), np.array([5, 5]), np.array([1, 0])
+    for depth in (0, 3):
+        codes = np.full((2, depth), -1)
+        figures = IndexedRun(codes, np.zeros((2, depth)), judged).evaluate(MEASURES)
+        assert all(values.tolist() == [0, 0] for values in figures.values())
+
+
+FINE = {
+    "codes": [[7, 4, -1]],
+    "scores": [[0.5, 0.25, 0.0]],
+    "rows": [0, 0],
+    "judged": [7, 9],
+    "grades": [1, 2],
+}
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ({"codes": [7, 4, -1]}, "codes of shape"),
+        ({"scores": [[0.5, 0.25]]}, "codes of shape"),
+        ({"codes": [[7, 4, 1 << 31]]}, "a code is not from -1 to 2147483647"),
+        ({"codes": [[7, 4, -2]]}, "a code is not from -1"),
+        ({"codes": [[7.0, 4.0, -1.0]]}, "a code is not a whole number"),
+        ({"codes": [[7, 4, 7]]}, "row 0 ranks passage 7 twice"),
+        ({"scores": [[0.5, float("nan"), 0.0]]}, "row 0 scores passage 4 NaN"),
+        ({"rows": [0, 1]}, "a judged pair's row is not from 0 to 0"),
+        ({"judged": [7, -1]}, "a judged pair's code is not from 0"),
+        ({"judged": [7, 7]}, "row 0 judges passage 7 twice"),
+        ({"grades": [1, 0.5]}, "a grade is not a whole number"),
+        ({"grades": [1]}, "three equal lists"),
+    ],
+)
+def test_faulty_arrays_are_refused(fault, message):
+    def make(codes, scores, rows, judged, grades):
+        pairs = np.array(rows), np.array(judged), np.array(grades)
+        return IndexedRun(np.array(codes), np.array(scores), pairs)
+
+    assert make(**FINE).evaluate(["hit@1", "recall@5"])["recall@5"].tolist() == [0.5]
+    with pytest.raises(InputError, match=message):
+        make(**FINE | fault)
 
 
 def test_scores_that_float32_cannot_tell_apart_are_equal():
@@ -205,3 +292,18 @@ def test_three_thousand_queries_take_a_moment():
     start = time.perf_counter()
     evaluate(qrels, run, ["map@100", "mrr@10", "ndcg@10", "recall@100", "precision@10", "hit@10"])
     assert time.perf_counter() - start < 2  # 0.05 s when nothing else runs
+
+
+def test_three_thousand_indexed_queries_take_milliseconds():
+    rng = np.random.default_rng(0)
+    codes = np.array([rng.permutation(300)[:100] for _ in range(3000)])
+    relevant = np.array([rng.permutation(300)[:5] for _ in range(3000)])
+    judged = np.repeat(np.arange(3000), 5), relevant.ravel(), np.ones(15_000, int)
+    indexed = IndexedRun(codes, rng.random(codes.shape), judged)
+    measures = [f"{name}@{k}" for name in ("map", "mrr") for k in (1, 5, 10)]
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        indexed.evaluate(measures)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.05  # 0.002 s when nothing else runs

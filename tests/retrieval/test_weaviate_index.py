@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
 import traceback
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any, get_args
 
@@ -18,9 +20,11 @@ pytest.importorskip("weaviate")
 
 import grpc
 
-from tercet.retrieval import weaviate_index
-from tercet.retrieval.weaviate_index import Kind, Metric, RefusedPassages, WeaviateIndex
-from tercet.schema import InputError
+from tercet.retrieval import weaviate_client, weaviate_index, weaviate_size
+from tercet.retrieval.weaviate_client import RefusedPassages
+from tercet.retrieval.weaviate_index import WeaviateIndex
+from tercet.retrieval.weaviate_settings import Kind, Metric, WeaviateSettings, check_fit
+from tercet.schema import InputError, Unfit
 
 pytestmark = pytest.mark.weaviate
 
@@ -49,9 +53,9 @@ def connect(weaviate_server: Any) -> Iterator[Any]:
 
     yield connect
     with WeaviateIndex.connect(**weaviate_server.keywords) as index:
-        for alias in index._client.alias.list_all():
+        for alias in index.server.client.alias.list_all():
             if alias.startswith(PREFIX):
-                index._client.alias.delete(alias_name=alias)
+                index.server.client.alias.delete(alias_name=alias)
         for name in written(index):
             index.drop(name)
     for used in opened:
@@ -59,7 +63,7 @@ def connect(weaviate_server: Any) -> Iterator[Any]:
 
 
 def written(index: WeaviateIndex) -> set[str]:
-    return {name for name in index._client.collections.list_all() if name.startswith(PREFIX)}
+    return {name for name in index.server.client.collections.list_all() if name.startswith(PREFIX)}
 
 
 # --- the same answers as brute force -------------------------------------------------------------
@@ -82,6 +86,7 @@ def test_every_kind_finds_what_brute_force_finds(connect: Any, kind: Kind, metri
         )
         assert list(ranking) == sorted(ranking, key=lambda hit: (hit[1], hit[0]), reverse=True)
     assert found / (10 * len(QUERIES)) >= (0.9 if kind == "hnsw+pq" else 0.99)
+    assert index.collection.is_compressed() == ("+" in kind or kind == "hfresh")
 
 
 def test_equal_scores_put_the_larger_id_first_and_choose_it_at_the_cut(connect: Any) -> None:
@@ -107,12 +112,74 @@ def test_hfresh_says_how_many_it_can_return(connect: Any) -> None:
         index.search(QUERIES[:1], 381)
 
 
-def test_product_quantization_is_really_on(connect: Any) -> None:
+def test_product_quantization_takes_its_segments_and_is_opened_as_itself(connect: Any) -> None:
     index = connect("hnsw+pq", segments=6)
     index.build(IDS, VECTORS)
-    config = index._client.collections.use(index.collection_name).config.get()
+    config = index.server.client.collections.use(index.collection_name).config.get()
     assert config.vector_config["default"].vector_index_config.quantizer.segments == 6
-    assert index._is_compressed(index._client.collections.use(index.collection_name))
+    reader = connect()
+    reader.open(index.collection_name)
+    assert (reader.settings.kind, reader.settings.segments) == ("hnsw+pq", 6)
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_a_collection_is_opened_as_the_kind_that_it_is(connect: Any, kind: Kind) -> None:
+    index = connect(kind, metric="cosine", ef=77, rescore_limit=99)
+    index.build(IDS[:60], VECTORS[:60])
+    reader = connect(metric="cosine")
+    reader.open(index.collection_name)
+    assert reader.settings.kind == kind
+    assert reader.search(QUERIES, 10) == index.search(QUERIES, 10)
+    assert reader.size() == index.size()
+    layout = index.server.client.collections.use(index.collection_name).config.get()
+    layout = layout.vector_config["default"].vector_index_config
+    if kind.startswith("hnsw"):
+        assert layout.ef == 77
+    if kind in ("hnsw+rq", "hnsw+sq", "flat+bq", "hfresh"):
+        assert layout.quantizer.rescore_limit == 99
+
+
+def test_one_query_starts_no_thread(connect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = connect("flat")
+    index.build(IDS, VECTORS)
+    expected = index.search(QUERIES[:2], 5)[:1]
+    monkeypatch.setattr(weaviate_index, "ThreadPoolExecutor", None)
+    assert index.search(QUERIES[:1], 5) == expected
+
+
+# --- what it takes -------------------------------------------------------------------------------
+
+
+def test_disk_is_what_lies_in_the_servers_folder_and_memory_follows_the_codes(
+    connect: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    index = connect("flat+bq")
+    assert index.size().memory == index.size().disk == 0
+    index.build(IDS, VECTORS)
+    folder = os.environ.get("WEAVIATE_DATA_PATH")
+    if folder and (Path(folder) / index.collection_name.lower()).exists():
+        assert index.size().disk >= VECTORS.nbytes
+    monkeypatch.setenv("WEAVIATE_DATA_PATH", str(tmp_path))
+    assert index.size().disk is None
+    shard = tmp_path / index.collection_name.lower() / "shard" / "lsm"
+    shard.mkdir(parents=True)
+    (shard / "segment.db").write_bytes(b"x" * 100_000)
+    assert 100_000 <= index.size().disk < 110_000
+    monkeypatch.delenv("WEAVIATE_DATA_PATH")
+    assert index.size().disk is None
+    assert "estimate" in index.size().note
+
+
+def test_fewer_bits_take_less_memory_and_links_come_on_top() -> None:
+    def memory(kind: Kind, **settings: Any) -> int:
+        return weaviate_size.memory(WeaviateSettings(kind=kind, **settings), 50_000, 384)
+
+    kinds: list[Kind] = ["hnsw", "hnsw+rq", "hnsw+sq", "hnsw+pq", "hnsw+bq"]
+    sizes = [memory(kind) for kind in kinds]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > 50_000 * 384 * 4 > sizes[1]
+    assert memory("hnsw", max_connections=8) < memory("hnsw")
+    assert 0 == memory("flat") < memory("flat+bq") < memory("hnsw+bq")
 
 
 # --- collections and aliases ---------------------------------------------------------------------
@@ -177,7 +244,7 @@ def test_only_a_collection_of_ours_and_of_the_same_metric_is_opened(connect: Any
         connect(metric="dot").open(index.collection_name)
     with pytest.raises(InputError, match="no collection or alias"):
         index.open(f"{PREFIX}_missing")
-    index._client.collections.create(f"{PREFIX}_foreign")
+    index.server.client.collections.create(f"{PREFIX}_foreign")
     with pytest.raises(InputError, match="not written by Tercet"):
         index.open(f"{PREFIX}_foreign")
 
@@ -224,19 +291,44 @@ def test_vectors_that_do_not_fit_the_kind_write_nothing(
     connect: Any, settings: dict[str, Any], message: str
 ) -> None:
     index = connect(**settings)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(Unfit, match=message):
         index.build(IDS, VECTORS)
     assert written(index) == set()
+
+
+@pytest.mark.parametrize(
+    ("kind", "vectors", "message"),
+    [
+        ("hnsw+pq", VECTORS[:2], "2 passages: choose flat"),
+        ("hnsw+sq", VECTORS[:1], "1 passages: choose hnsw or flat"),
+        ("hnsw+sq", np.ones((9, 4), np.float32), "choose hnsw or flat"),
+        ("hnsw+bq", np.abs(VECTORS), "the same: choose hnsw"),
+        ("flat+bq", np.abs(VECTORS), "the same: choose flat"),
+    ],
+)
+def test_codes_that_could_tell_nothing_apart_are_unfit(
+    kind: Kind, vectors: np.ndarray, message: str
+) -> None:
+    with pytest.raises(Unfit, match=message):
+        check_fit(WeaviateSettings(kind=kind), vectors)
+
+
+@pytest.mark.parametrize("kind", ["hnsw+pq", "hnsw+sq"])
+def test_the_fewest_vectors_that_codes_can_learn_from_are_found(connect: Any, kind: Kind) -> None:
+    count = 3 if kind == "hnsw+pq" else 2
+    index = connect(kind)
+    index.build(IDS[:count], VECTORS[:count])
+    assert index.collection.is_compressed()
+    assert {id for id, _ in index.search(QUERIES[:1], 10)[0]} == set(IDS[:count])
 
 
 def test_every_passage_that_the_server_refuses_is_named(connect: Any) -> None:
     index = connect()
     index.build(IDS, VECTORS)
-    collection = index._client.collections.use(index.collection_name)
     ids = [f"more/{row}" for row in range(75)]
     mixed: Any = [VECTORS[row, :9] if row % 3 == 0 else VECTORS[row] for row in range(75)]
     with pytest.raises(RefusedPassages, match="refused 25 passages.*'more/.*length 9") as refused:
-        index._write(collection, ids, mixed)
+        index.collection.write(ids, mixed)
     assert set(refused.value.failures) == set(ids[::3])
     assert "\n" not in str(refused.value)
 
@@ -254,10 +346,9 @@ def test_a_collection_that_holds_fewer_passages_than_were_sent_is_dropped(
 def test_another_vector_than_was_sent_is_noticed(connect: Any) -> None:
     index = connect(metric="cosine")
     index.build(IDS, VECTORS)
-    collection = index._client.collections.use(index.collection_name)
-    index._verify(collection, IDS, VECTORS * 2)  # the same to a cosine
+    index.collection.verify(IDS, VECTORS * 2)  # the same to a cosine
     with pytest.raises(InputError, match="another vector"):
-        index._verify(collection, IDS, VECTORS[::-1])
+        index.collection.verify(IDS, VECTORS[::-1])
 
 
 def test_a_failed_build_leaves_the_index_as_it_was(connect: Any) -> None:
@@ -375,7 +466,7 @@ def test_a_server_too_old_is_refused_by_its_version() -> None:
 
 
 def test_a_busy_server_is_asked_again_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weaviate_index, "_PAUSES", (0.01,) * 4)
+    monkeypatch.setattr(weaviate_client, "_PAUSES", (0.01,) * 4)
     with fake_server("1.38.0", busy=4) as server, WeaviateIndex.connect(**server) as index:
         assert index.resolve("Alias") is None
     with fake_server("1.38.0", busy=5) as server, WeaviateIndex.connect(**server) as index:

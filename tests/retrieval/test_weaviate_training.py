@@ -54,13 +54,14 @@ index: {{alias: Tercet_training_test}}
         exact, live = run("exact"), run("weaviate")
         published = index.resolve("Tercet_training_test")
         assert published
-        ours = [n for n in index._client.collections.list_all() if n.startswith("Tercet_weaviate_")]
+        names = index.server.client.collections.list_all()
+        ours = [name for name in names if name.startswith("Tercet_weaviate_")]
         assert ours == [published]  # the other epochs' collections are gone
-        index._client.alias.delete(alias_name="Tercet_training_test")
+        index.server.client.alias.delete(alias_name="Tercet_training_test")
         run("weaviate")  # nothing to make, but what the server lost is published again
         again = index.resolve("Tercet_training_test")
         assert again and again != published
-        index._client.alias.delete(alias_name="Tercet_training_test")
+        index.server.client.alias.delete(alias_name="Tercet_training_test")
         for name in (published, again):
             index.drop(name)
 

@@ -1,0 +1,231 @@
+"""Recall and speed of approximate search over 100,000 real paragraphs, beside exact search.
+
+    python benchmarks/indexes.py [--passages 100000] [--queries 1000] [--cache benchmarks/.cache]
+
+The paragraphs are docstrings, comments and documentation of the packages installed here; others of
+them are the queries. The contenders take turns, so that a machine that slows down slows all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import re
+import sysconfig
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from tercet.console import console
+from tercet.modeling import BiEncoder
+from tercet.retrieval.exact import ExactIndex
+from tercet.retrieval.faiss_index import FaissIndex
+from tercet.schema import Index, Ranking
+
+MODEL = "models/all-MiniLM-L6-v2"
+K, ROUNDS, SINGLES = 10, 5, 100
+PROBES = (8, 16, 32, 64, 128)
+FACTORIES = (
+    "IVF{lists},PQ48",
+    "OPQ48,IVF{lists},PQ48",
+    "IVF{lists},PQ96x4fs,Refine(SQ8)",
+)
+
+
+@dataclass
+class Contender:
+    """An index as it is searched, and what was measured of it."""
+
+    name: str
+    index: Index
+    prepare: Callable[[], None]
+    seconds: float
+    recall: float = 0.0
+    batched: float = 0.0
+    single: float = 0.0
+
+
+def main() -> None:
+    """Harvest, embed once, build, and time each contender a few times over."""
+    options = parse()
+    texts = harvest(options.passages + options.queries)
+    vectors = embed(texts, options.cache)
+    passages, queries = vectors[: options.passages], vectors[options.passages :]
+    contenders = build([hashlib.sha256(t.encode()).hexdigest() for t in texts], passages)
+    expected = contenders[0].index.search(queries, K)
+    for contender in contenders:
+        contender.prepare()
+        contender.recall = overlap(contender.index.search(queries, K), expected)
+    for _ in range(ROUNDS):
+        for contender in contenders:
+            contender.prepare()
+            clock(contender, queries)
+    show(contenders, len(passages), len(queries))
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--passages", type=int, default=100_000)
+    parser.add_argument("--queries", type=int, default=1_000)
+    parser.add_argument("--cache", type=Path, default=Path(__file__).with_name(".cache"))
+    return parser.parse_args()
+
+
+def harvest(count: int) -> list[str]:
+    """So many distinct paragraphs, those of smallest hash, in the order of their hashes."""
+    found: dict[str, str] = {}
+    for text in sources(Path(sysconfig.get_paths()["purelib"])):
+        for paragraph in re.split(r"\n\s*\n", text):
+            paragraph = " ".join(paragraph.split())
+            if is_prose(paragraph):
+                found.setdefault(paragraph.casefold(), paragraph)
+    if len(found) < count:
+        raise SystemExit(f"only {len(found)} paragraphs here: ask for fewer --passages")
+    by_hash = sorted(found.values(), key=lambda text: hashlib.sha256(text.encode()).digest())
+    console.print(f"{len(found):,} distinct paragraphs, {count:,} of them taken")
+    return by_hash[:count]
+
+
+def sources(folder: Path) -> Iterator[str]:
+    """Docstrings, runs of comment lines, and documentation files."""
+    for file in sorted(folder.rglob("*")):
+        if file.suffix not in (".py", ".md", ".rst", ".txt") and file.name != "METADATA":
+            continue
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
+        if file.suffix != ".py":
+            yield text
+            continue
+        yield from docstrings(text)
+        yield from comments(text)
+
+
+def docstrings(source: str) -> Iterator[str]:
+    """Those of a Python file; none of one that this Python cannot read."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield ast.get_docstring(node) or ""
+
+
+def comments(source: str) -> Iterator[str]:
+    """Each run of lines that are nothing but comment, without its marks."""
+    run: list[str] = []
+    for line in [*source.splitlines(), ""]:
+        if line.lstrip().startswith("#"):
+            run.append(line.strip().lstrip("#!:").strip())
+        elif run:
+            yield "\n".join(run)
+            run = []
+
+
+def is_prose(paragraph: str) -> bool:
+    """8 to 200 words, mostly letters: no rules, tables or formulas."""
+    letters = sum(character.isalpha() or character == " " for character in paragraph)
+    return 8 <= paragraph.count(" ") + 1 <= 200 and letters >= 0.75 * len(paragraph)
+
+
+def embed(texts: Sequence[str], cache: Path) -> np.ndarray:
+    """float32 [len(texts), dimension], read from `cache` if these texts were embedded before."""
+    model = BiEncoder.from_pretrained(MODEL)
+    key = hashlib.sha256("\0".join([model.identity, *texts]).encode()).hexdigest()[:16]
+    file = cache / f"{key}.npy"
+    if not file.exists():
+        vectors = model.encode_passages(texts, show_progress="embedding")
+        cache.mkdir(parents=True, exist_ok=True)
+        np.save(file, vectors)
+    return np.load(file)
+
+
+def build(ids: Sequence[str], vectors: np.ndarray) -> list[Contender]:
+    """Exact search first; inverted lists once for each number of lists that a query reads."""
+    ids = ids[: len(vectors)]
+    contenders = []
+    named: list[tuple[str, Index]] = [
+        ("exact", ExactIndex()),
+        ("HNSW32, ef 64", FaissIndex("HNSW32", ef_search=64)),
+        *((factory, FaissIndex(factory)) for factory in FACTORIES),
+    ]
+    for name, index in named:
+        start = time.perf_counter()
+        index.build(ids, vectors)
+        seconds = time.perf_counter() - start
+        console.print(f"built {name} in {seconds:.1f} s")
+        if name not in FACTORIES:
+            contenders.append(Contender(name, index, lambda: None, seconds))
+            continue
+        for probe in PROBES:
+
+            def prepare(index: FaissIndex = index, probe: int = probe) -> None:  # type: ignore
+                index.tune(nprobe=probe)
+
+            contenders.append(Contender(f"{name}, nprobe {probe}", index, prepare, seconds))
+    return contenders
+
+
+def overlap(rankings: Sequence[Ranking], expected: Sequence[Ranking]) -> float:
+    """The mean share of the expected passages that were found: recall@10 of the index."""
+    shares = [
+        len({id for id, _ in one} & {id for id, _ in other}) / len(other)
+        for one, other in zip(rankings, expected, strict=True)
+    ]
+    return float(np.mean(shares))
+
+
+def clock(contender: Contender, queries: np.ndarray) -> None:
+    """Keep the best rate so far: all queries in one call, and some one by one."""
+    start = time.perf_counter()
+    contender.index.search(queries, K)
+    rate = len(queries) / (time.perf_counter() - start)
+    contender.batched = max(contender.batched, rate)
+    singles = queries[:SINGLES]
+    start = time.perf_counter()
+    for query in singles:
+        contender.index.search(query[None], K)
+    rate = len(singles) / (time.perf_counter() - start)
+    contender.single = max(contender.single, rate)
+
+
+def show(contenders: Sequence[Contender], passages: int, queries: int) -> None:
+    """The table: queries a second, and their ratios to exact search."""
+    table = Table(
+        "index",
+        "build s",
+        "MB",
+        f"recall@{K}",
+        "batched q/s",
+        "ratio",
+        "single q/s",
+        "ratio",
+        title=f"{passages:,} paragraphs, {queries:,} queries, best of {ROUNDS} rounds",
+    )
+    exact = contenders[0]
+    for one in contenders:
+        table.add_row(
+            one.name,
+            f"{one.seconds:.1f}",
+            f"{(one.index.size().memory or 0) / 1e6:.0f}",
+            f"{one.recall:.3f}",
+            f"{one.batched:,.0f}",
+            f"{one.batched / exact.batched:.1f}",
+            f"{one.single:,.0f}",
+            f"{one.single / exact.single:.1f}",
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""The clock: from a query's text to its ten best passages, each phase apart and all together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+import numpy as np
+
+from tercet.retrieval.results import Phase, Timing
+from tercet.schema import Retriever
+
+TOP = 10
+_SLICE = 100  # queries that a retriever answers before the next one's turn
+_WARM_UP = 3  # queries at the beginning of each turn that are not timed
+
+#: Seconds of each phase of the search that is being timed; None while none is.
+_phases: ContextVar[dict[str, float] | None] = ContextVar("phases", default=None)
+
+Name = TypeVar("Name", bound=Hashable)
+
+
+@contextmanager
+def phase(name: str) -> Iterator[None]:
+    """Counts what is done within as this phase of a search, if one is being timed.
+
+    A retriever made of others need say nothing of theirs: their phases add up.
+    """
+    seconds = _phases.get()
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        if seconds is not None:
+            seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+class _Stopwatch:
+    """One retriever's calls, so many queries each."""
+
+    def __init__(self, retriever: Retriever, texts: Sequence[str], batch: int) -> None:
+        self.retriever, self.texts, self.batch = retriever, texts, batch
+        self.totals: list[float] = []
+        self.phases: dict[str, list[float]] = {}
+        self.answered = 0
+
+    def turn(self, seconds: float) -> int:
+        """Answer the next slice, unless `seconds` are spent; how many queries it was."""
+        before = self.answered
+        end = min(before + max(_SLICE, self.batch), len(self.texts))
+        if before == end or sum(self.totals) > seconds:
+            return 0
+        for text in self.texts[before : before + _WARM_UP]:
+            self.retriever.search([text], TOP)
+        while self.answered < end and sum(self.totals) <= seconds:
+            # The last batch may be smaller, and would be no batch like the others.
+            size = min(self.batch, len(self.texts) - self.answered)
+            self._call(self.texts[self.answered : self.answered + size])
+            self.answered += size
+        return self.answered - before
+
+    def _call(self, texts: Sequence[str]) -> None:
+        lap: dict[str, float] = {}
+        token = _phases.set(lap)
+        start = time.perf_counter()
+        try:
+            self.retriever.search(texts, TOP)
+        finally:
+            total = time.perf_counter() - start
+            _phases.reset(token)
+        self.totals.append(total)
+        for name, seconds in lap.items():
+            self.phases.setdefault(name, []).append(seconds)
+
+    def timing(self) -> Timing:
+        """What was measured."""
+        return Timing(
+            queries=self.answered,
+            batch=self.batch,
+            phases={name: self._summary(laps) for name, laps in self.phases.items()},
+            total=self._summary(self.totals),
+        )
+
+    def _summary(self, laps: Sequence[float]) -> Phase:
+        p50, p95, p99 = np.percentile(1000 * np.array(laps), [50, 95, 99]).tolist()
+        return Phase(p50, p95, p99, per_second=self.answered / sum(laps))
+
+
+def time_searches(
+    retrievers: Mapping[Name, Retriever],
+    texts: Mapping[Name, Sequence[str]],
+    *,
+    batch: int,
+    seconds: float,
+    advance: Callable[[int], None] = lambda amount: None,
+) -> dict[Name, Timing]:
+    """Each retriever's answers to its texts, `batch` at a time, ten passages each.
+
+    They answer in turns, a slice each, so that a machine that slows down slows all alike; each turn
+    begins with a few queries that are not timed. A retriever that has taken more than `seconds` is
+    asked no more; `Timing.queries` tells how many it answered. `advance` is told of every query
+    that is answered, or that will not be.
+    """
+    watches = {name: _Stopwatch(r, texts[name], batch) for name, r in retrievers.items()}
+    pending = list(watches)
+    while pending:
+        for name in list(pending):
+            done = watches[name].turn(seconds)
+            if not done:
+                pending.remove(name)
+                advance(len(texts[name]) - watches[name].answered)
+            advance(done)
+        pending = pending[1:] + pending[:1]  # nobody always follows the same one
+    return {name: watch.timing() for name, watch in watches.items()}
+
+
+def gigaflops(size: int = 1024, rounds: int = 5) -> float:
+    """What the processor does now: billions of float32 operations a second in a matrix product.
+
+    The best of several rounds. Figures of two runs compare as far as this one does.
+    """
+    a = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32)
+    best = float("inf")
+    for _ in range(rounds):
+        start = time.perf_counter()
+        a @ a
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best / 1e9

@@ -1,0 +1,36 @@
+"""Runs and judgements in TREC's format, which every other tool of the field reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import quote
+
+from tercet.artifacts import write_file
+from tercet.schema import Qrels, Run
+
+
+def write_run(path: Path, run: Run, tag: str) -> None:
+    """`query Q0 passage rank score tag`, best first; scores as float32, all their digits."""
+    lines = (
+        f"{_token(query)} Q0 {_token(passage)} {rank} {score:.9g} {_token(tag)}\n"
+        for query, ranking in run.items()
+        for rank, (passage, score) in enumerate(ranking, 1)
+    )
+    write_file(path, "".join(lines).encode())
+
+
+def write_qrels(path: Path, qrels: Qrels) -> None:
+    """`query 0 passage grade`."""
+    lines = (
+        f"{_token(query)} 0 {_token(passage)} {grade}\n"
+        for query, grades in qrels.items()
+        for passage, grade in grades.items()
+    )
+    write_file(path, "".join(lines).encode())
+
+
+def _token(text: str) -> str:
+    """The text, with what would end a field written as in an address: %20 for a space."""
+    return "".join(
+        quote(letter) if letter.isspace() or letter == "%" else letter for letter in text
+    )

@@ -1,0 +1,284 @@
+"""One collection on a Weaviate server: laid out, written, trained, read back and searched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tercet.retrieval.checks import in_order
+from tercet.retrieval.weaviate_client import RefusedPassages, WeaviateError, WeaviateServer
+from tercet.retrieval.weaviate_settings import Kind, WeaviateSettings
+from tercet.schema import InputError, Ranking
+
+try:
+    from weaviate.classes.config import (
+        Configure,
+        DataType,
+        Property,
+        Reconfigure,
+        Tokenization,
+        VectorDistances,
+    )
+    from weaviate.classes.query import MetadataQuery
+    from weaviate.collections.classes.config import BQConfig, PQConfig, RQConfig, SQConfig
+    from weaviate.util import generate_uuid5
+except ImportError as error:
+    raise InputError("weaviate-client is not installed: pip install 'tercet[weaviate]'") from error
+
+_TIES = 16  # asked for beyond k, so that equal scores at the cut-off fall to the right id
+_MOST = 10_000  # results of one query: the server's QUERY_MAXIMUM_RESULTS unless it was changed
+_CODES = ((PQConfig, "pq"), (RQConfig, "rq"), (SQConfig, "sq"), (BQConfig, "bq"))
+_KINDS: dict[str, Kind] = {
+    kind: kind
+    for kind in ("hnsw", "hnsw+pq", "hnsw+rq", "hnsw+sq", "hnsw+bq", "flat", "flat+bq", "hfresh")
+}
+
+
+class Collection:
+    """A collection that exists; `create` makes it and `find` takes one over."""
+
+    def __init__(self, server: WeaviateServer, name: str, settings: WeaviateSettings) -> None:
+        self.server = server
+        self.name = name
+        self.settings = settings
+        self.count = 0
+        self.dimension = 0
+        self._handle = server.client.collections.use(name)
+
+    @classmethod
+    def create(cls, server: WeaviateServer, name: str, settings: WeaviateSettings) -> Collection:
+        """Lays out a new, empty one."""
+        passage_id = Property(
+            name="passage_id",
+            data_type=DataType.TEXT,
+            tokenization=Tokenization.FIELD,
+            index_filterable=True,
+            index_searchable=False,
+        )
+        server.ask(
+            f"create collection {name}",
+            lambda: server.client.collections.create(
+                name,
+                properties=[passage_id],
+                vector_config=Configure.Vectors.self_provided(
+                    vector_index_config=_layout(settings)
+                ),
+            ),
+            again=False,
+        )
+        return cls(server, name, settings)
+
+    @classmethod
+    def find(cls, server: WeaviateServer, name: str, settings: WeaviateSettings) -> Collection:
+        """One that `create` laid out, by its name or an alias; of its own kind, whatever is set.
+
+        Raises InputError if it is empty, is not one of Tercet's, or compares by another metric;
+        Missing if there is none.
+        """
+        handle = server.client.collections.use(name)
+        config = server.ask(f"read collection {name}", handle.config.get)
+        if "default" not in (config.vector_config or {}) or not any(
+            prop.name == "passage_id" for prop in config.properties
+        ):
+            raise InputError(f"collection {config.name} was not written by Tercet: choose another")
+        vector_index = config.vector_config["default"].vector_index_config
+        found = cls(server, config.name, _settings_of(vector_index, settings, config.name))
+        if _distance(found.settings) != vector_index.distance_metric:
+            raise InputError(
+                f"collection {config.name} compares by {vector_index.distance_metric.value} and "
+                f"this index by {settings.metric}: connect with the same metric"
+            )
+        first = server.ask(
+            f"read collection {config.name}",
+            lambda: handle.query.fetch_objects(limit=1, include_vector=True).objects,
+        )
+        if not first:
+            raise InputError(f"collection {config.name} is empty: build it again")
+        found.dimension = len(first[0].vector["default"])
+        found.count = found.total()
+        return found
+
+    @property
+    def most(self) -> int:
+        """The most passages that one query can return."""
+        return self.settings.rescore_limit if self.settings.kind == "hfresh" else _MOST
+
+    def fill(self, ids: Sequence[str], vectors: np.ndarray) -> None:
+        """Writes all passages, waits until they are indexed and compressed, and reads back."""
+        self.write(ids, vectors)
+        self._settle(len(ids))
+        self.verify(ids, vectors)
+        self.count, self.dimension = vectors.shape
+
+    def write(self, ids: Sequence[str], vectors: Sequence[np.ndarray] | np.ndarray) -> None:
+        """Imports in batches. Raises RefusedPassages with every one that the server refused."""
+
+        def send() -> None:
+            with self._handle.batch.fixed_size(self.settings.batch_size, 2) as batch:
+                for id, vector in zip(ids, vectors, strict=True):
+                    batch.add_object({"passage_id": id}, uuid=generate_uuid5(id), vector=vector)
+
+        self.server.ask(f"import into {self.name}", send, again=False)
+        if failed := self._handle.batch.failed_objects:  # the client never raises for these
+            raise RefusedPassages(
+                self.name,
+                {fault.object_.properties["passage_id"]: fault.message for fault in failed},
+            )
+
+    def verify(self, ids: Sequence[str], vectors: np.ndarray) -> None:
+        """Counts the collection and reads a sample back, up to 64 vectors, as they were sent."""
+        total = self.total()
+        if total != len(ids):
+            raise WeaviateError(f"{self.name} holds {total} passages of the {len(ids)} sent")
+        sample = np.random.default_rng(0).choice(len(ids), min(64, len(ids)), replace=False)
+        keys = [generate_uuid5(ids[row]) for row in sample]
+        objects = self.server.ask(
+            f"read back {self.name}",
+            lambda: (
+                self._handle.query.fetch_objects_by_ids(
+                    keys, limit=len(keys), include_vector=True
+                ).objects
+            ),
+        )
+        found = {str(stored.uuid): stored for stored in objects}
+        for row, key in zip(sample, keys, strict=True):
+            stored = found.get(key)
+            if stored is None or stored.properties["passage_id"] != ids[row]:
+                raise WeaviateError(f"{self.name} lost passage {ids[row]!r}")
+            if not self._same(np.asarray(stored.vector["default"], np.float32), vectors[row]):
+                raise WeaviateError(f"{self.name} holds another vector for {ids[row]!r}")
+
+    def total(self) -> int:
+        """Passages that it holds, counted by the server."""
+        reply = self.server.ask(
+            f"read back {self.name}",
+            lambda: self._handle.aggregate.over_all(total_count=True),
+        )
+        return int(reply.total_count or 0)
+
+    def nearest(self, query: np.ndarray, k: int) -> Ranking:
+        """The k best passages of one query, float32 [dimension]."""
+        reply = self.server.ask(
+            f"search {self.name}",
+            lambda: self._handle.query.near_vector(
+                query,
+                limit=min(k + _TIES, self.most),
+                return_properties=["passage_id"],
+                return_metadata=MetadataQuery(distance=True),
+            ),
+        )
+        distances = np.array([hit.metadata.distance for hit in reply.objects], np.float32)
+        if self.settings.by_dot:
+            scores = -distances
+        else:
+            length = np.linalg.norm(query) if self.settings.metric == "dot" else np.float32(1)
+            scores = (1 - distances) * length
+        ids = [str(hit.properties["passage_id"]) for hit in reply.objects]
+        return in_order(list(zip(ids, scores.tolist(), strict=True)), k)
+
+    def is_compressed(self) -> bool:
+        """Whether the server searches codes and not the vectors themselves."""
+        nodes = self.server.ask(
+            f"read the state of {self.name}",
+            lambda: self.server.client.cluster.nodes(collection=self.name, output="verbose"),
+        )
+        return all(shard.compressed for node in nodes for shard in node.shards)
+
+    def is_indexed(self) -> bool:
+        """Whether no vector waits for its place in the index."""
+        return all(
+            shard.status == "READY" and not shard.vector_queue_size
+            for shard in self._handle.config.get_shards()
+        )
+
+    def _settle(self, count: int) -> None:
+        """Waits until every vector is in the index and, where there are codes, every code is."""
+        patience = self.settings.patience
+        self.server.wait(f"index {self.name}", self.is_indexed, patience)
+        if self.settings.codes in ("pq", "sq"):  # these learn from the corpus, now that it is there
+            config = Reconfigure.VectorIndex.hnsw(quantizer=_training(self.settings, count))
+            self.server.ask(
+                f"quantize {self.name}",
+                lambda: self._handle.config.update(
+                    vector_config=Reconfigure.Vectors.update(vector_index_config=config)
+                ),
+            )
+        if self.settings.codes:
+            self.server.wait(
+                f"quantize {self.name}",
+                lambda: self.is_indexed() and self.is_compressed(),
+                patience,
+            )
+
+    def _same(self, stored: np.ndarray, sent: np.ndarray) -> bool:
+        if stored.shape == sent.shape and not self.settings.by_dot:
+            # Servers may keep the vectors that they compare by cosine at length 1.
+            stored, sent = (v / max(np.linalg.norm(v), 1e-30) for v in (stored, sent))
+        return stored.shape == sent.shape and np.allclose(stored, sent, rtol=1e-4, atol=1e-6)
+
+
+def _distance(settings: WeaviateSettings) -> Any:
+    return VectorDistances.DOT if settings.by_dot else VectorDistances.COSINE
+
+
+def _layout(settings: WeaviateSettings) -> Any:
+    """The vector index's configuration before anything is in it."""
+    index, distance, limit = Configure.VectorIndex, _distance(settings), settings.rescore_limit
+    quantizers = {
+        "rq": lambda: index.Quantizer.rq(bits=8, rescore_limit=limit),
+        # Codes in memory: without this cache each query would read them all from disk.
+        "bq": lambda: index.Quantizer.bq(
+            cache=True if settings.structure == "flat" else None, rescore_limit=limit
+        ),
+    }
+    # None at all must be said: a server may have a lossy default. PQ and SQ are switched on over
+    # the full corpus, when it is in.
+    quantizer = quantizers.get(settings.codes, index.Quantizer.none)()
+    if settings.structure == "flat":
+        return index.flat(distance_metric=distance, quantizer=quantizer)
+    if settings.structure == "hfresh":
+        return index.hfresh(
+            distance_metric=distance,
+            search_probe=settings.search_probe,
+            quantizer=index.Quantizer.rq(bits=1, rescore_limit=limit),
+        )
+    return index.hnsw(
+        distance_metric=distance,
+        ef=settings.ef,
+        ef_construction=settings.ef_construction,
+        max_connections=settings.max_connections,
+        quantizer=quantizer,
+    )
+
+
+def _training(settings: WeaviateSettings, count: int) -> Any:
+    """The quantizer that learns from so many vectors."""
+    quantizer = Reconfigure.VectorIndex.Quantizer
+    # The server trains once it holds more vectors than the limit: hence one less.
+    limit = min(settings.training_limit, count - 1)
+    if settings.codes == "sq":
+        return quantizer.sq(rescore_limit=settings.rescore_limit, training_limit=limit)
+    return quantizer.pq(
+        centroids=min(256, count - 1), segments=settings.segments, training_limit=limit
+    )
+
+
+def _settings_of(vector_index: Any, settings: WeaviateSettings, name: str) -> WeaviateSettings:
+    """The settings, with the kind of a collection's vector index and what follows from it."""
+    structure, quantizer = vector_index.vector_index_type(), vector_index.quantizer
+    codes = [codes for config, codes in _CODES if isinstance(quantizer, config)]
+    known = _KINDS.get("+".join([structure, *(codes if structure != "hfresh" else [])]))
+    if known is None:
+        raise InputError(f"collection {name} is of a kind that Tercet does not write: {structure}")
+    segments = getattr(quantizer, "segments", None) or settings.segments
+    limit = getattr(quantizer, "rescore_limit", None)
+    return replace(
+        settings,
+        kind=known,
+        segments=segments,
+        rescore_limit=limit if limit and limit > 0 else settings.rescore_limit,
+        max_connections=getattr(vector_index, "max_connections", settings.max_connections),
+    )

@@ -1,0 +1,149 @@
+"""What a recipe's keys demand of one another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tercet.recipe import Recipe, SystemSettings
+from tercet.schema import InputError
+from tercet.settings import Node, nearest
+
+#: Measures by name; the part after @ is a cut-off.
+MEASURE = re.compile(r"(map|mrr|ndcg|recall|precision|hit)@[1-9][0-9]*")
+
+
+def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
+    """Raises InputError, naming the line, for values that are possible alone and not together."""
+
+    def where(*steps: str) -> str:
+        node: Node | None = root
+        for step in steps:
+            inner = node.value.get(step) if node and isinstance(node.value, dict) else None
+            node = inner or node
+        return node.where if node else root.where
+
+    metric = recipe.training["metric_for_best_model"]
+    if metric not in recipe.measures:
+        given = training.value.get("metric_for_best_model") if training and training.value else None
+        place = given.where if given else where("evaluation", "cutoffs")
+        raise InputError(
+            f"{place}: training.metric_for_best_model {metric!r} is not measured"
+            f"{nearest(str(metric), recipe.measures)}"
+        )
+    for number, generator in enumerate(recipe.queries.generators):
+        if generator.kind != "spans" and not generator.model:
+            raise InputError(
+                f"{where('queries', 'generators')}: queries.generators.{number} is "
+                f"{generator.kind}, which needs a `model`"
+            )
+        if generator.prompt is not None and "{passage}" not in generator.prompt:
+            raise InputError(
+                f"{where('queries', 'generators')}: queries.generators.{number}.prompt "
+                "must contain {passage}"
+            )
+        if any(len(example) != 2 for example in generator.examples or []):
+            raise InputError(
+                f"{where('queries', 'generators')}: queries.generators.{number}.examples "
+                "must be pairs [passage, query]"
+            )
+    if not recipe.queries.generators or not recipe.negatives.retrievers:
+        raise InputError(f"{root.where}: at least one generator and one retriever are needed")
+    if recipe.triplets.negatives_per_query > recipe.negatives.candidates:
+        raise InputError(
+            f"{where('triplets', 'negatives_per_query')}: triplets.negatives_per_query "
+            f"({recipe.triplets.negatives_per_query}) is more than negatives.candidates "
+            f"({recipe.negatives.candidates})"
+        )
+    names = [
+        "bm25" if r.kind == "bm25" else Path(r.model).name if r.model else "student"
+        for r in recipe.negatives.retrievers
+    ]
+    if len(set(names)) < len(names):
+        raise InputError(
+            f"{where('negatives', 'retrievers')}: two of negatives.retrievers have one name "
+            f"({', '.join(names)})"
+        )
+    if not re.fullmatch(r"[\w][\w.-]*", recipe.name):
+        raise InputError(
+            f"{where('name')}: name {recipe.name!r} must be letters, digits, '.', '_' and '-'"
+        )
+    if recipe.index.alias and not re.fullmatch(r"[A-Z][0-9A-Za-z_]*", recipe.index.alias):
+        raise InputError(
+            f"{where('index', 'alias')}: index.alias {recipe.index.alias!r} must be letters, "
+            "digits and '_', the first a capital"
+        )
+    if recipe.corpus.dev_split == recipe.corpus.test_split:
+        raise InputError(
+            f"{where('corpus')}: corpus.dev_split and corpus.test_split are both "
+            f"{recipe.corpus.test_split!r}: what chooses the best epoch must not measure it"
+        )
+    if not recipe.corpus.path:
+        raise InputError(f"{where('corpus')}: corpus.path is not set: give --corpus.path FOLDER")
+    _check_experiment(recipe, where("evaluation"))
+
+
+def _check_experiment(recipe: Recipe, place: str) -> None:
+    """What eval.py compares, and by what."""
+    section = recipe.evaluation
+    if not MEASURE.fullmatch(section.primary):
+        raise InputError(
+            f"{place}: evaluation.primary {section.primary!r} is not a measure: it is map, mrr, "
+            "ndcg, recall, precision or hit, then @ and a cut-off, such as ndcg@10"
+        )
+    for what, labels in (
+        ("systems", [system.label for system in section.systems]),
+        ("indexes", ["exact", *(i.label for i in section.indexes if i.backend != "exact")]),
+    ):
+        # Files are named by them, in letters, digits and a few signs.
+        _refuse_twice(labels, f"{place}: evaluation.{what}")
+    systems = {system.label: system for system in section.systems}
+    for label, system in systems.items():
+        fault = _fault(system, list(systems))
+        if fault:
+            raise InputError(f"{place}: evaluation.systems: {label!r} {fault}")
+    for label in systems:
+        _refuse_cycle(label, systems, (), f"{place}: evaluation.systems")
+    if section.baseline and systems and section.baseline not in systems:
+        raise InputError(
+            f"{place}: evaluation.baseline {section.baseline!r} is not a system"
+            f"{nearest(section.baseline, list(systems))}"
+        )
+
+
+def _fault(system: SystemSettings, labels: Sequence[str]) -> str | None:
+    """What a system lacks."""
+    wanted = {"hybrid": 2, "rerank": 1}.get(system.kind, 0)
+    if len(system.of) != wanted:
+        return f"is {system.kind}: `of` names {('no', 'one', 'two')[wanted]} other, as a list"
+    for name in system.of:
+        if name not in labels:
+            return f"is made of {name!r}, which is not a system{nearest(name, labels)}"
+    if system.kind == "dense" and not system.model:
+        return "is dense: give its `model`"
+    if system.kind == "vectors" and not (system.passages and system.queries):
+        return "is known by its vectors: give `passages` and `queries`, two Parquet files"
+    return None
+
+
+def _refuse_twice(labels: Sequence[str], place: str) -> None:
+    seen: dict[str, str] = {}
+    for label in labels:
+        slug = re.sub(r"[^\w.+-]+", "_", label)
+        if slug in seen:
+            raise InputError(
+                f"{place}: two are called {label!r} or nearly so: give each a `name` of its own"
+            )
+        seen[slug] = label
+
+
+def _refuse_cycle(
+    label: str, systems: Mapping[str, SystemSettings], above: tuple[str, ...], place: str
+) -> None:
+    if label in above:
+        raise InputError(
+            f"{place}: {' of '.join([*above, label])}: a system cannot be part of itself"
+        )
+    for part in systems[label].of:
+        _refuse_cycle(part, systems, (*above, label), place)

@@ -1,0 +1,315 @@
+"""The experiment of eval.py: systems by indexes, searched, timed and compared."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
+from itertools import cycle, islice
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+
+from tercet import retrieval
+from tercet.artifacts import Stage, Writer, arrow_rows, digest, produce
+from tercet.clock_queries import clock_queries
+from tercet.console import console, progress
+from tercet.pipeline import Pipeline
+from tercet.recipe import ComparedIndex, Recipe
+from tercet.retrieval.results import Build, Timing
+from tercet.schema import Index, InputError, Qrels, Query, Ranking, Retriever, Run, Unfit
+from tercet.settings import nearest
+from tercet.systems import DENSE, Systems, listed, slug
+
+EXACT = "exact"
+BLOCK = 256  # queries a shard: what a killed run searches, and reranks, again
+
+
+@dataclass
+class Searched:
+    """One system over one index, while the experiment goes on."""
+
+    retriever: Retriever | None = None
+    run: Run = field(default_factory=dict)
+    build: Build | None = None
+    refused: str = ""
+    single: Timing | None = None
+    batched: Timing | None = None
+
+
+def compared_indexes(recipe: Recipe) -> list[ComparedIndex]:
+    """Exact first, then those that the recipe lists, else the one of its `index` section."""
+    given = recipe.evaluation.indexes
+    if not given:
+        own = {k: v for k, v in asdict(recipe.index).items() if k != "alias"}
+        given = [ComparedIndex(**own)]
+    others = [index for index in given if index.backend != "exact"]
+    return [ComparedIndex(name=EXACT), *others]
+
+
+class Experiment:
+    """Use as a context manager: what it builds on servers is gone when it ends."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.pipeline = Pipeline(recipe)
+        self.indexes = compared_indexes(recipe)
+        self.settings = listed(recipe)
+        self.cells: dict[tuple[str, str], Searched] = {}
+        self._open: list[Index] = []
+        self.notes: list[str] = []
+        self.machine: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        for index in self._open:
+            with suppress(InputError):
+                index.discard()
+        self._open = []
+
+    def check(self) -> None:
+        """Meet every model, file and server before any work. Raises InputError."""
+        retrieval.check_page()
+        _ = self.pipeline.parts.source
+        for index in self.indexes:
+            retrieval.make_index(index, self._collection).discard()
+        if self.baseline not in self.systems.settings:
+            raise InputError(
+                f"evaluation.baseline {self.baseline!r} is not a system"
+                f"{nearest(self.baseline, list(self.systems.settings))}"
+            )
+        self.systems.check()
+
+    @property
+    def _collection(self) -> str:
+        return f"Tercet_{self.recipe.name}"
+
+    # ── what is asked ────────────────────────────────────────────────────────────────────────
+
+    @cached_property
+    def _measured(self) -> tuple[list[Query], Qrels, str]:
+        queries, qrels, what = self.pipeline.measured("test")
+        # In the order of their ids, so that no figure depends on the order in which they came.
+        ordered = {query: dict(sorted(qrels[query].items())) for query in sorted(qrels)}
+        return sorted(queries, key=lambda query: query.id), ordered, what
+
+    @property
+    def queries(self) -> list[Query]:
+        """The test queries, by id."""
+        return self._measured[0]
+
+    @property
+    def qrels(self) -> Qrels:
+        """Their judgements."""
+        return self._measured[1]
+
+    @property
+    def queries_are(self) -> str:
+        """What they are, in words."""
+        return self._measured[2]
+
+    @cached_property
+    def systems(self) -> Systems:
+        """What is compared."""
+        return Systems(self.pipeline, self.settings, self.queries)
+
+    @property
+    def baseline(self) -> str:
+        """The system that others are compared with."""
+        if self.recipe.evaluation.baseline:
+            return self.recipe.evaluation.baseline
+        kinds = {system.kind: system.label for system in reversed(self.settings)}
+        return kinds.get("base") or kinds.get("bm25") or min(kinds.values())
+
+    @property
+    def depth(self) -> int:
+        """Passages that each query gets: the largest cut-off."""
+        return max(*self.recipe.evaluation.cutoffs, 10)
+
+    # ── searching ────────────────────────────────────────────────────────────────────────────
+
+    def search(self, index: ComparedIndex) -> None:
+        """Fill the index with each system's vectors, and search it with the test queries."""
+        dense: dict[str, Retriever] = {}
+        builds: dict[str, Build] = {}
+        refused: dict[str, str] = {}
+        for label in self._over(index):
+            for name in self.systems.dense(label):
+                if name not in dense and name not in refused:
+                    try:
+                        dense[name], builds[name] = self._build(name, index)
+                    except Unfit as reason:
+                        refused[name] = str(reason)
+                        console.print(f"[yellow]not possible[/] {name} in {index.label}: {reason}")
+            cell = self.cells[label, index.label] = Searched()
+            parts = self.systems.dense(label)
+            cell.refused = next((refused[name] for name in parts if name in refused), "")
+            if not cell.refused:
+                cell.retriever = self.systems.retriever(label, dense)
+                cell.build = builds[label] if label in builds else None
+                cell.run = self._rankings(label, index, cell.retriever)
+
+    def _over(self, index: ComparedIndex) -> Iterator[str]:
+        """BM25 has an index of its own, and reranking hides what an index loses."""
+        for label, system in self.systems.settings.items():
+            if index.label == EXACT or system.kind in DENSE:
+                yield label
+            elif system.kind == "hybrid" and self.systems.dense(label):
+                yield label
+
+    def _build(self, label: str, settings: ComparedIndex) -> tuple[Retriever, Build]:
+        vectors, encoder = self.systems.vectors(label), self.systems.encoder(label)
+        index = retrieval.make_index(settings, self._collection)
+        self._open.append(index)
+        console.print(f"[yellow]build[/] {settings.label} of {label}'s {len(vectors):,} vectors")
+        start = time.perf_counter()
+        index.build(self.pipeline.ids, vectors)
+        seconds, size = time.perf_counter() - start, index.size()
+        top_k = self.systems.settings[label].top_k
+        retriever = retrieval.DenseRetriever(encoder, index, name=label, top_k=top_k)
+        return retriever, Build(seconds, size.memory, size.disk, size.note)
+
+    def _rankings(self, label: str, index: ComparedIndex, retriever: Retriever) -> Run:
+        blocks = [self.queries[i : i + BLOCK] for i in range(0, len(self.queries), BLOCK)]
+
+        def found(block: Sequence[Query]) -> list[Ranking]:
+            return retriever.search([query.text for query in block], self.depth)
+
+        if index.label != EXACT:
+            rankings = [ranking for block in blocks for ranking in found(block)]
+        else:
+            rankings = self._kept(label, lambda number: found(blocks[number]), len(blocks))
+        return {q.id: ranking for q, ranking in zip(self.queries, rankings, strict=True)}
+
+    def _kept(
+        self, label: str, found: Callable[[int], list[Ranking]], blocks: int
+    ) -> list[Ranking]:
+        """Rankings over the exact index, as an artefact: some take a teacher minutes."""
+        asked = [[query.id, query.text] for query in self.queries]
+        stage = Stage(
+            self.recipe.folder / "rankings" / slug(label),
+            settings={"depth": self.depth, "top_k": self.systems.settings[label].top_k},
+            inputs={
+                "system": self.systems.identity(label),
+                "passages": self.pipeline.passages_digest,
+                "queries": digest(asked),
+            },
+        )
+
+        def make(writer: Writer) -> None:
+            with progress(f"searching with {label}", len(asked), "queries") as advance:
+                for number in range(blocks):
+                    path = writer.shard("rankings", number, partial(_shard, found, number))
+                    advance(arrow_rows(path))
+
+        rows = produce(stage, make).dataset("rankings")[:]
+        return [
+            list(zip(passages, scores, strict=True))
+            for passages, scores in zip(rows["passages"], rows["scores"], strict=True)
+        ]
+
+    # ── the clock ────────────────────────────────────────────────────────────────────────────
+
+    def time(self) -> None:
+        """Answer the clock's queries one by one and in batches, all systems and indexes in turns.
+
+        A hybrid or reranked system is timed over the exact index alone: what it adds to its parts
+        does not depend on the index.
+        """
+        section = self.recipe.evaluation
+        if not section.clock_queries:
+            return
+        retrievers = {
+            (label, index): cell.retriever
+            for (label, index), cell in self.cells.items()
+            if cell.retriever and (index == EXACT or self.systems.settings[label].kind in DENSE)
+        }
+        own = [query.text for query in self.queries]
+        texts, filled = clock_queries(self.pipeline, own, section.clock_queries)
+        given = {cell: self._known(cell[0], texts) for cell in retrievers}
+        self.machine["gigaflops_before"] = round(retrieval.gigaflops(), 1)
+        for batch in (1, section.clock_batch):
+            what = "timing single queries" if batch == 1 else f"timing batches of {batch}"
+            with progress(what, len(texts) * len(retrievers), "queries") as advance:
+                timings = retrieval.time_searches(
+                    retrievers,
+                    given,
+                    batch=batch,
+                    seconds=section.clock_seconds,
+                    advance=advance,
+                )
+            for cell, timing in timings.items():
+                setattr(self.cells[cell], "single" if batch == 1 else "batched", timing)
+        self.machine["gigaflops_after"] = round(retrieval.gigaflops(), 1)
+        self.notes.append(
+            f"timed on {len(texts):,} queries, {filled}; the ten best passages of each, after a "
+            "warm-up, systems and indexes in turns"
+        )
+        self._note_short_clocks(len(texts))
+
+    def _note_short_clocks(self, wanted: int) -> None:
+        short = [
+            f"{label} over {index} on {cell.single.queries:,}"
+            for (label, index), cell in self.cells.items()
+            if cell.single and cell.single.queries < wanted
+        ]
+        if short:
+            seconds = self.recipe.evaluation.clock_seconds
+            self.notes.append(
+                f"slower than {seconds:g} s for all, so timed singly on fewer: {', '.join(short)}"
+            )
+
+    def _known(self, label: str, texts: Sequence[str]) -> Sequence[str]:
+        """The texts, or, if a system knows vectors of the test queries alone, those again."""
+        encoders = [self.systems.encoder(name) for name in self.systems.dense(label)]
+        known = [e.texts for e in encoders if isinstance(e, retrieval.KnownQueries)]
+        if not known:
+            return texts
+        own = [text for text in texts if all(text in some for some in known)]
+        note = f"{label} is timed on the test queries again and again: no other's vectors are known"
+        if note not in self.notes:
+            self.notes.append(note)
+        return list(islice(cycle(own), len(texts)))
+
+    # ── what came of it ──────────────────────────────────────────────────────────────────────
+
+    def runs(self) -> dict[tuple[str, str], Run]:
+        """System and index -> what was found."""
+        return {name: cell.run for name, cell in self.cells.items() if not cell.refused}
+
+    @cached_property
+    def figures(self) -> dict[tuple[str, str], dict[str, dict[str, float]]]:
+        """System and index -> measure -> query id -> figure."""
+        measures = self.recipe.all_measures
+        return {
+            name: retrieval.evaluate(self.qrels, run, measures) for name, run in self.runs().items()
+        }
+
+    def primary(self) -> dict[str, dict[str, float]]:
+        """System -> query id -> the primary measure over the exact index."""
+        measure = self.recipe.evaluation.primary
+        return {
+            label: self.figures[label, EXACT][measure]
+            for label in self.systems.settings
+            if (label, EXACT) in self.figures
+        }
+
+
+def _shard(found: Callable[[int], list[Ranking]], number: int) -> pa.Table:
+    return _table(found(number))
+
+
+def _table(rankings: Sequence[Ranking]) -> pa.Table:
+    return pa.table(
+        {
+            "passages": pa.array([[p for p, _ in r] for r in rankings], pa.list_(pa.string())),
+            "scores": pa.array([[s for _, s in r] for r in rankings], pa.list_(pa.float32())),
+        }
+    )

@@ -1,0 +1,221 @@
+"""The systems that eval.py compares: what each is made of, loaded when first asked for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tercet import data, modeling, retrieval
+from tercet.artifacts import Artifact, Stage, digest, existing, file_sha256, produce
+from tercet.modeling.hub import resolve
+from tercet.modeling.teacher import weight_files
+from tercet.pipeline import Pipeline
+from tercet.recipe import Recipe, SystemSettings
+from tercet.retrieval.results import SystemFacts
+from tercet.schema import Encoder, InputError, Query, Retriever
+
+#: Kinds that are an encoder and vectors, and need an index to search them.
+DENSE = ("base", "adapted", "dense", "vectors")
+
+
+def listed(recipe: Recipe) -> list[SystemSettings]:
+    """The recipe's systems; where it lists none: BM25, the base and, where there is one, adapted.
+
+    A `rerank` without a teacher of its own has the recipe's.
+    """
+    given = recipe.evaluation.systems
+    if not given:
+        kinds: list[Any] = ["bm25", "base"]
+        kinds += ["adapted"] if (recipe.folder / "model" / "manifest.json").exists() else []
+        given = [SystemSettings(kind=kind) for kind in kinds]
+    return given
+
+
+def slug(label: str) -> str:
+    """The label as a file's name."""
+    return re.sub(r"[^\w.+-]+", "_", label)
+
+
+class Systems:
+    """The systems by label, over the passages of one pipeline."""
+
+    def __init__(
+        self, pipeline: Pipeline, settings: Sequence[SystemSettings], queries: Sequence[Query]
+    ) -> None:
+        self.pipeline = pipeline
+        self.settings = {system.label: system for system in settings}
+        self.queries = queries
+        self._encoders: dict[str, Encoder] = {}
+        self._vectors: dict[str, np.ndarray] = {}
+        self._bm25: dict[str, Retriever] = {}
+        self._teachers: dict[str, modeling.CrossEncoderTeacher] = {}
+
+    def check(self) -> None:
+        """Meet every model and file. Raises InputError."""
+        for label in self.settings:
+            self.identity(label)
+            if self.settings[label].kind in DENSE:
+                self.encoder(label)
+            if self.settings[label].kind == "vectors":
+                self.vectors(label)
+
+    def dense(self, label: str) -> list[str]:
+        """The systems with vectors that this one rests on: itself, or those it is made of."""
+        system = self.settings[label]
+        if system.kind in DENSE:
+            return [label]
+        return [name for part in system.of for name in self.dense(part)]
+
+    def encoder(self, label: str) -> Encoder:
+        """What encodes a system's queries."""
+        if label not in self._encoders:
+            self._encoders[label] = self._load(self.settings[label])
+        return self._encoders[label]
+
+    def _load(self, system: SystemSettings) -> Encoder:
+        if system.kind == "base":
+            return self.pipeline.student
+        if system.kind == "adapted":
+            self.pipeline.check_adapted()
+            return self.pipeline.parts.student(self.pipeline.recipe.folder / "model")
+        if system.kind == "dense":
+            precision = self.pipeline.recipe.model.precision
+            return modeling.BiEncoder.from_pretrained(
+                system.model, revision=system.revision, precision=precision
+            )
+        ids = [query.id for query in self.queries]
+        vectors = retrieval.read_parquet_vectors(system.queries, ids, "test queries")
+        return retrieval.KnownQueries(system.label, self.queries, _as_asked(vectors, system))
+
+    def vectors(self, label: str) -> np.ndarray:
+        """float32 [passages, dimension] of a system with vectors, in the corpus's order."""
+        if label not in self._vectors:
+            self._vectors[label] = self._embed(self.settings[label])
+        return self._vectors[label]
+
+    def _embed(self, system: SystemSettings) -> np.ndarray:
+        if system.kind == "vectors":
+            ids = self.pipeline.ids
+            vectors = retrieval.read_parquet_vectors(system.passages, ids, "passages")
+            if vectors.shape[1] != self.encoder(system.label).dimension:
+                raise InputError(
+                    f"{system.passages} has {vectors.shape[1]} dimensions and {system.queries} "
+                    f"{self.encoder(system.label).dimension}: make both with one model"
+                )
+            return _as_asked(vectors, system)
+        if system.kind == "base":
+            return self.pipeline.vectors
+        return self.embedded(self.pipeline, system.label)
+
+    def embedded(self, pipeline: Pipeline, label: str) -> np.ndarray:
+        """Vectors of a pipeline's passages by a system's encoder, kept as an artefact."""
+        stage = Stage(
+            pipeline.recipe.folder / "vectors" / slug(label),
+            settings={},
+            inputs={"system": self.identity(label), "passages": pipeline.passages_digest},
+        )
+        made = produce(
+            stage,
+            lambda writer: data.embed_passages(
+                writer, self.encoder(label), pipeline.ids, pipeline.contents
+            ),
+        )
+        return data.read_vectors(made, pipeline.ids)
+
+    def identity(self, label: str) -> str:
+        """Digest of all that a system's rankings depend on, beside passages and queries."""
+        system = self.settings[label]
+        if system.kind == "bm25":
+            return digest([system.k1, system.b, system.language])
+        if system.kind == "base":
+            return self.pipeline.student_digest
+        if system.kind == "adapted":
+            return digest([self.pipeline.student_digest, self._adapted().digest])
+        if system.kind == "dense":
+            model = resolve(system.model, system.revision).identity
+            return digest([model, self.pipeline.recipe.model.precision])
+        if system.kind == "vectors":
+            return digest([_sha256(system.passages), _sha256(system.queries), system.similarity])
+        of = [self.identity(part) for part in system.of]
+        if system.kind == "hybrid":
+            return digest(sorted(of))
+        teacher = self._teacher(system)
+        files = weight_files(teacher.name, teacher.backend)
+        model = resolve(teacher.name, teacher.revision, files).identity
+        settings = {k: v for k, v in asdict(teacher).items() if k not in ("name", "revision")}
+        return digest([of, model, settings, system.depth])
+
+    def _adapted(self) -> Artifact:
+        path = self.pipeline.recipe.folder / "model"
+        adapted = existing(path)
+        if adapted is None:
+            raise InputError(f"there is no adapted model in {path}: run train.py first")
+        return adapted
+
+    def _teacher(self, system: SystemSettings) -> Any:
+        section = self.pipeline.recipe.teacher
+        if system.teacher is None:
+            return section
+        return replace(section, name=system.teacher, revision=system.revision)
+
+    def retriever(self, label: str, dense: Mapping[str, Retriever]) -> Retriever:
+        """A system over one index, which `dense` holds the systems with vectors of."""
+        system = self.settings[label]
+        if system.kind in DENSE:
+            return dense[label]
+        if system.kind == "bm25":
+            if label not in self._bm25:
+                self._bm25[label] = retrieval.BM25Retriever(
+                    self.pipeline.passages, k1=system.k1, b=system.b, language=system.language
+                )
+            return self._bm25[label]
+        of = [self.retriever(part, dense) for part in system.of]
+        if system.kind == "hybrid":
+            return retrieval.HybridRetriever(of, name=label)
+        texts = dict(zip(self.pipeline.ids, self.pipeline.contents, strict=True))
+        section = self._teacher(system)
+        if section.name not in self._teachers:
+            self._teachers[section.name] = self.pipeline.parts.teacher(section)
+        teacher = self._teachers[section.name]
+        return retrieval.RerankedRetriever(of[0], teacher, texts, system.depth, name=label)
+
+    def facts(self, label: str) -> SystemFacts:
+        """What the report says that a system is."""
+        system, recipe = self.settings[label], self.pipeline.recipe
+        names = {
+            "bm25": f"BM25, k1 {system.k1:g}, b {system.b:g}, {system.language or 'no'} stemmer",
+            "base": f"{recipe.model.name}, as it came",
+            "adapted": f"{recipe.model.name}, adapted to this corpus",
+            "dense": system.model,
+            "vectors": f"vectors of {Path(system.passages).name}, {system.similarity}",
+            "hybrid": "reciprocal rank fusion of " + " and ".join(system.of),
+            "rerank": f"first {system.depth} of {''.join(system.of)}, reordered by "
+            f"{Path(self._teacher(system).name).name}",
+        }
+        return SystemFacts(
+            name=label,
+            kind=system.kind,
+            description=names[system.kind],
+            dimension=self.encoder(label).dimension if system.kind in DENSE else None,
+            dollars_per_1000_queries=system.dollars_per_1000_queries,
+            dollars_per_million_passages=system.dollars_per_million_passages,
+        )
+
+
+def _sha256(path: str) -> str:
+    try:
+        return file_sha256(Path(path))
+    except OSError:
+        raise InputError(f"{path}: no such file: give a Parquet of id and vector") from None
+
+
+def _as_asked(vectors: np.ndarray, system: SystemSettings) -> np.ndarray:
+    if system.similarity == "dot":
+        return vectors
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.maximum(lengths, np.finfo(np.float32).tiny)

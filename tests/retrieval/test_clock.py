@@ -1,0 +1,93 @@
+"""The clock counts every query and every phase, and lets nobody wait for another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from tercet.retrieval.clock import TOP, gigaflops, phase, time_searches
+from tercet.schema import Ranking
+
+
+class Sleeper:
+    """Takes as long as it is told, in two phases; remembers what it was asked."""
+
+    def __init__(self, encode: float, search: float) -> None:
+        self.encode, self.seconds = encode, search
+        self.asked: list[tuple[int, int]] = []
+
+    @property
+    def name(self) -> str:
+        return "sleeper"
+
+    def search(self, queries: Sequence[str], k: int) -> list[Ranking]:
+        self.asked.append((len(queries), k))
+        with phase("encode"):
+            time.sleep(self.encode)
+        with phase("search"):
+            time.sleep(self.seconds)
+        return [() for _ in queries]
+
+
+def test_phases_add_up_to_the_total() -> None:
+    sleeper = Sleeper(0.004, 0.001)
+    timing = time_searches({"s": sleeper}, {"s": ["q"] * 20}, batch=1, seconds=60)["s"]
+    encode, search = timing.phases["encode"], timing.phases["search"]
+    assert (timing.queries, timing.batch) == (20, 1)
+    assert 4 <= encode.p50 <= encode.p95 <= encode.p99
+    assert encode.p50 > search.p50 >= 1
+    assert timing.total.p50 >= encode.p50 + search.p50 - 0.5
+    assert timing.total.per_second < 1000 / 5
+
+
+def test_a_batch_is_one_lap_and_its_queries_count_each() -> None:
+    sleeper = Sleeper(0.0, 0.002)
+    timing = time_searches({"s": sleeper}, {"s": ["q"] * 50}, batch=25, seconds=60)["s"]
+    assert (timing.queries, timing.batch) == (50, 25)
+    assert {size for size, _ in sleeper.asked} == {1, 25}  # 1: the warm-up
+    assert {k for _, k in sleeper.asked} == {TOP}
+    assert 25 / 0.05 < timing.total.per_second < 25 / 0.002
+
+
+def test_a_slow_system_is_asked_no_more_and_says_how_many_it_answered() -> None:
+    retrievers = {"slow": Sleeper(0.01, 0.0), "fast": Sleeper(0.0, 0.0)}
+    told: list[int] = []
+    texts = {name: ["q"] * 250 for name in retrievers}
+    timings = time_searches(retrievers, texts, batch=1, seconds=0.1, advance=told.append)
+    assert 5 <= timings["slow"].queries <= 11
+    assert timings["fast"].queries == 250
+    assert sum(told) == 500  # the bar ends all the same
+
+
+def test_systems_answer_in_turns() -> None:
+    order: list[str] = []
+
+    class Noting(Sleeper):
+        def __init__(self, name: str) -> None:
+            super().__init__(0.0, 0.0)
+            self.tag = name
+
+        def search(self, queries: Sequence[str], k: int) -> list[Ranking]:
+            if not order or order[-1] != self.tag:
+                order.append(self.tag)
+            return super().search(queries, k)
+
+    retrievers = {"a": Noting("a"), "b": Noting("b"), "c": Noting("c")}
+    time_searches(retrievers, {n: ["q"] * 300 for n in retrievers}, batch=1, seconds=60)
+    assert order[:3] == ["a", "b", "c"]
+    assert len(order) >= 6, "each is asked again and again, not all at once"
+
+
+def test_phases_count_only_while_timed() -> None:
+    with phase("encode"):
+        pass
+    sleeper = Sleeper(0.0, 0.001)
+    sleeper.search(["q"], 10)
+    timing = time_searches({"s": sleeper}, {"s": ["q"]}, batch=1, seconds=60)["s"]
+    assert timing.phases["search"].p50 == pytest.approx(1, abs=1)
+
+
+def test_calibration_is_a_rate() -> None:
+    assert 0.1 < gigaflops(size=256, rounds=2) < 1e5
