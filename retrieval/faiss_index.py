@@ -22,6 +22,7 @@ REFINE_FACTOR = 10
 #: Inverted lists that a query reads unless told otherwise: of all, where there are fewer.
 NPROBE = 32
 
+_swig: Any = faiss  # its stubs leave names out
 _POINTS_PER_LIST = 39  # what faiss's k-means asks for
 _WORTH_THREADS = 20_000  # vectors: k-means over fewer is slower by two threads than by one
 _OPQ_ROUNDS = 10  # faiss's 50 take five times as long and gained no recall
@@ -43,7 +44,7 @@ class FaissIndex:
         self._factory = factory
         self._nprobe, self._ef_search = nprobe, ef_search
         self._ids: list[str] = []
-        self._index: faiss.Index | None = None
+        self._index: Any = None
 
     def build(self, ids: Sequence[str], vectors: np.ndarray) -> None:
         """As `Index.build`, training the index on these vectors if it is of a kind that learns.
@@ -94,7 +95,7 @@ class FaissIndex:
             return len(block)
 
         if self._index is not None:
-            faiss.write_index(self._index, faiss.PyCallbackIOWriter(count))
+            faiss.write_index(self._index, _swig.PyCallbackIOWriter(count))
         return Size(memory=total, disk=total)
 
     def discard(self) -> None:
@@ -172,10 +173,10 @@ def _within(index: faiss.Index) -> Iterator[Any]:
             yield from _within(inner)
 
 
-def _transforms(index: faiss.Index) -> Iterator[Any]:
-    if isinstance(index, faiss.IndexPreTransform):
-        for position in range(index.chain.size()):
-            yield faiss.downcast_VectorTransform(index.chain.at(position))
+def _transforms(index: Any) -> Iterator[Any]:
+    chain: Any = index.chain if isinstance(index, faiss.IndexPreTransform) else None
+    for position in range(0 if chain is None else chain.size()):
+        yield faiss.downcast_VectorTransform(chain.at(position))
 
 
 @contextmanager

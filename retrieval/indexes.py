@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tercet.recipe import IndexSettings
 from tercet.retrieval.exact import ExactIndex
 from tercet.schema import Index, InputError
@@ -26,7 +28,7 @@ def make_index(section: IndexSettings, collection: str) -> Index:
     if section.backend == "weaviate":
         from tercet.retrieval.weaviate_index import WeaviateIndex
 
-        given = {} if section.ef is None else {"ef": section.ef}
+        given: dict[str, Any] = {} if section.ef is None else {"ef": section.ef}
         index = WeaviateIndex.connect(
             kind=section.kind, metric=section.metric, collection=collection, **given
         )

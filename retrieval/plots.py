@@ -153,4 +153,4 @@ def layout_of(x: str, y: str = "") -> Plot:
 
 def safe(text: str) -> str:
     """Text that Plotly shows as it is: it reads some HTML in texts."""
-    return str(text)
+    return html.escape(str(text), quote=False)

@@ -458,7 +458,7 @@ def test_hostile_texts_are_shown_and_do_nothing(open_page: Open) -> None:
         "[{curveNumber: 1, pointNumber: 0}])"
     )
     label = opened.locator("[data-plot=tradeoff-latency] .hovertext").text_content()
-    assert f"bm25{HOSTILE}"[:25] in label
+    assert f"bm25{HOSTILE}" in label
     assert opened.evaluate("window.canary") is None
     assert opened.locator(".planted, img").count() == 0
     assert f"base{HOSTILE}" in opened.locator("#systems").inner_text()
