@@ -177,7 +177,7 @@ def measure_head_room(
     ids = sorted(qrels)
     drawn = np.random.default_rng(seed).permutation(len(ids))[:sample]
     chosen = {ids[i]: qrels[ids[i]] for i in sorted(drawn.tolist())}
-    asked = [query for query in sorted(queries, key=lambda q: q.id) if query.id in chosen]
+    asked = [query for query in queries if query.id in chosen]
     rankings = [as_measured(run.get(query.id, ())) for query in asked]
     deepest = max(map(len, rankings), default=0)
     reranker = RerankedRetriever(_Given(rankings), _Watched(teacher), texts, depth)
@@ -295,8 +295,10 @@ def _of_lists(lists: Lists) -> list[tuple[Outlook, str]]:
         words += f", so the queries are hardly about their passages ({limit})"
     said = [(outlook, words)]
     if lists.correlation <= 0:
+        # No more than a doubt: of passages that were picked because one model or another scores
+        # them high, those that the one likes are those that the other does not.
         oppose = f"its scores oppose the model's within lists (correlation {lists.correlation:.2f})"
-        said.append((Outlook.BAD, f"{oppose}: is it for relevance, and for this language?"))
+        said.append((Outlook.UNKNOWN, f"{oppose}: is it for relevance, and for this language?"))
     return said
 
 

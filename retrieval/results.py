@@ -155,7 +155,7 @@ class Changes:
     system: str
     gained: Sequence[Change]
     lost: Sequence[Change]
-    #: By query id, in ascending order of difference: system minus baseline.
+    #: By query id: system minus baseline.
     differences: Mapping[str, float]
 
 

@@ -170,7 +170,8 @@ def _log_axis(values: Sequence[float], *, size: bool) -> Plot:
     """A logarithmic axis with few, whole labels; a linear one if there is a zero."""
     low, high = min(values), max(values)
     if low <= 0:
-        return {"rangemode": "tozero", "nticks": 4}
+        pad = 0.06 * (high - low) or 1
+        return {"range": [low - pad, high + pad], "nticks": 4}
     ends = math.log10(low), math.log10(high)
     pad = max(0.08 * (ends[1] - ends[0]), 0.25)  # never between two labels
     decades = range(math.floor(ends[0] - pad), math.ceil(ends[1] + pad) + 1)

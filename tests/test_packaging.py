@@ -103,7 +103,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if not name.endswith("/")}
     inside = {name for name in names if not name.split("/")[0].endswith(".dist-info")}
-    assert inside == modules() | {"tercet/py.typed"}
+    page = {f"tercet/retrieval/page.{kind}" for kind in ("html", "css", "js")}
+    assert inside == modules() | page | {"tercet/py.typed"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

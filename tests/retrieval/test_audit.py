@@ -203,8 +203,8 @@ def made_lists(seed=3, queries=50, size=12, lead=1.0):
         "query_id": [f"q{i:02}" for i in range(queries)],
         "query": [f"query {i}" for i in range(queries)],
         "passages": [rng.permutation(list(TEXTS))[:size].tolist() for _ in range(queries)],
-        "teacher": (3 * truth + 2).astype(np.float32).tolist(),
-        "student": (0.1 * truth + rng.normal(0, 0.05, truth.shape)).astype(np.float32).tolist(),
+        "teacher": (3 * truth + 2).tolist(),
+        "student": (0.1 * truth + rng.normal(0, 0.05, truth.shape)).tolist(),
     }
     for name in ("passages", "teacher", "student"):  # one whose candidates were all itself
         rows[name].append(rows[name][0][:1])
@@ -281,6 +281,13 @@ def test_a_larger_lead_leaves_fewer_false_negatives():
     assert [lists.doubtful for lists in found] == [True, True, False, False]
 
 
+def test_a_candidate_that_scores_as_the_own_passage_is_not_above_it():
+    lists = made_lists(lead=9.0)
+    lists["teacher"] = [[row[0], row[0], *row[2:]] for row in lists["teacher"][:-1]] + [[1.0]]
+    found = audit_lists(lists, TEXTS, 0.04)
+    assert (found.rank, found.not_first, found.false_negatives) == (1, 0, 0)
+
+
 def test_a_teacher_that_knows_nothing_ranks_the_own_passage_amid_the_list_and_is_doubted():
     for size in (8, 26, 60):  # however long the lists are
         random_lists = made_lists(queries=400, size=size, lead=0.0)
@@ -313,7 +320,7 @@ def room(low, difference, high, queries=99):
         (ROOM, WELL, Outlook.GOOD, "ranks better than the model: +0.0500 [+0.0200, +0.0800]"),
         (ROOM, None, Outlook.GOOD, "better than the model"),
         (ROOM, DOUBTED, Outlook.BAD, "hardly about their passages"),
-        (ROOM, OPPOSED, Outlook.BAD, "oppose the model's"),
+        (ROOM, OPPOSED, Outlook.UNKNOWN, "oppose the model's"),
         (room(-0.01, 0.02, 0.05), WELL, Outlook.UNKNOWN, "cannot tell"),
         (room(-0.01, 0.02, 0.05), WELL, Outlook.UNKNOWN, "includes zero"),
         (room(-0.03, -0.003, 0.02), WELL, Outlook.BAD, "no better than the model, so training"),

@@ -452,7 +452,8 @@ def test_the_page_opens_without_a_network_and_fits(open_page: Open, size: str, s
 
 
 def test_hostile_texts_are_shown_and_do_nothing(open_page: Open) -> None:
-    opened = open_page(hostile(as_read(sample())))
+    opened = open_page(hostile(as_read(sample())), "phone")
+    assert overflow(opened) == 0
     opened.evaluate(
         "Plotly.Fx.hover(document.querySelector('[data-plot=tradeoff-latency]'),"
         "[{curveNumber: 1, pointNumber: 0}])"
