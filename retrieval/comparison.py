@@ -35,19 +35,22 @@ def compare_all(
     differences = np.array([columns[first] - columns[second] for first, second in pairs]).T
     intervals = bootstrap_difference(differences, resamples=resamples, seed=seed)
     ps = randomisation_test(differences, permutations=resamples, seed=seed)
-    facts = zip(
-        pairs,
-        np.array(intervals).T.tolist(),
-        ps.tolist(),
-        holm(ps).tolist(),
-        smallest_detectable(differences).tolist(),
-        (differences > 0).sum(axis=0).tolist(),
-        (differences < 0).sum(axis=0).tolist(),
-        strict=True,
-    )
+    corrected, detectable = holm(ps), smallest_detectable(differences)
     compared = [
-        Pair(*pair, *interval, p, corrected, detectable, wins, losses, len(queries) - wins - losses)
-        for pair, interval, p, corrected, detectable, wins, losses in facts
+        Pair(
+            first=pairs[i][0],
+            second=pairs[i][1],
+            difference=float(intervals.mean[i]),
+            low=float(intervals.low[i]),
+            high=float(intervals.high[i]),
+            p=float(ps[i]),
+            p_holm=float(corrected[i]),
+            detectable=float(detectable[i]),
+            wins=int((column > 0).sum()),
+            losses=int((column < 0).sum()),
+            ties=int((column == 0).sum()),
+        )
+        for i, column in enumerate(differences.T)
     ]
     return sorted(compared, key=lambda pair: (-pair.difference, pair.first, pair.second))
 

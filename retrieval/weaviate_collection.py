@@ -104,7 +104,7 @@ class Collection:
     @property
     def most(self) -> int:
         """The most passages that one query can return."""
-        return self.settings.rescore_limit if self.settings.kind == "hfresh" else _MOST
+        return self.settings.rescored if self.settings.kind == "hfresh" else _MOST
 
     def fill(self, ids: Sequence[str], vectors: np.ndarray) -> None:
         """Writes all passages, waits until they are indexed and compressed, and reads back."""
@@ -226,7 +226,7 @@ def _distance(settings: WeaviateSettings) -> Any:
 
 def _layout(settings: WeaviateSettings) -> Any:
     """The vector index's configuration before anything is in it."""
-    index, distance, limit = Configure.VectorIndex, _distance(settings), settings.rescore_limit
+    index, distance, limit = Configure.VectorIndex, _distance(settings), settings.rescored
     quantizers = {
         "rq": lambda: index.Quantizer.rq(bits=8, rescore_limit=limit),
         # Codes in memory: without this cache each query would read them all from disk.
@@ -260,7 +260,7 @@ def _training(settings: WeaviateSettings, count: int) -> Any:
     # The server trains once it holds more vectors than the limit: hence one less.
     limit = min(settings.training_limit, count - 1)
     if settings.codes == "sq":
-        return quantizer.sq(rescore_limit=settings.rescore_limit, training_limit=limit)
+        return quantizer.sq(rescore_limit=settings.rescored, training_limit=limit)
     return quantizer.pq(
         centroids=min(256, count - 1), segments=settings.segments, training_limit=limit
     )

@@ -27,8 +27,9 @@ class WeaviateSettings:
     encoder's; segments is product quantization's (None: the server chooses; else a divisor of the
     dimension) and training_limit the vectors that it and scalar quantization learn from;
     search_probe is HFresh's. rescore_limit is how many of the best by their codes are compared by
-    their vectors again, where the server lets that be set (rq, sq, flat+bq, hfresh; with pq and
-    bq over a graph it is ef); of hfresh it is also the most that one query can return.
+    their vectors again (None: 350, and 1,000 for flat+bq, which has no other way to look further),
+    where the server lets that be set: rq, sq, flat+bq and hfresh; with pq and bq over a graph it
+    is ef. Of hfresh it is also the most that one query can return.
     """
 
     kind: Kind = "hnsw"
@@ -40,7 +41,7 @@ class WeaviateSettings:
     segments: int | None = None
     training_limit: int = 100_000
     search_probe: int = 256
-    rescore_limit: int = 350
+    rescore_limit: int | None = None
     batch_size: int = 256
     threads: int = 4
     patience: float = 1800.0  # seconds that indexing and training may go on after the import
@@ -62,6 +63,11 @@ class WeaviateSettings:
     def codes(self) -> str:
         """The compression: pq, rq, sq, bq, or an empty string."""
         return self.kind.partition("+")[2]
+
+    @property
+    def rescored(self) -> int:
+        """`rescore_limit`, or what stands for it where it is None."""
+        return self.rescore_limit or (1000 if self.kind == "flat+bq" else 350)
 
     @property
     def by_dot(self) -> bool:

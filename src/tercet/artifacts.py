@@ -139,7 +139,7 @@ class Artifact:
 def existing(path: Path) -> Artifact | None:
     """What stands in a stage's folder, of whatever settings it was made; None if nothing does."""
     manifest = _manifest(path)
-    return manifest and Artifact(path, manifest)
+    return Artifact(path, manifest) if manifest else None
 
 
 @dataclass

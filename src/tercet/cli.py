@@ -150,7 +150,8 @@ def _print_keys(path: str, kind: type, title: str) -> None:
         inner = next(iter(typing.get_args(hints[field.name])), None)
         if isinstance(inner, type) and dataclasses.is_dataclass(inner):
             nested.append((f"{name}.N", inner))
-            default = f"{len(default)} × {{kind: {', '.join(d.kind for d in default)}}}"
+            kinds = ", ".join(d.kind for d in default)
+            default = f"{len(default)} × {{kind: {kinds}}}" if default else None
         choices = _choices(hints[field.name])
         meaning = field.metadata["meaning"] + (f" ({', '.join(choices)})" if choices else "")
         rows.append((name, default, meaning))
