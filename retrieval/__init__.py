@@ -1,6 +1,6 @@
 """Indexes, measures and what is said of them."""
 
-from tercet.retrieval.audit import print_audit as print_audit
+from tercet.retrieval.audit_table import print_audit as print_audit
 from tercet.retrieval.bm25 import BM25Retriever as BM25Retriever
 from tercet.retrieval.clock import gigaflops as gigaflops
 from tercet.retrieval.clock import time_searches as time_searches

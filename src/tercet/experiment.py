@@ -25,7 +25,7 @@ from tercet.settings import nearest
 from tercet.systems import DENSE, Systems, listed, slug
 
 EXACT = "exact"
-BLOCK = 256  # queries a shard: what a killed run searches, and reranks, again
+BLOCK = 64  # queries a shard: what a killed run searches, and reranks, again
 
 
 @dataclass
@@ -125,8 +125,8 @@ class Experiment:
         """The system that others are compared with."""
         if self.recipe.evaluation.baseline:
             return self.recipe.evaluation.baseline
-        kinds = {system.kind: system.label for system in reversed(self.settings)}
-        return kinds.get("base") or kinds.get("bm25") or min(kinds.values())
+        rank = {"base": 0, "bm25": 1}
+        return min((rank.get(system.kind, 2), system.label) for system in self.settings)[1]
 
     @property
     def depth(self) -> int:

@@ -421,7 +421,8 @@ class Pipeline:
         if facts["slope"] <= 0:
             warnings.append(
                 "warning: the teacher's scores oppose the model's within the lists (slope "
-                f"{facts['slope']:.2g}): is it a cross-encoder of relevance, for this language?"
+                f"{facts['slope']:.2g}); candidates that one of them favours can look like that, a "
+                "teacher of another language too: --audit tells them apart"
             )
         return warnings
 

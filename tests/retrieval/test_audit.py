@@ -22,8 +22,8 @@ from tercet.retrieval.audit import (
     audit,
     audit_lists,
     measure_head_room,
-    print_audit,
 )
+from tercet.retrieval.audit_table import print_audit
 from tercet.retrieval.metrics import evaluate, mean
 from tercet.retrieval.robustness import margins
 from tercet.schema import InputError, Query
