@@ -68,22 +68,17 @@ class FaissIndex:
         inverted = faiss.try_extract_index_ivf(index)
         if inverted is not None:
             inverted.nprobe = min(NPROBE, inverted.nlist)
+        self._set(index, self._nprobe, self._ef_search)
         self._index, self._ids = index, [ids[position] for position in order]
-        try:
-            self.tune(self._nprobe, self._ef_search)
-        except InputError:
-            self.discard()
-            raise
 
     def tune(self, nprobe: int | None = None, ef_search: int | None = None) -> None:
         """How far the built index looks from now on; None leaves a setting as it is.
 
-        Raises InputError if this kind of index has no such setting.
+        Raises InputError if this kind of index has no such setting, or nothing was built.
         """
-        for name, value in (("nprobe", nprobe), ("efSearch", ef_search)):
-            if value is not None:
-                with _faults(f"faiss cannot set {name}={value} for {self._factory!r}"):
-                    faiss.ParameterSpace().set_index_parameter(self._index, name, value)
+        if self._index is None:
+            raise InputError("the index holds nothing: build it before tuning")
+        self._set(self._index, nprobe, ef_search)
 
     def size(self) -> Size:
         """As `Index.size`: what faiss would write to a file, which is what it holds in memory."""
@@ -129,6 +124,12 @@ class FaissIndex:
             pending = pending[(scores[:, -1] == scores[:, k - 1]) & (positions[:, -1] >= 0)]
             fetch *= 2
         return rankings
+
+    def _set(self, index: Any, nprobe: int | None, ef_search: int | None) -> None:
+        for name, value in (("nprobe", nprobe), ("efSearch", ef_search)):
+            if value is not None:
+                with _faults(f"faiss cannot set {name}={value} for {self._factory!r}"):
+                    faiss.ParameterSpace().set_index_parameter(index, name, value)
 
 
 def lists_for(count: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
@@ -25,7 +25,7 @@ from tercet.settings import nearest
 from tercet.systems import DENSE, Systems, listed, slug
 
 EXACT = "exact"
-BLOCK = 64  # queries a shard: what a killed run searches, and reranks, again
+SHARD_QUERIES = 64  # what a killed run searches, and reranks, again
 
 
 @dataclass
@@ -177,7 +177,9 @@ class Experiment:
         return retriever, Build(seconds, size.memory, size.disk, size.note)
 
     def _rankings(self, label: str, index: ComparedIndex, retriever: Retriever) -> Run:
-        blocks = [self.queries[i : i + BLOCK] for i in range(0, len(self.queries), BLOCK)]
+        blocks = [
+            self.queries[i : i + SHARD_QUERIES] for i in range(0, len(self.queries), SHARD_QUERIES)
+        ]
 
         def found(block: Sequence[Query]) -> list[Ranking]:
             return retriever.search([query.text for query in block], self.depth)
@@ -195,7 +197,11 @@ class Experiment:
         asked = [[query.id, query.text] for query in self.queries]
         stage = Stage(
             self.recipe.folder / "rankings" / slug(label),
-            settings={"depth": self.depth, "top_k": self.systems.settings[label].top_k},
+            settings={
+                "depth": self.depth,
+                "top_k": self.systems.settings[label].top_k,
+                "shard_queries": SHARD_QUERIES,
+            },
             inputs={
                 "system": self.systems.identity(label),
                 "passages": self.pipeline.passages_digest,
@@ -234,25 +240,42 @@ class Experiment:
         own = [query.text for query in self.queries]
         texts, filled = clock_queries(self.pipeline, own, section.clock_queries)
         given = {cell: self._known(cell[0], texts) for cell in retrievers}
+        self._forecast(retrievers, given)
         self.machine["gigaflops_before"] = round(retrieval.gigaflops(), 1)
-        for batch in (1, section.clock_batch):
-            what = "timing single queries" if batch == 1 else f"timing batches of {batch}"
-            with progress(what, len(texts) * len(retrievers), "queries") as advance:
+        # In batches everything is faster, and what is not has had its time.
+        for what, batch, seconds, attribute in (
+            ("single queries", 1, section.clock_seconds, "single"),
+            ("batches", section.clock_batch, section.clock_seconds / 4, "batched"),
+        ):
+            with progress(f"timing {what}", len(texts) * len(retrievers), "queries") as advance:
                 timings = retrieval.time_searches(
-                    retrievers,
-                    given,
-                    batch=batch,
-                    seconds=section.clock_seconds,
-                    advance=advance,
+                    retrievers, given, batch=batch, seconds=seconds, advance=advance
                 )
             for cell, timing in timings.items():
-                setattr(self.cells[cell], "single" if batch == 1 else "batched", timing)
+                setattr(self.cells[cell], attribute, timing)
         self.machine["gigaflops_after"] = round(retrieval.gigaflops(), 1)
         self.notes.append(
             f"timed on {len(texts):,} queries, {filled}; the ten best passages of each, after a "
             "warm-up, systems and indexes in turns"
         )
         self._note_short_clocks(len(texts))
+
+    def _forecast(
+        self, retrievers: Mapping[Any, Retriever], texts: Mapping[Any, Sequence[str]]
+    ) -> None:
+        """Say how long the clock will run, from a few queries of each."""
+        longest, count = self.recipe.evaluation.clock_seconds, 5
+        few = {cell: texts[cell][:count] for cell in retrievers}
+        pilot = retrieval.time_searches(retrievers, few, batch=1, seconds=longest)
+        singly = sum(
+            min(longest, len(texts[cell]) / timing.total.per_second)
+            for cell, timing in pilot.items()
+        )
+        console.print(
+            f"[yellow]time[/]  {len(retrievers)} systems over indexes, "
+            f"{self.recipe.evaluation.clock_queries:,} queries each: about "
+            f"{max(1, round(1.3 * singly / 60))} min"
+        )
 
     def _note_short_clocks(self, wanted: int) -> None:
         short = [

@@ -187,6 +187,16 @@ def test_a_string_that_faiss_cannot_read_is_no_fault_of_the_vectors():
     assert not isinstance(raised.value, Unfit)
 
 
+def test_a_build_that_fails_leaves_the_index_as_it_was():
+    index = built(FaissIndex("IVF{lists},PQ16"))
+    before = index.search(QUERIES, 5)
+    with pytest.raises(Unfit):
+        built(index, IDS[:9], VECTORS[:9])
+    assert index.search(QUERIES, 5) == before
+    with pytest.raises(InputError, match="build it"):
+        FaissIndex().tune(nprobe=3)
+
+
 def test_faulty_vectors_are_refused():
     with pytest.raises(InputError, match="passage 'a' occurs twice"):
         FaissIndex().build(["a", "a"], VECTORS[:2])
