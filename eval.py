@@ -27,9 +27,9 @@ def main(recipe: Recipe, flags: set[str]) -> None:
             experiment.search(index)
         experiment.time()
         results = results_of(experiment)
-    write_results(folder, results, experiment.qrels, experiment.runs(), experiment.figures)
-    write_page(read_json(folder / "metrics.json"), folder / "report.html")
-    append_csv(Path(recipe.runs_dir) / "results.csv", results)
+        write_results(folder, results, experiment.qrels, experiment.runs(), experiment.figures)
+        write_page(read_json(folder / "metrics.json"), folder / "report.html")
+        append_csv(Path(recipe.runs_dir) / "results.csv", results)
     print_results(results)
     console.print(f"  {folder / 'report.html'}, runs/*.trec, per_query.parquet, metrics.json")
     if recipe.tracking.wandb:

@@ -30,9 +30,10 @@ def main(recipe: Recipe, flags: set[str]) -> None:
     pipeline.check()
     with locked(recipe.folder):
         if AUDIT in flags:
-            audit = audit_teacher(pipeline)
-            write_json(recipe.folder / "audit.json", asdict(audit))
-            print_audit(audit)
+            if is_main_process():
+                audit = audit_teacher(pipeline)
+                write_json(recipe.folder / "audit.json", asdict(audit))
+                print_audit(audit)
             return
         # Asking for an artefact makes it, or reuses it where nothing it depends on has changed.
         stages = (

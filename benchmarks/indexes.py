@@ -64,7 +64,7 @@ def main() -> None:
     texts = harvest(options.passages + options.queries)
     vectors = embed(texts, options.cache)
     passages, queries = vectors[: options.passages], vectors[options.passages :]
-    contenders = build([hashlib.sha256(t.encode()).hexdigest() for t in texts], passages)
+    contenders = build([identity(text) for text in texts], passages)
     expected = contenders[0].search(queries)
     for contender in contenders:
         contender.recall = overlap(contender.search(queries), expected)
@@ -93,7 +93,7 @@ def harvest(count: int) -> list[str]:
                 found.setdefault(paragraph.casefold(), paragraph)
     if len(found) < count:
         raise SystemExit(f"only {len(found)} paragraphs here: ask for fewer --passages")
-    by_hash = sorted(found.values(), key=lambda text: hashlib.sha256(text.encode()).digest())
+    by_hash = sorted(found.values(), key=identity)
     console.print(f"{len(found):,} distinct paragraphs, {count:,} of them taken")
     return by_hash[:count]
 
@@ -144,15 +144,25 @@ def is_prose(paragraph: str) -> bool:
 
 
 def embed(texts: Sequence[str], cache: Path) -> np.ndarray:
-    """float32 [len(texts), dimension], read from `cache` if these texts were embedded before."""
+    """float32 [len(texts), dimension]; `cache` keeps the vector of every text embedded before."""
     model = BiEncoder.from_pretrained(MODEL)
-    key = hashlib.sha256("\0".join([model.identity, *texts]).encode()).hexdigest()[:16]
-    file = cache / f"{key}.npy"
-    if not file.exists():
-        vectors = model.encode_passages(texts, show_progress="embedding")
+    file = cache / f"{hashlib.sha256(model.identity.encode()).hexdigest()[:16]}.npz"
+    known: dict[str, np.ndarray] = {}
+    if file.exists():
+        with np.load(file) as stored:
+            known = dict(zip(stored["ids"].tolist(), stored["vectors"], strict=True))
+    missing = [text for text in texts if identity(text) not in known]
+    if missing:
+        vectors = model.encode_passages(missing, show_progress="embedding")
+        known |= dict(zip(map(identity, missing), vectors, strict=True))
         cache.mkdir(parents=True, exist_ok=True)
-        np.save(file, vectors)
-    return np.load(file)
+        np.savez(file, ids=np.array(list(known)), vectors=np.stack(list(known.values())))
+    return np.stack([known[identity(text)] for text in texts])
+
+
+def identity(text: str) -> str:
+    """Its hash."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def build(ids: Sequence[str], vectors: np.ndarray) -> list[Contender]:

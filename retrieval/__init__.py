@@ -2,6 +2,7 @@
 
 from tercet.retrieval.audit_table import print_audit as print_audit
 from tercet.retrieval.bm25 import BM25Retriever as BM25Retriever
+from tercet.retrieval.clock import TOP as TOP
 from tercet.retrieval.clock import gigaflops as gigaflops
 from tercet.retrieval.clock import time_searches as time_searches
 from tercet.retrieval.comparison import compare_all as compare_all
@@ -9,8 +10,10 @@ from tercet.retrieval.comparison import overlap as overlap
 from tercet.retrieval.dense import DenseRetriever as DenseRetriever
 from tercet.retrieval.exact import ExactIndex as ExactIndex
 from tercet.retrieval.hybrid import HybridRetriever as HybridRetriever
+from tercet.retrieval.indexes import describe_faiss as describe_faiss
 from tercet.retrieval.indexes import make_index as make_index
 from tercet.retrieval.metrics import evaluate as evaluate
+from tercet.retrieval.metrics import parse_measure as parse_measure
 from tercet.retrieval.outputs import append_csv as append_csv
 from tercet.retrieval.outputs import write_results as write_results
 from tercet.retrieval.page import check_page as check_page

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -14,13 +14,18 @@ from tercet.retrieval.results import Phase, Timing
 from tercet.schema import Retriever
 
 TOP = 10
-_SLICE = 100  # queries that a retriever answers before the next one's turn
-_WARM_UP = 3  # queries at the beginning of each turn that are not timed
+_SLICE = 100  # single queries, or four batches, that a retriever answers in its turn
+_WARM_UP = 3  # single queries, or one batch, at the beginning of each turn: not timed
 
 #: Seconds of each phase of the search that is being timed; None while none is.
 _phases: ContextVar[dict[str, float] | None] = ContextVar("phases", default=None)
+#: Values and seconds of what the retrievers of one round have in common; None while none is timed.
+_common: ContextVar[dict[Hashable, tuple[Any, float]] | None] = ContextVar("common", default=None)
+#: Among a lap's phases, what it would have taken had another retriever not done it before.
+_BORROWED = "borrowed"
 
 Name = TypeVar("Name", bound=Hashable)
+T = TypeVar("T")
 
 
 @contextmanager
@@ -38,6 +43,27 @@ def phase(name: str) -> Iterator[None]:
             seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start
 
 
+def phase_once(name: str, key: Hashable, work: Callable[[], T]) -> T:
+    """What `work` returns, counted as a phase; several retrievers of one round do it once.
+
+    A query's vector does not depend on the index that is searched with it: the first retriever that
+    asks for `key` makes and times it, and its time counts for each of the others.
+    """
+    lap, common = _phases.get(), _common.get()
+    if lap is None or common is None:
+        return work()
+    if key in common:
+        value, seconds = common[key]
+        lap[_BORROWED] = lap.get(_BORROWED, 0.0) + seconds
+    else:
+        start = time.perf_counter()
+        value = work()
+        seconds = time.perf_counter() - start
+        common[key] = value, seconds
+    lap[name] = lap.get(name, 0.0) + seconds
+    return cast(T, value)
+
+
 class _Stopwatch:
     """One retriever's calls, so many queries each."""
 
@@ -50,13 +76,14 @@ class _Stopwatch:
     def turn(self, seconds: float) -> int:
         """Answer the next slice, unless `seconds` are spent; how many queries it was."""
         before = self.answered
-        end = min(before + max(_SLICE, self.batch), len(self.texts))
+        end = min(before + (_SLICE if self.batch == 1 else 4 * self.batch), len(self.texts))
         if before == end or sum(self.totals) > seconds:
             return 0
-        for text in self.texts[before : before + _WARM_UP]:
-            self.retriever.search([text], TOP)
+        # As many at once as will be timed, and others than those that follow.
+        last = self.texts[-_WARM_UP if self.batch == 1 else -self.batch :]
+        for start in range(0, len(last), self.batch):
+            self.retriever.search(last[start : start + self.batch], TOP)
         while self.answered < end and sum(self.totals) <= seconds:
-            # The last batch may be smaller, and would be no batch like the others.
             size = min(self.batch, len(self.texts) - self.answered)
             self._call(self.texts[self.answered : self.answered + size])
             self.answered += size
@@ -69,7 +96,7 @@ class _Stopwatch:
         try:
             self.retriever.search(texts, TOP)
         finally:
-            total = time.perf_counter() - start
+            total = time.perf_counter() - start + lap.pop(_BORROWED, 0.0)
             _phases.reset(token)
         self.totals.append(total)
         for name, seconds in lap.items():
@@ -101,18 +128,23 @@ def time_searches(
 
     They answer in turns, a slice each, so that a machine that slows down slows all alike; each turn
     begins with a few queries that are not timed. A retriever that has taken more than `seconds` is
-    asked no more; `Timing.queries` tells how many it answered. `advance` is told of every query
-    that is answered, or that will not be.
+    asked no more; `Timing.queries` tells how many it answered. In one round each text is encoded
+    once by each encoder (see `phase_once`). `advance` is told of every query that is answered, or
+    that will not be.
     """
     watches = {name: _Stopwatch(r, texts[name], batch) for name, r in retrievers.items()}
     pending = list(watches)
     while pending:
-        for name in list(pending):
-            done = watches[name].turn(seconds)
-            if not done:
-                pending.remove(name)
-                advance(len(texts[name]) - watches[name].answered)
-            advance(done)
+        token = _common.set({})
+        try:
+            for name in list(pending):
+                done = watches[name].turn(seconds)
+                if not done:
+                    pending.remove(name)
+                    advance(len(texts[name]) - watches[name].answered)
+                advance(done)
+        finally:
+            _common.reset(token)
         pending = pending[1:] + pending[:1]  # nobody always follows the same one
     return {name: watch.timing() for name, watch in watches.items()}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tercet.retrieval.clock import phase
+from tercet.retrieval.clock import phase, phase_once
 from tercet.schema import Encoder, Index, Ranking
 
 
@@ -30,7 +30,7 @@ class DenseRetriever:
 
     def search(self, queries: Sequence[str], k: int) -> list[Ranking]:
         """As `Retriever.search`."""
-        with phase("encode"):
-            vectors = self._encoder.encode_queries(queries)
+        key = id(self._encoder), tuple(queries)
+        vectors = phase_once("encode", key, lambda: self._encoder.encode_queries(queries))
         with phase("search"):
             return self._index.search(vectors, min(k, self._top_k or k))

@@ -31,9 +31,9 @@ class HybridRetriever:
         return self._name or "+".join(retriever.name for retriever in self._retrievers)
 
     def search(self, queries: Sequence[str], k: int) -> list[Ranking]:
-        """As `Retriever.search`; the first ones are the same whatever k is, up to 100."""
+        """As `Retriever.search`; the first ones are the same whatever k is."""
         check_k(k)
-        found = [r.search(queries, max(k, DEPTH)) for r in self._retrievers]
+        found = [r.search(queries, DEPTH) for r in self._retrievers]
         return [_fuse(rankings, k) for rankings in zip(*found, strict=True)]
 
 

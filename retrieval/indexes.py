@@ -41,6 +41,18 @@ def make_index(section: IndexSettings, collection: str) -> Index:
     return ExactIndex()
 
 
+def describe_faiss(section: IndexSettings) -> str:
+    """FAISS's string, and how far it looks, whether the recipe says so or not."""
+    from tercet.retrieval.faiss_index import NPROBE
+
+    parts = [section.factory]
+    if "HNSW" in section.factory:
+        parts.append(f"ef {section.ef or FAR}")
+    if "IVF" in section.factory:
+        parts.append(f"nprobe {section.nprobe or NPROBE}")
+    return ", ".join(parts)
+
+
 def _check(section: IndexSettings) -> None:
     """What is set, and would change nothing, is refused: figures would seem to be of it."""
     graph = {

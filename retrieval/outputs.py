@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock
 
-from tercet.artifacts import write_file, write_json
+from tercet.artifacts import slug, write_file, write_json
 from tercet.retrieval.results import Cell, Results, Timing
 from tercet.retrieval.trec import write_qrels, write_run
 from tercet.schema import InputError, Qrels, Run
@@ -37,7 +36,7 @@ def write_results(
         if old.name not in wanted:  # of systems or indexes that are not compared any more
             old.unlink()
     for name, run in runs.items():
-        write_run(folder / "runs" / run_file(*name), run, tag=_slug(name[0]))
+        write_run(folder / "runs" / run_file(*name), run, tag=slug(name[0]))
     write_qrels(folder / "qrels.trec", qrels)
     _write_parquet(folder / "rankings.parquet", map(_ranking_rows, runs.items()))
     _write_parquet(folder / "per_query.parquet", map(_figure_rows, figures.items()))
@@ -46,11 +45,7 @@ def write_results(
 
 def run_file(system: str, index: str) -> str:
     """The name of the TREC file of a system over an index."""
-    return f"{_slug(system)}@{_slug(index)}.trec"
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^\w.+-]+", "_", name)
+    return f"{slug(system)}@{slug(index)}.trec"
 
 
 def _ranking_rows(item: tuple[tuple[str, str], Run]) -> pa.Table:

@@ -74,7 +74,7 @@ def page(results: Mapping[str, Any]) -> str:
         curves=curves,
         drawn=drawn,
         groups=_by_system(found),
-        encoded_before=[s["name"] for s in found["systems"] if s["kind"] == "vectors"],
+        encoded_before=[s["name"] for s in found["systems"] if s["encoded_before"]],
         letters=dict(zip(notes, "abcdefghijklmnopqrstuvwxyz", strict=False)),
         phases=PHASES,
         slices=_slices(found),

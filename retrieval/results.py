@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+#: The index that the others are held against.
+EXACT = "exact"
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -76,6 +79,8 @@ class SystemFacts:
     name: str
     kind: str
     description: str
+    #: Whether it encodes no query of its own, so that its time holds no encoding.
+    encoded_before: bool = False
     dimension: int | None = None
     dollars_per_1000_queries: float | None = None
     dollars_per_million_passages: float | None = None

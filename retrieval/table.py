@@ -6,9 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tercet.console import console
-from tercet.retrieval.results import Cell, Pair, Results
-
-EXACT = "exact"
+from tercet.retrieval.results import EXACT, Cell, Pair, Results
 
 
 def print_results(results: Results) -> None:

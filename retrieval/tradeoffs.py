@@ -32,7 +32,7 @@ def tradeoffs(results: dict[str, Any]) -> list[dict[str, Any]]:
     Each with its `plot`, and `named`: the Pareto front's letters, cells and costs. Who encodes
     nothing, because its vectors were made beforehand, has no latency to compare.
     """
-    known = {system["name"] for system in results["systems"] if system["kind"] == "vectors"}
+    known = {system["name"] for system in results["systems"] if system["encoded_before"]}
     prices = {s["name"]: s["dollars_per_1000_queries"] for s in results["systems"]}
     measured = [c for c in results["cells"] if results["primary"] in c["figures"]]
     kinds = {

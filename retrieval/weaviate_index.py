@@ -20,7 +20,7 @@ from tercet.retrieval.weaviate_client import Missing, WeaviateError, WeaviateSer
 from tercet.retrieval.weaviate_collection import Collection
 from tercet.retrieval.weaviate_server import check_name, weaviate_name
 from tercet.retrieval.weaviate_settings import Kind, WeaviateSettings, check_fit
-from tercet.schema import InputError, Ranking, Size
+from tercet.schema import InputError, Ranking, Size, Unfit
 
 
 class WeaviateIndex:
@@ -102,7 +102,7 @@ class WeaviateIndex:
         if collection is None:
             raise InputError("the Weaviate index is empty: build it, or open a collection")
         if k > collection.most:
-            raise InputError(
+            raise Unfit(
                 f"k is {k} and one query returns at most {collection.most} passages: ask for fewer"
                 + (
                     ", or build with a larger rescore_limit"

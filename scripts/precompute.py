@@ -23,7 +23,7 @@ from tercet.data.sources import open_source
 
 MODEL = Path("models/bge-small-en-v1.5-int8")
 QUERY_PROMPT = "Represent this sentence for searching relevant passages: "
-TOKENS, BATCH = 256, 16
+TOKENS, BATCH = 512, 16
 
 
 def main(recipe: Recipe, flags: set[str]) -> None:

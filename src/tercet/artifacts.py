@@ -12,6 +12,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +35,11 @@ MANIFEST = "manifest.json"
 PLAN = "plan.json"
 SECONDS = "seconds.json"
 VERSIONS = ("tercet", "torch", "transformers", "tokenizers", "datasets", "numpy")
+
+
+def slug(name: str) -> str:
+    """A name as that of a file."""
+    return re.sub(r"[^\w.+-]+", "_", name)
 
 
 def file_sha256(path: Path) -> str:

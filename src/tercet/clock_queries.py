@@ -34,10 +34,12 @@ def _synthetic(pipeline: Pipeline, count: int) -> tuple[list[str], str]:
     texts = sorted(set(made.dataset("queries")["query"][:])) if made else []
     kind = "synthetic queries of the run"
     if len(texts) < count:
-        kind = "synthetic ones (spans of passages)"
+        kind = "synthetic ones (spans of one to three words of passages)"
         passages = sorted(pipeline.passages, key=lambda passage: passage.id)
         spans = data.SpanGenerator(passage.contents for passage in passages)
-        drawn = spans.generate(passages, -(-2 * count // len(passages)), seed)
+        sample = np.random.default_rng(seed).permutation(len(passages))[: 2 * count]
+        each = -(-2 * count // len(sample))
+        drawn = spans.generate([passages[i] for i in sample], each, seed)
         texts = sorted({text for found in drawn for text in found} | set(texts))
     if not texts:
         return [], kind

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tercet.artifacts import slug
 from tercet.recipe import Recipe, SystemSettings
 from tercet.schema import InputError
 from tercet.settings import Node, nearest
@@ -105,6 +106,11 @@ def _check_experiment(recipe: Recipe, place: str) -> None:
             raise InputError(f"{place}: evaluation.systems: {label!r} {fault}")
     for label in systems:
         _refuse_cycle(label, systems, (), f"{place}: evaluation.systems")
+    if not section.cutoffs:
+        raise InputError(f"{place}: evaluation.cutoffs is empty: give at least one")
+    kinds = {system.kind for system in section.systems}
+    if section.second_path and systems and not {"base", "adapted"} <= kinds:
+        raise InputError(f"{place}: evaluation.second_path compares the systems base and adapted")
     if section.baseline and systems and section.baseline not in systems:
         raise InputError(
             f"{place}: evaluation.baseline {section.baseline!r} is not a system"
@@ -122,6 +128,8 @@ def _fault(system: SystemSettings, labels: Sequence[str]) -> str | None:
             return f"is made of {name!r}, which is not a system{nearest(name, labels)}"
     if system.kind == "dense" and not system.model:
         return "is dense: give its `model`"
+    if system.kind == "rerank" and system.revision and system.teacher is None:
+        return "has a `revision` and no `teacher`: the recipe's has its own"
     if system.kind == "vectors" and not (system.passages and system.queries):
         return "is known by its vectors: give `passages` and `queries`, two Parquet files"
     return None
@@ -130,12 +138,11 @@ def _fault(system: SystemSettings, labels: Sequence[str]) -> str | None:
 def _refuse_twice(labels: Sequence[str], place: str) -> None:
     seen: dict[str, str] = {}
     for label in labels:
-        slug = re.sub(r"[^\w.+-]+", "_", label)
-        if slug in seen:
+        if slug(label) in seen:
             raise InputError(
                 f"{place}: two are called {label!r} or nearly so: give each a `name` of its own"
             )
-        seen[slug] = label
+        seen[slug(label)] = label
 
 
 def _refuse_cycle(

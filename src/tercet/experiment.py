@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -14,17 +15,18 @@ from typing import Any, Self
 import pyarrow as pa
 
 from tercet import retrieval
-from tercet.artifacts import Stage, Writer, arrow_rows, digest, produce
+from tercet.artifacts import Stage, Writer, arrow_rows, digest, produce, slug
 from tercet.clock_queries import clock_queries
 from tercet.console import console, progress
+from tercet.data.corpus import read_judged
+from tercet.data.sources import open_source
 from tercet.pipeline import Pipeline
 from tercet.recipe import ComparedIndex, Recipe
-from tercet.retrieval.results import Build, Timing
+from tercet.retrieval.results import EXACT, Build, Timing
 from tercet.schema import Index, InputError, Qrels, Query, Ranking, Retriever, Run, Unfit
 from tercet.settings import nearest
-from tercet.systems import DENSE, Systems, listed, slug
+from tercet.systems import DENSE, Systems, listed
 
-EXACT = "exact"
 SHARD_QUERIES = 64  # what a killed run searches, and reranks, again
 
 
@@ -34,6 +36,8 @@ class Searched:
 
     retriever: Retriever | None = None
     run: Run = field(default_factory=dict)
+    #: The ten best as the clock asks for them: what an index finds may depend on how many are.
+    best: Run = field(default_factory=dict)
     build: Build | None = None
     refused: str = ""
     single: Timing | None = None
@@ -77,7 +81,13 @@ class Experiment:
     def check(self) -> None:
         """Meet every model, file and server before any work. Raises InputError."""
         retrieval.check_page()
-        _ = self.pipeline.parts.source
+        if self.recipe.tracking.wandb and importlib.util.find_spec("wandb") is None:
+            raise InputError("wandb is not installed: pip install 'tercet[wandb]'")
+        if not read_judged(self.pipeline.corpus, self.recipe.corpus.test_split)[1]:
+            self.pipeline.check()  # held-out synthetic queries need all that makes them
+        if not self.queries:
+            raise InputError("no test query has a text: there is nothing to search with")
+        self._check_second()
         for index in self.indexes:
             retrieval.make_index(index, self._collection).discard()
         if self.baseline not in self.systems.settings:
@@ -86,6 +96,15 @@ class Experiment:
                 f"{nearest(self.baseline, list(self.systems.settings))}"
             )
         self.systems.check()
+
+    def _check_second(self) -> None:
+        if path := self.recipe.evaluation.second_path:
+            open_source("beir", path)
+            if not {"base", "adapted"} <= {system.kind for system in self.settings}:
+                raise InputError(
+                    "evaluation.second_path compares the systems base and adapted: run train.py "
+                    "first, or list both"
+                )
 
     @property
     def _collection(self) -> str:
@@ -131,7 +150,9 @@ class Experiment:
     @property
     def depth(self) -> int:
         """Passages that each query gets: the largest cut-off."""
-        return max(*self.recipe.evaluation.cutoffs, 10)
+        return max(
+            retrieval.TOP, *(retrieval.parse_measure(m)[1] for m in self.recipe.all_measures)
+        )
 
     # ── searching ────────────────────────────────────────────────────────────────────────────
 
@@ -152,16 +173,29 @@ class Experiment:
             parts = self.systems.dense(label)
             cell.refused = next((refused[name] for name in parts if name in refused), "")
             if not cell.refused:
-                cell.retriever = self.systems.retriever(label, dense)
+                try:
+                    self._fill(cell, label, index, self.systems.retriever(label, dense))
+                except Unfit as reason:
+                    cell.refused = str(reason)
                 cell.build = builds[label] if label in builds else None
-                cell.run = self._rankings(label, index, cell.retriever)
+
+    def _fill(self, cell: Searched, label: str, index: ComparedIndex, retriever: Retriever) -> None:
+        top_k = self.systems.settings[label].top_k
+        run = self._rankings(label, index, retriever)
+        cell.run = {query: ranking[:top_k] for query, ranking in run.items()}
+        if index.label == EXACT:
+            cell.best = {query: ranking[: retrieval.TOP] for query, ranking in cell.run.items()}
+        else:
+            best = retriever.search([query.text for query in self.queries], retrieval.TOP)
+            cell.best = {q.id: ranking for q, ranking in zip(self.queries, best, strict=True)}
+        cell.retriever = retriever
 
     def _over(self, index: ComparedIndex) -> Iterator[str]:
         """BM25 has an index of its own, and reranking hides what an index loses."""
         for label, system in self.systems.settings.items():
             if index.label == EXACT or system.kind in DENSE:
                 yield label
-            elif system.kind == "hybrid" and self.systems.dense(label):
+            elif self.systems.dense(label) and not self.systems.reranks(label):
                 yield label
 
     def _build(self, label: str, settings: ComparedIndex) -> tuple[Retriever, Build]:
@@ -256,7 +290,8 @@ class Experiment:
         self.machine["gigaflops_after"] = round(retrieval.gigaflops(), 1)
         self.notes.append(
             f"timed on {len(texts):,} queries, {filled}; the ten best passages of each, after a "
-            "warm-up, systems and indexes in turns"
+            "warm-up, systems and indexes in turns; an encoder encodes each query once, and that "
+            "time counts for each of its indexes"
         )
         self._note_short_clocks(len(texts))
 
@@ -296,7 +331,7 @@ class Experiment:
         if not known:
             return texts
         own = [text for text in texts if all(text in some for some in known)]
-        note = f"{label} is timed on the test queries again and again: no other's vectors are known"
+        note = f"{label}: its vectors were made before, so its time holds no encoding of queries"
         if note not in self.notes:
             self.notes.append(note)
         return list(islice(cycle(own), len(texts)))

@@ -18,10 +18,10 @@ import numpy as np
 from tercet import modeling, retrieval
 from tercet.artifacts import existing, read_json
 from tercet.data.corpus import read_judged
-from tercet.experiment import EXACT, Experiment
+from tercet.experiment import Experiment
 from tercet.pipeline import Pipeline
 from tercet.recipe import ComparedIndex, CorpusSection
-from tercet.retrieval.results import Cell, Figure, Forgetting, IndexFacts, Margins, Results
+from tercet.retrieval.results import EXACT, Cell, Figure, Forgetting, IndexFacts, Margins, Results
 from tercet.schema import InputError
 from tercet.settings import flatten
 
@@ -63,7 +63,7 @@ def results_of(experiment: Experiment) -> Results:
         measures=recipe.all_measures,
         baseline=baseline,
         systems=[experiment.systems.facts(label) for label in labels],
-        indexes=[IndexFacts(i.label, MEANINGS.get(_kind(i), "")) for i in experiment.indexes],
+        indexes=[IndexFacts(index.label, _meaning(index)) for index in experiment.indexes],
         cells=_cells(experiment, draws),
         pairs=retrieval.compare_all(primary, **draws),
         slices=retrieval.slices(queries, qrels, primary, baseline, **draws),
@@ -75,7 +75,7 @@ def results_of(experiment: Experiment) -> Results:
         notes=_notes(experiment),
         forgetting=_forgetting(experiment),
         curve=_curve(experiment),
-        margins=_margins(recipe.folder),
+        margins=_margins(experiment),
         machine=_machine() | experiment.machine,
         versions=_versions(),
         settings=flatten(asdict(recipe)),
@@ -87,8 +87,12 @@ def _count(things: Any, noun: str) -> str:
     return f"{len(things)} {noun if len(things) == 1 else plural}"
 
 
-def _kind(index: ComparedIndex) -> str:
-    return index.kind if index.backend == "weaviate" else index.backend
+def _meaning(index: ComparedIndex) -> str:
+    """What an index is, and how it is searched."""
+    if index.backend == "faiss":
+        return retrieval.describe_faiss(index)
+    meaning = MEANINGS[index.kind if index.backend == "weaviate" else EXACT]
+    return f"{meaning}, ef {index.ef}" if index.ef else meaning
 
 
 def _cells(experiment: Experiment, draws: Mapping[str, int]) -> list[Cell]:
@@ -102,7 +106,6 @@ def _cells(experiment: Experiment, draws: Mapping[str, int]) -> list[Cell]:
     figures: dict[tuple[str, str], dict[str, Figure]] = {}
     for (name, measure), interval in zip(columns, np.array(intervals).T.tolist(), strict=True):
         figures.setdefault(name, {})[measure] = Figure(*interval)
-    runs = experiment.runs()
     return [
         Cell(
             system=label,
@@ -110,7 +113,7 @@ def _cells(experiment: Experiment, draws: Mapping[str, int]) -> list[Cell]:
             figures=figures.get((label, index), {}),
             overlap=None
             if cell.refused
-            else retrieval.overlap(runs[label, EXACT], runs[label, index], 10),
+            else retrieval.overlap(experiment.cells[label, EXACT].best, cell.best, retrieval.TOP),
             build=cell.build,
             single=cell.single,
             batched=cell.batched,
@@ -136,7 +139,8 @@ def _notes(experiment: Experiment) -> list[str]:
         notes.append("reranked systems are measured over the exact index alone")
     facts = experiment.pipeline.corpus.facts
     notes += [
-        f"{facts[name]:,} judgements {name.replace('_', ' ')}: they count, as what none can find"
+        f"{facts[name]:,} judgements, of all splits, {name.replace('_', ' ')}: they count, as what "
+        "none can find"
         for name in ("of_unknown_queries", "of_unknown_passages")
         if facts[name]
     ]
@@ -189,12 +193,16 @@ def _curve(experiment: Experiment) -> list[dict[str, float]]:
     ]
 
 
-def _margins(folder: Path) -> Margins | None:
-    triplets = existing(folder / "triplets")
-    if triplets is None:
+def _margins(experiment: Experiment) -> Margins | None:
+    """Of the run's synthetic queries, where its adapted model is compared."""
+    triplets = existing(experiment.recipe.folder / "triplets")
+    kinds = {system.kind for system in experiment.systems.settings.values()}
+    if triplets is None or "adapted" not in kinds:
         return None
-    rows = triplets.dataset("lists")[:]
-    return retrieval.margins(rows["teacher"], rows["student"], triplets.facts["spread"])
+    columns = triplets.dataset("lists").select_columns(["teacher", "student"])[:]
+    lists = [(t, s) for t, s in zip(columns["teacher"], columns["student"], strict=True) if t[1:]]
+    teacher, student = zip(*lists, strict=True)
+    return retrieval.margins(teacher, student, triplets.facts["spread"])
 
 
 def _machine() -> dict[str, Any]:

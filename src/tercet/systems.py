@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from tercet import data, modeling, retrieval
-from tercet.artifacts import Artifact, Stage, digest, existing, file_sha256, produce
+from tercet.artifacts import Artifact, Stage, digest, existing, file_sha256, produce, slug
+from tercet.data.corpus import read_judged
 from tercet.modeling.hub import resolve
 from tercet.modeling.teacher import weight_files
 from tercet.pipeline import Pipeline
-from tercet.recipe import Recipe, SystemSettings
+from tercet.recipe import Recipe, SystemSettings, TeacherSection
 from tercet.retrieval.results import SystemFacts
 from tercet.schema import Encoder, InputError, Query, Retriever
 
@@ -24,21 +24,13 @@ DENSE = ("base", "adapted", "dense", "vectors")
 
 
 def listed(recipe: Recipe) -> list[SystemSettings]:
-    """The recipe's systems; where it lists none: BM25, the base and, where there is one, adapted.
-
-    A `rerank` without a teacher of its own has the recipe's.
-    """
+    """The recipe's systems; where it lists none, BM25, the base and, if there is one, adapted."""
     given = recipe.evaluation.systems
     if not given:
         kinds: list[Any] = ["bm25", "base"]
         kinds += ["adapted"] if (recipe.folder / "model" / "manifest.json").exists() else []
         given = [SystemSettings(kind=kind) for kind in kinds]
     return given
-
-
-def slug(label: str) -> str:
-    """The label as a file's name."""
-    return re.sub(r"[^\w.+-]+", "_", label)
 
 
 class Systems:
@@ -53,7 +45,7 @@ class Systems:
         self._encoders: dict[str, Encoder] = {}
         self._vectors: dict[str, np.ndarray] = {}
         self._bm25: dict[str, Retriever] = {}
-        self._teachers: dict[str, modeling.CrossEncoderTeacher] = {}
+        self._teachers: dict[TeacherSection, modeling.CrossEncoderTeacher] = {}
 
     def check(self) -> None:
         """Meet every model and file. Raises InputError."""
@@ -63,6 +55,24 @@ class Systems:
                 self.encoder(label)
             if self.settings[label].kind == "vectors":
                 self.vectors(label)
+            if self.settings[label].kind == "bm25":
+                self.retriever(label, {})
+
+    def reranks(self, label: str) -> bool:
+        """Whether a teacher has a part in a system."""
+        system = self.settings[label]
+        return system.kind == "rerank" or any(map(self.reranks, system.of))
+
+    def encoded_before(self, label: str) -> bool:
+        """Whether a system encodes no query, or not all it needs to: vectors were made before."""
+        return any(self.settings[name].kind == "vectors" for name in self.dense(label))
+
+    def _price(self, label: str, name: str) -> float | None:
+        """A system's own, or that of all its parts; None where no part has one."""
+        system = self.settings[label]
+        prices = [getattr(system, name), *(self._price(part, name) for part in system.of)]
+        known = [price for price in prices if price is not None]
+        return sum(known) if known else None
 
     def dense(self, label: str) -> list[str]:
         """The systems with vectors that this one rests on: itself, or those it is made of."""
@@ -82,6 +92,7 @@ class Systems:
             return self.pipeline.student
         if system.kind == "adapted":
             self.pipeline.check_adapted()
+            self._check_same_passages()
             return self.pipeline.parts.student(self.pipeline.recipe.folder / "model")
         if system.kind == "dense":
             precision = self.pipeline.recipe.model.precision
@@ -141,14 +152,31 @@ class Systems:
             return digest([model, self.pipeline.recipe.model.precision])
         if system.kind == "vectors":
             return digest([_sha256(system.passages), _sha256(system.queries), system.similarity])
-        of = [self.identity(part) for part in system.of]
+        of = [[self.identity(part), self.settings[part].top_k] for part in system.of]
         if system.kind == "hybrid":
-            return digest(sorted(of))
+            return digest(sorted(of, key=str))
         teacher = self._teacher(system)
         files = weight_files(teacher.name, teacher.backend)
         model = resolve(teacher.name, teacher.revision, files).identity
         settings = {k: v for k, v in asdict(teacher).items() if k not in ("name", "revision")}
         return digest([of, model, settings, system.depth])
+
+    def _check_same_passages(self) -> None:
+        """Refuse a model adapted to other passages; other judgements are well."""
+        adapted, pipeline = self._adapted(), self.pipeline
+        before = adapted.manifest["plan"]["inputs"]
+        if before["embeddings"] != pipeline.embeddings.digest:
+            raise InputError(
+                f"{adapted.path} was adapted to another corpus than {pipeline.recipe.corpus.path}: "
+                "give the recipe that it was trained with (for another collection there is "
+                "evaluation.second_path)"
+            )
+        _, qrels = read_judged(pipeline.corpus, pipeline.recipe.corpus.test_split)
+        if not qrels and before["triplets"] != pipeline.triplets.digest:
+            raise InputError(
+                f"{adapted.path} was trained with other settings, so it may have learnt from what "
+                "is held out now: give the recipe and options that it was trained with"
+            )
 
     def _adapted(self) -> Artifact:
         path = self.pipeline.recipe.folder / "model"
@@ -157,7 +185,7 @@ class Systems:
             raise InputError(f"there is no adapted model in {path}: run train.py first")
         return adapted
 
-    def _teacher(self, system: SystemSettings) -> Any:
+    def _teacher(self, system: SystemSettings) -> TeacherSection:
         section = self.pipeline.recipe.teacher
         if system.teacher is None:
             return section
@@ -179,9 +207,9 @@ class Systems:
             return retrieval.HybridRetriever(of, name=label)
         texts = dict(zip(self.pipeline.ids, self.pipeline.contents, strict=True))
         section = self._teacher(system)
-        if section.name not in self._teachers:
-            self._teachers[section.name] = self.pipeline.parts.teacher(section)
-        teacher = self._teachers[section.name]
+        if section not in self._teachers:
+            self._teachers[section] = self.pipeline.parts.teacher(section)
+        teacher = self._teachers[section]
         return retrieval.RerankedRetriever(of[0], teacher, texts, system.depth, name=label)
 
     def facts(self, label: str) -> SystemFacts:
@@ -192,18 +220,20 @@ class Systems:
             "base": f"{recipe.model.name}, as it came",
             "adapted": f"{recipe.model.name}, adapted to this corpus",
             "dense": system.model,
-            "vectors": f"vectors of {Path(system.passages).name}, {system.similarity}",
+            "vectors": f"vectors of {system.passages}, {system.similarity}",
             "hybrid": "reciprocal rank fusion of " + " and ".join(system.of),
             "rerank": f"first {system.depth} of {''.join(system.of)}, reordered by "
             f"{Path(self._teacher(system).name).name}",
         }
+        first = f"; its first {system.top_k} alone" if system.top_k else ""
         return SystemFacts(
             name=label,
             kind=system.kind,
-            description=names[system.kind],
+            description=names[system.kind] + first,
+            encoded_before=self.encoded_before(label),
             dimension=self.encoder(label).dimension if system.kind in DENSE else None,
-            dollars_per_1000_queries=system.dollars_per_1000_queries,
-            dollars_per_million_passages=system.dollars_per_million_passages,
+            dollars_per_1000_queries=self._price(label, "dollars_per_1000_queries"),
+            dollars_per_million_passages=self._price(label, "dollars_per_million_passages"),
         )
 
 

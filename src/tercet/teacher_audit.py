@@ -12,6 +12,8 @@ from tercet.schema import Qrels, Query
 
 QUERIES = 200  # synthetic ones, enough to tell whether they are about their passages
 DEPTH = 100
+#: What reranking can change whatever its depth: not whether a passage is among the first hundred.
+ORDERED = ("ndcg", "map", "mrr")
 
 
 def audit_teacher(pipeline: Pipeline) -> Audit:
@@ -44,7 +46,7 @@ def _head_room(pipeline: Pipeline, texts: dict[str, str]) -> HeadRoom | None:
     index.build(pipeline.ids, pipeline.vectors)
     student = retrieval.DenseRetriever(pipeline.student, index)
     rankings = student.search([query.text for query in queries], DEPTH)
-    recipe = pipeline.recipe
+    recipe, primary = pipeline.recipe, pipeline.recipe.evaluation.primary
     return measure_head_room(
         pipeline.parts.teacher(),
         queries,
@@ -52,7 +54,7 @@ def _head_room(pipeline: Pipeline, texts: dict[str, str]) -> HeadRoom | None:
         {query.id: ranking for query, ranking in zip(queries, rankings, strict=True)},
         texts,
         judgements,
-        measure=recipe.evaluation.primary,
+        measure=primary if primary.startswith(ORDERED) else "ndcg@10",
         resamples=recipe.evaluation.resamples,
         seed=recipe.seed,
     )

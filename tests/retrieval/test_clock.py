@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tercet.retrieval.clock import TOP, gigaflops, phase, time_searches
+from tercet.retrieval.clock import TOP, gigaflops, phase, phase_once, time_searches
 from tercet.schema import Ranking
 
 
@@ -46,7 +46,7 @@ def test_a_batch_is_one_lap_and_its_queries_count_each() -> None:
     sleeper = Sleeper(0.0, 0.002)
     timing = time_searches({"s": sleeper}, {"s": ["q"] * 50}, batch=25, seconds=60)["s"]
     assert (timing.queries, timing.batch) == (50, 25)
-    assert {size for size, _ in sleeper.asked} == {1, 25}  # 1: the warm-up
+    assert {size for size, _ in sleeper.asked} == {25}
     assert {k for _, k in sleeper.asked} == {TOP}
     assert 25 / 0.05 < timing.total.per_second < 25 / 0.002
 
@@ -87,6 +87,34 @@ def test_phases_count_only_while_timed() -> None:
     sleeper.search(["q"], 10)
     timing = time_searches({"s": sleeper}, {"s": ["q"]}, batch=1, seconds=60)["s"]
     assert timing.phases["search"].p50 == pytest.approx(1, abs=1)
+
+
+def test_what_retrievers_have_in_common_is_done_once_and_counts_for_each() -> None:
+    done: list[tuple[str, ...]] = []
+
+    class Sharing(Sleeper):
+        def search(self, queries: Sequence[str], k: int) -> list[Ranking]:
+            def encode() -> int:
+                done.append(tuple(queries))
+                time.sleep(0.003)
+                return len(queries)
+
+            assert phase_once("encode", ("encoder", tuple(queries)), encode) == len(queries)
+            with phase("search"):
+                time.sleep(self.seconds)
+            return [() for _ in queries]
+
+    retrievers = {"a": Sharing(0, 0.001), "b": Sharing(0, 0.002)}
+    texts = [f"q{i}" for i in range(10)]
+    timings = time_searches(retrievers, dict.fromkeys(retrievers, texts), batch=1, seconds=60)
+    warm_up = 2 * 3
+    assert len(done) == 10 + warm_up
+    assert timings["a"].phases["encode"] == timings["b"].phases["encode"]
+    for name, least in (("a", 4), ("b", 5)):
+        assert timings[name].total.p50 >= least
+        assert set(timings[name].phases) == {"encode", "search"}
+    Sharing(0, 0).search(["q0"], 10)
+    assert done[-1] == ("q0",), "not timed, nothing is remembered"
 
 
 def test_calibration_is_a_rate() -> None:
