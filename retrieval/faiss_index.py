@@ -25,7 +25,7 @@ NPROBE = 32
 _swig: Any = faiss  # its stubs leave names out
 _POINTS_PER_LIST = 39  # what faiss's k-means asks for
 _WORTH_THREADS = 20_000  # vectors: k-means over fewer is slower by two threads than by one
-_OPQ_ROUNDS = 10  # faiss's 50 take five times as long and gained no recall
+_OPQ_STEPS = 1  # of k-means in each of OPQ's rounds: faiss's 4 take twice as long for no recall
 
 
 class FaissIndex:
@@ -156,7 +156,7 @@ def _training(index: faiss.Index, rows: np.ndarray) -> Iterator[None]:
                     )
                 codes = faiss.ProductQuantizer(transform.d_out, transform.M, 8)
                 codes.cp.min_points_per_centroid = 1
-                transform.niter, transform.pq = _OPQ_ROUNDS, codes
+                transform.niter_pq, transform.pq = _OPQ_STEPS, codes
                 rotations.append((transform, codes))  # faiss does not own it: keep it till the end
     with _threads(faiss.omp_get_max_threads() if len(rows) >= _WORTH_THREADS else 1):
         yield

@@ -224,7 +224,7 @@ class EvaluationSection:
         list, "what eval.py compares; unset: bm25, base and, where there is one, adapted"
     )
     indexes: list[ComparedIndex] = key(
-        list, "where it searches, beside exact; unset: the `index` section's"
+        list, "where it searches, beside exact, which is always there; unset: `index`"
     )
     baseline: str | None = key(
         None, "the system that others are compared with; unset: base, else bm25"

@@ -108,13 +108,13 @@ def test_there_are_as_many_lists_as_k_means_can_learn(count):
 
 
 def test_codes_are_those_of_faiss_left_to_itself():
-    index = faiss.index_factory(DIMENSION, "IVF16,PQ16", faiss.METRIC_INNER_PRODUCT)
+    index = faiss.index_factory(DIMENSION, "IVF16,PQ16x4", faiss.METRIC_INNER_PRODUCT)
     rows = VECTORS[::-1]  # the larger id first
     index.train(rows)
     index.add(rows)
     index.nprobe = 16
     scores, _ = index.search(QUERIES, 10)
-    ours = built(FaissIndex("IVF16,PQ16", nprobe=16)).search(QUERIES, 10)
+    ours = built(FaissIndex("IVF16,PQ16x4", nprobe=16)).search(QUERIES, 10)
     assert [[s for _, s in ranking] for ranking in ours] == [
         pytest.approx(row, abs=1e-5) for row in scores.tolist()
     ]
