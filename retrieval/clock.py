@@ -15,7 +15,7 @@ from tercet.schema import Retriever
 
 TOP = 10
 _SLICE = 100  # single queries, or four batches, that a retriever answers in its turn
-_WARM_UP = 3  # single queries, or one batch, at the beginning of each turn: not timed
+_WARM_UP = 3  # queries at the beginning of each turn that are not timed
 
 #: Seconds of each phase of the search that is being timed; None while none is.
 _phases: ContextVar[dict[str, float] | None] = ContextVar("phases", default=None)
@@ -79,10 +79,11 @@ class _Stopwatch:
         end = min(before + (_SLICE if self.batch == 1 else 4 * self.batch), len(self.texts))
         if before == end or sum(self.totals) > seconds:
             return 0
-        # As many at once as will be timed, and others than those that follow.
-        last = self.texts[-_WARM_UP if self.batch == 1 else -self.batch :]
-        for start in range(0, len(last), self.batch):
-            self.retriever.search(last[start : start + self.batch], TOP)
+        # Others than those that follow, and few: a reranked batch takes a minute.
+        last = self.texts[-_WARM_UP:]
+        size = min(self.batch, _WARM_UP)
+        for start in range(0, len(last), size):
+            self.retriever.search(last[start : start + size], TOP)
         while self.answered < end and sum(self.totals) <= seconds:
             size = min(self.batch, len(self.texts) - self.answered)
             self._call(self.texts[self.answered : self.answered + size])

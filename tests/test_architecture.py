@@ -25,7 +25,7 @@ ONLY_IN = {
     "safetensors": ["modeling"],
     "huggingface_hub": ["modeling"],
     "transformers": ["modeling", "src/tercet/cli.py"],
-    "weaviate": [f"retrieval/weaviate_{part}.py" for part in ("index", "client", "collection")],
+    "weaviate": [f"retrieval/weaviate_{part}.py" for part in ("client", "collection")],
     "grpc": ["retrieval/weaviate_server.py"],
     "faiss": ["retrieval/faiss_index.py"],
     "bm25s": ["retrieval/bm25.py"],
