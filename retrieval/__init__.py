@@ -11,6 +11,7 @@ from tercet.retrieval.dense import DenseRetriever as DenseRetriever
 from tercet.retrieval.exact import ExactIndex as ExactIndex
 from tercet.retrieval.hybrid import HybridRetriever as HybridRetriever
 from tercet.retrieval.indexes import describe_faiss as describe_faiss
+from tercet.retrieval.indexes import drop_leftovers as drop_leftovers
 from tercet.retrieval.indexes import make_index as make_index
 from tercet.retrieval.metrics import evaluate as evaluate
 from tercet.retrieval.metrics import parse_measure as parse_measure

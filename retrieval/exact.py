@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from tercet.retrieval.checks import canonical, check_k, check_queries, check_vectors
 from tercet.schema import Ranking, Size
 
 _SCORES_AT_ONCE = 1 << 25  # float32 scores in memory: 128 MiB, and as much again to choose from
+#: Multiplications from which several threads are worth while. numpy's go on spinning for some 25 ms
+#: after a product, and an encoder that runs next on the same cores then takes twice its time.
+_WORTH_THREADS = 1 << 25
+_BLAS = ThreadpoolController().select(user_api="blas")
 
 
 class ExactIndex:
@@ -40,6 +45,10 @@ class ExactIndex:
         """As `Index.discard`."""
         self._ids, self._vectors = [], np.zeros((0, 0), np.float32)
 
+    def drop_leftovers(self) -> list[str]:
+        """As Index.drop_leftovers: the process took all with it."""
+        return []
+
     def publish(self, alias: str) -> None:
         """Nothing to do: an index in the process has no name that others could ask for."""
 
@@ -61,7 +70,9 @@ class ExactIndex:
 
     def _candidates(self, queries: np.ndarray, k: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Each query with the positions that hold its k best for certain, and few others."""
-        scores = queries @ self._vectors.T
+        alone = len(queries) * self._vectors.size < _WORTH_THREADS
+        with _BLAS.limit(limits=1 if alone else None):
+            scores = queries @ self._vectors.T
         cut = scores.shape[1] - k
         kth = np.partition(scores, cut, axis=1)[:, cut]
         # A float32 sum of d products errs by at most d/2 epsilons of both lengths' product, at the

@@ -97,6 +97,10 @@ class FaissIndex:
         """As `Index.discard`."""
         self._index, self._ids = None, []
 
+    def drop_leftovers(self) -> list[str]:
+        """As Index.drop_leftovers: the process took all with it."""
+        return []
+
     def publish(self, alias: str) -> None:
         """Nothing to do: an index in the process has no name that others could ask for."""
 

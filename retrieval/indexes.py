@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tercet.console import console
 from tercet.recipe import IndexSettings
 from tercet.retrieval.exact import ExactIndex
 from tercet.schema import Index, InputError
@@ -12,8 +13,8 @@ from tercet.schema import Index, InputError
 FAR = 512
 
 
-def make_index(section: IndexSettings, collection: str) -> Index:
-    """A fresh, empty index; `collection` begins its name where indexes have names.
+def make_index(section: IndexSettings, collection: str, owner: str = "") -> Index:
+    """A fresh, empty index; `collection` begins its name, and `owner` marks it, on a server.
 
     Raises InputError if its library is not installed or its server does not answer, and for a
     setting that it does not have.
@@ -30,7 +31,11 @@ def make_index(section: IndexSettings, collection: str) -> Index:
 
         given: dict[str, Any] = {} if section.ef is None else {"ef": section.ef}
         index = WeaviateIndex.connect(
-            kind=section.kind, metric=section.metric, collection=collection, **given
+            kind=section.kind,
+            metric=section.metric,
+            collection=collection,
+            owner=owner,
+            **given,
         )
         try:
             index.need("aliases")  # to publish the best model's collection when all is done
@@ -39,6 +44,13 @@ def make_index(section: IndexSettings, collection: str) -> Index:
             raise
         return index
     return ExactIndex()
+
+
+def drop_leftovers(index: Index) -> None:
+    """Drop what a killed run of this index's owner left on a server, and let the index go."""
+    if dropped := index.drop_leftovers():
+        console.print(f"[yellow]dropped[/] {', '.join(dropped)}: left by a run that was killed")
+    index.discard()
 
 
 def describe_faiss(section: IndexSettings) -> str:

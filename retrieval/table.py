@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from tercet.console import console
 from tercet.retrieval.results import EXACT, Cell, Pair, Results
+
+_WIDE = 116  # columns; a narrower terminal gets fewer figures, and the files hold them all
 
 
 def print_results(results: Results) -> None:
@@ -32,18 +37,27 @@ def _quality(results: Results) -> Table:
     """Systems over the exact index, the best first, each beside the baseline."""
     primary = results.primary
     shown = [m for m in ("map@10", "mrr@10", "ndcg@10", "recall@100") if m in results.measures]
-    shown = [measure for measure in shown if measure != primary]
+    wide = console.width >= _WIDE
+    shown = [measure for measure in shown if measure != primary and wide]
+    prices = {
+        s.name: (s.dollars_per_1000_queries, s.dollars_per_million_passages)
+        for s in results.systems
+    }
+    priced = any(price is not None for both in prices.values() for price in both)
     table = _titled(f"{results.title}, {results.queries:,} queries, exact search")
     table.add_column("system")
-    for name in (primary, "95% interval", f"- {results.baseline}", "95% interval", "p (Holm)"):
-        table.add_column(name, justify="right")
-    for measure in shown:
-        table.add_column(measure, justify="right")
+    beside = (f"- {results.baseline}", "95% interval", "p (Holm)")
+    prices_of = ("$/1,000 q.", "$/M pass.") if priced else ()
+    own = ("95% interval",) if wide else ()
+    _add_figures(table, (primary, *own, *beside, *shown, *prices_of))
     for cell in _ranked(results):
         figure = cell.figures[primary]
-        row: list[str | Text] = [cell.system, f"{figure.mean:.4f}", _span(figure.low, figure.high)]
+        row: list[str | Text] = [cell.system, f"{figure.mean:.4f}"]
+        row += [_span(figure.low, figure.high)] if wide else []
         row += _beside_baseline(results, cell.system)
-        table.add_row(*row, *(f"{cell.figures[measure].mean:.4f}" for measure in shown))
+        row += [f"{cell.figures[measure].mean:.4f}" for measure in shown]
+        row += ["" if p is None else f"{p:,.4f}" for p in prices[cell.system]] if priced else []
+        table.add_row(*row)
     return table
 
 
@@ -77,8 +91,7 @@ def _indexes(results: Results) -> Table:
     table = _titled("indexes: what each loses and costs")
     table.add_column("index")
     table.add_column("system")
-    for name in (results.primary, "recall@10", "build s", "memory MB", "disk MB"):
-        table.add_column(name, justify="right")
+    _add_figures(table, (results.primary, "recall@10", "build s", "memory MB", "disk MB"))
     for cell in results.cells:
         if cell.refused:
             table.add_row(cell.index, cell.system, Text(f"not possible: {cell.refused}", "yellow"))
@@ -107,8 +120,7 @@ def _clock(results: Results) -> Table:
     table = _titled("the clock: from text to the ten best; ms by query, and queries a second")
     for name in ("system", "index"):
         table.add_column(name)
-    for name in ("encode", "search", "p50", "p95", "p99", "q/s", "batched q/s"):
-        table.add_column(name, justify="right")
+    _add_figures(table, ("encode", "search", "p50", "p95", "p99", "q/s", "batched"))
     for cell in results.cells:
         if cell.single is None:
             continue
@@ -116,16 +128,29 @@ def _clock(results: Results) -> Table:
         table.add_row(
             cell.system,
             cell.index,
-            *(f"{phases[name].p50:.2f}" if name in phases else "" for name in ("encode", "search")),
-            *(f"{value:.2f}" for value in (total.p50, total.p95, total.p99)),
-            f"{total.per_second:,.0f}",
-            f"{cell.batched.total.per_second:,.0f}" if cell.batched else "",
+            *(_short(phases[n].p50) if n in phases else "" for n in ("encode", "search")),
+            *map(_short, (total.p50, total.p95, total.p99)),
+            _short(total.per_second),
+            _short(cell.batched.total.per_second) if cell.batched else "",
         )
     return table
 
 
+def _short(value: float) -> str:
+    """Three figures or more."""
+    return f"{value:,.{0 if value >= 99.95 else 1 if value >= 9.995 else 2}f}"
+
+
 def _titled(title: str) -> Table:
-    return Table(title=title, title_style="bold", title_justify="left")
+    """A table whose names wrap where the terminal is narrow, and whose figures never do."""
+    return Table(
+        title=title, title_style="bold", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+    )
+
+
+def _add_figures(table: Table, names: Iterable[str]) -> None:
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
 
 
 def _span(low: float, high: float) -> str:

@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 from tercet.schema import InputError, Query
 
 
-def read_parquet_vectors(path: str | Path, ids: Sequence[str], what: str) -> np.ndarray:
-    """float32 [len(ids), dimension] of the rows with these ids, in their order.
+def read_parquet_vectors(path: str | Path, ids: Sequence[str], what: str) -> tuple[np.ndarray, int]:
+    """float32 [len(ids), dimension] of the rows with these ids, in their order; how many others.
 
-    The file has a column `id` and a column `vector`, lists of numbers of one length; rows of other
-    ids are passed over. `what` names the ids in messages. Raises InputError naming the file for a
+    The file has a column `id` and a column `vector`, lists of numbers of one length. Rows of other
+    ids are passed over and counted: many of them, where ids are plain numbers, mean a file made
+    from another corpus. `what` names the ids in messages. Raises InputError naming the file for a
     missing file or column, an id that is missing or occurs twice, and vectors of unlike length.
     """
     file = _open(path)
@@ -48,7 +49,7 @@ def read_parquet_vectors(path: str | Path, ids: Sequence[str], what: str) -> np.
             f"{path}: {int((~found).sum()):,} of {len(ids):,} {what} have no vector "
             f"({', '.join(map(repr, missing))}, …): make them with the same corpus"
         )
-    return vectors
+    return vectors, file.metadata.num_rows - len(ids)
 
 
 def _open(path: str | Path) -> pq.ParquetFile:

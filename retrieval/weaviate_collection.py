@@ -62,6 +62,7 @@ class Collection:
             f"create collection {name}",
             lambda: server.client.collections.create(
                 name,
+                description=settings.owner or None,
                 properties=[passage_id],
                 vector_config=Configure.Vectors.self_provided(
                     vector_index_config=_layout(settings)

@@ -149,6 +149,26 @@ class WeaviateIndex:
             self.drop(self.collection_name)
         self.close()
 
+    def drop_leftovers(self) -> list[str]:
+        """Drops what a killed run of this owner left; what an alias serves stays.
+
+        Returns their names. Whoever calls it makes sure that no other run of the owner is on.
+        """
+        prefix = f"{weaviate_name(self.settings.collection)}_"
+        client = self.server.client
+        found = self.server.ask("list collections", client.collections.list_all)
+        aliases = self.server.ask("list aliases", client.alias.list_all)
+        served = {alias.collection for alias in aliases.values()}
+        left = [
+            name
+            for name, config in sorted(found.items())
+            if name.startswith(prefix) and config.description == self.settings.owner
+        ]
+        left = [name for name in left if name not in served]
+        for name in left:
+            self.drop(name)
+        return left
+
     def publish(self, alias: str) -> None:
         """Points `alias` at the collection, drops the one of Tercet's that it pointed at before.
 

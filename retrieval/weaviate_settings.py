@@ -23,6 +23,7 @@ NEEDS = {"aliases": (1, 32), "hnsw+rq": (1, 32), "hfresh": (1, 38)}
 class WeaviateSettings:
     """How a collection is laid out and searched.
 
+    `owner` is kept in the description of what is written, and tells it from what others write.
     ef, ef_construction and max_connections are HNSW's, and high enough that a miss is the
     encoder's; segments is product quantization's (None: the server chooses; else a divisor of the
     dimension) and training_limit the vectors that it and scalar quantization learn from;
@@ -35,6 +36,7 @@ class WeaviateSettings:
     kind: Kind = "hnsw"
     metric: Metric = "dot"
     collection: str = "Tercet"
+    owner: str = ""
     ef: int = 2000
     ef_construction: int = 512
     max_connections: int = 64

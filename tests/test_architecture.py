@@ -34,6 +34,7 @@ ONLY_IN = {
     "plotly": ["retrieval/plots.py"],
     "evaluate": ["retrieval/evaluate_metric.py"],
     "jinja2": ["retrieval/page.py"],
+    "threadpoolctl": ["retrieval/exact.py"],
     "playwright": [],
     "wandb": ["src/tercet/tracking.py"],
     "sentence_transformers": [],

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Protocol
 
 from rich.console import Console
@@ -18,10 +20,17 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
-#: In a file or a pipe a line stays a line, however long.
-console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+_WIDTH_OF_A_FILE = 200  # columns; a table takes what it needs of them
+_MINUTE = 60.0  # seconds between two lines where there is no terminal
+
+#: In a file or a pipe a line stays a line, however long, and a table is cut nowhere.
+_in_terminal = sys.stdout.isatty()
+console = Console(
+    highlight=False, soft_wrap=not _in_terminal, width=None if _in_terminal else _WIDTH_OF_A_FILE
+)
 
 
 class _Rate(ProgressColumn):
@@ -43,17 +52,45 @@ class Advance(Protocol):
 def progress(what: str, total: int, unit: str) -> Iterator[Advance]:
     """A bar with the rate and the time left; `unit` is a plural noun, such as "passages".
 
-    On anything but a terminal it prints one line at the end instead.
+    On anything but a terminal it prints a line a minute and one at the end instead.
     """
+    if not console.is_terminal:
+        with _lines(what, total, unit) as advance:
+            yield advance
+        return
+    # What the work is gives way where the terminal is narrow; figures never do.
+    name = Column(ratio=1, no_wrap=True, overflow="ellipsis")
     columns = (
-        TextColumn("  {task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TextColumn("  {task.description}", table_column=name),
+        BarColumn(bar_width=12),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        _Rate(table_column=Column(no_wrap=True)),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
+        TextColumn("left", table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
     )
-    with Progress(*columns, console=console) as bars:
+    with Progress(*columns, console=console, expand=True) as bars:
         task = bars.add_task(what, total=total, unit=unit)
         yield lambda amount: bars.advance(task, amount)
+
+
+@contextmanager
+def _lines(what: str, total: int, unit: str) -> Iterator[Advance]:
+    start = said = time.perf_counter()
+    done = 0
+
+    def advance(amount: int) -> None:
+        nonlocal done, said
+        done += amount
+        now = time.perf_counter()
+        if done < total and now - said >= _MINUTE:
+            said, rate = now, done / (now - start)
+            left = timedelta(seconds=round((total - done) / rate)) if rate else "?"
+            console.print(f"  {what}: {done:,} of {total:,} {unit}, {rate:,.0f}/s, left {left}")
+
+    yield advance
+    seconds = time.perf_counter() - start
+    console.print(
+        f"  {what}: {total:,} {unit} in {timedelta(seconds=round(seconds))}, "
+        f"{total / seconds:,.0f}/s"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
@@ -15,7 +15,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from tercet import retrieval
-from tercet.artifacts import Stage, Writer, arrow_rows, digest, produce, slug
+from tercet.artifacts import Stage, Writer, digest, produce, slug
 from tercet.clock_queries import clock_queries
 from tercet.console import console, progress
 from tercet.data.corpus import read_judged
@@ -89,7 +89,7 @@ class Experiment:
             raise InputError("no test query has a text: there is nothing to search with")
         self._check_second()
         for index in self.indexes:
-            retrieval.make_index(index, self._collection).discard()
+            retrieval.drop_leftovers(self.pipeline.parts.index_of(index))
         if self.baseline not in self.systems.settings:
             raise InputError(
                 f"evaluation.baseline {self.baseline!r} is not a system"
@@ -105,10 +105,6 @@ class Experiment:
                     "evaluation.second_path compares the systems base and adapted: run train.py "
                     "first, or list both"
                 )
-
-    @property
-    def _collection(self) -> str:
-        return f"Tercet_{self.recipe.name}"
 
     # ── what is asked ────────────────────────────────────────────────────────────────────────
 
@@ -181,14 +177,33 @@ class Experiment:
 
     def _fill(self, cell: Searched, label: str, index: ComparedIndex, retriever: Retriever) -> None:
         top_k = self.systems.settings[label].top_k
-        run = self._rankings(label, index, retriever)
+        if index.label == EXACT:
+            run = self._kept(label, retriever)
+        else:
+            run = self._searched(retriever, self.depth)
         cell.run = {query: ranking[:top_k] for query, ranking in run.items()}
         if index.label == EXACT:
             cell.best = {query: ranking[: retrieval.TOP] for query, ranking in cell.run.items()}
         else:
-            best = retriever.search([query.text for query in self.queries], retrieval.TOP)
-            cell.best = {q.id: ranking for q, ranking in zip(self.queries, best, strict=True)}
+            cell.best = self._searched(retriever, retrieval.TOP)
         cell.retriever = retriever
+
+    def _blocks(self) -> list[list[Query]]:
+        """The queries in the batches that every search takes them in.
+
+        What else is in a batch changes a half-precision vector a little: with other batches an
+        index would seem to lose what it does not.
+        """
+        starts = range(0, len(self.queries), SHARD_QUERIES)
+        return [self.queries[i : i + SHARD_QUERIES] for i in starts]
+
+    def _searched(self, retriever: Retriever, k: int) -> Run:
+        return self._by_query(
+            ranking for block in self._blocks() for ranking in _found(retriever, block, k)
+        )
+
+    def _by_query(self, rankings: Iterable[Ranking]) -> Run:
+        return {q.id: ranking for q, ranking in zip(self.queries, rankings, strict=True)}
 
     def _over(self, index: ComparedIndex) -> Iterator[str]:
         """BM25 has an index of its own, and reranking hides what an index loses."""
@@ -200,7 +215,7 @@ class Experiment:
 
     def _build(self, label: str, settings: ComparedIndex) -> tuple[Retriever, Build]:
         vectors, encoder = self.systems.vectors(label), self.systems.encoder(label)
-        index = retrieval.make_index(settings, self._collection)
+        index = self.pipeline.parts.index_of(settings)
         self._open.append(index)
         console.print(f"[yellow]build[/] {settings.label} of {label}'s {len(vectors):,} vectors")
         start = time.perf_counter()
@@ -210,23 +225,7 @@ class Experiment:
         retriever = retrieval.DenseRetriever(encoder, index, name=label, top_k=top_k)
         return retriever, Build(seconds, size.memory, size.disk, size.note)
 
-    def _rankings(self, label: str, index: ComparedIndex, retriever: Retriever) -> Run:
-        blocks = [
-            self.queries[i : i + SHARD_QUERIES] for i in range(0, len(self.queries), SHARD_QUERIES)
-        ]
-
-        def found(block: Sequence[Query]) -> list[Ranking]:
-            return retriever.search([query.text for query in block], self.depth)
-
-        if index.label != EXACT:
-            rankings = [ranking for block in blocks for ranking in found(block)]
-        else:
-            rankings = self._kept(label, lambda number: found(blocks[number]), len(blocks))
-        return {q.id: ranking for q, ranking in zip(self.queries, rankings, strict=True)}
-
-    def _kept(
-        self, label: str, found: Callable[[int], list[Ranking]], blocks: int
-    ) -> list[Ranking]:
+    def _kept(self, label: str, retriever: Retriever) -> Run:
         """Rankings over the exact index, as an artefact: some take a teacher minutes."""
         asked = [[query.id, query.text] for query in self.queries]
         stage = Stage(
@@ -245,15 +244,18 @@ class Experiment:
 
         def make(writer: Writer) -> None:
             with progress(f"searching with {label}", len(asked), "queries") as advance:
-                for number in range(blocks):
-                    path = writer.shard("rankings", number, partial(_shard, found, number))
-                    advance(arrow_rows(path))
+                for number, block in enumerate(self._blocks()):
+                    writer.shard("rankings", number, partial(self._shard, retriever, block))
+                    advance(len(block))
 
         rows = produce(stage, make).dataset("rankings")[:]
-        return [
+        return self._by_query(
             list(zip(passages, scores, strict=True))
             for passages, scores in zip(rows["passages"], rows["scores"], strict=True)
-        ]
+        )
+
+    def _shard(self, retriever: Retriever, block: Sequence[Query]) -> pa.Table:
+        return _table(_found(retriever, block, self.depth))
 
     # ── the clock ────────────────────────────────────────────────────────────────────────────
 
@@ -365,8 +367,8 @@ class Experiment:
         }
 
 
-def _shard(found: Callable[[int], list[Ranking]], number: int) -> pa.Table:
-    return _table(found(number))
+def _found(retriever: Retriever, block: Sequence[Query], k: int) -> list[Ranking]:
+    return retriever.search([query.text for query in block], k)
 
 
 def _table(rankings: Sequence[Ranking]) -> pa.Table:

@@ -144,7 +144,7 @@ def _notes(experiment: Experiment) -> list[str]:
         for name in ("of_unknown_queries", "of_unknown_passages")
         if facts[name]
     ]
-    return notes + experiment.notes
+    return notes + experiment.systems.notes + experiment.notes
 
 
 def _forgetting(experiment: Experiment) -> Forgetting | None:

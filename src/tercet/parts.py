@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
+import platform
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tercet import data, modeling, retrieval
+from tercet.artifacts import digest
 from tercet.data.sources import Source, open_source
 from tercet.modeling.hub import SAFETENSORS, resolve
 from tercet.modeling.teacher import weight_files
-from tercet.recipe import GeneratorSettings, Recipe, RetrieverSettings, TeacherSection
+from tercet.recipe import (
+    GeneratorSettings,
+    IndexSettings,
+    Recipe,
+    RetrieverSettings,
+    TeacherSection,
+)
 from tercet.schema import Generator, Index, InputError, Passage, Retriever
 
 
@@ -125,4 +133,14 @@ class Parts:
 
     def make_index(self) -> Index:
         """A fresh index of the recipe's kind."""
-        return retrieval.make_index(self.recipe.index, f"Tercet_{self.recipe.name}")
+        return self.index_of(self.recipe.index)
+
+    def index_of(self, settings: IndexSettings) -> Index:
+        """A fresh index of any kind, marked as this run's where it stands on a server."""
+        name = f"Tercet_{self.recipe.name}"
+        return retrieval.make_index(settings, name, owner=self._owner)
+
+    @property
+    def _owner(self) -> str:
+        """This run's folder, of all folders of all machines that share a server."""
+        return f"Tercet run {digest([platform.node(), str(self.recipe.folder.resolve())])[:16]}"

@@ -310,6 +310,7 @@ class Pipeline:
     def _train(self, writer: Writer, stage: Stage) -> None:
         recipe, train = self.recipe, self.training_set()
         if is_main_process():
+            retrieval.drop_leftovers(self.parts.make_index())
             for warning in self.warnings():
                 console.print(f"[yellow]{warning}[/]")
         encoder = self.parts.student()

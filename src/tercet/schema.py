@@ -144,6 +144,10 @@ class Index(Protocol):
         """Free what the index holds, on its server too; it cannot be searched any more."""
         ...
 
+    def drop_leftovers(self) -> list[str]:
+        """Free what a killed run of the same owner left on a server, and name it."""
+        ...
+
     def publish(self, alias: str) -> None:
         """Let `alias` name this index from now on, where indexes have names."""
         ...

@@ -46,6 +46,8 @@ class Systems:
         self._vectors: dict[str, np.ndarray] = {}
         self._bm25: dict[str, Retriever] = {}
         self._teachers: dict[TeacherSection, modeling.CrossEncoderTeacher] = {}
+        #: What the report must tell of the files that were read.
+        self.notes: list[str] = []
 
     def check(self) -> None:
         """Meet every model and file. Raises InputError."""
@@ -100,7 +102,7 @@ class Systems:
                 system.model, revision=system.revision, precision=precision
             )
         ids = [query.id for query in self.queries]
-        vectors = retrieval.read_parquet_vectors(system.queries, ids, "test queries")
+        vectors = self._read(system.queries, ids, "test queries")
         return retrieval.KnownQueries(system.label, self.queries, _as_asked(vectors, system))
 
     def vectors(self, label: str) -> np.ndarray:
@@ -112,7 +114,7 @@ class Systems:
     def _embed(self, system: SystemSettings) -> np.ndarray:
         if system.kind == "vectors":
             ids = self.pipeline.ids
-            vectors = retrieval.read_parquet_vectors(system.passages, ids, "passages")
+            vectors = self._read(system.passages, ids, "passages")
             if vectors.shape[1] != self.encoder(system.label).dimension:
                 raise InputError(
                     f"{system.passages} has {vectors.shape[1]} dimensions and {system.queries} "
@@ -122,6 +124,12 @@ class Systems:
         if system.kind == "base":
             return self.pipeline.vectors
         return self.embedded(self.pipeline, system.label)
+
+    def _read(self, path: str, ids: Sequence[str], what: str) -> np.ndarray:
+        vectors, others = retrieval.read_parquet_vectors(path, ids, what)
+        if others:
+            self.notes.append(f"{path}: {others:,} rows are of none of the {len(ids):,} {what}")
+        return vectors
 
     def embedded(self, pipeline: Pipeline, label: str) -> np.ndarray:
         """Vectors of a pipeline's passages by a system's encoder, kept as an artefact."""

@@ -18,9 +18,10 @@ def write(path: Path, ids: list[object], vectors: list[list[float]] | np.ndarray
     return path
 
 
-def test_rows_come_in_the_order_asked_for_and_others_are_passed_over(tmp_path: Path) -> None:
+def test_rows_come_in_the_order_asked_for_and_others_are_counted(tmp_path: Path) -> None:
     path = write(tmp_path / "v.parquet", ["c", "a", "x", "b"], [[3, 0], [1, 0], [9, 9], [2, 0]])
-    found = read_parquet_vectors(path, ["a", "b", "c"], "passages")
+    found, others = read_parquet_vectors(path, ["a", "b", "c"], "passages")
+    assert others == 1
     assert found.dtype == np.float32
     assert found.tolist() == [[1, 0], [2, 0], [3, 0]]
 
@@ -29,7 +30,7 @@ def test_fixed_size_lists_and_numbers_as_ids_are_read_too(tmp_path: Path) -> Non
     flat = pa.array(np.arange(6, dtype=np.float64))
     column = pa.FixedSizeListArray.from_arrays(flat, 2)
     pq.write_table(pa.table({"id": [7, 8, 9], "vector": column}), tmp_path / "v.parquet")
-    found = read_parquet_vectors(tmp_path / "v.parquet", ["9", "7"], "passages")
+    found, _ = read_parquet_vectors(tmp_path / "v.parquet", ["9", "7"], "passages")
     assert found.tolist() == [[4, 5], [0, 1]]
 
 

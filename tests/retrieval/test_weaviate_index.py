@@ -355,6 +355,21 @@ def test_another_vector_than_was_sent_is_noticed(connect: Any) -> None:
         index.collection.verify(IDS, VECTORS[::-1])
 
 
+def test_only_what_the_same_owner_left_and_no_alias_serves_is_dropped(connect: Any) -> None:
+    def built(**settings: str) -> str:
+        index = connect(**settings)
+        index.build(IDS[:3], VECTORS[:3])
+        return str(index.collection_name)
+
+    served, left = built(owner="a run"), built(owner="a run")
+    others = {built(owner="another run"), built(), built(owner="a run", collection=f"{PREFIX}2")}
+    index = connect(owner="a run")
+    index.set_alias(f"{PREFIX}_served", served)
+    assert index.drop_leftovers() == [left]
+    assert {served, *others} <= set(index.server.client.collections.list_all())
+    assert connect().drop_leftovers() == []
+
+
 def test_a_failed_build_leaves_the_index_as_it_was(connect: Any) -> None:
     index = connect()
     index.build(IDS, VECTORS)
