@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -23,13 +24,15 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-_WIDTH_OF_A_FILE = 200  # columns; a table takes what it needs of them
+_WIDTH_OF_A_FILE = 200  # columns, where COLUMNS gives no other; a table takes what it needs of them
 _MINUTE = 60.0  # seconds between two lines where there is no terminal
 
 #: In a file or a pipe a line stays a line, however long, and a table is cut nowhere.
 _in_terminal = sys.stdout.isatty()
 console = Console(
-    highlight=False, soft_wrap=not _in_terminal, width=None if _in_terminal else _WIDTH_OF_A_FILE
+    highlight=False,
+    soft_wrap=not _in_terminal,
+    width=None if _in_terminal or "COLUMNS" in os.environ else _WIDTH_OF_A_FILE,
 )
 
 
