@@ -43,6 +43,7 @@ def main(recipe: Recipe, flags: set[str]) -> None:
             pipeline.negatives,
             pipeline.scores,
             pipeline.triplets,
+            pipeline.targets,
             pipeline.model,
             pipeline.evaluation,
         )

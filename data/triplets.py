@@ -1,4 +1,4 @@
-"""Teacher scores -> the triplets that training reads, with the margin that each should reach.
+"""Teacher scores -> the lists that triplets are drawn from, split for training and for choosing.
 
 File: `lists` (query_id, query, split, passages, teacher, student), the positive first. Triplets
 are drawn from the lists afresh each epoch.
@@ -7,7 +7,6 @@ are drawn from the lists afresh each epoch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -21,51 +20,6 @@ from tercet.schema import Encoder, InputError
 BLOCK = 1024
 #: The split of queries whose text another passage's held-out query has, or without candidates.
 LEFT_OUT = "left_out"
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """How the teacher's logits map to the zero-shot student's scores, within lists.
-
-    `slope` is the least-squares slope of list-centred student scores on list-centred logits (an
-    intercept cancels in every margin) and `r2` the share of variance it explains. Retrievers pick
-    candidates for their student scores, which narrows those and flattens the slope; `spread`, the
-    ratio of the list-centred standard deviations, is slope / sqrt(r2) and free of that. The pooled
-    figures are without centring, for comparison.
-    """
-
-    slope: float
-    r2: float
-    spread: float
-    pooled_slope: float
-    pooled_r2: float
-
-
-def calibrate(teacher: Sequence[np.ndarray], student: Sequence[np.ndarray]) -> Calibration:
-    """Fit over lists of scores, [candidates] each.
-
-    Raises InputError if the teacher gives all candidates of every query one score.
-    """
-    # In float64, where the mean of equal scores is that score, so that nothing is left of them.
-    centred = [
-        _joined([x - x.mean(dtype=np.float64) for x in lists]) for lists in (teacher, student)
-    ]
-    if not np.any(centred[0]):
-        raise InputError("the teacher gives all candidates of a query one score: nothing to learn")
-    spread = float(np.std(centred[1]) / np.std(centred[0]))
-    pooled = [x - x.mean() for x in map(_joined, (teacher, student))]
-    slope, r2 = _fit(*centred)
-    return Calibration(slope, r2, spread, *_fit(*pooled))
-
-
-def _joined(lists: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate(lists).astype(np.float64)
-
-
-def _fit(t: np.ndarray, s: np.ndarray) -> tuple[float, float]:
-    covariance, variance = t @ s, t @ t
-    explained = covariance**2 / (variance * (s @ s)) if np.any(s) else 0.0
-    return float(covariance / variance), float(explained)
 
 
 def build_triplets(
@@ -104,11 +58,9 @@ def build_triplets(
         }
     )
     writer.shard("lists", 0, lambda: table)
-    teacher_arrays = [np.array(x, dtype=np.float32) for x in lists["scores"]]
-    student_arrays = [np.array(x, dtype=np.float32) for x in scored]
     names = ("train", *held_out, LEFT_OUT)
     writer.facts |= {f"{name}_queries": split.count(name) for name in names}
-    writer.facts |= asdict(calibrate(teacher_arrays, student_arrays)) | _audit(teacher_arrays)
+    writer.facts |= _audit([np.array(x, dtype=np.float32) for x in lists["scores"]])
 
 
 def _splits(
@@ -146,31 +98,24 @@ def _audit(teacher: Sequence[np.ndarray]) -> dict[str, float]:
 class Triplets:
     """The lists of one split as what a Trainer reads; an item is a query with its draw.
 
-    The target of a margin is (1 - w) x the zero-shot student's + w x scale x the teacher's.
-    Raises InputError if the scale is not positive.
+    `targets` has the score that each passage of each list should get (see `tercet.data.targets`).
     """
 
     def __init__(
         self,
         lists: Dataset,
+        targets: Dataset,
         *,
-        scale: float,
-        teacher_weight: float,
         negatives_per_query: int,
         seed: int,
         split: str = "train",
     ) -> None:
-        if scale <= 0:
-            raise InputError(f"the teacher's scale is {scale}: it would teach the opposite")
         of_split = np.flatnonzero(np.array(lists["split"]) == split)
-        self.lists = lists.select(of_split)
-        columns = self.lists[:]
+        columns = lists.select(of_split)[:]
         self._passages: list[list[str]] = columns["passages"]
         self._teacher = [np.array(x, dtype=np.float32) for x in columns["teacher"]]
-        self._targets = [
-            ((1 - teacher_weight) * np.array(s) + teacher_weight * scale * t).astype(np.float32)
-            for s, t in zip(columns["student"], self._teacher, strict=True)
-        ]
+        chosen = targets.select(of_split)["target"]
+        self._targets = [np.array(x, dtype=np.float32) for x in chosen[:]]
         self.queries: list[str] = columns["query"]
         self.negatives_per_query = negatives_per_query
         self.seed = seed

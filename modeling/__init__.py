@@ -1,12 +1,15 @@
 """Models, and what trains them: the one room that knows torch."""
 
 from tercet.modeling.adapt import adapt as adapt
+from tercet.modeling.adapter import QueryAdapter as QueryAdapter
+from tercet.modeling.adapter import train_adapter as train_adapter
 from tercet.modeling.callbacks import RetrievalEvaluation as RetrievalEvaluation
 from tercet.modeling.collator import TripletCollator as TripletCollator
 from tercet.modeling.encoder import BiEncoder as BiEncoder
 from tercet.modeling.generator import CausalGenerator as CausalGenerator
 from tercet.modeling.generator import Sampling as Sampling
 from tercet.modeling.generator import Seq2SeqGenerator as Seq2SeqGenerator
+from tercet.modeling.losses import all_pairs_margin_mse as all_pairs_margin_mse
 from tercet.modeling.precision import hardware as hardware
 from tercet.modeling.teacher import CrossEncoderTeacher as CrossEncoderTeacher
 from tercet.modeling.trainer import MarginMSETrainer as MarginMSETrainer

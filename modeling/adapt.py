@@ -14,6 +14,7 @@ from accelerate.utils import gather_object
 from tercet.artifacts import differences, is_main_process, read_json, write_json
 from tercet.console import console
 from tercet.modeling.callbacks import RetrievalEvaluation
+from tercet.modeling.choice import Choice, choose
 from tercet.modeling.collator import TripletCollator
 from tercet.modeling.encoder import BiEncoder
 from tercet.modeling.precision import Precision, describe
@@ -27,9 +28,10 @@ PLAN = "_plan.json"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What training came to: the figures of each evaluation, and what they mean."""
+    """What training came to: the figures of each evaluation, what was chosen, what they mean."""
 
     history: list[dict[str, Any]]
+    choice: Choice
     facts: dict[str, Any]
 
 
@@ -45,8 +47,9 @@ def adapt(
 ) -> Outcome:
     """Train `encoder` in place, from the last whole checkpoint of this plan if there is one.
 
-    It ends with the weights of the best evaluation, zero-shot included. Raises InputError if
-    there are checkpoints of another plan, unless told to `restart`.
+    It ends with the weights that `tercet.modeling.choice` chooses between the model as it came and
+    the best checkpoint. Raises InputError if there are checkpoints of another plan, unless told to
+    `restart`.
     """
     args = training_arguments(recipe)
     folder = Path(args.output_dir)
@@ -70,17 +73,17 @@ def adapt(
             f"{describe(wanted, encoder.device)}{resumed}"
         )
     trainer.train(resume_from_checkpoint=checkpoint)
-    searches = sum(gather_object([evaluation.searches]))
-    if is_main_process():
-        console.print(f"      evaluated with {searches} searches in all")
     state = trainer.state
-    base_kept = not state.best_global_step
-    if base_kept:
-        encoder.backbone.load_state_dict(base)
-    elif state.best_model_checkpoint is None:
+    if state.best_model_checkpoint is None and state.best_global_step:
         # The run's folder was moved since that checkpoint was noted.
         state.best_model_checkpoint = str(folder / f"checkpoint-{state.best_global_step}")
         trainer._load_best_model()
+    measure = args.metric_for_best_model or ""
+    steps = recipe.evaluation.interpolation_steps
+    choice = choose(encoder.backbone, base, evaluation, steps=steps, measure=measure)
+    searches = sum(gather_object([evaluation.searches]))
+    if is_main_process():
+        console.print(f"      evaluated with {searches} searches in all")
     if args.push_to_hub and is_main_process():
         # The pushes so far were of epochs; the last one is of the best.
         console.print(
@@ -91,10 +94,13 @@ def adapt(
     facts = {
         "steps": state.global_step,
         "best_step": state.best_global_step or 0,
-        "base_kept": base_kept,
-        f"best_{args.metric_for_best_model}": state.best_metric,
+        f"best_{measure}": state.best_metric,
+        "best_weight": choice.best,
+        "weight": choice.weight,
+        "guard_gain": choice.gain,
+        "base_kept": not choice.weight,
     }
-    return Outcome(history, facts)
+    return Outcome(history, choice, facts)
 
 
 def _claim(folder: Path, plan: dict[str, Any], restart: bool) -> None:

@@ -1,4 +1,4 @@
-"""What happens around training: fresh draws, a guard, and retrieval evaluation."""
+"""What happens around training: fresh draws, a guard of the gradients, retrieval evaluation."""
 
 from __future__ import annotations
 
@@ -77,11 +77,14 @@ class FiniteGradients(TrainerCallback):
             )
 
 
-class RetrievalEvaluation(TrainerCallback):
-    """Encodes the evaluation corpus, fills a fresh index, searches, and measures.
+#: Split -> measure -> query id -> figure.
+Found = Mapping[str, Mapping[str, Mapping[str, float]]]
 
-    Encoding is shared between the processes, the search is the first one's. As a callback it
-    keeps the best model's index and discards the others.
+
+class RetrievalEvaluation:
+    """Encodes the evaluation corpus, fills a fresh index, searches it with each split's queries.
+
+    Encoding is shared between the processes, the search is the first one's.
     """
 
     def __init__(
@@ -89,8 +92,7 @@ class RetrievalEvaluation(TrainerCallback):
         encoder: BiEncoder,
         ids: Sequence[str],
         contents: Sequence[str],
-        queries: Sequence[Query],
-        qrels: Qrels,
+        splits: Mapping[str, tuple[Sequence[Query], Qrels]],
         *,
         make_index: Callable[[], Index],
         search: Measure,
@@ -98,33 +100,34 @@ class RetrievalEvaluation(TrainerCallback):
         zero_shot_vectors: np.ndarray | None = None,
     ) -> None:
         self.encoder, self.ids, self.contents = encoder, ids, contents
-        self.queries, self.qrels, self.measures = queries, qrels, measures
+        self.splits, self.measures = splits, measures
         self.make_index, self.search = make_index, search
-        #: Vectors of the model as it came, so that epoch 0 need not encode the corpus again.
+        #: Vectors of the model as it came, which need not encode the corpus again.
         self.zero_shot_vectors = zero_shot_vectors
         self.searches = 0
-        self.best: float | None = None
-        self.best_index: Index | None = None
-        self._index: Index | None = None
+        #: The index that was searched last, if it was to be kept; the first process has it.
+        self.index: Index | None = None
 
-    def measure(self, epoch: float) -> dict[str, float]:
-        """Mean figures of the current weights, in every process.
+    def measure(self, *, zero_shot: bool = False, keep: bool = False) -> Found:
+        """Every query's figures by the current weights, in every process.
 
+        `zero_shot` says that they are those of the model as it came; `keep` leaves the index in
+        `self.index` for the caller, who discards it.
         Raises InputError or RuntimeError in every process, with its message, if it fails in one.
         """
-        error, part = _attempt(lambda: self._encode(epoch))
+        error, part = _attempt(lambda: self._encode(zero_shot))
         parts = _share((error, part))
         _raise_first([error for error, _ in parts])
-        figures: dict[str, float] | None = None
+        found: Found | None = None
         if is_main_process():
-            error, figures = _attempt(lambda: self._search([part for _, part in parts]))
-        results = _share((error, figures))
+            error, found = _attempt(lambda: self._search([part for _, part in parts], keep))
+        results = _share((error, found))
         _raise_first([error for error, _ in results])
         return results[0][1]
 
-    def _encode(self, epoch: float) -> tuple[np.ndarray, np.ndarray]:
+    def _encode(self, zero_shot: bool) -> tuple[np.ndarray, np.ndarray]:
         """Positions and vectors of this process's share of the passages."""
-        if epoch == 0 and self.zero_shot_vectors is not None:
+        if zero_shot and self.zero_shot_vectors is not None:
             mine = slice(None) if is_main_process() else slice(0)
             return np.arange(len(self.ids))[mine], self.zero_shot_vectors[mine]
         return self.encoder.encode(
@@ -134,7 +137,7 @@ class RetrievalEvaluation(TrainerCallback):
             show_progress="embedding passages" if is_main_process() else None,
         )
 
-    def _search(self, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    def _search(self, parts: Sequence[tuple[np.ndarray, np.ndarray]], keep: bool) -> Found:
         vectors = np.empty((len(self.ids), self.encoder.dimension), dtype=np.float32)
         for positions, part in parts:
             vectors[positions] = part
@@ -142,42 +145,23 @@ class RetrievalEvaluation(TrainerCallback):
         try:
             index.build(self.ids, vectors)
             self.searches += 1
-            figures = self.search(self.encoder, index, self.queries, self.qrels, self.measures)
+            found = {
+                name: self.search(self.encoder, index, queries, qrels, self.measures)
+                for name, (queries, qrels) in self.splits.items()
+            }
         except BaseException:
             index.discard()
             raise
-        self._index = index
-        return {name: float(np.mean(list(values.values()))) for name, values in figures.items()}
-
-    def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
-    ) -> None:
-        """A resumed run has a best figure already, whose index is gone."""
-        self.best = state.best_metric
-
-    def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Keep the index if the model is the best so far, discard it otherwise."""
-        if self._index is None:
-            return
-        value = (metrics or {})[f"eval_{args.metric_for_best_model}"]
-        if self.best is None or value > self.best:
-            if self.best_index:
-                self.best_index.discard()
-            self.best, self.best_index = value, self._index
+        if keep:
+            self.index = index
         else:
-            self._index.discard()
-        self._index = None
+            index.discard()
+        return found
+
+
+def means(figures: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Measure -> mean over queries."""
+    return {name: float(np.mean(list(values.values()))) for name, values in figures.items()}
 
 
 def _place() -> tuple[int, int]:

@@ -15,7 +15,7 @@ from transformers.trainer_utils import IntervalStrategy, rotate_checkpoints
 
 from tercet.artifacts import file_sha256, read_json, write_json
 from tercet.console import console
-from tercet.modeling.callbacks import EpochDraws, FiniteGradients, RetrievalEvaluation
+from tercet.modeling.callbacks import EpochDraws, FiniteGradients, RetrievalEvaluation, means
 from tercet.modeling.collator import IGNORED, TripletCollator, margins
 from tercet.modeling.encoder import BiEncoder
 from tercet.modeling.losses import LOSSES
@@ -54,7 +54,7 @@ class MarginMSETrainer(Trainer):
             # The Trainer wants one to evaluate at all; `evaluate` searches instead of reading it.
             eval_dataset=train_dataset,
             processing_class=encoder.tokenizer,
-            callbacks=[EpochDraws(train_dataset), FiniteGradients(), evaluation],
+            callbacks=[EpochDraws(train_dataset), FiniteGradients()],
         )
         # It makes the Trainer count the labels of the whole accumulated batch and leave scaling
         # to `compute_loss`, whatever the backbone's forward takes.
@@ -100,12 +100,10 @@ class MarginMSETrainer(Trainer):
 
         Raises RuntimeError in every process if it fails in one.
         """
-        figures = self.evaluation.measure(self.state.epoch or 0.0)
+        found = self.evaluation.measure(zero_shot=self.state.global_step == 0)
+        figures = means(found["validation"])
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
         self.log(metrics)
-        if self.state.global_step == 0:
-            # The model as it came is a candidate: only what beats it becomes the best.
-            self._determine_best_metric(metrics, trial=None)
         self.control: TrainerControl = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from tercet.artifacts import write_file, write_json
 from tercet.console import console
+from tercet.retrieval.choices import Step
 from tercet.retrieval.metrics import mean
 from tercet.retrieval.significance import Interval, paired_bootstrap
 
@@ -37,6 +38,8 @@ class Report:
     comparisons: Sequence[Comparison]
     #: Sentences that the figures must not be read without.
     notes: Sequence[str]
+    #: Mixtures of the model as it came and as trained, one of which ships.
+    steps: Sequence[Step] = ()
     #: One row of figures for each evaluation in training, epoch 0 being zero-shot.
     history: Sequence[Mapping[str, float]] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -60,6 +63,8 @@ def compare(before: PerQuery, after: PerQuery, *, resamples: int, seed: int) -> 
 def print_report(report: Report) -> None:
     """The comparison as a coloured table, and what it must not be read without."""
     print_comparison(report.title, report.comparisons)
+    if report.steps:
+        _print_steps(report.steps)
     for note in report.notes:
         console.print(f"  {note}")
     parts = ", ".join(f"{name} {_clock(value)}" for name, value in report.seconds.items())
@@ -84,6 +89,19 @@ def print_comparison(title: str, comparisons: Sequence[Comparison]) -> None:
             Text(difference, style),
             Text(span, style),
         )
+    console.print(table)
+
+
+def _print_steps(steps: Sequence[Step]) -> None:
+    """What chose and what guarded, beside the test: gains over the model as it came."""
+    table = Table(title="chosen without labels", title_style="bold", title_justify="left")
+    table.add_column("trained part")
+    first = steps[0]
+    for name in (f"validation {first.measure}", f"guard {first.measure}"):
+        table.add_column(name, justify="right")
+    table.add_column(f"test {first.test_measure}", justify="right")
+    for step in steps:
+        table.add_row(f"{step.weight:g}", *map(_gain, (step.validation, step.guard, step.test)))
     console.print(table)
 
 
@@ -116,6 +134,21 @@ def markdown(report: Report) -> str:
     ]
     lines += _table(("measure", "zero-shot", "adapted", "difference", "95% interval"), rows)
     lines += ["", *(f"- {note}" for note in report.notes)]
+    if report.steps:
+        first = report.steps[0]
+        lines += ["", "## What was chosen without labels, and what the test queries say of it", ""]
+        lines += _table(
+            (
+                "trained weights' part",
+                f"validation, {first.measure}",
+                f"guard, {first.measure}",
+                f"test, {first.test_measure}",
+            ),
+            [
+                (f"{step.weight:g}", *map(_gain, (step.validation, step.guard, step.test)))
+                for step in report.steps
+            ],
+        )
     if report.history:
         lines += ["", "## Every evaluation, on the validation queries", ""]
         names = [name for name in report.history[0] if name not in ("epoch", "step")]
@@ -142,6 +175,10 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
     return lines + ["| " + " | ".join(row) + " |" for row in cells]
+
+
+def _gain(interval: Interval) -> str:
+    return f"{interval.difference:+.4f} {_span(interval)}"
 
 
 def _span(interval: Interval) -> str:

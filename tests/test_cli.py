@@ -46,6 +46,7 @@ training.save_strategy training.save_total_limit training.metric_for_best_model
 training.dataloader_num_workers training.ddp_timeout
 index.backend index.kind index.metric index.factory index.ef index.nprobe index.alias
 evaluation.cutoffs evaluation.primary evaluation.passages evaluation.resamples
+evaluation.interpolation_steps
 evaluation.systems evaluation.indexes evaluation.baseline
 evaluation.systems.N.kind evaluation.systems.N.name evaluation.systems.N.top_k
 evaluation.systems.N.model evaluation.systems.N.revision evaluation.systems.N.of
@@ -182,7 +183,7 @@ def test_help_lists_every_key_with_default_and_meaning() -> None:
             "training: {metric_for_best_model: map@7}",
             "training.metric_for_best_model 'map@7' is not measured; did you mean 'map@",
         ),
-        ("evaluation: {cutoffs: [3]}", "training.metric_for_best_model 'map@10' is not measured"),
+        ("evaluation: {cutoffs: [3]}", "training.metric_for_best_model 'mrr@10' is not measured"),
         ("queries: {generators: []}", "at least one generator and one retriever are needed"),
         ("negatives: {retrievers: []}", "at least one generator and one retriever are needed"),
         (

@@ -20,6 +20,7 @@ STAGES = [
     "negatives",
     "scores",
     "triplets",
+    "targets",
     "model",
     "evaluation",
 ]
@@ -61,7 +62,7 @@ def test_a_run_ends_with_a_report_and_a_second_one_reuses_everything(recipe: Pat
     second = train(recipe)
     assert second.returncode == 0
     assert "make " not in second.stdout
-    assert second.stdout.count("reuse ") == 8
+    assert second.stdout.count("reuse ") == 9
 
 
 def hashes(run: Path) -> dict[str, dict[str, str]]:
@@ -112,7 +113,7 @@ def test_two_processes_measure_and_learn_what_one_does(recipe: Path) -> None:
     assert train(recipe, "--name", "one", *common).returncode == 0
     two = launched(recipe, "--name", "two", "--training.per_device_train_batch_size", "4", *common)
     assert two.returncode == 0, two.stderr[-3000:]
-    assert "3 searches in all" in two.stdout
+    assert "8 searches in all" in two.stdout  # three evaluations, five mixtures
     one_log, two_log = (
         json.loads((last_checkpoint(runs / name) / "trainer_state.json").read_text())["log_history"]
         for name in ("one", "two")

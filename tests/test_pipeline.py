@@ -10,7 +10,7 @@ import pytest
 from tercet.cli import load_recipe
 from tercet.pipeline import Pipeline
 
-STAGES = ["corpus", "queries", "embeddings", "negatives", "scores", "triplets"]
+STAGES = ["corpus", "queries", "embeddings", "negatives", "scores", "triplets", "targets"]
 
 
 @pytest.fixture
@@ -56,13 +56,15 @@ def test_nothing_is_made_twice(recipe: Path, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("override", "stale"),
     [
-        ("--queries.count=19", ["queries", "negatives", "scores", "triplets"]),
-        ("--negatives.candidates=5", ["negatives", "scores", "triplets"]),
-        ("--teacher.max_length=40", ["scores", "triplets"]),
-        ("--model.max_length=40", ["embeddings", "negatives", "triplets"]),
-        ("--model.query_prompt=query:", ["embeddings", "negatives", "triplets"]),
+        ("--queries.count=19", ["queries", "negatives", "scores", "triplets", "targets"]),
+        ("--negatives.candidates=5", ["negatives", "scores", "triplets", "targets"]),
+        ("--teacher.max_length=40", ["scores", "triplets", "targets"]),
+        ("--model.max_length=40", ["embeddings", "negatives", "triplets", "targets"]),
+        ("--model.query_prompt=query:", ["embeddings", "negatives", "triplets", "targets"]),
         ("--model.dropout=0.1", []),
-        ("--triplets.teacher_weight=0.3", []),
+        ("--triplets.teacher_weight=0.3", ["targets"]),
+        ("--triplets.calibration=none", ["targets"]),
+        ("--triplets.negatives_per_query=3", []),
         ("--index.backend=faiss", []),
     ],
 )
@@ -85,12 +87,14 @@ def test_a_passage_that_changes_beyond_what_the_model_reads_is_scored_again(
     assert {"corpus", "embeddings", "scores"} <= set(again)
 
 
-def test_other_judgements_leave_the_scores_and_train_again(
+def test_other_judgements_leave_all_of_it_and_the_model_as_they_are(
     recipe: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, before = made(recipe, capsys)
-    dev = corpus / "qrels" / "dev.tsv"
-    dev.write_text("".join(dev.read_text().splitlines(keepends=True)[:-1]))
+    for split in ("dev", "test"):
+        file = corpus / "qrels" / f"{split}.tsv"
+        file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
     again, after = made(recipe, capsys)
     assert again == ["corpus"]
-    assert before.model_stage().plan != after.model_stage().plan
+    # They choose nothing, so no other model would come of them.
+    assert before.model_stage().plan == after.model_stage().plan

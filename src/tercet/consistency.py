@@ -75,11 +75,6 @@ def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
             f"{where('index', 'alias')}: index.alias {recipe.index.alias!r} must be letters, "
             "digits and '_', the first a capital"
         )
-    if recipe.corpus.dev_split == recipe.corpus.test_split:
-        raise InputError(
-            f"{where('corpus')}: corpus.dev_split and corpus.test_split are both "
-            f"{recipe.corpus.test_split!r}: what chooses the best epoch must not measure it"
-        )
     if not recipe.corpus.path:
         raise InputError(f"{where('corpus')}: corpus.path is not set: give --corpus.path FOLDER")
     _check_experiment(recipe, where("evaluation"))

@@ -196,13 +196,14 @@ def _curve(experiment: Experiment) -> list[dict[str, float]]:
 def _margins(experiment: Experiment) -> Margins | None:
     """Of the run's synthetic queries, where its adapted model is compared."""
     triplets = existing(experiment.recipe.folder / "triplets")
+    targets = existing(experiment.recipe.folder / "targets")
     kinds = {system.kind for system in experiment.systems.settings.values()}
-    if triplets is None or "adapted" not in kinds:
+    if triplets is None or targets is None or "adapted" not in kinds:
         return None
     columns = triplets.dataset("lists").select_columns(["teacher", "student"])[:]
     lists = [(t, s) for t, s in zip(columns["teacher"], columns["student"], strict=True) if t[1:]]
     teacher, student = zip(*lists, strict=True)
-    return retrieval.margins(teacher, student, triplets.facts["spread"])
+    return retrieval.margins(teacher, student, targets.facts["spread"])
 
 
 def _machine() -> dict[str, Any]:

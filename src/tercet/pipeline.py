@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tercet import data, modeling, retrieval
+from tercet.adapter_trial import adapter_trial
 from tercet.artifacts import (
     Artifact,
     Stage,
@@ -34,6 +35,10 @@ from tercet.recipe import WEIGHTLESS, Recipe
 from tercet.schema import Encoder, Index, InputError, Passage, Qrels, Query
 from tercet.settings import flatten
 
+#: What is measured whenever weights are: what chooses, what guards the choice, what is reported.
+SPLITS = ("validation", "guard", "test")
+#: Settings of the triplets that other stages than the model heed.
+OF_OTHER_STAGES = ("held_out", "teacher_weight", "calibration")
 #: From here on, a generator's queries did harm: it wrote something else than questions.
 DOUBTFUL_RANK = 12.0
 
@@ -200,7 +205,10 @@ class Pipeline:
     @cached_property
     def triplets(self) -> Artifact:
         """Lists with both models' scores, split in training and held-out queries."""
-        held_out = self._held_out()
+        part = self.recipe.triplets.held_out
+        held_out = {"validation": part * 2 / 3, "guard": part / 3}
+        if not self._judged()[1]:
+            held_out["test"] = part / 2
         inputs = {"scores": self.scores.digest, "embeddings": self.embeddings.digest}
         inputs |= self._student()
         return produce(
@@ -216,28 +224,46 @@ class Pipeline:
             ),
         )
 
-    def _held_out(self) -> dict[str, float]:
-        """Queries to keep for what no judgements are there for."""
-        missing = [
-            name for name in ("validation", "test") if not self._judged(self._split(name))[1]
-        ]
-        part = self.recipe.triplets.held_out
-        return {name: part / len(missing) for name in missing}
+    @cached_property
+    def targets(self) -> Artifact:
+        """The score that each stored pair should get."""
+        section = self.recipe.triplets
+        settings = {"calibration": section.calibration, "teacher_weight": section.teacher_weight}
+        inputs = {"triplets": self.triplets.digest, "embeddings": self.embeddings.digest}
+        inputs |= self._passages() | self._student()
+        lists = self.triplets.dataset("lists")
+
+        def make(writer: Writer) -> None:
+            trial = None
+            if section.teacher_weight is None:
+                held_out, qrels, _ = self.measured("validation")
+                given = (self.student, self.ids, self.vectors, lists, held_out, qrels)
+                trial = adapter_trial(*given, seed=self.recipe.seed)
+            data.write_targets(
+                writer,
+                lists,
+                method=section.calibration,
+                weight=section.teacher_weight,
+                trial=trial,
+            )
+
+        return produce(self._stage("targets", self._seeded(settings), inputs), make)
 
     # ── what is measured ─────────────────────────────────────────────────────────────────────
 
-    def _split(self, name: str) -> str:
-        corpus = self.recipe.corpus
-        return {"validation": corpus.dev_split, "test": corpus.test_split}[name]
-
-    def _judged(self, split: str) -> tuple[list[Query], dict[str, dict[str, int]]]:
-        return read_judged(self.corpus, split)
+    def _judged(self) -> tuple[list[Query], dict[str, dict[str, int]]]:
+        return read_judged(self.corpus, self.recipe.corpus.test_split)
 
     def measured(self, name: str) -> tuple[list[Query], Qrels, str]:
-        """Queries and qrels for "validation" or "test", and in words what they are."""
-        queries, qrels = self._judged(self._split(name))
+        """Queries and qrels of a split, and in words what they are.
+
+        "validation", which chooses, and "guard" are synthetic queries; so is "test" where none are
+        judged.
+        """
+        queries, qrels = self._judged() if name == "test" else ([], {})
         if qrels:
-            return queries, qrels, f"{len(qrels):,} judged queries of split {self._split(name)!r}"
+            split = self.recipe.corpus.test_split
+            return queries, qrels, f"{len(qrels):,} judged queries of split {split!r}"
         lists = self.triplets.dataset("lists")
         held = lists.select(np.flatnonzero(np.array(lists["split"]) == name))[:]
         twins = data.equal_texts(self.ids, self.contents)
@@ -253,8 +279,12 @@ class Pipeline:
         size = self.recipe.evaluation.passages
         if size is None or size >= len(self.ids):
             return np.arange(len(self.ids))
-        _, qrels, _ = self.measured("validation")
-        judged = {passage for grades in qrels.values() for passage in grades}
+        judged = {
+            passage
+            for name in SPLITS
+            for grades in self.measured(name)[1].values()
+            for passage in grades
+        }
         sample = np.random.default_rng(self.recipe.seed).permutation(len(self.ids))[:size]
         chosen = set(sample.tolist()) | {i for i, id in enumerate(self.ids) if id in judged}
         return np.array(sorted(chosen))
@@ -265,7 +295,9 @@ class Pipeline:
         """What the adapted model follows from."""
         recipe = self.recipe
         settings = {
-            "triplets": {k: v for k, v in asdict(recipe.triplets).items() if k != "held_out"},
+            "triplets": {
+                k: v for k, v in asdict(recipe.triplets).items() if k not in OF_OTHER_STAGES
+            },
             "training": {
                 k: v
                 for k, v in recipe.training.items()
@@ -273,10 +305,13 @@ class Pipeline:
             },
             "dropout": recipe.model.dropout,
             "index": {k: v for k, v in asdict(recipe.index).items() if k != "alias"},
-            "evaluation": {"passages": recipe.evaluation.passages},
-            "dev_split": recipe.corpus.dev_split,
+            "evaluation": {
+                "passages": recipe.evaluation.passages,
+                "interpolation_steps": recipe.evaluation.interpolation_steps,
+            },
         }
-        inputs = {"triplets": self.triplets.digest, "corpus": self.corpus.digest}
+        inputs = {"triplets": self.triplets.digest, "targets": self.targets.digest}
+        inputs |= self._passages()
         inputs |= {"embeddings": self.embeddings.digest} | self._student()
         return self._stage("model", self._seeded(settings), inputs)
 
@@ -297,13 +332,10 @@ class Pipeline:
 
     def training_set(self) -> data.Triplets:
         """The lists of the training queries, to draw triplets from."""
-        section, facts = self.recipe.triplets, self.triplets.facts
-        scales = {"spread": facts["spread"], "least_squares": facts["slope"], "none": 1.0}
         return data.Triplets(
             self.triplets.dataset("lists"),
-            scale=scales[section.calibration],
-            teacher_weight=section.teacher_weight,
-            negatives_per_query=section.negatives_per_query,
+            self.targets.dataset("targets"),
+            negatives_per_query=self.recipe.triplets.negatives_per_query,
             seed=self.recipe.seed,
         )
 
@@ -327,21 +359,20 @@ class Pipeline:
             plan=stage.plan,
             restart=self.restart,
         )
-        self._best_index = evaluation.best_index
+        self._best_index = outcome.choice.index
         if is_main_process():
             encoder.save_pretrained(writer.folder)
             write_json(writer.folder / "history.json", outcome.history)
+            retrieval.write_choices(writer, outcome.choice.found)
             writer.facts |= outcome.facts
 
     def _evaluation(self, encoder: modeling.BiEncoder) -> modeling.RetrievalEvaluation:
         rows = self.evaluation_rows()
-        queries, qrels, _ = self.measured("validation")
         return modeling.RetrievalEvaluation(
             encoder,
             [self.ids[i] for i in rows],
             [self.contents[i] for i in rows],
-            queries,
-            qrels,
+            {name: self.measured(name)[:2] for name in SPLITS},
             make_index=self.parts.make_index,
             search=retrieval.search_and_measure,
             measures=self.recipe.measures,
@@ -408,11 +439,11 @@ class Pipeline:
                 self._best_index.discard()
             figures["adapted"] = self._measure_and_publish(adapted)
         retrieval.write_figures(writer, figures)
-        writer.facts |= {name: self.measured(name)[2] for name in ("test", "validation")}
+        writer.facts |= {name: self.measured(name)[2] for name in SPLITS}
 
     def warnings(self) -> list[str]:
         """What the triplets say against training on them."""
-        facts, warnings = self.triplets.facts, []
+        facts, warnings = self.triplets.facts | self.targets.facts, []
         if facts["positive_mean_rank"] > DOUBTFUL_RANK:
             warnings.append(
                 "warning: the teacher ranks a query's own passage at "
@@ -427,6 +458,17 @@ class Pipeline:
             )
         return warnings
 
+    def _weight_in_words(self) -> str:
+        facts = self.targets.facts
+        how = "given by the recipe"
+        if self.recipe.triplets.teacher_weight is None:
+            few = not any(name.startswith("tried_") for name in facts)
+            how = "too few held-out queries to choose it" if few else "chosen by a query adapter"
+        return (
+            f"targets: {facts['teacher_weight']:g} of the way from the model's own scores to the "
+            f"teacher's, {how}"
+        )
+
     def report(self) -> retrieval.Report:
         """What the run came to, with what qualifies it."""
         recipe, figures = self.recipe, retrieval.read_figures(self.evaluation)
@@ -434,21 +476,27 @@ class Pipeline:
         metric = recipe.training["metric_for_best_model"]
         notes = [
             f"measured on {self.evaluation.facts['test']}, over the {recipe.index.backend} index",
-            f"best epoch chosen by {metric} on {self.evaluation.facts['validation']}",
+            f"{metric} on {self.evaluation.facts['validation']} chose the epoch and how far to go "
+            f"from the model as it came ({facts['best_weight']:g} of the way)",
+            f"guard: {metric} changed by {facts['guard_gain']:+.4f} on "
+            f"{self.evaluation.facts['guard']}, which chose nothing else",
+            self._weight_in_words(),
         ]
         sample = len(self.evaluation_rows())
         if sample < len(self.ids):
             notes.append(f"every epoch searched {sample:,} of {len(self.ids):,} passages")
         notes += self.warnings()
         if facts["base_kept"]:
-            notes.append("no epoch beat the model as it came, so its weights were kept")
+            notes.append(
+                "the trained model did not gain on both, so the model as it came is what ships"
+            )
         history = [
             {"epoch": e["epoch"], "step": e["step"]}
             | {k.removeprefix("eval_"): v for k, v in e.items() if k.startswith("eval_")}
             for e in read_json(self.model.path / "history.json")
         ]
         times = read_times(recipe.folder)
-        stages = ("corpus", "queries", "embeddings", "negatives", "scores", "triplets")
+        stages = ("corpus", "queries", "embeddings", "negatives", "scores", "triplets", "targets")
         return retrieval.Report(
             title=f"{recipe.name}: {recipe.model.name}, zero-shot and adapted",
             comparisons=retrieval.compare(
@@ -458,6 +506,13 @@ class Pipeline:
                 seed=recipe.seed,
             ),
             notes=notes,
+            steps=retrieval.read_choices(
+                self.model,
+                metric,
+                recipe.evaluation.primary,
+                resamples=recipe.evaluation.resamples,
+                seed=recipe.seed,
+            ),
             history=history,
             seconds={n: times[n] for n in (*stages, "model", "evaluation") if n in times},
             settings=flatten(asdict(recipe)),
@@ -465,7 +520,7 @@ class Pipeline:
                 artifact.path.name: artifact.facts
                 for artifact in (self.corpus, self.queries, self.negatives, self.scores)
             }
-            | {"triplets": self.triplets.facts, "model": facts},
+            | {"triplets": self.triplets.facts, "targets": self.targets.facts, "model": facts},
             command=" ".join(["python", *sys.argv]),
         )
 

@@ -19,8 +19,8 @@ class CorpusSection:
 
     source: Literal["beir", "bookmarks"] = key("beir", "what `path` is")
     path: str = key("", "beir: a folder with corpus.jsonl; bookmarks: the archive")
-    dev_split: str = key("dev", "judgements that choose the best epoch, if present")
-    test_split: str = key("test", "judgements measured zero-shot and at the end, if present")
+    dev_split: str = key("dev", "judgements that the audit asks the teacher about, if present")
+    test_split: str = key("test", "judgements that are measured and choose nothing, if present")
 
 
 @dataclass(frozen=True)
@@ -101,22 +101,26 @@ class TeacherSection:
 class TripletsSection:
     """What training reads: (query, positive, negative) and the margin to learn."""
 
-    teacher_weight: float = key(
-        0.5,
-        "lambda, the teacher's part of the target; 1 is plain GPL, with margins: positive and "
-        "calibration: none",
+    teacher_weight: float | None = key(
+        None,
+        "lambda, the teacher's part of the target; unset: what held-out queries choose, .5 where "
+        "they are few; 1 is plain GPL, with margins: positive and calibration: none",
         low=0,
         high=1,
     )
-    calibration: Literal["spread", "least_squares", "none"] = key(
-        "spread", "how the teacher's margins are scaled to the student's, within lists"
+    calibration: Literal["spread", "least_squares", "none", "clipped"] = key(
+        "spread",
+        "how the teacher's scores are scaled to the student's, within lists; clipped: CADET's",
     )
     negatives_per_query: int = key(5, "drawn afresh from the candidates each epoch", low=1)
     margins: Literal["positive", "all"] = key(
         "all", "learn positive-minus-negative margins, or those of all pairs in the list"
     )
     held_out: float = key(
-        0.2, "part of the queries kept to choose by, where there is no dev split", above=0, high=0.5
+        0.2,
+        "part of the queries kept to choose by; a third of them guards the choice",
+        above=0,
+        high=0.5,
     )
 
 
@@ -219,6 +223,9 @@ class EvaluationSection:
     passages: int | None = key(
         None, "epochs search a seeded sample of this size plus all judged; unset: all", low=1
     )
+    interpolation_steps: int = key(
+        4, "steps from the model as it came to the trained one that may ship; 1: no mixture", low=1
+    )
     resamples: int = key(10_000, "bootstrap resamples of an interval", low=100)
     systems: list[SystemSettings] = key(
         list, "what eval.py compares; unset: bm25, base and, where there is one, adapted"
@@ -273,7 +280,7 @@ TRAINING: dict[str, tuple[Any, str]] = {
     "eval_strategy": ("epoch", "when to evaluate: epoch or steps"),
     "save_strategy": ("epoch", "when to save a checkpoint that a killed run resumes from"),
     "save_total_limit": (2, "checkpoints kept, the best always among them"),
-    "metric_for_best_model": ("map@10", "the figure that chooses the best checkpoint"),
+    "metric_for_best_model": ("mrr@10", "the held-out queries' figure that chooses what ships"),
     "dataloader_num_workers": (0, "processes that prepare batches"),
     "ddp_timeout": (7200, "seconds a process waits for another"),
 }

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from tercet import retrieval
 from tercet.data.corpus import read_judged
+from tercet.data.targets import calibrate
 from tercet.pipeline import Pipeline
 from tercet.retrieval.audit import Audit, HeadRoom, audit, audit_lists, measure_head_room
 from tercet.schema import Qrels, Query
@@ -34,7 +35,7 @@ def audit_teacher(pipeline: Pipeline) -> Audit:
     return audit(
         recipe.teacher.name,
         _head_room(pipeline, texts),
-        audit_lists(lists, texts, small.triplets.facts["spread"]),
+        audit_lists(lists, texts, calibrate(lists["teacher"], lists["student"]).spread),
     )
 
 

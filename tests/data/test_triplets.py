@@ -1,4 +1,4 @@
-"""Targets are the mixture they are said to be, draws repeat, and held out is held out."""
+"""Margins are those of the targets, draws repeat, and held out is held out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tercet.artifacts import Artifact, Stage, produce
 from tercet.data import Triplets, build_triplets
-from tercet.data.triplets import _splits, calibrate
+from tercet.data.triplets import _splits
 from tercet.schema import InputError
 
 DIMENSION = 8
@@ -69,57 +69,16 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 
 def triplets(artifact: Artifact, **changes: Any) -> Triplets:
-    given: dict[str, Any] = {
-        "scale": 0.25,
-        "teacher_weight": 0.4,
-        "negatives_per_query": 3,
-        "seed": 5,
-    }
-    return Triplets(artifact.dataset("lists"), **(given | changes))
+    lists = artifact.dataset("lists")
+    given: dict[str, Any] = {"negatives_per_query": 3, "seed": 5}
+    return Triplets(lists, targets(lists), **(given | changes))
 
 
-# ── calibration ──────────────────────────────────────────────────────────────────────────────────
-
-
-def noisy(
-    slope: float, noise: float, *, lists: int = 200, size: int = 20
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Teacher and student scores with a known slope within lists, and an offset of each list."""
-    random = np.random.default_rng(4)
-    teacher = [random.normal(size=size).astype(np.float32) * 5 for _ in range(lists)]
-    student = [
-        (slope * t + random.normal() * 10 + noise * random.normal(size=size)).astype(np.float32)
-        for t in teacher
-    ]
-    return teacher, student
-
-
-@pytest.mark.parametrize("slope", [0.01, 0.5, 3.0, -2.0])
-def test_calibration_recovers_a_known_slope_whatever_each_list_is_offset_by(slope: float) -> None:
-    exact = calibrate(*noisy(slope, 0))
-    assert exact.slope == pytest.approx(slope, rel=1e-3)
-    assert exact.r2 == pytest.approx(1, abs=1e-3)
-    # Noise of this size explains a half of the student's variance.
-    half = calibrate(*noisy(slope, 5 * abs(slope)))
-    assert half.slope == pytest.approx(slope, rel=0.1)
-    assert half.r2 == pytest.approx(0.5, abs=0.05)
-    # The ratio of the deviations within lists, whatever the correlation is.
-    assert half.spread == pytest.approx(abs(slope) / 0.5**0.5, rel=0.1)
-    assert half.spread == pytest.approx(abs(half.slope) / half.r2**0.5)
-
-
-def test_a_teacher_that_tells_nothing_apart_is_refused() -> None:
-    equal = [np.full(7, value, dtype=np.float32) for value in (0.1, 3.3, -1e-3)]
-    student = [np.arange(7, dtype=np.float32)] * 3
-    with pytest.raises(InputError, match="nothing to learn"):
-        calibrate(equal, student)
-
-
-def test_a_student_that_tells_nothing_apart_has_a_slope_of_zero() -> None:
-    teacher = [np.arange(7, dtype=np.float32)] * 3
-    result = calibrate(teacher, [np.full(7, 0.1, dtype=np.float32)] * 3)
-    assert all(np.isfinite(value) for value in vars(result).values())
-    assert (result.slope, result.r2) == (0, 0)
+def targets(lists: Dataset) -> Dataset:
+    """Something between both models' scores."""
+    pairs = zip(lists["teacher"], lists["student"], strict=True)
+    between = [[0.6 * s + 0.1 * t for t, s in zip(*pair, strict=True)] for pair in pairs]
+    return Dataset.from_dict({"query_id": lists["query_id"][:], "target": between})
 
 
 # ── lists and splits ─────────────────────────────────────────────────────────────────────────────
@@ -189,7 +148,7 @@ def test_nothing_left_to_train_on_is_refused(tmp_path: Path) -> None:
         build(tmp_path, scored_lists(queries=1), {"validation": 0.2})
 
 
-def test_nothing_is_held_out_where_there_are_judgements(tmp_path: Path) -> None:
+def test_nothing_is_held_out_unless_asked(tmp_path: Path) -> None:
     made = build(tmp_path, scored_lists(), {})
     assert set(made.dataset("lists")["split"]) == {"train"}
     assert made.facts["train_queries"] == len(triplets(made)) == 60
@@ -207,23 +166,18 @@ def test_the_audit_says_where_the_teacher_puts_the_positives(tmp_path: Path) -> 
 # ── draws ────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.4, 1.0])
-@pytest.mark.parametrize("scale", [0.25, 2.0])
-def test_a_target_mixes_both_models_margins(
-    artifact: Artifact, weight: float, scale: float
+def test_a_margin_is_between_the_targets_of_the_passages_that_are_drawn(
+    artifact: Artifact,
 ) -> None:
-    train = triplets(artifact, teacher_weight=weight, scale=scale)
-    rows = {row["query"]: row for row in artifact.dataset("lists")}
+    train, lists = triplets(artifact), artifact.dataset("lists")
+    wanted = dict(zip(lists["query"], targets(lists)["target"], strict=True))
+    passages = dict(zip(lists["query"], lists["passages"], strict=True))
     for number in range(len(train)):
-        item, row = train[number], rows[train.queries[number]]
-        places = [row["passages"].index(passage) for passage in item["passages"]]
-        target = [
-            (1 - weight) * student + weight * scale * teacher
-            for student, teacher in zip(row["student"], row["teacher"], strict=True)
-        ]
+        item, query = train[number], train.queries[number]
+        places = [passages[query].index(passage) for passage in item["passages"]]
         assert places[0] == 0 and item["query"] == number
         assert item["margins"].dtype == np.float32
-        expected = [target[0] - target[place] for place in places[1:]]
+        expected = [wanted[query][0] - wanted[query][place] for place in places[1:]]
         assert item["margins"] == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
@@ -291,12 +245,6 @@ def test_rows_are_the_epochs_triplets_one_by_one(artifact: Artifact) -> None:
         teacher = dict(zip(source["passages"], source["teacher"], strict=True))
         assert row["positive_score"] == pytest.approx(teacher[row["positive"]])
         assert row["negative_score"] == pytest.approx(teacher[row["negative"]])
-
-
-@pytest.mark.parametrize("scale", [0.0, -1.0])
-def test_a_teacher_that_opposes_the_model_is_refused(artifact: Artifact, scale: float) -> None:
-    with pytest.raises(InputError, match="teach the opposite"):
-        triplets(artifact, scale=scale)
 
 
 @settings(deadline=None)

@@ -63,8 +63,12 @@ def trainer(
         encoder,
         list(texts),
         list(texts.values()),
-        [Query(f"q{i}", text) for i, text in enumerate(queries)],
-        {f"q{i}": {f"p{i}": 1} for i in range(16)},
+        {
+            "validation": (
+                [Query(f"q{i}", text) for i, text in enumerate(queries)],
+                {f"q{i}": {f"p{i}": 1} for i in range(16)},
+            )
+        },
         make_index=ExactIndex,
         search=search_and_measure,
         measures=recipe.measures,

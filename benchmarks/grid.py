@@ -1,0 +1,348 @@
+"""Which targets, which loss? Every method on the same lists, three seeds each, on real judgements.
+
+    python benchmarks/grid.py FOLDER [FOLDER ...] [--queries 3000] [--seeds 3] [--towers]
+
+Each FOLDER is a collection in BEIR's layout. A query adapter is trained towards each method's
+targets while the passages' vectors stand still: seconds, where both towers take minutes. --towers
+trains those too, with Tercet's defaults and as plain GPL. Everything is chosen on held-out
+synthetic queries; the test queries are measured and choose nothing. Writes `grid.json` and
+`grid.html`, with three curves, under `runs/grid/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from tercet import Recipe, modeling, retrieval
+from tercet.adapter_trial import MEASURE, known_items
+from tercet.artifacts import write_file, write_json
+from tercet.cli import load_recipe
+from tercet.console import console, progress
+from tercet.data.targets import WEIGHTS, Method, anchored, calibrate
+from tercet.modeling.losses import all_pairs_margin_mse, listwise_kl, margin_mse
+from tercet.pipeline import Pipeline
+from tercet.retrieval.audit import measure_head_room
+from tercet.retrieval.plots import COLOURS, layout_of, plotly_js
+from tercet.retrieval.significance import (
+    Interval,
+    holm,
+    paired_bootstrap,
+    randomisation_test,
+)
+from tercet.schema import Query
+
+NDCG, DEPTH, LARGEST_RERANK = "ndcg@10", 30, 2_000
+_kl = partial(listwise_kl, temperature=0.05)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How the targets are made, and how far from them is measured. `weight` None: chosen."""
+
+    calibration: Method
+    weight: float | None
+    loss: Callable[..., Any]
+
+
+METHODS = {
+    "plain GPL": Way("none", 1.0, margin_mse),
+    "calibrated, no anchor": Way("spread", 1.0, margin_mse),
+    "anchored, margin-MSE": Way("spread", None, margin_mse),
+    "anchored, all pairs": Way("spread", None, all_pairs_margin_mse),
+    "anchored, KL": Way("spread", None, _kl),
+    "anchored by slope, all pairs": Way("least_squares", None, all_pairs_margin_mse),
+    "CADET's targets": Way("clipped", 1.0, partial(_kl, teacher_temperature=0.3)),
+}
+
+
+class Bench:
+    """One collection: its lists, and both kinds of queries that an adapter is measured on."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.pipeline = pipeline = Pipeline(recipe)
+        pipeline.check()
+        lists = pipeline.triplets.dataset("lists")
+        of_train = np.flatnonzero(np.array(lists["split"]) == "train")
+        columns = lists.select(of_train)[:]
+        rows = {passage: row for row, passage in enumerate(pipeline.ids)}
+        self.lists = [np.array([rows[p] for p in passages]) for passages in columns["passages"]]
+        self.teacher, self.student = (
+            [np.array(x, np.float32) for x in columns[name]] for name in ("teacher", "student")
+        )
+        self.calibration = calibrate(self.teacher, self.student)
+        self.asked = pipeline.student.encode_queries(columns["query"])
+        self.index = retrieval.ExactIndex()
+        self.index.build(pipeline.ids, pipeline.vectors)
+        self.held_out, self.known, _ = pipeline.measured("validation")
+        self.test, self.qrels, what = pipeline.measured("test")
+        self.held_out_vectors = self._encoded(self.held_out)
+        self.test_vectors = self._encoded(self.test)
+        console.print(f"  {len(self.lists):,} lists, {len(self.held_out):,} held out, {what}")
+        self.before = self.known_items(self.held_out_vectors), self.figures(self.test_vectors)
+
+    def _encoded(self, queries: Sequence[Query]) -> np.ndarray:
+        return self.pipeline.student.encode_queries([query.text for query in queries])
+
+    def known_items(self, vectors: np.ndarray) -> float:
+        """MRR@10 of the held-out synthetic queries."""
+        return known_items(self.index, self.held_out, self.known, vectors)
+
+    def figures(self, vectors: np.ndarray) -> np.ndarray:
+        """nDCG@10 of each judged test query, by id."""
+        rankings = self.index.search(vectors, retrieval.TOP)
+        run = {query.id: ranking for query, ranking in zip(self.test, rankings, strict=True)}
+        found = retrieval.evaluate(self.qrels, run, [NDCG])[NDCG]
+        return np.array([found[query] for query in sorted(self.qrels)])
+
+    def targets(self, calibration: Method, weight: float) -> list[np.ndarray]:
+        """Of each training list."""
+        scaled = self.calibration.scaled(self.teacher, calibration)
+        return anchored(scaled, self.student, weight)
+
+    def adapt(
+        self,
+        way: Way,
+        weight: float,
+        seed: int,
+        *,
+        queries: int | None = None,
+        candidates: int | None = None,
+    ) -> tuple[float, np.ndarray]:
+        """Held-out gain and each test query's figure of an adapter that learnt these targets."""
+        most = slice(queries)
+        # The positive, then every so many-th candidate: the retrievers' best stand first.
+        kept = [
+            np.r_[0, np.unique(np.linspace(1, len(x) - 1, candidates or len(x) - 1).astype(int))]
+            for x in self.lists[most]
+        ]
+        targets = self.targets(way.calibration, weight)[most]
+        adapter = modeling.train_adapter(
+            self.asked[most],
+            self.pipeline.vectors,
+            [rows[k] for rows, k in zip(self.lists[most], kept, strict=True)],
+            [target[k] for target, k in zip(targets, kept, strict=True)],
+            way.loss,
+            normalize=self.pipeline.student.normalize,
+            seed=seed,
+        )
+        held_out = self.known_items(adapter.apply_to(self.held_out_vectors))
+        return held_out - self.before[0], self.figures(adapter.apply_to(self.test_vectors))
+
+    def head_room(self) -> float:
+        """The teacher's rerank of the zero-shot first 30, less the zero-shot figure."""
+        rankings = self.index.search(self.test_vectors, 100)
+        found = measure_head_room(
+            self.pipeline.parts.teacher(),
+            self.test,
+            self.qrels,
+            {query.id: ranking for query, ranking in zip(self.test, rankings, strict=True)},
+            dict(zip(self.pipeline.ids, self.pipeline.contents, strict=True)),
+            "test",
+            depth=DEPTH,
+            sample=LARGEST_RERANK,
+        )
+        return found.difference
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method on a collection: gains over zero-shot, the test's with its interval."""
+
+    method: str
+    weight: float
+    held_out: float
+    test: Interval
+    p: float
+    p_holm: float = 1.0
+
+
+def run(bench: Bench, seeds: Sequence[int]) -> list[Row]:
+    """Every method; the weight of those that leave it open is chosen on held-out queries."""
+    rows, columns = [], []
+    with progress("adapters", len(METHODS), "methods") as advance:
+        for name, way in METHODS.items():
+            weight = way.weight
+            if weight is None:
+                held = {w: bench.adapt(way, w, seeds[0])[0] for w in WEIGHTS}
+                weight = max(held, key=lambda w: (held[w], -abs(w - 0.5)))
+            outcomes = [bench.adapt(way, weight, seed) for seed in seeds]
+            after = np.mean([figures for _, figures in outcomes], axis=0)
+            columns.append(after - bench.before[1])
+            held_out = float(np.mean([gain for gain, _ in outcomes]))
+            interval = paired_bootstrap(bench.before[1], after, resamples=10_000, seed=13)
+            rows.append(Row(name, weight, held_out, interval, 1.0))
+            advance(1)
+    ps = randomisation_test(np.array(columns).T, permutations=10_000, seed=13)
+    corrected = holm(ps)
+    return [
+        replace(row, p=float(p), p_holm=float(q))
+        for row, p, q in zip(rows, ps, corrected, strict=True)
+    ]
+
+
+def curves(bench: Bench, seeds: Sequence[int], weight: float) -> dict[str, list[tuple[float, ...]]]:
+    """How the default's gain grows: (x, held-out gain, test gain), means over the seeds."""
+    way = METHODS["anchored, all pairs"]
+
+    def point(x: float, w: float, **part: int) -> tuple[float, float, float]:
+        found = [bench.adapt(way, w, seed, **part) for seed in seeds]
+        held = float(np.mean([gain for gain, _ in found]))
+        test = float(np.mean([figures.mean() for _, figures in found]) - bench.before[1].mean())
+        return x, held, test
+
+    most = len(bench.lists)
+    counts = [n for n in (75, 150, 300, 600, 1200, 2400) if n < most] + [most]
+    longest = max(map(len, bench.lists)) - 1
+    return {
+        "queries": [point(n, weight, queries=n) for n in counts],
+        "candidates": [point(n, weight, candidates=n) for n in (1, 2, 4, 8, 16) if n < longest]
+        + [point(longest, weight)],
+        "weight": [point(w, w) for w in (0.1, *WEIGHTS[:4], 0.85, 1.0)],
+    }
+
+
+def towers(bench: Bench, seeds: Sequence[int], folder: Path) -> list[Row]:
+    """Both towers: Tercet's defaults, and plain GPL."""
+    plain = {"teacher_weight": 1.0, "calibration": "none"}
+    ways: Mapping[str, Mapping[str, Any]] = {"both towers, default": {}, "both towers, GPL": plain}
+    rows = []
+    for name, changes in ways.items():
+        columns, held, weight = [], [], 0.0
+        for seed in seeds:
+            recipe = bench.pipeline.recipe
+            run_name = f"{recipe.name}-{'gpl' if changes else 'default'}-{seed}"
+            recipe = replace(recipe, name=run_name, seed=seed)
+            recipe = replace(recipe, triplets=replace(recipe.triplets, **changes))
+            if changes:
+                recipe = replace(recipe, loss=replace(recipe.loss, kind="margin_mse"))
+            trained = Pipeline(recipe)
+            shared = ("corpus", "queries", "embeddings", "negatives", "scores", "triplets")
+            vars(trained).update({stage: getattr(bench.pipeline, stage) for stage in shared})
+            found = retrieval.read_figures(trained.evaluation)
+            after = found["adapted"][NDCG]
+            columns.append([after[query] for query in sorted(bench.qrels)])
+            steps = retrieval.read_choices(
+                trained.model, MEASURE, NDCG, resamples=100, seed=recipe.seed
+            )
+            held.append(max(0.0, *(step.validation.difference for step in steps)))
+            weight = float(trained.targets.facts["teacher_weight"])
+        after_mean = np.mean(columns, axis=0)
+        interval = paired_bootstrap(bench.before[1], after_mean, resamples=10_000, seed=13)
+        p = randomisation_test(
+            (after_mean - bench.before[1])[:, None], permutations=10_000, seed=13
+        )
+        rows.append(Row(name, weight, float(np.mean(held)), interval, float(p[0]), float(p[0])))
+    return rows
+
+
+def show(name: str, bench: Bench, rows: Sequence[Row], room: float) -> None:
+    """One collection's table."""
+    c = bench.calibration
+    title = (
+        f"{name}: nDCG@10 {bench.before[1].mean():.4f} zero-shot, teacher's head-room {room:+.4f}; "
+        f"slope {c.slope:.4f}, R² {c.r2:.2f}, spread {c.spread:.4f}"
+    )
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("method")
+    for column in ("lambda", "held-out", "nDCG@10", "95% interval", "p (Holm)", "of head-room"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        style = "green" if row.test.low > 0 else "red" if row.test.high < 0 else ""
+        table.add_row(
+            row.method,
+            f"{row.weight:g}",
+            f"{row.held_out:+.4f}",
+            f"[{style}]{row.test.difference:+.4f}[/]" if style else f"{row.test.difference:+.4f}",
+            f"{row.test.low:+.4f}, {row.test.high:+.4f}",
+            f"{row.p_holm:.4f}",
+            f"{row.test.difference / room:.0%}" if room > 0 else "",
+        )
+    console.print(table)
+
+
+def page(found: Mapping[str, Any]) -> str:
+    """The three curves, a line for each collection: solid on the test, dotted on held-out."""
+    titles = {
+        "queries": "synthetic queries trained on",
+        "candidates": "candidates a query",
+        "weight": "lambda, the teacher's part of the target",
+    }
+    plots = []
+    for axis, title in titles.items():
+        data = [
+            {
+                "x": [point[0] for point in one["curves"][axis]],
+                "y": [point[i] for point in one["curves"][axis]],
+                "name": f"{name}, {what}",
+                "mode": "lines+markers",
+                "line": {"color": COLOURS[number % len(COLOURS)], "dash": dash},
+            }
+            for number, (name, one) in enumerate(found.items())
+            for i, what, dash in ((2, "test nDCG@10", "solid"), (1, "held-out MRR@10", "dot"))
+        ]
+        layout = layout_of(title, "gain over zero-shot") | {"showlegend": True, "height": 420}
+        layout["margin"] = {"l": 60, "r": 20, "t": 90, "b": 50}
+        layout["yaxis"]["zeroline"] = True
+        if axis != "weight":
+            layout["xaxis"]["type"] = "log"
+        plots.append({"data": data, "layout": layout})
+    import json
+
+    calls = "".join(
+        f"Plotly.newPlot('p{i}', {json.dumps(plot['data'])}, {json.dumps(plot['layout'])});"
+        for i, plot in enumerate(plots)
+    )
+    places = "".join(f"<div id='p{i}'></div>" for i in range(len(plots)))
+    return (
+        "<!doctype html><meta charset='utf-8'><title>How the gain grows</title>"
+        "<body style='font:16px system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem'>"
+        "<h1>How the gain grows</h1><p>A query adapter, anchored all-pairs margin-MSE.</p>"
+        f"{places}<script>{plotly_js()}</script><script>{calls}</script></body>"
+    )
+
+
+def main() -> None:
+    """Every collection, one after another."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
+    parser.add_argument("--queries", type=int, default=3_000, help="synthetic queries")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of each method")
+    parser.add_argument("--towers", action="store_true", help="both towers too: hours")
+    parser.add_argument("--recipe", type=Path, default=Path("recipes/beir.yaml"))
+    options = parser.parse_args()
+    seeds, found = list(range(13, 13 + options.seeds)), {}
+    runs = Path("runs/grid")
+    for folder in options.folders:
+        given = [f"--corpus.path={folder}", f"--name={folder.name}", f"--runs_dir={runs}"]
+        recipe = load_recipe(options.recipe, [*given, f"--queries.count={options.queries}"])
+        console.rule(folder.name)
+        bench = Bench(recipe)
+        rows = run(bench, seeds)
+        room = bench.head_room()
+        show(folder.name, bench, rows, room)
+        if options.towers:
+            rows += towers(bench, seeds, runs)
+            show(folder.name, bench, rows[-2:], room)
+        default = next(row for row in rows if row.method == "anchored, all pairs")
+        found[folder.name] = {
+            "zero_shot": float(bench.before[1].mean()),
+            "head_room": room,
+            "calibration": asdict(bench.calibration),
+            "rows": [asdict(row) for row in rows],
+            "curves": curves(bench, seeds, default.weight),
+        }
+        write_json(runs / "grid.json", found)
+        write_file(runs / "grid.html", page(found).encode())
+    console.print(f"{runs / 'grid.json'}, {runs / 'grid.html'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""What was chosen without labels, beside what the test queries say of it: the guard's evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from tercet.artifacts import Artifact, Writer
+from tercet.retrieval.significance import Interval, paired_bootstrap
+
+#: Weight of the trained model -> split -> measure -> query id -> figure.
+Found = Mapping[float, Mapping[str, Mapping[str, Mapping[str, float]]]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One mixture of the model as it came (weight 0) and as trained (1): gains over the former.
+
+    `validation`, of the held-out queries that chose, and `guard`, of those that guarded, are in the
+    known-item `measure`; `test` is in `test_measure`.
+    """
+
+    weight: float
+    measure: str
+    validation: Interval
+    guard: Interval
+    test_measure: str
+    test: Interval
+
+
+def write_choices(writer: Writer, found: Found) -> None:
+    """One row for each weight, split, measure and query."""
+    rows = [
+        {"weight": weight, "split": split, "measure": measure, "query_id": query, "figure": figure}
+        for weight, splits in found.items()
+        for split, measures in splits.items()
+        for measure, values in measures.items()
+        for query, figure in values.items()
+    ]
+    writer.shard("choices", 0, lambda: pa.Table.from_pylist(rows))
+
+
+def read_choices(
+    artifact: Artifact, measure: str, test_measure: str, *, resamples: int, seed: int
+) -> list[Step]:
+    """What `write_choices` wrote, as gains with their 95% intervals, by rising weight."""
+    table = artifact.dataset("choices").to_pandas()
+    wanted = {"validation": measure, "guard": measure, "test": test_measure}
+
+    def figures(weight: float, split: str) -> np.ndarray:
+        rows = table[(table["weight"] == weight) & (table["split"] == split)]
+        rows = rows[rows["measure"] == wanted[split]]
+        return rows.sort_values("query_id")["figure"].to_numpy()
+
+    def gain(weight: float, split: str) -> Interval:
+        pair = figures(0.0, split), figures(weight, split)
+        return paired_bootstrap(*pair, resamples=resamples, seed=seed)
+
+    return [
+        Step(
+            weight,
+            measure,
+            gain(weight, "validation"),
+            gain(weight, "guard"),
+            test_measure,
+            gain(weight, "test"),
+        )
+        for weight in sorted(set(table["weight"]) - {0.0})
+    ]

@@ -1,0 +1,77 @@
+"""Which targets are worth training towards? A query adapter tells in seconds.
+
+It learns them while the passages' vectors stand still, and is measured on held-out synthetic
+queries by known items: the passage that a query was made from is the one that it should find.
+Agreement with the teacher would not do: the teacher's own margins win that by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from datasets import Dataset
+
+from tercet import modeling, retrieval
+from tercet.data.targets import Scores, Trial
+from tercet.schema import Qrels, Query
+
+MEASURE = "mrr@10"
+#: With fewer held-out queries than these, chance would choose.
+FEWEST = 100
+#: More queries than these would take longer and tell no more.
+MOST_TRAINED, MOST_ASKED = 4_000, 1_000
+
+
+def adapter_trial(
+    student: modeling.BiEncoder,
+    ids: Sequence[str],
+    vectors: np.ndarray,
+    lists: Dataset,
+    held_out: Sequence[Query],
+    qrels: Qrels,
+    *,
+    seed: int,
+) -> Trial | None:
+    """Targets of all `lists` -> known-item MRR@10 of an adapter; None with too few queries.
+
+    `vectors` are the student's of the passages `ids`. It learns from the lists of split "train".
+    """
+    if len(held_out) < FEWEST:
+        return None
+    asked = held_out[:MOST_ASKED]
+    judged = {query.id: qrels[query.id] for query in asked}
+    chosen = np.flatnonzero(np.array(lists["split"]) == "train")[:MOST_TRAINED]
+    train = lists.select(chosen)[:]
+    queries = student.encode_queries([query.text for query in asked])
+    learnt_from = student.encode_queries(train["query"])
+    rows = {passage: row for row, passage in enumerate(ids)}
+    places = [np.array([rows[passage] for passage in passages]) for passages in train["passages"]]
+    index = retrieval.ExactIndex()
+    index.build(ids, vectors)
+
+    def trial(targets: Scores) -> float:
+        adapter = modeling.train_adapter(
+            learnt_from,
+            vectors,
+            places,
+            [targets[i] for i in chosen],
+            modeling.all_pairs_margin_mse,
+            normalize=student.normalize,
+            seed=seed,
+        )
+        return known_items(index, asked, judged, adapter.apply_to(queries))
+
+    return trial
+
+
+def known_items(
+    index: retrieval.ExactIndex,
+    queries: Sequence[Query],
+    qrels: Qrels,
+    vectors: np.ndarray,
+) -> float:
+    """Mean MRR@10 of queries with these vectors, float32 [queries, dimension]."""
+    rankings = index.search(vectors, retrieval.TOP)
+    run = {query.id: ranking for query, ranking in zip(queries, rankings, strict=True)}
+    return float(np.mean(list(retrieval.evaluate(qrels, run, [MEASURE])[MEASURE].values())))

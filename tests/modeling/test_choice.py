@@ -1,0 +1,89 @@
+"""What ships is what held-out queries chose, unless others of them object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pytest
+import torch
+from torch import nn
+
+from tercet.modeling.choice import choose, interpolated
+
+
+class Index:
+    def __init__(self) -> None:
+        self.discarded = False
+
+    def discard(self) -> None:
+        assert not self.discarded
+        self.discarded = True
+
+
+class Evaluation:
+    """Figures that the model's one weight decides."""
+
+    def __init__(self, model: nn.Linear, figures: Mapping[str, Callable[[float], float]]) -> None:
+        self.model, self.figures = model, figures
+        self.index: Index | None = None
+        self.made: list[Index] = []
+
+    def measure(self, *, zero_shot: bool, keep: bool) -> dict[str, dict[str, dict[str, float]]]:
+        weight = self.model.weight.item()
+        assert keep and zero_shot == (weight == 0)
+        self.index = Index()
+        self.made.append(self.index)
+        return {name: {"mrr@10": {"q": value(weight)}} for name, value in self.figures.items()}
+
+
+@pytest.fixture
+def model() -> nn.Linear:
+    model = nn.Linear(1, 1, bias=False)
+    model.weight.data.fill_(8.0)  # as trained; 0 as it came
+    return model
+
+
+BASE = {"weight": torch.zeros(1, 1)}
+
+
+def rising(weight: float) -> float:
+    return weight
+
+
+@pytest.mark.parametrize(
+    ("validation", "guard", "best", "shipped"),
+    [
+        (rising, rising, 1.0, 1.0),
+        (lambda w: -((w - 4) ** 2), rising, 0.5, 0.5),
+        (lambda w: -w, rising, 0.0, 0.0),
+        (rising, lambda w: -w, 1.0, 0.0),  # the guard refuses
+        (rising, lambda w: 1.0, 1.0, 0.0),  # no gain is not a gain
+        (lambda w: 1.0, rising, 0.0, 0.0),  # of equals the nearest to the base
+    ],
+)
+def test_validation_chooses_and_the_guard_may_refuse(
+    model: nn.Linear,
+    validation: Callable[[float], float],
+    guard: Callable[[float], float],
+    best: float,
+    shipped: float,
+) -> None:
+    evaluation = Evaluation(model, {"validation": validation, "guard": guard})
+    choice = choose(model, BASE, evaluation, steps=4, measure="mrr@10")  # type: ignore[arg-type]
+    assert (choice.best, choice.weight) == (best, shipped)
+    assert model.weight.item() == 8 * shipped
+    assert sorted(choice.found) == [0, 0.25, 0.5, 0.75, 1]
+    assert choice.gain == guard(8 * best) - guard(0)
+    kept = [index for index in evaluation.made if not index.discarded]
+    assert kept == ([choice.index] if choice.index else [])
+    assert (choice.index is None) == (best != shipped)
+
+
+def test_a_mixture_is_exact_at_its_ends_and_between_them_elsewhere() -> None:
+    base = {"w": torch.tensor([1.0, 2.0]), "n": torch.tensor([3])}
+    trained = {"w": torch.tensor([3.0, 0.1]), "n": torch.tensor([3])}
+    for weight, ends in ((0.0, base), (1.0, trained)):
+        assert all(torch.equal(x, ends[n]) for n, x in interpolated(base, trained, weight).items())
+    middle = interpolated(base, trained, 0.5)
+    assert middle["w"].tolist() == pytest.approx([2.0, 1.05])
+    assert middle["n"].tolist() == [3]
