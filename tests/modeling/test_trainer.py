@@ -92,6 +92,18 @@ def test_a_batch_encodes_each_passage_once(encoder: BiEncoder, texts: dict[str, 
     assert scores[1, 0].item() == 1.0
 
 
+def test_passages_of_one_text_are_one_passage(encoder: BiEncoder, texts: dict[str, str]) -> None:
+    items = [
+        {"query": 0, "passages": ["p1", "twin"], "margins": np.array([0.5], np.float32)},
+        {"query": 0, "passages": ["p2", "p1"], "margins": np.array([0.5], np.float32)},
+    ]
+    collator = TripletCollator(encoder, ["one"], texts | {"twin": texts["p1"]})
+    batch = collator(items)
+    assert (batch["positive"].tolist(), batch["negative"].tolist()) == ([0, 1], [[0], [0]])
+    assert batch["passage_number"].tolist() == [1, 2]
+    assert collator(items[::-1])["passage_number"].tolist() == [2, 1]
+
+
 @pytest.mark.parametrize("cut", [(8, 1), (1, 8), (3, 3)])
 def test_loss_and_gradients_do_not_depend_on_how_a_batch_is_cut(
     tiny_encoder_path: Path, texts: dict[str, str], tmp_path: Path, cut: tuple[int, int]
