@@ -90,6 +90,3 @@ def near_positives(target: Tensor, mask: Tensor, fraction: float) -> Tensor:
     """
     largest = target.masked_fill(~mask, -torch.inf).amax(dim=1, keepdim=True)
     return mask & (target <= fraction * largest)
-
-
-LOSSES = {"positive": margin_mse, "all": all_pairs_margin_mse}

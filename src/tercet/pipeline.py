@@ -266,6 +266,7 @@ class Pipeline:
         recipe = self.recipe
         settings = {
             "triplets": {k: v for k, v in asdict(recipe.triplets).items() if k != "held_out"},
+            "loss": asdict(recipe.loss),
             "training": {
                 k: v
                 for k, v in recipe.training.items()
