@@ -61,9 +61,7 @@ def adapt(
     args.eval_on_start = checkpoint is None
     if is_main_process():
         encoder.write_sentence_transformers_files(folder)
-    trainer = MarginMSETrainer(
-        encoder, args, train, collator, evaluation, pairs=recipe.triplets.margins
-    )
+    trainer = MarginMSETrainer(encoder, args, train, collator, evaluation, loss=recipe.loss)
     if is_main_process():
         given = recipe.training["bf16"] is not None
         wanted: Precision = "auto" if not given else "bf16" if args.bf16 else "fp32"

@@ -19,8 +19,9 @@ class TripletCollator:
     """Pads the queries and the different passages of a batch, and says which belong together.
 
     A batch has `query` and `passage` (the encoder's inputs), `positive` int64 [queries] and
-    `negative` int64 [queries, negatives] (rows of `passage`), and `labels` float32 [queries,
-    negatives], the target margins, IGNORED where a query has fewer.
+    `negative` int64 [queries, negatives] (rows of `passage`), `labels` float32 [queries,
+    negatives], the target margins, IGNORED where a query has fewer, and `passage_number` int64
+    [passages], the same for the same tokens in every batch of every process.
     """
 
     def __init__(
@@ -28,27 +29,34 @@ class TripletCollator:
     ) -> None:
         self.encoder = encoder
         self._queries = [_compact(ids) for ids in encoder.tokenize(queries, "query")]
-        tokens = encoder.tokenize(list(passages.values()), "passage")
-        self._passages = {name: _compact(ids) for name, ids in zip(passages, tokens, strict=True)}
+        tokens = map(_compact, encoder.tokenize(list(passages.values()), "passage"))
+        first: dict[bytes, int] = {}
+        self._passages: list[np.ndarray] = []
+        self._number: dict[str, int] = {}
+        for name, ids in zip(passages, tokens, strict=True):
+            self._number[name] = first.setdefault(ids.tobytes(), len(first))
+            if len(first) > len(self._passages):
+                self._passages.append(ids)
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """One batch of items with `query` (a row), `passages` (ids) and `margins`."""
-        rows: dict[str, int] = {}
-        for item in items:
-            for passage in item["passages"]:
-                rows.setdefault(passage, len(rows))
+        rows: dict[int, int] = {}
+        places = [
+            [rows.setdefault(self._number[passage], len(rows)) for passage in item["passages"]]
+            for item in items
+        ]
         widest = max(len(item["margins"]) for item in items)
         labels = torch.full((len(items), widest), IGNORED)
         negative = torch.zeros((len(items), widest), dtype=torch.int64)
         for i, item in enumerate(items):
             count = len(item["margins"])
             labels[i, :count] = torch.from_numpy(item["margins"])
-            negative[i, :count] = torch.tensor([rows[passage] for passage in item["passages"][1:]])
-        positive = torch.tensor([rows[item["passages"][0]] for item in items])
+            negative[i, :count] = torch.tensor(places[i][1:])
         return {
             "query": self.encoder.collate([self._queries[item["query"]] for item in items]),
-            "passage": self.encoder.collate([self._passages[passage] for passage in rows]),
-            "positive": positive,
+            "passage": self.encoder.collate([self._passages[number] for number in rows]),
+            "passage_number": torch.tensor(list(rows)),
+            "positive": torch.tensor([first for first, *_ in places]),
             "negative": negative,
             "labels": labels,
         }

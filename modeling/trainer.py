@@ -1,12 +1,12 @@
-"""`MarginMSETrainer`: the Hugging Face Trainer with a margin loss and retrieval evaluation."""
+"""`MarginMSETrainer`: the Hugging Face Trainer with a recipe's loss and retrieval evaluation."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,21 +16,25 @@ from transformers.trainer_utils import IntervalStrategy, rotate_checkpoints
 from tercet.artifacts import file_sha256, read_json, write_json
 from tercet.console import console
 from tercet.modeling.callbacks import EpochDraws, FiniteGradients, RetrievalEvaluation, means
-from tercet.modeling.collator import IGNORED, TripletCollator, margins
+from tercet.modeling.collator import IGNORED, TripletCollator
 from tercet.modeling.encoder import BiEncoder
-from tercet.modeling.losses import LOSSES
+from tercet.modeling.gradient_cache import GradientCache
+from tercet.modeling.objective import Objective
 from tercet.modeling.precision import default_device, inference_dtype
-from tercet.recipe import Recipe
+from tercet.recipe import LossSection, Recipe
 from tercet.schema import InputError
 
 CHECKPOINT_MANIFEST = "checkpoint.json"
+#: Tokens that gradient caching encodes at once, padding included; on a CPU as many as encoding.
+CHUNK_TOKENS = {"cpu": 2_048, "cuda": 16_384}
 
 
 class MarginMSETrainer(Trainer):
     """Trains a bi-encoder's backbone on target margins; evaluates it by searching.
 
     The loss is a sum divided by the number of margins over all processes and accumulation steps,
-    so it does not depend on how a batch is cut up.
+    so it does not depend on how a batch is cut up. InfoNCE needs the whole batch, so it takes no
+    accumulation steps; gradient caching makes its memory independent of the batch instead.
     """
 
     def __init__(
@@ -41,11 +45,12 @@ class MarginMSETrainer(Trainer):
         collator: TripletCollator,
         evaluation: RetrievalEvaluation,
         *,
-        pairs: Literal["positive", "all"] = "all",
+        loss: LossSection,
     ) -> None:
         self.encoder = encoder
         self.evaluation = evaluation
-        self.margin_loss = LOSSES[pairs]
+        self.objective = Objective(loss)
+        self.chunk_tokens = CHUNK_TOKENS.get(encoder.device.type, 8_192)
         super().__init__(
             model=encoder.backbone,
             args=args,
@@ -67,28 +72,47 @@ class MarginMSETrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Squared error of margins, over `num_items_in_batch` margins in all."""
-        query, passage = (
-            self.encoder.pool(
-                model(**inputs[side]).last_hidden_state, inputs[side]["attention_mask"]
-            )
-            for side in ("query", "passage")
-        )
-        labels = inputs["labels"]
-        mask = labels.ne(IGNORED)
-        student = margins(query, passage, inputs["positive"], inputs["negative"])
-        loss = self.margin_loss(student, labels, mask)
-        if num_items_in_batch is None:
-            loss = loss / mask.sum()
+        """The loss over `num_items_in_batch` margins in all; no outputs.
+
+        With InfoNCE, every backward pass but the last has been made when it returns.
+        """
+
+        def encode(side: Mapping[str, Tensor]) -> Tensor:
+            return self.encoder.pool(model(**side).last_hidden_state, side["attention_mask"])
+
+        sides = (inputs["query"], inputs["passage"])
+        if not self.objective.section.info_nce:
+            loss = self._loss([encode(side) for side in sides], inputs, num_items_in_batch)
+        else:
+            cache = GradientCache(encode, sides, self.chunk_tokens)
+            value = self._loss(cache.vectors, inputs, num_items_in_batch)
+            cache.differentiate(value)
+            *chunks, last = cache.chunks
+            for chunk in chunks:
+                # Gradients are averaged once, at the last: numbers of chunks may be unequal.
+                with self.accelerator.no_sync(model):
+                    self.accelerator.backward(cache.replay(chunk))
+            rest = cache.replay(last)
+            # The loss's value with the last chunk's gradient: the Trainer goes backward from here.
+            loss = value.detach() + (rest - rest.detach())
+        return (loss, {}) if return_outputs else loss
+
+    def _loss(
+        self, vectors: Sequence[Tensor], inputs: Mapping[str, Any], count: Tensor | int | None
+    ) -> Tensor:
+        query, passage = vectors
+        loss = self.objective(query, passage, inputs)
+        if count is None:
+            loss = loss / inputs["labels"].ne(IGNORED).sum()
         else:
             # Gradients are averaged over processes, while the count is the sum of theirs.
-            loss = loss / num_items_in_batch * self.accelerator.num_processes
+            loss = loss / count * self.accelerator.num_processes
         if not torch.isfinite(loss):
             raise RuntimeError(
                 f"the loss is {loss.item()} at step {self.state.global_step}: stopped before it "
                 "reaches the weights; the last checkpoint is good"
             )
-        return (loss, {"margins": student}) if return_outputs else loss
+        return loss
 
     def evaluate(
         self,

@@ -35,8 +35,10 @@ negatives.retrievers.N.kind negatives.retrievers.N.share negatives.retrievers.N.
 negatives.retrievers.N.k1 negatives.retrievers.N.b negatives.retrievers.N.language
 teacher.name teacher.revision teacher.backend teacher.max_length teacher.precision
 teacher.shard_pairs
-triplets.teacher_weight triplets.calibration triplets.negatives_per_query triplets.margins
+triplets.teacher_weight triplets.calibration triplets.negatives_per_query
 triplets.held_out
+loss.kind loss.temperature loss.teacher_temperature loss.info_nce loss.info_nce_temperature
+loss.near_positive
 model.name model.revision model.pooling model.similarity model.query_prompt model.passage_prompt
 model.max_length model.query_max_length model.precision model.dropout
 training.num_train_epochs training.learning_rate training.per_device_train_batch_size

@@ -77,6 +77,15 @@ def test_a_setting_makes_stale_what_depends_on_it(
     assert set(again) <= {*stale, "scores"} and set(stale[:1]) <= set(again)
 
 
+def test_another_loss_trains_again_on_the_same_triplets(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, before = made(recipe, capsys)
+    again, after = made(recipe, capsys, "--loss.info_nce=0.1")
+    assert again == []
+    assert before.model_stage().plan != after.model_stage().plan
+
+
 def test_a_passage_that_changes_beyond_what_the_model_reads_is_scored_again(
     recipe: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

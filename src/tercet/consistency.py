@@ -25,10 +25,11 @@ def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
             node = inner or node
         return node.where if node else root.where
 
+    given = training.value if training and training.value else {}
     metric = recipe.training["metric_for_best_model"]
     if metric not in recipe.measures:
-        given = training.value.get("metric_for_best_model") if training and training.value else None
-        place = given.where if given else where("evaluation", "cutoffs")
+        node = given.get("metric_for_best_model")
+        place = node.where if node else where("evaluation", "cutoffs")
         raise InputError(
             f"{place}: training.metric_for_best_model {metric!r} is not measured"
             f"{nearest(str(metric), recipe.measures)}"
@@ -56,6 +57,12 @@ def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
             f"{where('triplets', 'negatives_per_query')}: triplets.negatives_per_query "
             f"({recipe.triplets.negatives_per_query}) is more than negatives.candidates "
             f"({recipe.negatives.candidates})"
+        )
+    if recipe.loss.info_nce and recipe.training["gradient_accumulation_steps"] > 1:
+        raise InputError(
+            f"{given['gradient_accumulation_steps'].where}: loss.info_nce takes its negatives from "
+            "one batch: raise training.per_device_train_batch_size instead of "
+            "gradient_accumulation_steps, it costs no more memory"
         )
     names = [
         "bm25" if r.kind == "bm25" else Path(r.model).name if r.model else "student"

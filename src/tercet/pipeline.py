@@ -298,6 +298,7 @@ class Pipeline:
             "triplets": {
                 k: v for k, v in asdict(recipe.triplets).items() if k not in OF_OTHER_STAGES
             },
+            "loss": asdict(recipe.loss),
             "training": {
                 k: v
                 for k, v in recipe.training.items()

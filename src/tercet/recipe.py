@@ -104,7 +104,7 @@ class TripletsSection:
     teacher_weight: float | None = key(
         None,
         "lambda, the teacher's part of the target; unset: what held-out queries choose, .5 where "
-        "they are few; 1 is plain GPL, with margins: positive and calibration: none",
+        "they are few; 1 is plain GPL, with calibration: none and loss.kind: margin_mse",
         low=0,
         high=1,
     )
@@ -113,14 +113,41 @@ class TripletsSection:
         "how the teacher's scores are scaled to the student's, within lists; clipped: CADET's",
     )
     negatives_per_query: int = key(5, "drawn afresh from the candidates each epoch", low=1)
-    margins: Literal["positive", "all"] = key(
-        "all", "learn positive-minus-negative margins, or those of all pairs in the list"
-    )
     held_out: float = key(
         0.2,
         "part of the queries kept to choose by; a third of them guards the choice",
         above=0,
         high=0.5,
+    )
+
+
+@dataclass(frozen=True)
+class LossSection:
+    """What the model learns of a list, and whether it also tells its positive from a batch."""
+
+    kind: Literal["margin_mse", "all_pairs", "kl"] = key(
+        "all_pairs",
+        "margin_mse: margins of the positive, as in plain GPL; all_pairs: margins of all pairs in "
+        "the list; kl: the list as a distribution",
+    )
+    temperature: float = key(0.05, "kl: divides the model's scores; .05 is for cosines", above=0)
+    teacher_temperature: float | None = key(
+        None,
+        "kl: divides the targets; unset: as `temperature`, right for targets on the model's scale",
+        above=0,
+    )
+    info_nce: float = key(
+        0.0, "weight of InfoNCE over all passages of a step, in all processes; 0: none", low=0
+    )
+    info_nce_temperature: float = key(
+        0.05, "InfoNCE: divides the model's scores; .05 is for cosines", above=0
+    )
+    near_positive: float = key(
+        0.1,
+        "InfoNCE: a passage of a query's list is no negative if its target margin is at most this "
+        "part of the list's largest",
+        low=0,
+        high=1,
     )
 
 
@@ -298,6 +325,7 @@ class Recipe:
     negatives: NegativesSection = section(NegativesSection)
     teacher: TeacherSection = section(TeacherSection)
     triplets: TripletsSection = section(TripletsSection)
+    loss: LossSection = section(LossSection)
     model: ModelSection = section(ModelSection)
     training: dict[str, Any] = key(
         lambda: {name: default for name, (default, _) in TRAINING.items()},

@@ -1,42 +1,26 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tiny_training import LOSSES, train_with_every_loss, trainer
 
 from tercet.cli import load_recipe
-from tercet.modeling.callbacks import RetrievalEvaluation
 from tercet.modeling.collator import IGNORED, TripletCollator, margins
 from tercet.modeling.encoder import BiEncoder
+from tercet.modeling.gradient_cache import GradientCache
 from tercet.modeling.trainer import MarginMSETrainer, last_checkpoint, training_arguments
-from tercet.retrieval import ExactIndex, search_and_measure
-from tercet.schema import InputError, Query
+from tercet.schema import InputError
 
-
-class Drawn:
-    """Lists of unequal length over a few passages, as a Trainer reads them."""
-
-    def __init__(self, passages: Sequence[str], queries: int) -> None:
-        random = np.random.default_rng(5)
-        self.items = []
-        for row in range(queries):
-            drawn = random.permutation(len(passages))[: 3 + row % 3]
-            target = random.normal(size=len(drawn) - 1).astype(np.float32) * 0.1
-            self.items.append(
-                {"query": row, "passages": [passages[i] for i in drawn], "margins": target}
-            )
-
-    def set_epoch(self, epoch: int) -> None: ...
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, row: int) -> dict[str, Any]:
-        return self.items[row]
+ROOT = Path(__file__).parents[2]
+#: Losses of lists, which a batch may be cut up for.
+OF_LISTS = {name: options for name, options in LOSSES.items() if "info_nce" not in name}
 
 
 @pytest.fixture
@@ -49,37 +33,6 @@ def encoder(tiny_encoder_path: Path) -> BiEncoder:
     encoder = BiEncoder.from_pretrained(tiny_encoder_path, precision="fp32")
     encoder.set_dropout(0.0)
     return encoder
-
-
-def trainer(
-    encoder: BiEncoder, texts: dict[str, str], folder: Path, *overrides: str
-) -> MarginMSETrainer:
-    recipe_file = folder / "recipe.yaml"
-    recipe_file.write_text(f"corpus: {{path: x}}\nruns_dir: {folder}\n")
-    arguments = [f"--training.{override}" for override in overrides]
-    recipe = load_recipe(recipe_file, ["--training.bf16=false", *arguments])
-    queries = [text.split()[0] for text in list(texts.values())[:16]]
-    evaluation = RetrievalEvaluation(
-        encoder,
-        list(texts),
-        list(texts.values()),
-        {
-            "validation": (
-                [Query(f"q{i}", text) for i, text in enumerate(queries)],
-                {f"q{i}": {f"p{i}": 1} for i in range(16)},
-            )
-        },
-        make_index=ExactIndex,
-        search=search_and_measure,
-        measures=recipe.measures,
-    )
-    return MarginMSETrainer(
-        encoder,
-        training_arguments(recipe),
-        Drawn(list(texts), 16),
-        TripletCollator(encoder, queries, texts),
-        evaluation,
-    )
 
 
 def test_a_batch_encodes_each_passage_once(encoder: BiEncoder, texts: dict[str, str]) -> None:
@@ -96,28 +49,173 @@ def test_a_batch_encodes_each_passage_once(encoder: BiEncoder, texts: dict[str, 
     assert scores[1, 0].item() == 1.0
 
 
-@pytest.mark.parametrize("cut", [(8, 1), (1, 8), (3, 3)])
+def test_passages_of_one_text_are_one_passage(encoder: BiEncoder, texts: dict[str, str]) -> None:
+    items = [
+        {"query": 0, "passages": ["p1", "twin"], "margins": np.array([0.5], np.float32)},
+        {"query": 0, "passages": ["p2", "p1"], "margins": np.array([0.5], np.float32)},
+    ]
+    collator = TripletCollator(encoder, ["one"], texts | {"twin": texts["p1"]})
+    batch = collator(items)
+    assert (batch["positive"].tolist(), batch["negative"].tolist()) == ([0, 1], [[0], [0]])
+    assert batch["passage_number"].tolist() == [1, 2]
+    assert collator(items[::-1])["passage_number"].tolist() == [2, 1]
+
+
+def gradients(model: torch.nn.Module) -> list[torch.Tensor]:
+    return [p.grad for p in model.parameters() if p.grad is not None]
+
+
+def assert_close(found: list[torch.Tensor], expected: list[torch.Tensor], atol: float) -> None:
+    assert max(float(x.abs().max()) for x in expected) > 100 * atol  # there is something to see
+    for a, b in zip(found, expected, strict=True):
+        assert torch.allclose(a, b, atol=atol)
+
+
+@pytest.mark.parametrize("options", OF_LISTS.values(), ids=OF_LISTS)
+@pytest.mark.parametrize("cut", [(1, 8), (3, 3)], ids=str)
 def test_loss_and_gradients_do_not_depend_on_how_a_batch_is_cut(
-    tiny_encoder_path: Path, texts: dict[str, str], tmp_path: Path, cut: tuple[int, int]
+    tiny_encoder_path: Path,
+    texts: dict[str, str],
+    tmp_path: Path,
+    cut: tuple[int, int],
+    options: list[str],
 ) -> None:
     def step(size: int, accumulated: int) -> tuple[float, list[torch.Tensor]]:
         encoder = BiEncoder.from_pretrained(tiny_encoder_path, precision="fp32")
         encoder.set_dropout(0.0)
-        run = trainer(encoder, texts, tmp_path, f"gradient_accumulation_steps={accumulated}")
+        accumulation = f"--training.gradient_accumulation_steps={accumulated}"
+        run = trainer(encoder, texts, tmp_path, accumulation, *options)
         items = [run.train_dataset[i] for i in range(8)]
         batches = [run.data_collator(items[i : i + size]) for i in range(0, 8, size)]
         counted = run._get_num_items_in_batch(batches, torch.device("cpu"))
         run.current_gradient_accumulation_steps = len(batches)
         run.create_optimizer()
         loss = sum(run.training_step(run.model, batch, counted) for batch in batches)
-        grads = [p.grad for p in encoder.backbone.parameters() if p.grad is not None]
-        return float(loss), grads
+        return float(loss), gradients(encoder.backbone)
 
     loss, grads = step(8, 1)
     cut_loss, cut_grads = step(*cut)
     assert cut_loss == pytest.approx(loss, abs=1e-5)
-    for whole, parts in zip(grads, cut_grads, strict=True):
-        assert torch.allclose(whole, parts, atol=1e-5)
+    assert_close(cut_grads, grads, atol=1e-5)
+
+
+def plain_step(run: MarginMSETrainer, batch: dict[str, Any]) -> tuple[float, list[torch.Tensor]]:
+    """Loss and gradients with the whole batch encoded at once."""
+    run.model.zero_grad()
+    vectors = [
+        run.encoder.pool(run.model(**batch[side]).last_hidden_state, batch[side]["attention_mask"])
+        for side in ("query", "passage")
+    ]
+    loss = run.objective(*vectors, batch) / batch["labels"].ne(IGNORED).sum()
+    loss.backward()
+    return loss.item(), gradients(run.model)
+
+
+def cached_step(run: MarginMSETrainer, batch: dict[str, Any]) -> tuple[float, list[torch.Tensor]]:
+    run.model.zero_grad()
+    run.create_optimizer()
+    loss = run.training_step(run.model, batch, batch["labels"].ne(IGNORED).sum())
+    return loss.item(), gradients(run.model)
+
+
+@pytest.mark.parametrize("chunk_tokens", [1, 100, 100_000])
+def test_gradient_caching_gives_the_plain_gradients(
+    encoder: BiEncoder, texts: dict[str, str], tmp_path: Path, chunk_tokens: int
+) -> None:
+    run = trainer(encoder, texts, tmp_path, "--loss.info_nce=0.5")
+    run.chunk_tokens = chunk_tokens
+    batch = run.data_collator([run.train_dataset[i] for i in range(8)])
+    loss, grads = plain_step(run, batch)
+    cached_loss, cached_grads = cached_step(run, batch)
+    assert cached_loss == pytest.approx(loss, abs=1e-5)
+    assert_close(cached_grads, grads, atol=1e-5)
+
+
+def test_gradient_caching_under_autocast(
+    encoder: BiEncoder, texts: dict[str, str], tmp_path: Path
+) -> None:
+    run = trainer(encoder, texts, tmp_path, "--loss.info_nce=0.5", "--training.bf16=true")
+    run.chunk_tokens = 100
+    model = run.accelerator.prepare_model(run.model)
+    batch = run.data_collator([run.train_dataset[i] for i in range(8)])
+    assert model.forward is not type(model).forward
+    loss, grads = plain_step(run, batch)
+    cached_loss, cached_grads = cached_step(run, batch)
+    assert cached_loss == pytest.approx(loss, rel=0.02)
+    whole, cached = (torch.cat([g.flatten() for g in each]) for each in (grads, cached_grads))
+    assert torch.cosine_similarity(whole, cached, dim=0) > 0.99
+
+
+def test_an_encoding_that_is_replayed_drops_what_it_dropped_before(encoder: BiEncoder) -> None:
+    encoder.set_dropout(0.3)
+    encoder.backbone.train()
+    inputs = encoder.collate(encoder.tokenize(["one", "two three", "four five six", "x"], "query"))
+
+    def encode(part: Any) -> torch.Tensor:
+        states = encoder.backbone(**part).last_hidden_state
+        return encoder.pool(states, part["attention_mask"])
+
+    torch.manual_seed(0)
+    cache = GradientCache(encode, [inputs, inputs], chunk_tokens=8)
+    assert len(cache.chunks) > 2
+    assert not torch.allclose(*cache.vectors, atol=1e-3)
+    after = torch.get_rng_state()
+    for chunk in reversed(cache.chunks):
+        expected = cache.vectors[chunk.side][chunk.rows]
+        assert torch.equal(chunk.encoded_again(encode), expected)
+    assert torch.equal(torch.get_rng_state(), after)
+
+
+def test_near_positives_and_the_positives_twins_are_no_negatives(
+    encoder: BiEncoder, texts: dict[str, str], tmp_path: Path
+) -> None:
+    run = trainer(encoder, texts | {"twin": texts["p1"]}, tmp_path, "--loss.info_nce=1")
+    margins = np.array([0.001, 0.3], np.float32)
+    items = [
+        {"query": 0, "passages": ["p1", "p2", "p3"], "margins": margins},
+        {"query": 1, "passages": ["p4", "p5", "twin"], "margins": margins},
+    ]
+    batch = run.data_collator(items)
+    assert len(batch["passage_number"]) == 5
+    query = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
+    passage = torch.randn(5, 8, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    loss = run.objective(query, passage, batch)
+    (loss - run.objective.of_lists(*lists(query, passage, batch))).backward()
+    # The first query's near-positive moves for the second query alone, and the other way round.
+    scores = query @ passage.detach().T / 0.05
+    for own, near in ((0, 1), (1, 4)):
+        others = scores[1 - own].clone()
+        others[4 if own == 0 else 1] = -torch.inf
+        expected = 2 * others.softmax(0)[near] * query[1 - own] / 0.05
+        assert torch.allclose(passage.grad[near], expected, atol=1e-5)
+
+
+def lists(query: torch.Tensor, passage: torch.Tensor, batch: dict[str, Any]) -> Any:
+    student = margins(query, passage, batch["positive"], batch["negative"])
+    return student, batch["labels"], batch["labels"].ne(IGNORED)
+
+
+def test_two_processes_learn_what_one_does_with_every_loss(
+    tiny_encoder_path: Path, texts: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "texts.json").write_text(json.dumps(texts))
+    folders = [tmp_path / "one", tmp_path / "two"]
+    train_with_every_loss(tiny_encoder_path, texts, folders[0], batch=8)
+    accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0"]
+    config = ["--config_file", str(ROOT / "accelerate_config.yaml")]
+    program = [str(Path(__file__).with_name("tiny_training.py")), str(tiny_encoder_path)]
+    arguments = [str(tmp_path / "texts.json"), str(folders[1]), "4"]
+    command = [*accelerate, *config, *program, *arguments]
+    two = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert two.returncode == 0, two.stderr[-3000:]
+    start = BiEncoder.from_pretrained(tiny_encoder_path).backbone.state_dict()
+    for name in LOSSES:
+        one, two_of = (torch.load(folder / f"{name}.pt") for folder in folders)
+        assert two_of["losses"] == pytest.approx(one["losses"], abs=1e-5), name
+        moved = max(float((one["weights"][key] - start[key]).abs().max()) for key in start)
+        assert moved > 1e-3, name
+        for key, weight in one["weights"].items():
+            assert torch.allclose(two_of["weights"][key], weight, atol=1e-5), (name, key)
 
 
 def test_training_evaluates_zero_shot_first_and_saves_what_sentence_transformers_loads(
@@ -125,7 +223,9 @@ def test_training_evaluates_zero_shot_first_and_saves_what_sentence_transformers
 ) -> None:
     from sentence_transformers import SentenceTransformer
 
-    run = trainer(encoder, texts, tmp_path, "learning_rate=1e-3", "num_train_epochs=2")
+    run = trainer(
+        encoder, texts, tmp_path, "--training.learning_rate=1e-3", "--training.num_train_epochs=2"
+    )
     run.train()
     figures = [entry for entry in run.state.log_history if "eval_map@10" in entry]
     assert [entry["epoch"] for entry in figures] == [0, 1, 2]
@@ -141,7 +241,9 @@ def test_training_evaluates_zero_shot_first_and_saves_what_sentence_transformers
 def test_a_checkpoint_that_was_cut_short_is_removed_and_the_one_before_is_used(
     encoder: BiEncoder, texts: dict[str, str], tmp_path: Path
 ) -> None:
-    trainer(encoder, texts, tmp_path, "num_train_epochs=2", "save_total_limit=3").train()
+    trainer(
+        encoder, texts, tmp_path, "--training.num_train_epochs=2", "--training.save_total_limit=3"
+    ).train()
     folder = tmp_path / "run" / "training"
     newest, before = sorted(folder.glob("checkpoint-*"), key=lambda p: -int(p.name[11:]))
     weights = newest / "model.safetensors"
@@ -150,10 +252,11 @@ def test_a_checkpoint_that_was_cut_short_is_removed_and_the_one_before_is_used(
     assert not newest.exists()
 
 
+@pytest.mark.parametrize("options", LOSSES.values(), ids=LOSSES)
 def test_a_loss_that_is_not_finite_stops_training_before_it_reaches_the_weights(
-    encoder: BiEncoder, texts: dict[str, str], tmp_path: Path
+    encoder: BiEncoder, texts: dict[str, str], tmp_path: Path, options: list[str]
 ) -> None:
-    run = trainer(encoder, texts, tmp_path)
+    run = trainer(encoder, texts, tmp_path, *options)
     run.train_dataset.items[3]["margins"][0] = np.nan
     with pytest.raises(RuntimeError, match="loss is nan"):
         run.train()
@@ -166,3 +269,14 @@ def test_arguments_that_contradict_one_another_are_refused_in_one_line(tmp_path:
     with pytest.raises(InputError, match="^training: ") as error:
         training_arguments(load_recipe(path))
     assert "\n" not in str(error.value)
+
+
+def test_info_nce_over_accumulated_batches_is_refused_with_what_to_do_instead(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "corpus: {path: x}\nloss: {info_nce: 1}\ntraining:\n  gradient_accumulation_steps: 2\n"
+    )
+    with pytest.raises(InputError, match="r.yaml:4: .*raise training.per_device_train_batch_size"):
+        load_recipe(path)
