@@ -9,5 +9,6 @@ from tercet.data.queries import generate_queries as generate_queries
 from tercet.data.scores import score_candidates as score_candidates
 from tercet.data.spans import SpanGenerator as SpanGenerator
 from tercet.data.targets import write_targets as write_targets
+from tercet.data.triplets import Filters as Filters
 from tercet.data.triplets import Triplets as Triplets
 from tercet.data.triplets import build_triplets as build_triplets

@@ -1,6 +1,7 @@
 """Both models' scores -> the score that each stored pair should get: the anchored margins.
 
-File: `targets` (query_id, target), in the order of the triplets' lists, the positive first.
+Files: `targets` (query_id, target), in the order of the triplets' lists, the positive first, and
+`calibration.svg`.
 
 The teacher's logits are brought to the student's scale by one number, and the target lies between
 the two: (1 - w) x the zero-shot student's score + w x the scaled teacher's. w = 1 without scaling
@@ -17,13 +18,15 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from tercet.artifacts import Writer
+from tercet.artifacts import Writer, write_file
 from tercet.schema import InputError
 
 Method = Literal["spread", "least_squares", "none", "clipped"]
 Scores = Sequence[np.ndarray]
 #: Targets to the figure on held-out queries of a model that learns them: higher is better.
 Trial = Callable[[Scores], float]
+#: The teacher's and the student's lists, and the calibration, to an SVG.
+Plot = Callable[[Scores, Scores, Mapping[str, float]], str]
 
 #: The teacher's weights that are tried, and the one that is taken where nothing tells.
 WEIGHTS, DEFAULT_WEIGHT = (0.15, 0.3, 0.5, 0.7, 1.0), 0.5
@@ -112,11 +115,12 @@ def write_targets(
     method: Method,
     weight: float | None,
     trial: Trial | None = None,
+    plot: Plot | None = None,
 ) -> None:
     """Scale, choose the teacher's weight where none is given, and write every pair's target.
 
     `trial` is asked for the figure of each of `WEIGHTS`; without one the weight is .5. The best
-    is taken, of equals the one nearest to .5.
+    is taken, of equals the one nearest to .5. What `plot` draws becomes `calibration.svg`.
     """
     columns = lists.select_columns(["teacher", "student"])[:]
     teacher, student = (
@@ -138,6 +142,10 @@ def write_targets(
     )
     writer.shard("targets", 0, lambda: table)
     writer.facts |= asdict(calibration) | {"teacher_weight": weight} | tried
+    if plot:
+        write_file(
+            writer.folder / "calibration.svg", plot(teacher, student, asdict(calibration)).encode()
+        )
 
 
 def best_weight(figures: Mapping[float, float]) -> float:

@@ -7,6 +7,7 @@ are drawn from the lists afresh each epoch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,52 @@ from tercet.schema import Encoder, InputError
 BLOCK = 1024
 #: The split of queries whose text another passage's held-out query has, or without candidates.
 LEFT_OUT = "left_out"
+#: The split of training queries that a filter drops.
+FILTERED = "filtered"
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What the teacher's scores, already paid for, say against training on a query.
+
+    `rank`: it ranks the query's own passage beyond this among its candidates. `percentile`: its
+    score for that passage is below this percentile of all queries' own passages. `fits`: it finds
+    that so many candidates or more fit as well as the own passages of most queries do (their
+    median score), so that the query is about none in particular. None filters nothing. CADET
+    (arXiv 2505.19274) has rank 1 and percentile 25.
+    """
+
+    rank: int | None = None
+    percentile: float | None = None
+    fits: int | None = None
+
+    def apply(self, split: list[str], teacher: Sequence[np.ndarray]) -> dict[str, int]:
+        """Move training queries to FILTERED, in place; how many by each filter that is set.
+
+        A query that several filters drop counts for the first.
+        """
+        counts = {name: 0 for name, value in asdict(self).items() if value is not None}
+        own = np.array([scores[0] for scores in teacher])
+        lowest = np.percentile(own, self.percentile or 0)
+        median = np.median(own)
+        for i, scores in enumerate(teacher):
+            if split[i] != "train":
+                continue
+            reasons = {
+                "rank": self.rank is not None and rank_of_own(scores) > self.rank,
+                "percentile": self.percentile is not None and scores[0] < lowest,
+                "fits": self.fits is not None and (scores[1:] >= median).sum() >= self.fits,
+            }
+            reason = next((name for name, holds in reasons.items() if holds), None)
+            if reason:
+                split[i] = FILTERED
+                counts[reason] += 1
+        return counts
+
+
+def rank_of_own(scores: np.ndarray) -> int:
+    """Where a list's scores put its first passage, the query's own: 1 is the best."""
+    return 1 + int((scores[1:] > scores[0]).sum())
 
 
 def build_triplets(
@@ -31,11 +78,13 @@ def build_triplets(
     *,
     held_out: dict[str, float],
     seed: int,
+    filters: Filters | None = None,
 ) -> None:
-    """Add the zero-shot student's scores to the teacher's, and hold queries out.
+    """Add the zero-shot student's scores to the teacher's, hold queries out, and filter the rest.
 
     `vectors` are the zero-shot student's of `ids`, float32 [ids, dimension].
     `held_out` maps a split's name to its part of the queries, all queries of one passage together.
+    What is held out is not filtered: it stands for all that users may ask.
     """
     rows = {passage: row for row, passage in enumerate(ids)}
     scored: list[list[float]] = []
@@ -45,8 +94,13 @@ def build_triplets(
         for query, passages in zip(queries, block["passages"], strict=True):
             scored.append((vectors[[rows[p] for p in passages]] @ query).tolist())
     split = _splits(lists["query"][:], lists["passages"][:], held_out, seed)
+    teacher = [np.array(x, dtype=np.float32) for x in lists["scores"]]
+    filtered = (filters or Filters()).apply(split, teacher)
     if "train" not in split:
-        raise InputError("no query is left to train on: raise queries.count")
+        raise InputError(
+            "no query is left to train on: raise queries.count, or filter less"
+            f" ({', '.join(f'{name}: {count}' for name, count in filtered.items())})"
+        )
     table = pa.table(
         {
             "query_id": pa.array(lists["query_id"][:]),
@@ -58,9 +112,10 @@ def build_triplets(
         }
     )
     writer.shard("lists", 0, lambda: table)
-    names = ("train", *held_out, LEFT_OUT)
+    names = ("train", *held_out, LEFT_OUT, FILTERED)
     writer.facts |= {f"{name}_queries": split.count(name) for name in names}
-    writer.facts |= _audit([np.array(x, dtype=np.float32) for x in lists["scores"]])
+    writer.facts |= {f"filtered_by_{name}": count for name, count in filtered.items()}
+    writer.facts |= _audit(teacher)
 
 
 def _splits(
@@ -87,7 +142,7 @@ def _splits(
 
 def _audit(teacher: Sequence[np.ndarray]) -> dict[str, float]:
     """Are the queries about their passages? The teacher's mean logit and rank of the positives."""
-    ranks = [1 + int((scores[1:] > scores[0]).sum()) for scores in teacher]
+    ranks = [rank_of_own(scores) for scores in teacher]
     return {
         "positive_mean_logit": float(np.mean([scores[0] for scores in teacher])),
         "positive_mean_rank": float(np.mean(ranks)),

@@ -36,7 +36,7 @@ negatives.retrievers.N.k1 negatives.retrievers.N.b negatives.retrievers.N.langua
 teacher.name teacher.revision teacher.backend teacher.max_length teacher.precision
 teacher.shard_pairs
 triplets.teacher_weight triplets.calibration triplets.negatives_per_query
-triplets.held_out
+triplets.held_out triplets.filter_rank triplets.filter_percentile triplets.filter_fits
 loss.kind loss.temperature loss.teacher_temperature loss.info_nce loss.info_nce_temperature
 loss.near_positive
 model.name model.revision model.pooling model.similarity model.query_prompt model.passage_prompt

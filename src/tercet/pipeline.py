@@ -37,8 +37,6 @@ from tercet.settings import flatten
 
 #: What is measured whenever weights are: what chooses, what guards the choice, what is reported.
 SPLITS = ("validation", "guard", "test")
-#: Settings of the triplets that other stages than the model heed.
-OF_OTHER_STAGES = ("held_out", "teacher_weight", "calibration")
 #: From here on, a generator's queries did harm: it wrote something else than questions.
 DOUBTFUL_RANK = 12.0
 
@@ -209,10 +207,13 @@ class Pipeline:
         held_out = {"validation": part * 2 / 3, "guard": part / 3}
         if not self._judged()[1]:
             held_out["test"] = part / 2
+        section = self.recipe.triplets
+        filters = data.Filters(section.filter_rank, section.filter_percentile, section.filter_fits)
+        settings = {"held_out": held_out, "filters": asdict(filters)}
         inputs = {"scores": self.scores.digest, "embeddings": self.embeddings.digest}
         inputs |= self._student()
         return produce(
-            self._stage("triplets", self._seeded({"held_out": held_out}), inputs),
+            self._stage("triplets", self._seeded(settings), inputs),
             lambda writer: data.build_triplets(
                 writer,
                 self.scores.dataset("lists"),
@@ -221,6 +222,7 @@ class Pipeline:
                 self.vectors,
                 held_out=held_out,
                 seed=self.recipe.seed,
+                filters=filters,
             ),
         )
 
@@ -245,6 +247,7 @@ class Pipeline:
                 method=section.calibration,
                 weight=section.teacher_weight,
                 trial=trial,
+                plot=retrieval.calibration_svg,
             )
 
         return produce(self._stage("targets", self._seeded(settings), inputs), make)
@@ -295,9 +298,7 @@ class Pipeline:
         """What the adapted model follows from."""
         recipe = self.recipe
         settings = {
-            "triplets": {
-                k: v for k, v in asdict(recipe.triplets).items() if k not in OF_OTHER_STAGES
-            },
+            "negatives_per_query": recipe.triplets.negatives_per_query,
             "loss": asdict(recipe.loss),
             "training": {
                 k: v

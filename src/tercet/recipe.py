@@ -119,6 +119,20 @@ class TripletsSection:
         above=0,
         high=0.5,
     )
+    filter_rank: int | None = key(
+        None, "drop training queries whose own passage the teacher ranks beyond this", low=1
+    )
+    filter_percentile: float | None = key(
+        None,
+        "drop those whose own passage it scores below this percentile of own passages",
+        low=0,
+        high=100,
+    )
+    filter_fits: int | None = key(
+        None,
+        "drop those that so many candidates fit as well as own passages do (the median)",
+        low=1,
+    )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tercet.artifacts import Artifact, Stage, produce
-from tercet.data import Triplets, build_triplets
+from tercet.data import Filters, Triplets, build_triplets
 from tercet.data.triplets import _splits
 from tercet.schema import InputError
 
@@ -161,6 +161,64 @@ def test_the_audit_says_where_the_teacher_puts_the_positives(tmp_path: Path) -> 
     assert facts["positive_mean_logit"] == 3
     assert facts["positive_mean_rank"] == 2
     assert facts["positive_first"] == 0.5
+
+
+# ── filters ──────────────────────────────────────────────────────────────────────────────────────
+
+SCORED = [
+    np.array(scores, np.float32)
+    for scores in ([9, 1, 2], [5, 6, 7], [1, 0, 0], [6, 5.5, 1], [8, 7, 9], [2, 1, 1])
+]
+
+
+@pytest.mark.parametrize(
+    ("filters", "dropped"),
+    [
+        (Filters(), {}),
+        (Filters(rank=1), {"rank": [1, 4]}),
+        (Filters(rank=2), {"rank": [1]}),
+        (Filters(percentile=25), {"percentile": [2, 5]}),
+        (Filters(fits=1), {"fits": [1, 3, 4]}),  # the median of the own passages is 5.5
+        (Filters(fits=2), {"fits": [1, 4]}),
+        (
+            Filters(rank=1, percentile=25, fits=1),
+            {"rank": [1, 4], "percentile": [2, 5], "fits": [3]},
+        ),
+    ],
+)
+def test_a_filter_drops_what_the_scores_say_and_counts_it(
+    filters: Filters, dropped: dict[str, list[int]]
+) -> None:
+    split = ["train"] * 6
+    counts = filters.apply(split, SCORED)
+    assert counts == {name: len(rows) for name, rows in dropped.items()}
+    gone = sorted(row for rows in dropped.values() for row in rows)
+    assert [i for i, name in enumerate(split) if name == "filtered"] == gone
+
+
+def test_what_is_held_out_is_not_filtered(tmp_path: Path) -> None:
+    def build_with(folder: Path, filters: Filters | None) -> Artifact:
+        return produce(
+            Stage(folder / "triplets", {}, {}),
+            lambda writer: build_triplets(
+                writer,
+                scored_lists(),
+                Seeded(),
+                IDS,
+                VECTORS,
+                held_out={"validation": 0.4},
+                seed=3,
+                filters=filters,
+            ),
+        )
+
+    before, after = build_with(tmp_path / "a", None), build_with(tmp_path / "b", Filters(rank=1))
+    was, now = (made.dataset("lists")["split"][:] for made in (before, after))
+    assert all(w == n for w, n in zip(was, now, strict=True) if w == "validation")
+    assert after.facts["filtered_by_rank"] == now.count("filtered") > 0
+    assert after.facts["train_queries"] == before.facts["train_queries"] - now.count("filtered")
+    with pytest.raises(InputError, match="filter less .percentile: "):
+        build_with(tmp_path / "c", Filters(percentile=100, fits=1))
 
 
 # ── draws ────────────────────────────────────────────────────────────────────────────────────────
