@@ -317,9 +317,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each method")
     parser.add_argument("--towers", action="store_true", help="both towers too: hours")
     parser.add_argument("--recipe", type=Path, default=Path("recipes/beir.yaml"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/grid"))
     options = parser.parse_args()
     seeds, found = list(range(13, 13 + options.seeds)), {}
-    runs = Path("runs/grid")
+    runs = options.runs
     for folder in options.folders:
         given = [f"--corpus.path={folder}", f"--name={folder.name}", f"--runs_dir={runs}"]
         recipe = load_recipe(options.recipe, [*given, f"--queries.count={options.queries}"])

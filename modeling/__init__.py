@@ -11,6 +11,8 @@ from tercet.modeling.generator import Sampling as Sampling
 from tercet.modeling.generator import Seq2SeqGenerator as Seq2SeqGenerator
 from tercet.modeling.losses import all_pairs_margin_mse as all_pairs_margin_mse
 from tercet.modeling.precision import hardware as hardware
+from tercet.modeling.styles import DEFAULT_STYLE as DEFAULT_STYLE
+from tercet.modeling.styles import STYLES as STYLES
 from tercet.modeling.teacher import CrossEncoderTeacher as CrossEncoderTeacher
 from tercet.modeling.trainer import MarginMSETrainer as MarginMSETrainer
 from tercet.modeling.trainer import training_arguments as training_arguments

@@ -17,21 +17,9 @@ from tercet.modeling.batching import cut_texts
 from tercet.modeling.gguf_cache import dequantised
 from tercet.modeling.hub import SAFETENSORS, load_model, load_tokenizer, resolve
 from tercet.modeling.precision import Precision, default_device, inference_dtype
+from tercet.modeling.styles import DEFAULT_STYLE
 from tercet.schema import InputError, Passage
 
-DEFAULT_PROMPT = "Passage: {passage}\nSearch query:"
-DEFAULT_EXAMPLES = (
-    (
-        "The hair of a violin bow is rubbed with rosin before playing. Without it the hair slides"
-        " over the strings and hardly a sound is heard.",
-        "why do violinists put rosin on the bow",
-    ),
-    (
-        "A sourdough starter kept in the refrigerator rests, and is fed about once a week. On the"
-        " kitchen counter it has to be fed every day.",
-        "how often to feed sourdough starter in the fridge",
-    ),
-)
 _QUOTES = "\"'`“”‘’«»„"
 
 
@@ -184,21 +172,33 @@ class CausalGenerator(_Sampler):
         model: Any,
         tokenizer: Any,
         *,
-        prompt: str = DEFAULT_PROMPT,
-        examples: Sequence[tuple[str, str]] = DEFAULT_EXAMPLES,
+        prompt: str = DEFAULT_STYLE.prompt,
+        examples: Sequence[tuple[str, str]] = DEFAULT_STYLE.examples,
         **settings: Any,
     ) -> None:
-        if prompt.count("{passage}") != 1:
-            raise InputError(f"the prompt must hold {{passage}} once: {prompt!r}")
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         tokenizer.padding_side = "left"  # so that every row's new tokens begin together
         super().__init__(model, tokenizer, stop_ids=_line_ends(tokenizer), **settings)
+        self._show(prompt, examples)
+
+    def _show(self, prompt: str, examples: Sequence[tuple[str, str]]) -> None:
+        if prompt.count("{passage}") != 1:
+            raise InputError(f"the prompt must hold {{passage}} once: {prompt!r}")
         self._prompt = prompt
         shots = "".join(f"{self._asked(text)} {query}\n\n" for text, query in examples)
-        self._prefix: list[int] = tokenizer(shots)["input_ids"]
+        self._prefix: list[int] = self.tokenizer(shots)["input_ids"]
         self._prefix_cache: Any = None
         self._known = {query for _, query in examples}
+
+    def shown(
+        self, prompt: str, examples: Sequence[tuple[str, str]], *, style: str = ""
+    ) -> CausalGenerator:
+        """The same model, not loaded again, shown something else; `style` is added to its name."""
+        other = copy.copy(self)
+        other._name = f"{self._name} ({style})" if style else self._name
+        other._show(prompt, examples)
+        return other
 
     @classmethod
     def from_pretrained(
@@ -207,8 +207,8 @@ class CausalGenerator(_Sampler):
         *,
         revision: str | None = None,
         gguf_file: str | None = None,
-        prompt: str = DEFAULT_PROMPT,
-        examples: Sequence[tuple[str, str]] = DEFAULT_EXAMPLES,
+        prompt: str = DEFAULT_STYLE.prompt,
+        examples: Sequence[tuple[str, str]] = DEFAULT_STYLE.examples,
         sampling: Sampling | None = None,
         passage_tokens: int = 128,
         batch_size: int = 32,

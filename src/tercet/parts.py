@@ -29,6 +29,7 @@ class Parts:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self._identities: dict[str, str] = {}
+        self._language_models: dict[tuple[str | None, ...], modeling.CausalGenerator] = {}
 
     def check(self) -> None:
         """Meet every source, model and server before any work. Raises InputError."""
@@ -106,13 +107,25 @@ class Parts:
             ),
         }
         if settings.kind == "causal":
-            given |= {"gguf_file": settings.gguf_file, "prompt": settings.prompt}
-            if settings.examples is not None:
-                given["examples"] = [(passage, query) for passage, query in settings.examples]
-        kinds: dict[str, Any]
-        kinds = {"seq2seq": modeling.Seq2SeqGenerator, "causal": modeling.CausalGenerator}
+            return self._causal(settings, given)
         given = {name: value for name, value in given.items() if value is not None}
-        return kinds[settings.kind].from_pretrained(settings.model, **given)
+        return modeling.Seq2SeqGenerator.from_pretrained(settings.model, **given)
+
+    def _causal(self, settings: GeneratorSettings, given: dict[str, Any]) -> Generator:
+        """One loaded model for all generators that differ in what it is shown."""
+        given = {name: value for name, value in given.items() if value is not None}
+        loaded = (settings.model, settings.gguf_file, *(str(value) for value in given.values()))
+        if loaded not in self._language_models:
+            self._language_models[loaded] = modeling.CausalGenerator.from_pretrained(
+                settings.model, gguf_file=settings.gguf_file, **given
+            )
+        style = modeling.STYLES.get(settings.style or "", modeling.DEFAULT_STYLE)
+        examples = settings.examples
+        return self._language_models[loaded].shown(
+            settings.prompt or style.prompt,
+            style.examples if examples is None else [(text, query) for text, query in examples],
+            style=settings.style or "",
+        )
 
     def retriever(
         self, settings: RetrieverSettings, passages: list[Passage], student: Retriever

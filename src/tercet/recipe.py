@@ -33,6 +33,9 @@ class GeneratorSettings:
     share: float = key(1.0, "its part of the queries, beside the other generators'", above=0)
     model: str = key("", "folder or Hub name (seq2seq, causal)")
     gguf_file: str | None = key(None, "the GGUF file within `model` (causal)")
+    style: Literal["web", "question", "keywords", "claim", "title"] | None = key(
+        None, "kind of query that the model is shown (causal); `prompt` and `examples` change it"
+    )
     prompt: str | None = key(None, "template with {passage}; a general one when unset (causal)")
     examples: list[list[str]] | None = key(None, "few-shot pairs [passage, query] (causal)")
     passage_tokens: int | None = key(None, "passages are cut to this many tokens", low=8)

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from tercet.modeling.generator import (
-    DEFAULT_EXAMPLES,
     CausalGenerator,
     Sampling,
     Seq2SeqGenerator,
@@ -14,6 +13,7 @@ from tercet.modeling.generator import (
     _tidy,
 )
 from tercet.modeling.gguf_cache import cache_folder
+from tercet.modeling.styles import DEFAULT_STYLE, STYLES
 from tercet.schema import InputError, Passage
 
 GEMMA = Path(__file__).parents[2] / "models" / "gemma-3-270m"
@@ -116,8 +116,21 @@ def test_reading_the_examples_once_changes_nothing(
 
 def test_an_examples_query_is_not_a_query(tiny_causal_path: Path) -> None:
     generator = CausalGenerator.from_pretrained(tiny_causal_path)
-    assert not generator._is_new(DEFAULT_EXAMPLES[0][1])
+    assert not generator._is_new(DEFAULT_STYLE.examples[0][1])
     assert generator._is_new("something else")
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_style_shows_different_queries_of_its_kind(tiny_causal_path: Path, style: str) -> None:
+    first = CausalGenerator.from_pretrained(tiny_causal_path)
+    shown = STYLES[style]
+    other = first.shown(shown.prompt, shown.examples, style=style)
+    assert other.model is first.model and other.name == f"{first.name} ({style})"
+    assert first.name == str(tiny_causal_path)
+    prompt = other.tokenizer.decode(other._prefix)
+    assert all(f"{query}\n\n" in prompt for _, query in shown.examples)
+    assert not any(other._is_new(query) for _, query in shown.examples)
+    assert other._prefix != first._prefix
 
 
 def test_writing_stops_at_the_end_of_the_line(
