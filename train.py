@@ -18,6 +18,7 @@ from tercet.console import console
 from tercet.pipeline import Pipeline
 from tercet.recipe import Recipe
 from tercet.retrieval import print_audit, print_report, write_report
+from tercet.run_report import run_report
 from tercet.teacher_audit import audit_teacher
 
 RESTART = "--restart"
@@ -48,7 +49,7 @@ def main(recipe: Recipe, flags: set[str]) -> None:
             pipeline.evaluation,
         )
         if is_main_process():
-            report = pipeline.report()
+            report = run_report(pipeline)
             write_report(report, recipe.folder)
             print_report(report)
             console.print(f"  model: {stages[-2].path}  report: {recipe.folder / 'report.md'}")

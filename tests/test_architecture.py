@@ -46,7 +46,7 @@ ONLY_IN = {
 #: Modules of the hall that put rooms together.
 KNOW_ROOMS = (
     *("pipeline", "parts", "systems", "experiment", "outcome"),
-    *("adapter_trial", "clock_queries", "teacher_audit", "tracking"),
+    *("adapter_trial", "clock_queries", "run_report", "teacher_audit", "tracking"),
 )
 
 

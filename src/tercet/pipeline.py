@@ -6,7 +6,6 @@ Asking for an artefact makes it, or reuses it where nothing that it depends on h
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
@@ -25,7 +24,6 @@ from tercet.artifacts import (
     locked,
     produce,
     read_json,
-    read_times,
     write_json,
 )
 from tercet.console import console
@@ -33,7 +31,6 @@ from tercet.data.corpus import read_judged, read_passages
 from tercet.parts import Parts
 from tercet.recipe import WEIGHTLESS, Recipe
 from tercet.schema import Encoder, Index, InputError, Passage, Qrels, Query
-from tercet.settings import flatten
 
 #: What is measured whenever weights are: what chooses, what guards the choice, what is reported.
 SPLITS = ("validation", "guard", "test")
@@ -459,72 +456,6 @@ class Pipeline:
                 "teacher of another language too: --audit tells them apart"
             )
         return warnings
-
-    def _weight_in_words(self) -> str:
-        facts = self.targets.facts
-        how = "given by the recipe"
-        if self.recipe.triplets.teacher_weight is None:
-            few = not any(name.startswith("tried_") for name in facts)
-            how = "too few held-out queries to choose it" if few else "chosen by a query adapter"
-        return (
-            f"targets: {facts['teacher_weight']:g} of the way from the model's own scores to the "
-            f"teacher's, {how}"
-        )
-
-    def report(self) -> retrieval.Report:
-        """What the run came to, with what qualifies it."""
-        recipe, figures = self.recipe, retrieval.read_figures(self.evaluation)
-        facts = self.model.facts
-        metric = recipe.training["metric_for_best_model"]
-        notes = [
-            f"measured on {self.evaluation.facts['test']}, over the {recipe.index.backend} index",
-            f"{metric} on {self.evaluation.facts['validation']} chose the epoch and how far to go "
-            f"from the model as it came ({facts['best_weight']:g} of the way)",
-            f"guard: {metric} changed by {facts['guard_gain']:+.4f} on "
-            f"{self.evaluation.facts['guard']}, which chose nothing else",
-            self._weight_in_words(),
-        ]
-        sample = len(self.evaluation_rows())
-        if sample < len(self.ids):
-            notes.append(f"every epoch searched {sample:,} of {len(self.ids):,} passages")
-        notes += self.warnings()
-        if facts["base_kept"]:
-            notes.append(
-                "the trained model did not gain on both, so the model as it came is what ships"
-            )
-        history = [
-            {"epoch": e["epoch"], "step": e["step"]}
-            | {k.removeprefix("eval_"): v for k, v in e.items() if k.startswith("eval_")}
-            for e in read_json(self.model.path / "history.json")
-        ]
-        times = read_times(recipe.folder)
-        stages = ("corpus", "queries", "embeddings", "negatives", "scores", "triplets", "targets")
-        return retrieval.Report(
-            title=f"{recipe.name}: {recipe.model.name}, zero-shot and adapted",
-            comparisons=retrieval.compare(
-                figures["zero-shot"],
-                figures["adapted"],
-                resamples=recipe.evaluation.resamples,
-                seed=recipe.seed,
-            ),
-            notes=notes,
-            steps=retrieval.read_choices(
-                self.model,
-                metric,
-                recipe.evaluation.primary,
-                resamples=recipe.evaluation.resamples,
-                seed=recipe.seed,
-            ),
-            history=history,
-            seconds={n: times[n] for n in (*stages, "model", "evaluation") if n in times},
-            settings=flatten(asdict(recipe)),
-            facts={
-                artifact.path.name: artifact.facts
-                for artifact in (self.corpus, self.queries, self.negatives, self.scores)
-            }
-            | {"triplets": self.triplets.facts, "targets": self.targets.facts, "model": facts},
-            command=" ".join(["python", *sys.argv]),
-        )
 
 
 def only(stage: str) -> Callable[[Recipe, set[str]], None]:

@@ -13,6 +13,7 @@ pytest.importorskip("weaviate")
 from tercet.cli import load_recipe
 from tercet.pipeline import Pipeline
 from tercet.retrieval.weaviate_index import WeaviateIndex
+from tercet.run_report import run_report
 
 pytestmark = pytest.mark.weaviate
 
@@ -48,7 +49,7 @@ index: {{alias: Tercet_training_test}}
         pipeline.check()
         history = json.loads((pipeline.model.path / "history.json").read_text())
         assert "judged queries" in pipeline.evaluation.facts["test"]
-        return history, pipeline.report().comparisons
+        return history, run_report(pipeline).comparisons
 
     with WeaviateIndex.connect(**weaviate_server.keywords) as index:
         exact, live = run("exact"), run("weaviate")

@@ -1,0 +1,84 @@
+"""What a run of train.py came to: its figures, and what they must not be read without."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from tercet import retrieval
+from tercet.artifacts import read_json, read_times
+from tercet.pipeline import Pipeline
+from tercet.retrieval.choices import Step
+from tercet.settings import flatten
+
+STAGES = ("corpus", "queries", "embeddings", "negatives", "scores", "triplets", "targets", "model")
+
+
+def run_report(pipeline: Pipeline) -> retrieval.Report:
+    """The run's artefacts, compared and put in words; stages that are missing are made."""
+    recipe, figures = pipeline.recipe, retrieval.read_figures(pipeline.evaluation)
+    draws = {"resamples": recipe.evaluation.resamples, "seed": recipe.seed}
+    steps = retrieval.read_choices(
+        pipeline.model,
+        recipe.training["metric_for_best_model"],
+        recipe.evaluation.primary,
+        **draws,
+    )
+    history = [
+        {"epoch": e["epoch"], "step": e["step"]}
+        | {k.removeprefix("eval_"): v for k, v in e.items() if k.startswith("eval_")}
+        for e in read_json(pipeline.model.path / "history.json")
+    ]
+    times = read_times(recipe.folder)
+    return retrieval.Report(
+        title=f"{recipe.name}: {recipe.model.name}, zero-shot and adapted",
+        comparisons=retrieval.compare(figures["zero-shot"], figures["adapted"], **draws),
+        notes=_notes(pipeline, steps),
+        steps=steps,
+        history=history,
+        seconds={n: times[n] for n in (*STAGES, "evaluation") if n in times},
+        settings=flatten(asdict(recipe)),
+        facts={name: getattr(pipeline, name).facts for name in STAGES if name != "embeddings"},
+        command=" ".join(["python", *sys.argv]),
+    )
+
+
+def _notes(pipeline: Pipeline, steps: Sequence[Step]) -> list[str]:
+    recipe, facts, asked = pipeline.recipe, pipeline.model.facts, pipeline.evaluation.facts
+    measure = recipe.training["metric_for_best_model"]
+    sample, passages = len(pipeline.evaluation_rows()), len(pipeline.ids)
+    notes = [
+        f"measured on {asked['test']}, over the {recipe.index.backend} index",
+        f"{measure} on {asked['validation']} chose the epoch and how far to go from the model as "
+        f"it came: {facts['best_weight']:g} of the way",
+        _guard(measure, asked["guard"], facts["best_weight"], steps),
+        _teacher_weight(pipeline),
+    ]
+    if facts["base_kept"]:
+        notes.append("the trained model did not gain on both, so the model as it came is shipped")
+    if sample < passages:
+        notes.append(f"every epoch searched {sample:,} of {passages:,} passages")
+    return notes + pipeline.warnings()
+
+
+def _guard(measure: str, queries: str, weight: float, steps: Sequence[Step]) -> str:
+    for step in steps:
+        if step.weight == weight:
+            gain = step.guard
+            return (
+                f"guard: there {measure} changed by {gain.difference:+.4f} [{gain.low:+.4f}, "
+                f"{gain.high:+.4f}] on {queries}, which chose nothing else"
+            )
+    return f"guard: its {queries} were not asked, for nothing gained on the others"
+
+
+def _teacher_weight(pipeline: Pipeline) -> str:
+    facts, how = pipeline.targets.facts, "given by the recipe"
+    if pipeline.recipe.triplets.teacher_weight is None:
+        tried = any(name.startswith("tried_") for name in facts)
+        how = "chosen by a query adapter" if tried else "too few held-out queries to choose it"
+    return (
+        f"targets: {facts['teacher_weight']:g} of the way from the model's own scores to the "
+        f"teacher's, {how}"
+    )
