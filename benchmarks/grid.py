@@ -12,6 +12,7 @@ synthetic queries; the test queries are measured and choose nothing. Writes `gri
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -294,8 +295,6 @@ def page(found: Mapping[str, Any]) -> str:
         if axis != "weight":
             layout["xaxis"]["type"] = "log"
         plots.append({"data": data, "layout": layout})
-    import json
-
     calls = "".join(
         f"Plotly.newPlot('p{i}', {json.dumps(plot['data'])}, {json.dumps(plot['layout'])});"
         for i, plot in enumerate(plots)

@@ -1,0 +1,41 @@
+"""What each mixture gained comes back from the artefact, query by query in pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tercet.artifacts import Stage, produce
+from tercet.retrieval import read_choices, write_choices
+
+SPLITS = {"validation": 3, "guard": 2, "test": 4}
+
+
+def found(weight: float) -> dict[str, dict[str, dict[str, float]]]:
+    """Both measures of a few queries of each split, whose ids are the same in all splits."""
+    return {
+        split: {
+            measure: {f"q{i}": base + weight * (i + 1) / 100 for i in range(count)}
+            for measure, base in (("mrr@10", 0.5), ("ndcg@10", 0.25))
+        }
+        for split, count in SPLITS.items()
+    }
+
+
+def test_gains_are_over_the_model_as_it_came(tmp_path: Path) -> None:
+    made = produce(
+        Stage(tmp_path / "model", {}, {}),
+        lambda writer: write_choices(writer, {w: found(w) for w in (1.0, 0.0, 0.5)}),
+    )
+    steps = read_choices(made, "mrr@10", "ndcg@10", resamples=200, seed=1)
+    assert [step.weight for step in steps] == [0.5, 1.0]
+    for step in steps:
+        for split, gain in (
+            ("validation", step.validation),
+            ("guard", step.guard),
+            ("test", step.test),
+        ):
+            expected = step.weight * (SPLITS[split] + 1) / 2 / 100
+            assert gain.difference == pytest.approx(expected)
+            assert gain.low <= gain.difference <= gain.high

@@ -1,0 +1,73 @@
+"""Good targets raise the figure on held-out queries, bad ones lower it, few queries say nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from tercet.adapter_trial import FEWEST, adapter_trial
+from tercet.schema import Query
+
+DIMENSION, PASSAGES, QUERIES = 16, 200, 400
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+RANDOM = np.random.default_rng(3)
+VECTORS = unit(RANDOM.normal(size=(PASSAGES, DIMENSION)))
+IDS = [f"p{i}" for i in range(PASSAGES)]
+OWN = RANDOM.integers(PASSAGES, size=QUERIES)
+#: What would find each query's passage; the student sees the half of it in the wrong place.
+MEANT = unit(VECTORS[OWN] + 0.1 * RANDOM.normal(size=(QUERIES, DIMENSION)))
+SEEN = unit(MEANT + np.roll(MEANT, 1, axis=1))
+
+
+class Student:
+    normalize = True
+
+    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
+        return SEEN[[int(text) for text in texts]]
+
+
+def lists() -> Dataset:
+    rows = []
+    for i, own in enumerate(OWN.tolist()):
+        others = np.argsort(-(VECTORS @ SEEN[i]))[:20]
+        passages = [own, *(int(p) for p in others if p != own)][:15]
+        rows.append({"query": str(i), "split": "train", "passages": [IDS[p] for p in passages]})
+    return Dataset.from_list(rows)
+
+
+LISTS = lists()
+
+
+def scores(queries: np.ndarray) -> list[np.ndarray]:
+    """Of each list, by these vectors of its query."""
+    rows = [[int(p[1:]) for p in passages] for passages in LISTS["passages"]]
+    return [VECTORS[passages] @ query for passages, query in zip(rows, queries, strict=True)]
+
+
+def trial(count: int = QUERIES) -> Any:
+    held_out = [Query(f"q{i}", str(i)) for i in range(count)]
+    qrels = {f"q{i}": {IDS[OWN[i]]: 1} for i in range(count)}
+    student: Any = Student()
+    return adapter_trial(student, IDS, VECTORS, LISTS, held_out, qrels, seed=1)
+
+
+def test_the_figure_tells_good_targets_from_none_and_from_bad_ones() -> None:
+    figure = trial()
+    good, own, bad = (figure(scores(q)) for q in (MEANT, SEEN, SEEN - 2 * MEANT))
+    assert good > own + 0.05
+    assert bad < own - 0.05
+    assert figure(scores(MEANT)) == good
+
+
+@pytest.mark.parametrize(("count", "enough"), [(FEWEST, True), (FEWEST - 1, False)])
+def test_few_held_out_queries_choose_nothing(count: int, enough: bool) -> None:
+    assert (trial(count) is not None) == enough
