@@ -7,10 +7,10 @@ from tercet.modeling.callbacks import RetrievalEvaluation as RetrievalEvaluation
 from tercet.modeling.collator import TripletCollator as TripletCollator
 from tercet.modeling.encoder import BiEncoder as BiEncoder
 from tercet.modeling.generator import CausalGenerator as CausalGenerator
-from tercet.modeling.generator import Sampling as Sampling
 from tercet.modeling.generator import Seq2SeqGenerator as Seq2SeqGenerator
 from tercet.modeling.losses import all_pairs_margin_mse as all_pairs_margin_mse
 from tercet.modeling.precision import hardware as hardware
+from tercet.modeling.sampler import Sampling as Sampling
 from tercet.modeling.styles import DEFAULT_STYLE as DEFAULT_STYLE
 from tercet.modeling.styles import STYLES as STYLES
 from tercet.modeling.teacher import CrossEncoderTeacher as CrossEncoderTeacher

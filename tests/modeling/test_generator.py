@@ -4,15 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from tercet.modeling.generator import (
     CausalGenerator,
-    Sampling,
+    Likeliest,
     Seq2SeqGenerator,
     _line_ends,
-    _tidy,
 )
-from tercet.modeling.gguf_cache import cache_folder
+from tercet.modeling.model_cache import cache_folder
+from tercet.modeling.sampler import Sampling, _tidy
 from tercet.modeling.styles import DEFAULT_STYLE, STYLES
 from tercet.schema import InputError, Passage
 
@@ -30,7 +31,8 @@ def passages(tiny_texts: list[str]) -> list[Passage]:
 def generator(
     request: pytest.FixtureRequest, tiny_causal_path: Path, tiny_seq2seq_path: Path
 ) -> Generator:
-    settings = {"sampling": Sampling(max_new_tokens=8), "precision": "fp32", "device": "cpu"}
+    settings: dict = {"sampling": Sampling(max_new_tokens=8), "device": "cpu"}
+    settings["precision"] = "fp32"
     if request.param == "causal":
         return CausalGenerator.from_pretrained(tiny_causal_path, batch_size=9, **settings)
     return Seq2SeqGenerator.from_pretrained(tiny_seq2seq_path, batch_size=9, **settings)
@@ -114,6 +116,35 @@ def test_reading_the_examples_once_changes_nothing(
         assert together[2 * i : 2 * i + 2] == [text, text]
 
 
+def test_what_may_be_drawn_is_what_transformers_would_draw_from() -> None:
+    scores = torch.randn(7, 300, generator=torch.Generator().manual_seed(1)) * 3
+    for sampling in (Sampling(), Sampling(5, 0.5, 0.7), Sampling(1000, 0.9), Sampling(3, 1.0, 2.0)):
+        expected = TemperatureLogitsWarper(sampling.temperature)(None, scores)
+        expected = TopKLogitsWarper(sampling.top_k)(None, expected)
+        expected = TopPLogitsWarper(sampling.top_p)(None, expected)
+        assert torch.equal(Likeliest(sampling)(torch.empty(0), scores), expected)
+
+
+@pytest.mark.parametrize("examples", [[], [("a lantern", "what is it")]], ids=["none", "one"])
+def test_a_passage_is_read_once_for_its_queries(
+    tiny_causal_path: Path, passages: list[Passage], examples: list[tuple[str, str]]
+) -> None:
+    generator = CausalGenerator.from_pretrained(
+        tiny_causal_path, examples=examples, precision="fp32", device="cpu"
+    )
+    read: list[torch.Size] = []
+    forward = generator.model.forward
+    generator.model.forward = lambda *args, **kwargs: (
+        read.append(kwargs["input_ids"].shape) or forward(*args, **kwargs)
+    )
+    ids = generator._inputs([passage.contents for passage in passages])
+    generator._sample(ids, 3)
+    longest = max(map(len, ids))
+    batches = [shape for shape in read if shape[1] > 1 and shape[0] > 1]
+    assert batches == [torch.Size([len(ids), longest - 1])]
+    assert read[-1] == torch.Size([3 * len(ids), 1])
+
+
 def test_an_examples_query_is_not_a_query(tiny_causal_path: Path) -> None:
     generator = CausalGenerator.from_pretrained(tiny_causal_path)
     assert not generator._is_new(DEFAULT_STYLE.examples[0][1])
@@ -143,7 +174,8 @@ def test_writing_stops_at_the_end_of_the_line(
     assert all("\n" in generator.tokenizer.decode(i) for i in set(ends) - {2})
     generator.stop_ids = list(range(600))  # every token ends the query
     texts = generator._sample(generator._inputs([passages[0].contents]), 2)
-    assert all(len(generator.tokenizer(text)["input_ids"]) <= 3 for text in texts)
+    longest = max(map(len, generator.tokenizer.get_vocab()))
+    assert all(len(text) <= longest for text in texts)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +208,7 @@ def test_a_gguf_model_writes_queries_and_is_cached(
     monkeypatch.setenv("TERCET_CACHE", str(tmp_path))
     load = {"gguf_file": "gemma-3-270m-q4_k_m.gguf", "sampling": Sampling(max_new_tokens=6)}
     first = CausalGenerator.from_pretrained(GEMMA, **load)
-    (folder,) = cache_folder().iterdir()
+    (folder,) = cache_folder("gguf").iterdir()
     written = (folder / "model.safetensors").stat().st_mtime_ns
     queries = first.generate(passages[:1], 2, seed=1)
     assert all(queries)
