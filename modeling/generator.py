@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -221,14 +222,7 @@ class CausalGenerator(_TorchSampler):
         mask = torch.cat([torch.ones_like(prefix), inputs["attention_mask"]], dim=1)
         unread = inputs["input_ids"][:, :-1]
         if unread.shape[1]:
-            cache = self.model(
-                input_ids=unread,
-                attention_mask=mask[:, :-1],
-                position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0)[:, past:-1],
-                use_cache=True,
-                logits_to_keep=1,
-                **({_CACHE: cache} if past else {}),
-            )[_CACHE]
+            cache = self._read_on(unread, mask[:, :-1], cache, past)
         if cache is not None:
             cache.batch_repeat_interleave(per_passage)
         whole = {"input_ids": torch.cat([prefix, inputs["input_ids"]], dim=1)}
@@ -240,12 +234,20 @@ class CausalGenerator(_TorchSampler):
             return None, 0
         if self._prefix_cache is None:
             prefix = torch.tensor([self._prefix], device=self.model.device)
-            self._prefix_cache = self.model(input_ids=prefix, use_cache=True, logits_to_keep=1)[
-                _CACHE
-            ]
+            self._prefix_cache = self._read_on(prefix, torch.ones_like(prefix), None, 0)
         cache = copy.deepcopy(self._prefix_cache)
         cache.batch_repeat_interleave(rows)
         return cache, len(self._prefix)
+
+    def _read_on(self, ids: Tensor, mask: Tensor, cache: Any, past: int) -> Any:
+        """The cache once `ids` [rows, tokens] are read too; `mask` is of all tokens so far."""
+        network = self.model.base_model  # no token is drawn yet: the vocabulary is not needed
+        given = {"input_ids": ids, "attention_mask": mask, "use_cache": True}
+        if "position_ids" in signature(network.forward).parameters:
+            given["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, past:]
+        if cache is not None:
+            given[_CACHE] = cache
+        return network(**given)[_CACHE]
 
     def _asked(self, passage: str) -> str:
         return self._prompt.replace("{passage}", passage)

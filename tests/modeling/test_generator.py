@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import wraps
 from pathlib import Path
 
 import pytest
@@ -143,10 +144,14 @@ def test_a_passage_is_read_once_for_its_queries(
         tiny_causal_path, examples=examples, precision="fp32", device="cpu"
     )
     read: list[torch.Size] = []
-    forward = generator.model.forward
-    generator.model.forward = lambda *args, **kwargs: (
-        read.append(kwargs["input_ids"].shape) or forward(*args, **kwargs)
-    )
+    network = generator.model.base_model
+    forward = network.forward
+
+    def counted(input_ids: torch.Tensor, **rest: object) -> object:
+        read.append(input_ids.shape)
+        return forward(input_ids=input_ids, **rest)
+
+    network.forward = wraps(forward)(counted)
     ids = generator._inputs([passage.contents for passage in passages])
     generator._sample(ids, 3)
     longest = max(map(len, ids))
