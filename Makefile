@@ -44,9 +44,12 @@ weaviate:  ## start a real Weaviate on this machine, if none runs
 weaviate-stop:  ## stop it, and keep its data
 	scripts/weaviate.sh stop
 
-bench: models  ## time the encoder, the metrics and the indexes beside their peers, and a large batch
+bench: models  ## time encoding, training, scoring, writing, metrics and indexes beside their peers
 	$(BIN)/python -m pip install --quiet "ranx>=0.3.21"
 	$(BIN)/python benchmarks/encode.py
+	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/teacher.py
+	$(BIN)/python benchmarks/generate.py
 	$(BIN)/python benchmarks/in_batch.py
 	$(BIN)/python benchmarks/metrics.py
 	$(BIN)/python benchmarks/indexes.py

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from beside import bookmarks
 from transformers import TrainerCallback
 
 from tercet.console import console
-from tercet.data.sources.bookmarks import Bookmarks
 from tercet.modeling import BiEncoder, MarginMSETrainer, TripletCollator, training_arguments
 from tercet.modeling.collator import IGNORED
 from tercet.recipe import TRAINING, LossSection, Recipe
@@ -56,8 +56,7 @@ class Lists:
 def main() -> None:
     """Take a few steps on one batch, and print what they took."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else LISTS
-    bookmarks = Bookmarks("corpora/cherche-2.2.1.tar.gz").passages()
-    passages = [passage for _, passage in bookmarks if passage.contents]
+    passages = bookmarks()
     lists = Lists([passage.id for passage in passages], count)
     titles = [passages[i].title or passages[i].contents for i in lists.positives]
     encoder = BiEncoder.from_pretrained(MODEL)

@@ -5,12 +5,15 @@ from tercet.modeling.adapter import QueryAdapter as QueryAdapter
 from tercet.modeling.adapter import train_adapter as train_adapter
 from tercet.modeling.callbacks import RetrievalEvaluation as RetrievalEvaluation
 from tercet.modeling.collator import TripletCollator as TripletCollator
+from tercet.modeling.ct2_generator import CT2Generator as CT2Generator
+from tercet.modeling.ct2_generator import describe_engine as describe_engine
+from tercet.modeling.ct2_generator import seq2seq_engine as seq2seq_engine
 from tercet.modeling.encoder import BiEncoder as BiEncoder
 from tercet.modeling.generator import CausalGenerator as CausalGenerator
-from tercet.modeling.generator import Sampling as Sampling
 from tercet.modeling.generator import Seq2SeqGenerator as Seq2SeqGenerator
 from tercet.modeling.losses import all_pairs_margin_mse as all_pairs_margin_mse
 from tercet.modeling.precision import hardware as hardware
+from tercet.modeling.sampler import Sampling as Sampling
 from tercet.modeling.styles import DEFAULT_STYLE as DEFAULT_STYLE
 from tercet.modeling.styles import STYLES as STYLES
 from tercet.modeling.teacher import CrossEncoderTeacher as CrossEncoderTeacher

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 # They count positions from after the padding token's id, so that many embeddings are never used.
 _OFFSET_POSITIONS = frozenset({"camembert", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl"})
@@ -32,6 +33,36 @@ def plan_batches(lengths: Sequence[int] | np.ndarray, batch_tokens: int) -> list
         batches.append(order[start : start + rows])
         start += rows
     return batches
+
+
+def cut_batch(
+    inputs: Mapping[str, Tensor], chunk_tokens: int
+) -> list[tuple[Tensor, dict[str, Tensor]]]:
+    """Chunks of padded inputs [texts, tokens]: their rows, int64 [texts], and what stands in them.
+
+    A chunk has texts of like length, cut to its longest, and is within `chunk_tokens` as
+    `plan_batches` has it: of texts of unlike length, most of what is computed is padding.
+    """
+    lengths = inputs["attention_mask"].sum(dim=1)
+    chunks = []
+    for positions in plan_batches(lengths.cpu().numpy(), chunk_tokens):
+        rows = torch.from_numpy(positions).to(lengths.device)
+        longest = int(lengths[rows[0]])
+        chunks.append((rows, {name: value[rows, :longest] for name, value in inputs.items()}))
+    return chunks
+
+
+def encode_cut(
+    encode: Callable[[Mapping[str, Tensor]], Tensor],
+    inputs: Mapping[str, Tensor],
+    chunk_tokens: int,
+) -> Tensor:
+    """`encode(inputs)` [texts, dimension] by chunks, in the order given; differentiable."""
+    if inputs["attention_mask"].numel() <= chunk_tokens:
+        return encode(inputs)
+    chunks = cut_batch(inputs, chunk_tokens)
+    encoded = torch.cat([encode(chunk) for _, chunk in chunks])
+    return encoded[torch.cat([rows for rows, _ in chunks]).argsort()]
 
 
 def pad(rows: Sequence[Sequence[int] | np.ndarray], value: int) -> tuple[np.ndarray, np.ndarray]:

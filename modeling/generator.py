@@ -3,102 +3,70 @@
 from __future__ import annotations
 
 import copy
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationConfig
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+)
+from transformers.generation.utils import ALL_CACHE_NAMES
 
 from tercet.modeling.batching import cut_texts
 from tercet.modeling.gguf_cache import dequantised
 from tercet.modeling.hub import SAFETENSORS, load_model, load_tokenizer, resolve
 from tercet.modeling.precision import Precision, default_device, inference_dtype
+from tercet.modeling.sampler import Sampler, Sampling
 from tercet.modeling.styles import DEFAULT_STYLE
-from tercet.schema import InputError, Passage
+from tercet.schema import InputError
 
-_QUOTES = "\"'`“”‘’«»„"
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How tokens are drawn: docTTTTTquery's top-k and nucleus sampling, as GPL uses it."""
-
-    top_k: int = 25
-    top_p: float = 0.95
-    temperature: float = 1.0
-    max_new_tokens: int = 64
+# What transformers calls a cache, the model's and `generate`'s: 5.24 renamed it.
+_CACHE = "cache" if "cache" in ALL_CACHE_NAMES else "past_key_values"
 
 
-class _Sampler(ABC):
-    """Batches, seeds and tidies; a subclass says what the model reads and writes."""
+class Likeliest(LogitsProcessor):
+    """Temperature, top-k, then top-p, as transformers has them, but p is sought among the k.
+
+    Sorting a vocabulary of 262,144 tokens for every token of every row takes longer than a small
+    language model.
+    """
+
+    def __init__(self, sampling: Sampling) -> None:
+        self.sampling = sampling
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Logits [rows, vocabulary], -inf but for the tokens that may be drawn."""
+        k = min(self.sampling.top_k, scores.shape[-1])
+        best, tokens = (scores / self.sampling.temperature).topk(k)
+        chances = best.softmax(dim=-1)
+        likelier = chances.cumsum(dim=-1) - chances
+        best = best.masked_fill(likelier >= self.sampling.top_p, -torch.inf)
+        return torch.full_like(scores, -torch.inf).scatter(-1, tokens, best)
+
+
+class _TorchSampler(Sampler):
+    """Samples with transformers; a subclass says what the model reads."""
 
     def __init__(
-        self,
-        model: Any,
-        tokenizer: Any,
-        *,
-        name: str,
-        identity: str,
-        sampling: Sampling,
-        batch_size: int,
-        passage_tokens: int,
-        stop_ids: Sequence[int],
+        self, model: Any, tokenizer: Any, *, stop_ids: Sequence[int], **settings: Any
     ) -> None:
+        super().__init__(tokenizer, **settings)
         self.model = model.requires_grad_(False)
-        self.tokenizer = tokenizer
-        self.identity = identity
-        self.sampling = sampling
-        self.batch_size = batch_size
-        self.passage_tokens = passage_tokens
         self.stop_ids = list(stop_ids)
-        self._name = name
-
-    @property
-    def name(self) -> str:
-        """The name or path that it was loaded from."""
-        return self._name
-
-    def generate(self, passages: Sequence[Passage], per_passage: int, seed: int) -> list[list[str]]:
-        """Up to `per_passage` different queries for each passage, in the order given.
-
-        Equal arguments give equal queries, and so do the same passages in another order; the
-        caller's random state is left alone. A passage may get fewer: empty and repeated queries
-        are dropped. `batch_size` counts queries written at once.
-        """
-        if per_passage < 1:
-            raise InputError(f"queries per passage must be at least 1, not {per_passage}")
-        ids = self._inputs([passage.contents for passage in passages])
-        # By length for little padding, then by content so that the given order does not matter.
-        order = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), ids[i]))
-        queries: list[list[str]] = [[] for _ in passages]
-        rows = max(1, self.batch_size // per_passage)
-        with self._seeded(seed):
-            for start in range(0, len(order), rows):
-                batch = order[start : start + rows]
-                texts = self._sample([ids[i] for i in batch], per_passage)
-                for row, i in enumerate(batch):
-                    written = texts[row * per_passage : (row + 1) * per_passage]
-                    tidy = dict.fromkeys(_tidy(text) for text in written)
-                    queries[i] = [query for query in tidy if query and self._is_new(query)]
-        return queries
-
-    @abstractmethod
-    def _inputs(self, contents: list[str]) -> list[list[int]]:
-        """Token ids that the model reads for each passage."""
-
-    def _is_new(self, query: str) -> bool:
-        return True
 
     def _sample(self, ids: list[list[int]], per_passage: int) -> list[str]:
         config = GenerationConfig(
             do_sample=True,
-            top_k=self.sampling.top_k,
-            top_p=self.sampling.top_p,
-            temperature=self.sampling.temperature,
+            top_k=0,  # `Likeliest` does these
+            top_p=1.0,
             max_new_tokens=self.sampling.max_new_tokens,
             num_return_sequences=per_passage,
             pad_token_id=self.tokenizer.pad_token_id,
@@ -106,7 +74,11 @@ class _Sampler(ABC):
         )
         with torch.inference_mode():
             inputs = self._read(ids, per_passage)
-            output = self.model.generate(**inputs, generation_config=config)
+            output = self.model.generate(
+                **inputs,
+                generation_config=config,
+                logits_processor=LogitsProcessorList([Likeliest(self.sampling)]),
+            )
         read = 0 if self.model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
         return self.tokenizer.batch_decode(output[:, read:], skip_special_tokens=True)
 
@@ -123,7 +95,7 @@ class _Sampler(ABC):
             yield
 
 
-class Seq2SeqGenerator(_Sampler):
+class Seq2SeqGenerator(_TorchSampler):
     """A T5 or mT5 trained to write queries, such as doc2query's: it reads the bare passage."""
 
     @classmethod
@@ -157,14 +129,10 @@ class Seq2SeqGenerator(_Sampler):
         )
 
     def _inputs(self, contents: list[str]) -> list[list[int]]:
-        if not contents:
-            return []
-        return self.tokenizer(contents, truncation=True, max_length=self.passage_tokens)[
-            "input_ids"
-        ]
+        return self.cut_ids(contents)
 
 
-class CausalGenerator(_Sampler):
+class CausalGenerator(_TorchSampler):
     """Any causal language model, shown a few passages with a query each."""
 
     def __init__(
@@ -244,35 +212,48 @@ class CausalGenerator(_Sampler):
         return self.tokenizer(asked, add_special_tokens=False)["input_ids"] if asked else []
 
     def _read(self, ids: list[list[int]], per_passage: int) -> dict[str, Any]:
-        """The batch behind the examples, which are longer than a passage and are read only once."""
+        """The batch behind the examples; they are read once, and a passage once for its queries.
+
+        All but the last token of each row is in the cache: `generate` goes on from there.
+        """
         inputs = super()._read(ids, per_passage)
+        cache, past = self._past(len(ids))
+        prefix = inputs["input_ids"].new_tensor(self._prefix).expand(len(ids), -1)
+        mask = torch.cat([torch.ones_like(prefix), inputs["attention_mask"]], dim=1)
+        unread = inputs["input_ids"][:, :-1]
+        if unread.shape[1]:
+            cache = self._read_on(unread, mask[:, :-1], cache, past)
+        if cache is not None:
+            cache.batch_repeat_interleave(per_passage)
+        whole = {"input_ids": torch.cat([prefix, inputs["input_ids"]], dim=1)}
+        return whole | {"attention_mask": mask} | ({} if cache is None else {_CACHE: cache})
+
+    def _past(self, rows: int) -> tuple[Any, int]:
+        """A cache of the examples for each of `rows`, and its length: None and 0 without any."""
         if not self._prefix:
-            return inputs
-        prefix = torch.tensor([self._prefix], device=self.model.device)
+            return None, 0
         if self._prefix_cache is None:
-            self._prefix_cache = self.model(input_ids=prefix, use_cache=True).past_key_values
+            prefix = torch.tensor([self._prefix], device=self.model.device)
+            self._prefix_cache = self._read_on(prefix, torch.ones_like(prefix), None, 0)
         cache = copy.deepcopy(self._prefix_cache)
-        cache.batch_repeat_interleave(len(ids) * per_passage)
-        prefix = prefix.expand(len(ids), -1)
-        return {
-            "input_ids": torch.cat([prefix, inputs["input_ids"]], dim=1),
-            "attention_mask": torch.cat([torch.ones_like(prefix), inputs["attention_mask"]], dim=1),
-            "past_key_values": cache,
-        }
+        cache.batch_repeat_interleave(rows)
+        return cache, len(self._prefix)
+
+    def _read_on(self, ids: Tensor, mask: Tensor, cache: Any, past: int) -> Any:
+        """The cache once `ids` [rows, tokens] are read too; `mask` is of all tokens so far."""
+        network = self.model.base_model  # no token is drawn yet: the vocabulary is not needed
+        given = {"input_ids": ids, "attention_mask": mask, "use_cache": True}
+        if "position_ids" in signature(network.forward).parameters:
+            given["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, past:]
+        if cache is not None:
+            given[_CACHE] = cache
+        return network(**given)[_CACHE]
 
     def _asked(self, passage: str) -> str:
         return self._prompt.replace("{passage}", passage)
 
     def _is_new(self, query: str) -> bool:
         return query not in self._known
-
-
-def _tidy(text: str) -> str:
-    """The first line, without quotation marks around it."""
-    line = text.partition("\n")[0].strip()
-    if len(line) > 1 and line[0] in _QUOTES and line[-1] in _QUOTES:
-        line = line[1:-1].strip()
-    return line
 
 
 def _line_ends(tokenizer: Any) -> list[int]:

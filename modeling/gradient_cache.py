@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import get_device_states, set_device_states
 
-from tercet.modeling.batching import plan_batches
+from tercet.modeling.batching import cut_batch
 
 #: Inputs of texts, [texts, tokens] each -> vectors [texts, dimension].
 Encode = Callable[[Mapping[str, Tensor]], Tensor]
@@ -34,13 +34,7 @@ class GradientCache:
         self.chunks: list[Chunk] = []
         self._gradients: tuple[Tensor, ...] = ()
         for side, inputs in enumerate(sides):
-            lengths = inputs["attention_mask"].sum(dim=1)
-            plan = plan_batches(lengths.cpu().numpy(), chunk_tokens)
-            device = lengths.device
-            chunks = [
-                Chunk(side, inputs, torch.from_numpy(rows).to(device), int(lengths[rows[0]]))
-                for rows in plan
-            ]
+            chunks = [Chunk(side, *chunk) for chunk in cut_batch(inputs, chunk_tokens)]
             with torch.no_grad():
                 encoded = torch.cat([chunk.encoded(encode) for chunk in chunks])
             rows = torch.cat([chunk.rows for chunk in chunks])
@@ -59,15 +53,15 @@ class GradientCache:
 
 
 class Chunk:
-    """Some rows of one side of a batch, cut to their longest text, and the random state they met.
+    """Some rows of one side of a batch, and the random state they met.
 
     `rows` are int64 [texts]; dropout drops the same when it is encoded again.
     """
 
-    def __init__(self, side: int, inputs: Mapping[str, Tensor], rows: Tensor, longest: int) -> None:
+    def __init__(self, side: int, rows: Tensor, inputs: Mapping[str, Tensor]) -> None:
         self.side = side
         self.rows = rows
-        self._inputs = {name: value[rows, :longest] for name, value in inputs.items()}
+        self._inputs = inputs
         self._random: tuple[Tensor, list[int], list[Tensor]] | None = None
 
     def encoded(self, encode: Encode) -> Tensor:

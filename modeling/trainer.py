@@ -15,6 +15,7 @@ from transformers.trainer_utils import IntervalStrategy, rotate_checkpoints
 
 from tercet.artifacts import file_sha256, read_json, write_json
 from tercet.console import console
+from tercet.modeling.batching import encode_cut
 from tercet.modeling.callbacks import EpochDraws, FiniteGradients, RetrievalEvaluation, means
 from tercet.modeling.collator import IGNORED, TripletCollator
 from tercet.modeling.encoder import BiEncoder
@@ -25,7 +26,7 @@ from tercet.recipe import LossSection, Recipe
 from tercet.schema import InputError
 
 CHECKPOINT_MANIFEST = "checkpoint.json"
-#: Tokens that gradient caching encodes at once, padding included; on a CPU as many as encoding.
+#: Tokens encoded at once, padding included, in chunks of like length; on a CPU as many as encoding.
 CHUNK_TOKENS = {"cpu": 2_048, "cuda": 16_384}
 
 
@@ -82,7 +83,8 @@ class MarginMSETrainer(Trainer):
 
         sides = (inputs["query"], inputs["passage"])
         if not self.objective.section.info_nce:
-            loss = self._loss([encode(side) for side in sides], inputs, num_items_in_batch)
+            vectors = [encode_cut(encode, side, self.chunk_tokens) for side in sides]
+            loss = self._loss(vectors, inputs, num_items_in_batch)
         else:
             cache = GradientCache(encode, sides, self.chunk_tokens)
             value = self._loss(cache.vectors, inputs, num_items_in_batch)
@@ -204,6 +206,8 @@ def training_arguments(recipe: Recipe) -> TrainingArguments:
         "average_tokens_across_devices": True,
         "eval_on_start": True,
         "ddp_find_unused_parameters": False,
+        # Buffers are constants here; processes, which differ in chunks, would wait at each for all.
+        "ddp_broadcast_buffers": False,
         "use_cpu": not torch.cuda.is_available(),
     }
     try:

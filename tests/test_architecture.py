@@ -31,6 +31,7 @@ ONLY_IN = {
     "bm25s": ["retrieval/bm25.py"],
     "Stemmer": ["retrieval/bm25.py"],
     "onnxruntime": ["modeling/teacher.py"],
+    "ctranslate2": ["modeling/ct2_generator.py"],
     "plotly": ["retrieval/plots.py"],
     "evaluate": ["retrieval/evaluate_metric.py"],
     "jinja2": ["retrieval/page.py"],

@@ -27,7 +27,8 @@ name runs_dir seed
 corpus.source corpus.path corpus.dev_split corpus.test_split
 queries.generators queries.count queries.per_passage queries.shard_passages
 queries.generators.N.kind queries.generators.N.share queries.generators.N.model
-queries.generators.N.gguf_file queries.generators.N.style
+queries.generators.N.engine queries.generators.N.gguf_file
+queries.generators.N.style
 queries.generators.N.prompt queries.generators.N.examples
 queries.generators.N.passage_tokens queries.generators.N.max_new_tokens
 queries.generators.N.batch_size queries.generators.N.top_k queries.generators.N.top_p

@@ -42,6 +42,7 @@ MANAGED = {
     "eval_delay": "nothing: zero-shot and every epoch are measured",
     "use_cpu": "the hardware: hide GPUs with CUDA_VISIBLE_DEVICES=",
     "ddp_find_unused_parameters": "nothing: every parameter is used",
+    "ddp_broadcast_buffers": "nothing: buffers are constants",
 }
 
 #: The least value of TrainingArguments that do not check it themselves.

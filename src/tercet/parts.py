@@ -63,9 +63,17 @@ class Parts:
         return models
 
     def identity(self, name: str) -> str:
-        """Digest or Hub commit of a model of the recipe."""
+        """Digest or Hub commit of a model of the recipe, and what else decides what it writes."""
         if name not in self._identities:
-            self._identities[name] = resolve(name, *self.models[name]).identity
+            engines = [
+                modeling.describe_engine()
+                for g in self.recipe.queries.generators
+                if g.kind == "seq2seq"
+                and g.model == name
+                and modeling.seq2seq_engine(g.engine) == "ctranslate2"
+            ]
+            model = resolve(name, *self.models[name]).identity
+            self._identities[name] = " ".join([model, *engines[:1]])
         return self._identities[name]
 
     def student(self, path: Path | None = None) -> modeling.BiEncoder:
@@ -109,6 +117,8 @@ class Parts:
         if settings.kind == "causal":
             return self._causal(settings, given)
         given = {name: value for name, value in given.items() if value is not None}
+        if modeling.seq2seq_engine(settings.engine) == "ctranslate2":
+            return modeling.CT2Generator.from_pretrained(settings.model, **given)
         return modeling.Seq2SeqGenerator.from_pretrained(settings.model, **given)
 
     def _causal(self, settings: GeneratorSettings, given: dict[str, Any]) -> Generator:

@@ -32,6 +32,9 @@ class GeneratorSettings:
     )
     share: float = key(1.0, "its part of the queries, beside the other generators'", above=0)
     model: str = key("", "folder or Hub name (seq2seq, causal)")
+    engine: Literal["auto", "torch", "ctranslate2"] = key(
+        "auto", "what runs the model (seq2seq); auto: ctranslate2 where installed and no GPU is"
+    )
     gguf_file: str | None = key(None, "the GGUF file within `model` (causal)")
     style: Literal["web", "question", "keywords", "claim", "title"] | None = key(
         None, "kind of query that the model is shown (causal); `prompt` and `examples` change it"

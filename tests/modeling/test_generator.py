@@ -1,24 +1,27 @@
 from __future__ import annotations
 
+from functools import wraps
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
+from tercet.modeling.ct2_generator import CT2Generator, seq2seq_engine
 from tercet.modeling.generator import (
     CausalGenerator,
-    Sampling,
+    Likeliest,
     Seq2SeqGenerator,
     _line_ends,
-    _tidy,
 )
-from tercet.modeling.gguf_cache import cache_folder
+from tercet.modeling.model_cache import cache_folder
+from tercet.modeling.sampler import Sampling, _tidy
 from tercet.modeling.styles import DEFAULT_STYLE, STYLES
 from tercet.schema import InputError, Passage
 
 GEMMA = Path(__file__).parents[2] / "models" / "gemma-3-270m"
 
-Generator = CausalGenerator | Seq2SeqGenerator
+Generator = CausalGenerator | Seq2SeqGenerator | CT2Generator
 
 
 @pytest.fixture
@@ -26,11 +29,21 @@ def passages(tiny_texts: list[str]) -> list[Passage]:
     return [Passage(f"p{i}", "", text) for i, text in enumerate(tiny_texts[:7])]
 
 
-@pytest.fixture(params=["causal", "seq2seq"])
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TERCET_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(params=["causal", "seq2seq", "ctranslate2"])
 def generator(
-    request: pytest.FixtureRequest, tiny_causal_path: Path, tiny_seq2seq_path: Path
+    request: pytest.FixtureRequest, tiny_causal_path: Path, tiny_seq2seq_path: Path, cache: Path
 ) -> Generator:
-    settings = {"sampling": Sampling(max_new_tokens=8), "precision": "fp32", "device": "cpu"}
+    settings: dict = {"sampling": Sampling(max_new_tokens=8), "device": "cpu"}
+    if request.param == "ctranslate2":
+        pytest.importorskip("ctranslate2")
+        return CT2Generator.from_pretrained(tiny_seq2seq_path, batch_size=9, **settings)
+    settings["precision"] = "fp32"
     if request.param == "causal":
         return CausalGenerator.from_pretrained(tiny_causal_path, batch_size=9, **settings)
     return Seq2SeqGenerator.from_pretrained(tiny_seq2seq_path, batch_size=9, **settings)
@@ -114,6 +127,39 @@ def test_reading_the_examples_once_changes_nothing(
         assert together[2 * i : 2 * i + 2] == [text, text]
 
 
+def test_what_may_be_drawn_is_what_transformers_would_draw_from() -> None:
+    scores = torch.randn(7, 300, generator=torch.Generator().manual_seed(1)) * 3
+    for sampling in (Sampling(), Sampling(5, 0.5, 0.7), Sampling(1000, 0.9), Sampling(3, 1.0, 2.0)):
+        expected = TemperatureLogitsWarper(sampling.temperature)(None, scores)
+        expected = TopKLogitsWarper(sampling.top_k)(None, expected)
+        expected = TopPLogitsWarper(sampling.top_p)(None, expected)
+        assert torch.equal(Likeliest(sampling)(torch.empty(0), scores), expected)
+
+
+@pytest.mark.parametrize("examples", [[], [("a lantern", "what is it")]], ids=["none", "one"])
+def test_a_passage_is_read_once_for_its_queries(
+    tiny_causal_path: Path, passages: list[Passage], examples: list[tuple[str, str]]
+) -> None:
+    generator = CausalGenerator.from_pretrained(
+        tiny_causal_path, examples=examples, precision="fp32", device="cpu"
+    )
+    read: list[torch.Size] = []
+    network = generator.model.base_model
+    forward = network.forward
+
+    def counted(input_ids: torch.Tensor, **rest: object) -> object:
+        read.append(input_ids.shape)
+        return forward(input_ids=input_ids, **rest)
+
+    network.forward = wraps(forward)(counted)
+    ids = generator._inputs([passage.contents for passage in passages])
+    generator._sample(ids, 3)
+    longest = max(map(len, ids))
+    batches = [shape for shape in read if shape[1] > 1 and shape[0] > 1]
+    assert batches == [torch.Size([len(ids), longest - 1])]
+    assert read[-1] == torch.Size([3 * len(ids), 1])
+
+
 def test_an_examples_query_is_not_a_query(tiny_causal_path: Path) -> None:
     generator = CausalGenerator.from_pretrained(tiny_causal_path)
     assert not generator._is_new(DEFAULT_STYLE.examples[0][1])
@@ -143,7 +189,8 @@ def test_writing_stops_at_the_end_of_the_line(
     assert all("\n" in generator.tokenizer.decode(i) for i in set(ends) - {2})
     generator.stop_ids = list(range(600))  # every token ends the query
     texts = generator._sample(generator._inputs([passages[0].contents]), 2)
-    assert all(len(generator.tokenizer(text)["input_ids"]) <= 3 for text in texts)
+    longest = max(map(len, generator.tokenizer.get_vocab()))
+    assert all(len(text) <= longest for text in texts)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +223,7 @@ def test_a_gguf_model_writes_queries_and_is_cached(
     monkeypatch.setenv("TERCET_CACHE", str(tmp_path))
     load = {"gguf_file": "gemma-3-270m-q4_k_m.gguf", "sampling": Sampling(max_new_tokens=6)}
     first = CausalGenerator.from_pretrained(GEMMA, **load)
-    (folder,) = cache_folder().iterdir()
+    (folder,) = cache_folder("gguf").iterdir()
     written = (folder / "model.safetensors").stat().st_mtime_ns
     queries = first.generate(passages[:1], 2, seed=1)
     assert all(queries)
@@ -184,3 +231,66 @@ def test_a_gguf_model_writes_queries_and_is_cached(
     assert [path.stat().st_mtime_ns for path in folder.glob("*.safetensors")] == [written]
     assert again.generate(passages[:1], 2, seed=1) == queries
     assert again.identity == first.identity
+
+
+def test_ctranslate2_writes_again_what_it_wrote_and_keeps_the_converted_model(
+    tiny_seq2seq_path: Path, cache: Path, passages: list[Passage]
+) -> None:
+    pytest.importorskip("ctranslate2")
+    load = {"sampling": Sampling(max_new_tokens=8), "device": "cpu"}
+    first = CT2Generator.from_pretrained(tiny_seq2seq_path, **load)
+    queries = first.generate(passages, 3, seed=1)
+    first.generate(passages, 3, seed=2)
+    (folder,) = (cache / "ctranslate2").iterdir()
+    written = (folder / "model.bin").stat().st_mtime_ns
+    again = CT2Generator.from_pretrained(tiny_seq2seq_path, **load)
+    assert again.generate(passages, 3, seed=1) == queries
+    assert (folder / "model.bin").stat().st_mtime_ns == written
+    assert [path.name for path in (cache / "ctranslate2").iterdir()] == [folder.name]
+
+
+def test_ctranslate2_writes_the_likeliest_tokens_as_torch_does(
+    tiny_seq2seq_path: Path, cache: Path, passages: list[Passage]
+) -> None:
+    pytest.importorskip("ctranslate2")
+    load = {"sampling": Sampling(top_k=1, max_new_tokens=5), "device": "cpu"}
+    ours = CT2Generator.from_pretrained(tiny_seq2seq_path, **load)
+    theirs = Seq2SeqGenerator.from_pretrained(tiny_seq2seq_path, precision="fp32", **load)
+    found, expected = (each.generate(passages, 1, seed=1) for each in (ours, theirs))
+    # int8 may prefer another of two tokens that are nearly as likely.
+    assert sum(a == b for a, b in zip(found, expected, strict=True)) >= len(passages) / 2
+
+
+def test_ctranslate2_honours_how_tokens_are_drawn(
+    tiny_seq2seq_path: Path, cache: Path, passages: list[Passage]
+) -> None:
+    pytest.importorskip("ctranslate2")
+
+    def texts(**sampling: float) -> list[str]:
+        given = Sampling(**sampling)
+        generator = CT2Generator.from_pretrained(tiny_seq2seq_path, sampling=given, device="cpu")
+        ids = generator._inputs([passages[0].contents])
+        with generator._seeded(1):
+            return generator._sample(ids, 20)
+
+    short, long = texts(max_new_tokens=2), texts(max_new_tokens=20)
+    assert sum(map(len, short)) < sum(map(len, long)) / 2
+    assert len(set(long)) > 1
+    assert len(set(texts(top_k=1, max_new_tokens=20))) == 1
+    assert len(set(texts(top_p=1e-6, max_new_tokens=20))) == 1
+
+
+def test_ctranslate2_refuses_a_model_of_another_kind(tiny_encoder_path: Path, cache: Path) -> None:
+    pytest.importorskip("ctranslate2")
+    with pytest.raises(InputError):
+        CT2Generator.from_pretrained(tiny_encoder_path)
+    assert not any((cache / "ctranslate2").iterdir())
+
+
+def test_an_engine_that_is_not_installed_is_refused_and_not_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tercet.modeling.ct2_generator.ctranslate2", None)
+    assert seq2seq_engine("auto") == "torch"
+    with pytest.raises(InputError, match=r"tercet\[ct2\]"):
+        seq2seq_engine("ctranslate2")

@@ -99,6 +99,20 @@ def test_loss_and_gradients_do_not_depend_on_how_a_batch_is_cut(
     assert_close(cut_grads, grads, atol=1e-5)
 
 
+def test_encoding_in_chunks_of_like_length_changes_neither_loss_nor_gradients(
+    encoder: BiEncoder, texts: dict[str, str], tmp_path: Path
+) -> None:
+    run = trainer(encoder, texts, tmp_path)
+    batch = run.data_collator([run.train_dataset[i] for i in range(8)])
+    assert len(set(batch["passage"]["attention_mask"].sum(dim=1).tolist())) > 1
+    loss, grads = plain_step(run, batch)
+    for tokens in (1, 100, 100_000):
+        run.chunk_tokens = tokens
+        cut_loss, cut_grads = cached_step(run, batch)
+        assert cut_loss == pytest.approx(loss, abs=1e-5)
+        assert_close(cut_grads, grads, atol=1e-5)
+
+
 def plain_step(run: MarginMSETrainer, batch: dict[str, Any]) -> tuple[float, list[torch.Tensor]]:
     """Loss and gradients with the whole batch encoded at once."""
     run.model.zero_grad()

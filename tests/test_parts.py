@@ -1,0 +1,50 @@
+"""What runs a query-writing T5, and that what it wrote is not taken for another engine's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tercet import modeling
+from tercet.modeling import ct2_generator
+from tercet.parts import Parts
+from tercet.recipe import GeneratorSettings, QueriesSection, Recipe
+
+pytest.importorskip("ctranslate2")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERCET_CACHE", str(tmp_path))
+
+
+def parts(model: Path, engine: str) -> Parts:
+    settings = GeneratorSettings(kind="seq2seq", model=str(model), engine=engine)
+    return Parts(Recipe(queries=QueriesSection(generators=[settings])))
+
+
+@pytest.mark.parametrize(
+    ("engine", "kind"),
+    [("torch", modeling.Seq2SeqGenerator), ("ctranslate2", modeling.CT2Generator)],
+)
+def test_the_engine_runs_what_the_recipe_says(
+    tiny_seq2seq_path: Path, engine: str, kind: type
+) -> None:
+    made = parts(tiny_seq2seq_path, engine)
+    (settings,) = made.recipe.queries.generators
+    assert isinstance(made.generator(settings, []), kind)
+
+
+def test_the_engine_and_its_version_are_part_of_what_was_written_with(
+    tiny_seq2seq_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def identity(engine: str) -> str:
+        return parts(tiny_seq2seq_path, engine).identity(str(tiny_seq2seq_path))
+
+    plain, fast = identity("torch"), identity("ctranslate2")
+    assert fast == f"{plain} {modeling.describe_engine()}"
+    monkeypatch.setattr(ct2_generator.ctranslate2, "__version__", "9.9")
+    assert identity("ctranslate2") not in (plain, fast)
+    monkeypatch.setattr(ct2_generator, "ctranslate2", None)
+    assert identity("auto") == plain
