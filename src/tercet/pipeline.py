@@ -132,7 +132,9 @@ class Pipeline:
                 judged=judged[:],
             )
 
-        return produce(self._stage("queries", self._seeded(asdict(section)), inputs), make)
+        return produce(
+            self._stage("queries", self._seeded(asdict(section)), inputs, revision=2), make
+        )
 
     def _seeded(self, settings: dict[str, Any]) -> dict[str, Any]:
         return settings | {"seed": self.recipe.seed}
