@@ -293,7 +293,8 @@ def page(found: Mapping[str, Any]) -> str:
         layout["margin"] = {"l": 60, "r": 20, "t": 90, "b": 50}
         layout["yaxis"]["zeroline"] = True
         if axis != "weight":
-            layout["xaxis"]["type"] = "log"
+            measured = sorted({x for line in data for x in line["x"]})
+            layout["xaxis"] |= {"type": "log", "tickvals": measured, "ticktext": measured}
         plots.append({"data": data, "layout": layout})
     calls = "".join(
         f"Plotly.newPlot('p{i}', {json.dumps(plot['data'])}, {json.dumps(plot['layout'])});"
