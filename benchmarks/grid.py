@@ -231,7 +231,7 @@ def towers(bench: Bench, seeds: Sequence[int], folder: Path) -> list[Row]:
             after = found["adapted"][NDCG]
             columns.append([after[query] for query in sorted(bench.qrels)])
             steps = retrieval.read_choices(
-                trained.model, MEASURE, NDCG, resamples=100, seed=recipe.seed
+                trained.model, MEASURE, NDCG, trained.tested_on, resamples=100, seed=recipe.seed
             )
             held.append(max(0.0, *(step.validation.difference for step in steps)))
             weight = float(trained.targets.facts["teacher_weight"])

@@ -20,7 +20,8 @@ class Step:
     """One mixture of the model as it came (weight 0) and as trained (1): gains over the former.
 
     `validation`, of the held-out queries that chose, and `guard`, of those that guarded, are in the
-    known-item `measure`; `test` is in `test_measure`.
+    known-item `measure`; `test` is in `test_measure`, and None where the test queries are others by
+    now, or were not measured so.
     """
 
     weight: float
@@ -28,7 +29,7 @@ class Step:
     validation: Interval
     guard: Interval
     test_measure: str
-    test: Interval
+    test: Interval | None
 
 
 def write_choices(writer: Writer, found: Found) -> None:
@@ -44,29 +45,38 @@ def write_choices(writer: Writer, found: Found) -> None:
 
 
 def read_choices(
-    artifact: Artifact, measure: str, test_measure: str, *, resamples: int, seed: int
+    artifact: Artifact,
+    measure: str,
+    test_measure: str,
+    tested_on: str,
+    *,
+    resamples: int,
+    seed: int,
 ) -> list[Step]:
-    """What `write_choices` wrote, as gains with their 95% intervals, by rising weight."""
-    table = artifact.dataset("choices").to_pandas()
-    wanted = {"validation": measure, "guard": measure, "test": test_measure}
+    """What `write_choices` wrote, as gains with their 95% intervals, by rising weight.
 
-    def figures(weight: float, split: str) -> np.ndarray:
+    `tested_on` identifies the test queries of today: the artefact says which it was measured on.
+    """
+    table = artifact.dataset("choices").to_pandas()
+    known = set(table["measure"]) if artifact.facts["tested_on"] == tested_on else set()
+
+    def figures(weight: float, split: str, measure: str) -> np.ndarray:
         rows = table[(table["weight"] == weight) & (table["split"] == split)]
-        rows = rows[rows["measure"] == wanted[split]]
+        rows = rows[rows["measure"] == measure]
         return rows.sort_values("query_id")["figure"].to_numpy()
 
-    def gain(weight: float, split: str) -> Interval:
-        pair = figures(0.0, split), figures(weight, split)
+    def gain(weight: float, split: str, measure: str) -> Interval:
+        pair = figures(0.0, split, measure), figures(weight, split, measure)
         return paired_bootstrap(*pair, resamples=resamples, seed=seed)
 
     return [
         Step(
             weight,
             measure,
-            gain(weight, "validation"),
-            gain(weight, "guard"),
+            gain(weight, "validation", measure),
+            gain(weight, "guard", measure),
             test_measure,
-            gain(weight, "test"),
+            gain(weight, "test", test_measure) if test_measure in known else None,
         )
         for weight in sorted(set(table["weight"]) - {0.0})
     ]

@@ -177,7 +177,9 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return lines + ["| " + " | ".join(row) + " |" for row in cells]
 
 
-def _gain(interval: Interval) -> str:
+def _gain(interval: Interval | None) -> str:
+    if interval is None:
+        return "not measured on these queries"
     return f"{interval.difference:+.4f} {_span(interval)}"
 
 

@@ -276,6 +276,12 @@ class Pipeline:
             qrels[query_id] = dict.fromkeys(twins.get(source, [source]), 1)
         return queries, qrels, f"{len(qrels):,} held-out synthetic queries (known items)"
 
+    @property
+    def tested_on(self) -> str:
+        """Identity of the test queries with their judgements, which the model does not rest on."""
+        queries, qrels, _ = self.measured("test")
+        return digest([[[query.id, query.text] for query in queries], qrels])
+
     def evaluation_rows(self) -> np.ndarray:
         """Rows of the passages that every epoch searches: all, or a sample and all judged."""
         size = self.recipe.evaluation.passages
@@ -306,11 +312,10 @@ class Pipeline:
             },
             "dropout": recipe.model.dropout,
             "index": {k: v for k, v in asdict(recipe.index).items() if k != "alias"},
-            "evaluation": {
-                "passages": recipe.evaluation.passages,
-                "interpolation_steps": recipe.evaluation.interpolation_steps,
-            },
+            "interpolation_steps": recipe.evaluation.interpolation_steps,
         }
+        if recipe.evaluation.passages:  # a sample, with what is judged
+            settings["searched"] = digest(self.evaluation_rows().tolist())
         inputs = {"triplets": self.triplets.digest, "targets": self.targets.digest}
         inputs |= self._passages()
         inputs |= {"embeddings": self.embeddings.digest} | self._student()
@@ -365,7 +370,7 @@ class Pipeline:
             encoder.save_pretrained(writer.folder)
             write_json(writer.folder / "history.json", outcome.history)
             retrieval.write_choices(writer, outcome.choice.found)
-            writer.facts |= outcome.facts
+            writer.facts |= outcome.facts | {"tested_on": self.tested_on}
 
     def _evaluation(self, encoder: modeling.BiEncoder) -> modeling.RetrievalEvaluation:
         rows = self.evaluation_rows()

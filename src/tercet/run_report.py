@@ -23,6 +23,7 @@ def run_report(pipeline: Pipeline) -> retrieval.Report:
         pipeline.model,
         recipe.training["metric_for_best_model"],
         recipe.evaluation.primary,
+        pipeline.tested_on,
         **draws,
     )
     history = [
@@ -39,7 +40,11 @@ def run_report(pipeline: Pipeline) -> retrieval.Report:
         history=history,
         seconds={n: times[n] for n in (*STAGES, "evaluation") if n in times},
         settings=flatten(asdict(recipe)),
-        facts={name: getattr(pipeline, name).facts for name in STAGES if name != "embeddings"},
+        facts={
+            name: {k: v for k, v in getattr(pipeline, name).facts.items() if k != "tested_on"}
+            for name in STAGES
+            if name != "embeddings"
+        },
         command=" ".join(["python", *sys.argv]),
     )
 

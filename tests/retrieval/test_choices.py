@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tercet.artifacts import Stage, produce
+from tercet.artifacts import Artifact, Stage, Writer, produce
 from tercet.retrieval import read_choices, write_choices
 
 SPLITS = {"validation": 3, "guard": 2, "test": 4}
@@ -23,12 +23,16 @@ def found(weight: float) -> dict[str, dict[str, dict[str, float]]]:
     }
 
 
+def made(folder: Path) -> Artifact:
+    def write(writer: Writer) -> None:
+        write_choices(writer, {w: found(w) for w in (1.0, 0.0, 0.5)})
+        writer.facts["tested_on"] = "these"
+
+    return produce(Stage(folder / "model", {}, {}), write)
+
+
 def test_gains_are_over_the_model_as_it_came(tmp_path: Path) -> None:
-    made = produce(
-        Stage(tmp_path / "model", {}, {}),
-        lambda writer: write_choices(writer, {w: found(w) for w in (1.0, 0.0, 0.5)}),
-    )
-    steps = read_choices(made, "mrr@10", "ndcg@10", resamples=200, seed=1)
+    steps = read_choices(made(tmp_path), "mrr@10", "ndcg@10", "these", resamples=200, seed=1)
     assert [step.weight for step in steps] == [0.5, 1.0]
     for step in steps:
         for split, gain in (
@@ -36,6 +40,15 @@ def test_gains_are_over_the_model_as_it_came(tmp_path: Path) -> None:
             ("guard", step.guard),
             ("test", step.test),
         ):
+            assert gain
             expected = step.weight * (SPLITS[split] + 1) / 2 / 100
             assert gain.difference == pytest.approx(expected)
             assert gain.low <= gain.difference <= gain.high
+
+
+@pytest.mark.parametrize(("measure", "queries"), [("ndcg@10", "others"), ("ndcg@7", "these")])
+def test_figures_of_other_test_queries_or_measures_are_not_shown(
+    tmp_path: Path, measure: str, queries: str
+) -> None:
+    steps = read_choices(made(tmp_path), "mrr@10", measure, queries, resamples=200, seed=1)
+    assert [step.test for step in steps] == [None, None]
