@@ -27,7 +27,7 @@ from tercet.adapter_trial import MEASURE, known_items
 from tercet.artifacts import write_file, write_json
 from tercet.cli import load_recipe
 from tercet.console import console, progress
-from tercet.data.targets import WEIGHTS, Method, anchored, calibrate
+from tercet.data.targets import WEIGHTS, Method, anchored, best_weight, calibrate
 from tercet.modeling.losses import all_pairs_margin_mse, listwise_kl, margin_mse
 from tercet.pipeline import Pipeline
 from tercet.retrieval.audit import measure_head_room
@@ -92,8 +92,8 @@ class Bench:
     def _encoded(self, queries: Sequence[Query]) -> np.ndarray:
         return self.pipeline.student.encode_queries([query.text for query in queries])
 
-    def known_items(self, vectors: np.ndarray) -> float:
-        """MRR@10 of the held-out synthetic queries."""
+    def known_items(self, vectors: np.ndarray) -> np.ndarray:
+        """MRR@10 of each held-out synthetic query."""
         return known_items(self.index, self.held_out, self.known, vectors)
 
     def figures(self, vectors: np.ndarray) -> np.ndarray:
@@ -116,8 +116,8 @@ class Bench:
         *,
         queries: int | None = None,
         candidates: int | None = None,
-    ) -> tuple[float, np.ndarray]:
-        """Held-out gain and each test query's figure of an adapter that learnt these targets."""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Each held-out query's gain and each test query's figure of an adapter that learnt so."""
         most = slice(queries)
         # The positive, then every so many-th candidate: the retrievers' best stand first.
         kept = [
@@ -172,12 +172,11 @@ def run(bench: Bench, seeds: Sequence[int]) -> list[Row]:
         for name, way in METHODS.items():
             weight = way.weight
             if weight is None:
-                held = {w: bench.adapt(way, w, seeds[0])[0] for w in WEIGHTS}
-                weight = max(held, key=lambda w: (held[w], -abs(w - 0.5)))
+                weight = best_weight({w: bench.adapt(way, w, seeds[0])[0] for w in WEIGHTS})
             outcomes = [bench.adapt(way, weight, seed) for seed in seeds]
             after = np.mean([figures for _, figures in outcomes], axis=0)
             columns.append(after - bench.before[1])
-            held_out = float(np.mean([gain for gain, _ in outcomes]))
+            held_out = float(np.mean([gains for gains, _ in outcomes]))
             interval = paired_bootstrap(bench.before[1], after, resamples=10_000, seed=13)
             rows.append(Row(name, weight, held_out, interval, 1.0))
             advance(1)
@@ -195,7 +194,7 @@ def curves(bench: Bench, seeds: Sequence[int], weight: float) -> dict[str, list[
 
     def point(x: float, w: float, **part: int) -> tuple[float, float, float]:
         found = [bench.adapt(way, w, seed, **part) for seed in seeds]
-        held = float(np.mean([gain for gain, _ in found]))
+        held = float(np.mean([gains for gains, _ in found]))
         test = float(np.mean([figures.mean() for _, figures in found]) - bench.before[1].mean())
         return x, held, test
 

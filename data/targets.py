@@ -23,8 +23,8 @@ from tercet.schema import InputError
 
 Method = Literal["spread", "least_squares", "none", "clipped"]
 Scores = Sequence[np.ndarray]
-#: Targets to the figure on held-out queries of a model that learns them: higher is better.
-Trial = Callable[[Scores], float]
+#: Targets to what a model that learns them finds: each held-out query's figure, higher is better.
+Trial = Callable[[Scores], np.ndarray]
 #: The teacher's and the student's lists, and the calibration, to an SVG.
 Plot = Callable[[Scores, Scores, Mapping[str, float]], str]
 
@@ -119,8 +119,8 @@ def write_targets(
 ) -> None:
     """Scale, choose the teacher's weight where none is given, and write every pair's target.
 
-    `trial` is asked for the figure of each of `WEIGHTS`; without one the weight is .5. The best
-    is taken, of equals the one nearest to .5. What `plot` draws becomes `calibration.svg`.
+    `trial` is asked for the figures of each of `WEIGHTS`; without one the weight is .5. What
+    `plot` draws becomes `calibration.svg`.
     """
     columns = lists.select_columns(["teacher", "student"])[:]
     teacher, student = (
@@ -132,7 +132,7 @@ def write_targets(
     if weight is None and trial is not None:
         figures = {w: trial(anchored(scaled, student, w)) for w in WEIGHTS}
         weight = best_weight(figures)
-        tried = {f"tried_{w:g}": figure for w, figure in figures.items()}
+        tried = {f"tried_{w:g}": float(np.mean(each)) for w, each in figures.items()}
     weight = DEFAULT_WEIGHT if weight is None else weight
     table = pa.table(
         {
@@ -148,6 +148,13 @@ def write_targets(
         )
 
 
-def best_weight(figures: Mapping[float, float]) -> float:
-    """The weight of the largest figure; of equals the one nearest to .5."""
-    return max(figures, key=lambda w: (figures[w], -abs(w - DEFAULT_WEIGHT)))
+def best_weight(figures: Mapping[float, np.ndarray]) -> float:
+    """The weight of the largest mean, if it beats .5's beyond chance; else .5.
+
+    Beyond chance is a 95% interval of the paired difference that excludes zero: a few hundred
+    known items differ by chance more than neighbouring weights do.
+    """
+    best = max(figures, key=lambda w: float(np.mean(figures[w])))
+    difference = np.asarray(figures[best]) - np.asarray(figures[DEFAULT_WEIGHT])
+    error = 1.96 * np.std(difference) / np.sqrt(len(difference))
+    return best if np.mean(difference) > error else DEFAULT_WEIGHT

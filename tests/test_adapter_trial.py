@@ -62,10 +62,11 @@ def trial(count: int = QUERIES) -> Any:
 
 def test_the_figure_tells_good_targets_from_none_and_from_bad_ones() -> None:
     figure = trial()
-    good, own, bad = (figure(scores(q)) for q in (MEANT, SEEN, SEEN - 2 * MEANT))
+    good, own, bad = (figure(scores(q)).mean() for q in (MEANT, SEEN, SEEN - 2 * MEANT))
     assert good > own + 0.05
     assert bad < own - 0.05
-    assert figure(scores(MEANT)) == good
+    assert len(figure(scores(MEANT))) == QUERIES
+    assert figure(scores(MEANT)).mean() == good
 
 
 @pytest.mark.parametrize(("count", "enough"), [(FEWEST, True), (FEWEST - 1, False)])

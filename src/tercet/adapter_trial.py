@@ -33,7 +33,7 @@ def adapter_trial(
     *,
     seed: int,
 ) -> Trial | None:
-    """Targets of all `lists` -> known-item MRR@10 of an adapter; None with too few queries.
+    """Targets of all `lists` -> an adapter's known-item MRR@10, by query; None with too few.
 
     `vectors` are the student's of the passages `ids`. It learns from the lists of split "train".
     """
@@ -50,7 +50,7 @@ def adapter_trial(
     index = retrieval.ExactIndex()
     index.build(ids, vectors)
 
-    def trial(targets: Scores) -> float:
+    def trial(targets: Scores) -> np.ndarray:
         adapter = modeling.train_adapter(
             learnt_from,
             vectors,
@@ -70,8 +70,9 @@ def known_items(
     queries: Sequence[Query],
     qrels: Qrels,
     vectors: np.ndarray,
-) -> float:
-    """Mean MRR@10 of queries with these vectors, float32 [queries, dimension]."""
+) -> np.ndarray:
+    """MRR@10 of each query, whose vectors are float32 [queries, dimension]."""
     rankings = index.search(vectors, retrieval.TOP)
     run = {query.id: ranking for query, ranking in zip(queries, rankings, strict=True)}
-    return float(np.mean(list(retrieval.evaluate(qrels, run, [MEASURE])[MEASURE].values())))
+    found = retrieval.evaluate(qrels, run, [MEASURE])[MEASURE]
+    return np.array([found[query.id] for query in queries])

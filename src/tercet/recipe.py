@@ -109,8 +109,8 @@ class TripletsSection:
 
     teacher_weight: float | None = key(
         None,
-        "lambda, the teacher's part of the target; unset: what held-out queries choose, .5 where "
-        "they are few; 1 is plain GPL, with calibration: none and loss.kind: margin_mse",
+        "lambda, the teacher's part of the target; unset: .5, unless held-out queries clearly "
+        "favour another; 1 is plain GPL, with calibration: none and loss.kind: margin_mse",
         low=0,
         high=1,
     )

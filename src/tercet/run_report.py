@@ -82,7 +82,7 @@ def _teacher_weight(pipeline: Pipeline) -> str:
     facts, how = pipeline.targets.facts, "given by the recipe"
     if pipeline.recipe.triplets.teacher_weight is None:
         tried = any(name.startswith("tried_") for name in facts)
-        how = "chosen by a query adapter" if tried else "too few held-out queries to choose it"
+        how = "tried with a query adapter" if tried else "too few held-out queries to choose it"
     return (
         f"targets: {facts['teacher_weight']:g} of the way from the model's own scores to the "
         f"teacher's, {how}"
