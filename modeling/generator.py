@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
@@ -19,6 +20,7 @@ from transformers import (
     LogitsProcessorList,
 )
 from transformers.generation.utils import ALL_CACHE_NAMES
+from transformers.modeling_outputs import BaseModelOutput
 
 from tercet.modeling.batching import cut_texts
 from tercet.modeling.gguf_cache import dequantised
@@ -28,28 +30,36 @@ from tercet.modeling.sampler import Sampler, Sampling
 from tercet.modeling.styles import DEFAULT_STYLE
 from tercet.schema import InputError
 
+#: Rows that have ended stay in their batch until the live ones are this part of it.
+CROWDED = 0.75
 # What transformers calls a cache, the model's and `generate`'s: 5.24 renamed it.
 _CACHE = "cache" if "cache" in ALL_CACHE_NAMES else "past_key_values"
 
 
-class Likeliest(LogitsProcessor):
-    """Temperature, top-k, then top-p, as transformers has them, but p is sought among the k.
+class Draw(LogitsProcessor):
+    """Draws the next token by temperature, top-k, then top-p, and leaves nothing else to choose.
 
-    Sorting a vocabulary of 262,144 tokens for every token of every row takes longer than a small
-    language model.
+    The order is transformers' own, but p is sought, and the token drawn, among the k: sorting a
+    vocabulary of 262,144 tokens for every token of every row, or a random number for each of them,
+    takes longer than a small language model.
     """
 
     def __init__(self, sampling: Sampling) -> None:
         self.sampling = sampling
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Logits [rows, vocabulary], -inf but for the tokens that may be drawn."""
+        """Logits [rows, vocabulary], -inf but for the token drawn."""
+        drawn = self.tokens(scores).unsqueeze(1)
+        return torch.full_like(scores, -torch.inf).scatter(-1, drawn, 0.0)
+
+    def tokens(self, scores: Tensor) -> Tensor:
+        """A token [rows] for each row of logits [rows, vocabulary]."""
         k = min(self.sampling.top_k, scores.shape[-1])
-        best, tokens = (scores / self.sampling.temperature).topk(k)
-        chances = best.softmax(dim=-1)
+        best, tokens = scores.topk(k)
+        chances = (best.float() / self.sampling.temperature).softmax(dim=-1)
         likelier = chances.cumsum(dim=-1) - chances
-        best = best.masked_fill(likelier >= self.sampling.top_p, -torch.inf)
-        return torch.full_like(scores, -torch.inf).scatter(-1, tokens, best)
+        place = chances.masked_fill(likelier >= self.sampling.top_p, 0.0).multinomial(1)
+        return tokens.gather(-1, place).squeeze(1)
 
 
 class _TorchSampler(Sampler):
@@ -61,29 +71,9 @@ class _TorchSampler(Sampler):
         super().__init__(tokenizer, **settings)
         self.model = model.requires_grad_(False)
         self.stop_ids = list(stop_ids)
+        self.draw = Draw(self.sampling)
 
-    def _sample(self, ids: list[list[int]], per_passage: int) -> list[str]:
-        config = GenerationConfig(
-            do_sample=True,
-            top_k=0,  # `Likeliest` does these
-            top_p=1.0,
-            max_new_tokens=self.sampling.max_new_tokens,
-            num_return_sequences=per_passage,
-            pad_token_id=self.tokenizer.pad_token_id,
-            eos_token_id=self.stop_ids,
-        )
-        with torch.inference_mode():
-            inputs = self._read(ids, per_passage)
-            output = self.model.generate(
-                **inputs,
-                generation_config=config,
-                logits_processor=LogitsProcessorList([Likeliest(self.sampling)]),
-            )
-        read = 0 if self.model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
-        return self.tokenizer.batch_decode(output[:, read:], skip_special_tokens=True)
-
-    def _read(self, ids: list[list[int]], per_passage: int) -> dict[str, Any]:
-        """What `generate` is given for a batch of `_inputs`."""
+    def _padded(self, ids: list[list[int]]) -> dict[str, Tensor]:
         padded = self.tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(self.model.device)
         return {key: padded[key] for key in ("input_ids", "attention_mask")}
 
@@ -130,6 +120,25 @@ class Seq2SeqGenerator(_TorchSampler):
 
     def _inputs(self, contents: list[str]) -> list[list[int]]:
         return self.cut_ids(contents)
+
+    def _sample(self, ids: list[list[int]], per_passage: int) -> list[str]:
+        config = GenerationConfig(
+            do_sample=False,  # `Draw` has drawn
+            max_new_tokens=self.sampling.max_new_tokens,
+            pad_token_id=self.tokenizer.pad_token_id,
+            eos_token_id=self.stop_ids,
+        )
+        with torch.inference_mode():
+            inputs = self._padded(ids)
+            # A passage is encoded once for all its queries.
+            states = self.model.get_encoder()(**inputs).last_hidden_state
+            output = self.model.generate(
+                encoder_outputs=BaseModelOutput(states.repeat_interleave(per_passage, dim=0)),
+                attention_mask=inputs["attention_mask"].repeat_interleave(per_passage, dim=0),
+                generation_config=config,
+                logits_processor=LogitsProcessorList([self.draw]),
+            )
+        return self.tokenizer.batch_decode(output, skip_special_tokens=True)
 
 
 class CausalGenerator(_TorchSampler):
@@ -211,22 +220,46 @@ class CausalGenerator(_TorchSampler):
         asked = [self._asked(" ".join(text.split())) for text in passages]
         return self.tokenizer(asked, add_special_tokens=False)["input_ids"] if asked else []
 
-    def _read(self, ids: list[list[int]], per_passage: int) -> dict[str, Any]:
-        """The batch behind the examples; they are read once, and a passage once for its queries.
+    def _sample(self, ids: list[list[int]], per_passage: int) -> list[str]:
+        written: list[list[int]] = [[] for _ in range(len(ids) * per_passage)]
+        with torch.inference_mode():
+            cache, token, mask = self._read(ids, per_passage)
+            rows = torch.arange(len(written), device=mask.device)
+            ends = torch.tensor(self.stop_ids, device=mask.device)
+            live = torch.ones_like(rows, dtype=torch.bool)
+            for _ in range(self.sampling.max_new_tokens):
+                if live.sum() <= CROWDED * len(rows):
+                    kept = live.nonzero().squeeze(1)
+                    cache.batch_select_indices(kept)
+                    rows, token, mask, live = (x[kept] for x in (rows, token, mask, live))
+                output = self._forward(self.model, token.unsqueeze(1), mask, cache)
+                cache = output[_CACHE]
+                token = self.draw.tokens(output.logits[:, -1])
+                live &= torch.isin(token, ends, invert=True)
+                if not live.any():
+                    break
+                for row, new in zip(rows[live].tolist(), token[live].tolist(), strict=True):
+                    written[row].append(new)
+                mask = F.pad(mask, (0, 1), value=1)
+        return self.tokenizer.batch_decode(written, skip_special_tokens=True)
 
-        All but the last token of each row is in the cache: `generate` goes on from there.
+    def _read(self, ids: list[list[int]], per_passage: int) -> tuple[Any, Tensor, Tensor]:
+        """A cache of each row behind the examples, its last token, and the mask of all tokens.
+
+        The last token alone is not in the cache. The examples are read once, and a passage once
+        for its queries.
         """
-        inputs = super()._read(ids, per_passage)
+        inputs = self._padded(ids)
         cache, past = self._past(len(ids))
-        prefix = inputs["input_ids"].new_tensor(self._prefix).expand(len(ids), -1)
-        mask = torch.cat([torch.ones_like(prefix), inputs["attention_mask"]], dim=1)
-        unread = inputs["input_ids"][:, :-1]
+        prefix = inputs["input_ids"].new_ones(len(ids), past)
+        mask = torch.cat([prefix, inputs["attention_mask"]], dim=1)
+        unread, last = inputs["input_ids"].tensor_split([-1], dim=1)
         if unread.shape[1]:
-            cache = self._read_on(unread, mask[:, :-1], cache, past)
+            cache = self._forward(self.model.base_model, unread, mask[:, :-1], cache)[_CACHE]
         if cache is not None:
             cache.batch_repeat_interleave(per_passage)
-        whole = {"input_ids": torch.cat([prefix, inputs["input_ids"]], dim=1)}
-        return whole | {"attention_mask": mask} | ({} if cache is None else {_CACHE: cache})
+        token, mask = (x.repeat_interleave(per_passage, dim=0) for x in (last.squeeze(1), mask))
+        return cache, token, mask
 
     def _past(self, rows: int) -> tuple[Any, int]:
         """A cache of the examples for each of `rows`, and its length: None and 0 without any."""
@@ -234,20 +267,21 @@ class CausalGenerator(_TorchSampler):
             return None, 0
         if self._prefix_cache is None:
             prefix = torch.tensor([self._prefix], device=self.model.device)
-            self._prefix_cache = self._read_on(prefix, torch.ones_like(prefix), None, 0)
+            # No token is drawn yet: the vocabulary is not needed.
+            read = self._forward(self.model.base_model, prefix, torch.ones_like(prefix), None)
+            self._prefix_cache = read[_CACHE]
         cache = copy.deepcopy(self._prefix_cache)
         cache.batch_repeat_interleave(rows)
         return cache, len(self._prefix)
 
-    def _read_on(self, ids: Tensor, mask: Tensor, cache: Any, past: int) -> Any:
-        """The cache once `ids` [rows, tokens] are read too; `mask` is of all tokens so far."""
-        network = self.model.base_model  # no token is drawn yet: the vocabulary is not needed
+    def _forward(self, network: Any, ids: Tensor, mask: Tensor, cache: Any) -> Any:
+        """What `network` makes of `ids` [rows, tokens] after the cache; `mask` is of all tokens."""
         given = {"input_ids": ids, "attention_mask": mask, "use_cache": True}
         if "position_ids" in signature(network.forward).parameters:
-            given["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, past:]
+            given["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         if cache is not None:
             given[_CACHE] = cache
-        return network(**given)[_CACHE]
+        return network(**given)
 
     def _asked(self, passage: str) -> str:
         return self._prompt.replace("{passage}", passage)

@@ -10,7 +10,7 @@ from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWa
 from tercet.modeling.ct2_generator import CT2Generator, seq2seq_engine
 from tercet.modeling.generator import (
     CausalGenerator,
-    Likeliest,
+    Draw,
     Seq2SeqGenerator,
     _line_ends,
 )
@@ -97,7 +97,7 @@ def test_the_prompt_holds_the_examples_and_a_cut_passage(tiny_causal_path: Path)
     generator = CausalGenerator.from_pretrained(
         tiny_causal_path, prompt="P: {passage} Q:", examples=[("a {b}", "c")], passage_tokens=5
     )
-    ids = generator._read(generator._inputs(["oak " * 50]), 1)["input_ids"][0]
+    ids = generator._prefix + generator._inputs(["oak " * 50])[0]
     head, _, tail = generator.tokenizer.decode(ids).partition("P: a {b} Q: c\n\nP: ")
     assert head == "<s>" and tail.startswith("oak") and tail.endswith(" Q:") and len(tail) < 25
     with pytest.raises(InputError, match="passage"):
@@ -127,13 +127,42 @@ def test_reading_the_examples_once_changes_nothing(
         assert together[2 * i : 2 * i + 2] == [text, text]
 
 
-def test_what_may_be_drawn_is_what_transformers_would_draw_from() -> None:
-    scores = torch.randn(7, 300, generator=torch.Generator().manual_seed(1)) * 3
+def test_tokens_are_drawn_as_transformers_would_draw_them() -> None:
+    torch.manual_seed(3)
+    scores = torch.randn(300) * 3
+    rows = scores.expand(20_000, -1)
     for sampling in (Sampling(), Sampling(5, 0.5, 0.7), Sampling(1000, 0.9), Sampling(3, 1.0, 2.0)):
-        expected = TemperatureLogitsWarper(sampling.temperature)(None, scores)
+        expected = TemperatureLogitsWarper(sampling.temperature)(None, scores[None])
         expected = TopKLogitsWarper(sampling.top_k)(None, expected)
-        expected = TopPLogitsWarper(sampling.top_p)(None, expected)
-        assert torch.equal(Likeliest(sampling)(torch.empty(0), scores), expected)
+        expected = TopPLogitsWarper(sampling.top_p)(None, expected).softmax(dim=-1)[0]
+        left = Draw(sampling)(torch.empty(0), rows)
+        assert (left > -torch.inf).sum(dim=1).unique().tolist() == [1]
+        drawn = left.argmax(dim=1).bincount(minlength=300) / len(rows)
+        assert (drawn[expected == 0] == 0).all()
+        # Four standard errors of a frequency.
+        assert ((drawn - expected).abs() <= 4 * (expected / len(rows)).sqrt()).all()
+
+
+def test_rows_that_ended_are_dropped_and_the_others_go_on_as_they_would(
+    tiny_causal_path: Path, passages: list[Passage]
+) -> None:
+    sampling = Sampling(top_k=1, max_new_tokens=12)
+    generator = CausalGenerator.from_pretrained(
+        tiny_causal_path, sampling=sampling, precision="fp32", device="cpu"
+    )
+    generator.stop_ids = []
+    ids = generator._inputs([passage.contents for passage in passages])
+    decode, written = generator.tokenizer.batch_decode, []
+    generator.tokenizer.batch_decode = lambda rows, **_: written.extend(rows) or decode(rows)
+    generator._sample(ids, 1)
+    # Ends in the middle of some rows, never in others.
+    ends = {written[0][2], written[1][5]}
+    expected = [next((row[:i] for i, t in enumerate(row) if t in ends), row) for row in written]
+    assert len({len(row) for row in expected}) > 1
+    written.clear()
+    generator.stop_ids = sorted(ends)
+    generator._sample(ids, 1)
+    assert written == expected
 
 
 @pytest.mark.parametrize("examples", [[], [("a lantern", "what is it")]], ids=["none", "one"])
@@ -157,7 +186,8 @@ def test_a_passage_is_read_once_for_its_queries(
     longest = max(map(len, ids))
     batches = [shape for shape in read if shape[1] > 1 and shape[0] > 1]
     assert batches == [torch.Size([len(ids), longest - 1])]
-    assert read[-1] == torch.Size([3 * len(ids), 1])
+    first = read.index(batches[0]) + 1
+    assert read[first] == torch.Size([3 * len(ids), 1])
 
 
 def test_an_examples_query_is_not_a_query(tiny_causal_path: Path) -> None:

@@ -6,6 +6,7 @@ accelerate launch tiny_training.py ENCODER TEXTS FOLDER BATCH
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,7 +62,7 @@ def trainer(
     encoder: BiEncoder, texts: dict[str, str], folder: Path, *overrides: str
 ) -> MarginMSETrainer:
     """A trainer over 16 lists, without autocast unless the overrides say otherwise."""
-    recipe_file = folder / "recipe.yaml"
+    recipe_file = folder / f"recipe-{os.getpid()}.yaml"  # processes write it at the same time
     recipe_file.write_text(f"corpus: {{path: x}}\nruns_dir: {folder}\n")
     recipe = load_recipe(recipe_file, ["--training.bf16=false", *overrides])
     queries = [text.split()[0] for text in list(texts.values())[:16]]
