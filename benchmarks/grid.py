@@ -1,12 +1,13 @@
 """Which targets, which loss? Every method on the same lists, three seeds each, on real judgements.
 
-    python benchmarks/grid.py FOLDER [FOLDER ...] [--queries 3000] [--seeds 3] [--towers]
+    python benchmarks/grid.py FOLDER [FOLDER ...] [--queries 2000] [--seeds 3] [--towers 3]
 
 Each FOLDER is a collection in BEIR's layout. A query adapter is trained towards each method's
 targets while the passages' vectors stand still: seconds, where both towers take minutes. --towers
-trains those too, with Tercet's defaults and as plain GPL. Everything is chosen on held-out
-synthetic queries; the test queries are measured and choose nothing. Writes `grid.json` and
-`grid.html`, with three curves, under `runs/grid/`.
+trains those too, with Tercet's defaults and as plain GPL, with so many seeds (one number for all
+collections, or one for each). Everything is chosen on held-out synthetic queries; the test queries
+are measured and choose nothing. Writes `grid.json` and `grid.html`, with three curves, under
+`runs/grid/`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from rich.table import Table
 
 from tercet import Recipe, modeling, retrieval
 from tercet.adapter_trial import MEASURE, known_items
-from tercet.artifacts import write_file, write_json
+from tercet.artifacts import read_times, write_file, write_json
 from tercet.cli import load_recipe
 from tercet.console import console, progress
 from tercet.data.targets import WEIGHTS, Method, anchored, best_weight, calibrate
@@ -41,6 +42,8 @@ from tercet.retrieval.significance import (
 from tercet.schema import Query
 
 NDCG, DEPTH, LARGEST_RERANK = "ndcg@10", 30, 2_000
+SHARED = ("corpus", "queries", "embeddings", "negatives", "scores", "triplets")
+DEFAULT_TOWERS = "both towers, default"
 _kl = partial(listwise_kl, temperature=0.05)
 
 
@@ -155,7 +158,10 @@ class Bench:
 
 @dataclass(frozen=True)
 class Row:
-    """A method on a collection: gains over zero-shot, the test's with its interval."""
+    """A method on a collection: gains over zero-shot, the test's with its interval.
+
+    `seconds` are of all stages of one seed, where they were timed.
+    """
 
     method: str
     weight: float
@@ -163,6 +169,7 @@ class Row:
     test: Interval
     p: float
     p_holm: float = 1.0
+    seconds: float = 0.0
 
 
 def run(bench: Bench, seeds: Sequence[int]) -> list[Row]:
@@ -209,13 +216,13 @@ def curves(bench: Bench, seeds: Sequence[int], weight: float) -> dict[str, list[
     }
 
 
-def towers(bench: Bench, seeds: Sequence[int], folder: Path) -> list[Row]:
+def towers(bench: Bench, seeds: Sequence[int]) -> list[Row]:
     """Both towers: Tercet's defaults, and plain GPL."""
     plain = {"teacher_weight": 1.0, "calibration": "none"}
-    ways: Mapping[str, Mapping[str, Any]] = {"both towers, default": {}, "both towers, GPL": plain}
+    ways: Mapping[str, Mapping[str, Any]] = {DEFAULT_TOWERS: {}, "both towers, plain GPL": plain}
     rows = []
     for name, changes in ways.items():
-        columns, held, weight = [], [], 0.0
+        columns, held, seconds, weight = [], [], [], 0.0
         for seed in seeds:
             recipe = bench.pipeline.recipe
             run_name = f"{recipe.name}-{'gpl' if changes else 'default'}-{seed}"
@@ -224,8 +231,7 @@ def towers(bench: Bench, seeds: Sequence[int], folder: Path) -> list[Row]:
             if changes:
                 recipe = replace(recipe, loss=replace(recipe.loss, kind="margin_mse"))
             trained = Pipeline(recipe)
-            shared = ("corpus", "queries", "embeddings", "negatives", "scores", "triplets")
-            vars(trained).update({stage: getattr(bench.pipeline, stage) for stage in shared})
+            vars(trained).update({stage: getattr(bench.pipeline, stage) for stage in SHARED})
             found = retrieval.read_figures(trained.evaluation)
             after = found["adapted"][NDCG]
             columns.append([after[query] for query in sorted(bench.qrels)])
@@ -234,13 +240,49 @@ def towers(bench: Bench, seeds: Sequence[int], folder: Path) -> list[Row]:
             )
             held.append(max(0.0, *(step.validation.difference for step in steps)))
             weight = float(trained.targets.facts["teacher_weight"])
+            shared = read_times(bench.pipeline.recipe.folder)
+            own = read_times(recipe.folder)
+            seconds.append(sum(own.values()) + sum(shared[stage] for stage in SHARED))
         after_mean = np.mean(columns, axis=0)
         interval = paired_bootstrap(bench.before[1], after_mean, resamples=10_000, seed=13)
         p = randomisation_test(
             (after_mean - bench.before[1])[:, None], permutations=10_000, seed=13
         )
-        rows.append(Row(name, weight, float(np.mean(held)), interval, float(p[0]), float(p[0])))
+        row = Row(name, weight, float(np.mean(held)), interval, float(p[0]), float(p[0]))
+        rows.append(replace(row, seconds=float(np.mean(seconds))))
     return rows
+
+
+def summary(found: Mapping[str, Any]) -> Table:
+    """Both towers with Tercet's defaults on every collection; p is Holm's over collections."""
+    chosen = {
+        name: row
+        for name, one in found.items()
+        for row in one["rows"]
+        if row["method"] == DEFAULT_TOWERS
+    }
+    gains = [row["test"]["difference"] for row in chosen.values()]
+    table = Table(
+        title=f"both towers, default: mean gain {np.mean(gains):+.4f}",
+        title_justify="left",
+        title_style="bold",
+    )
+    table.add_column("collection")
+    for column in ("zero-shot", "nDCG@10", "95% interval", "p (Holm)", "of head-room", "minutes"):
+        table.add_column(column, justify="right")
+    corrected = holm(np.array([row["p"] for row in chosen.values()]))
+    for (name, row), p in zip(chosen.items(), corrected, strict=True):
+        one, test = found[name], row["test"]
+        table.add_row(
+            name,
+            f"{one['zero_shot']:.4f}",
+            f"{test['difference']:+.4f}",
+            f"{test['low']:+.4f}, {test['high']:+.4f}",
+            f"{p:.4f}",
+            f"{test['difference'] / one['head_room']:.0%}" if one["head_room"] > 0 else "",
+            f"{row['seconds'] / 60:.0f}",
+        )
+    return table
 
 
 def show(name: str, bench: Bench, rows: Sequence[Row], room: float) -> None:
@@ -312,24 +354,31 @@ def main() -> None:
     """Every collection, one after another."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
-    parser.add_argument("--queries", type=int, default=3_000, help="synthetic queries")
+    parser.add_argument("--queries", type=int, help="synthetic queries, if not the recipe's")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each method")
-    parser.add_argument("--towers", action="store_true", help="both towers too: hours")
+    parser.add_argument(
+        "--towers", type=int, nargs="+", default=[0], help="seeds of both towers: minutes each"
+    )
     parser.add_argument("--recipe", type=Path, default=Path("recipes/beir.yaml"))
     parser.add_argument("--runs", type=Path, default=Path("runs/grid"))
     options = parser.parse_args()
     seeds, found = list(range(13, 13 + options.seeds)), {}
     runs = options.runs
-    for folder in options.folders:
+    if len(options.towers) not in (1, len(options.folders)):
+        parser.error("--towers takes one number, or one for each collection")
+    of_towers = options.towers * (len(options.folders) if len(options.towers) == 1 else 1)
+    for folder, count in zip(options.folders, of_towers, strict=True):
         given = [f"--corpus.path={folder}", f"--name={folder.name}", f"--runs_dir={runs}"]
-        recipe = load_recipe(options.recipe, [*given, f"--queries.count={options.queries}"])
+        if options.queries:
+            given.append(f"--queries.count={options.queries}")
+        recipe = load_recipe(options.recipe, given)
         console.rule(folder.name)
         bench = Bench(recipe)
         rows = run(bench, seeds)
         room = bench.head_room()
         show(folder.name, bench, rows, room)
-        if options.towers:
-            rows += towers(bench, seeds, runs)
+        if count:
+            rows += towers(bench, list(range(13, 13 + count)))
             show(folder.name, bench, rows[-2:], room)
         default = next(row for row in rows if row.method == "anchored, all pairs")
         found[folder.name] = {
@@ -341,6 +390,8 @@ def main() -> None:
         }
         write_json(runs / "grid.json", found)
         write_file(runs / "grid.html", page(found).encode())
+    if any(of_towers):
+        console.print(summary(found))
     console.print(f"{runs / 'grid.json'}, {runs / 'grid.html'}")
 
 

@@ -17,6 +17,7 @@ from tercet.modeling.callbacks import RetrievalEvaluation
 from tercet.modeling.choice import Choice, choose
 from tercet.modeling.collator import TripletCollator
 from tercet.modeling.encoder import BiEncoder
+from tercet.modeling.lora import merged, with_lora
 from tercet.modeling.precision import Precision, describe
 from tercet.modeling.trainer import MarginMSETrainer, last_checkpoint, training_arguments
 from tercet.recipe import Recipe
@@ -61,7 +62,17 @@ def adapt(
     args.eval_on_start = checkpoint is None
     if is_main_process():
         encoder.write_sentence_transformers_files(folder)
-    trainer = MarginMSETrainer(encoder, args, train, collator, evaluation, loss=recipe.loss)
+    if recipe.model.lora_rank:
+        encoder.backbone = with_lora(encoder.backbone, recipe.model, seed=recipe.seed)
+    trainer = MarginMSETrainer(
+        encoder,
+        args,
+        train,
+        collator,
+        evaluation,
+        loss=recipe.loss,
+        patience=recipe.evaluation.early_stopping_patience,
+    )
     if is_main_process():
         given = recipe.training["bf16"] is not None
         wanted: Precision = "auto" if not given else "bf16" if args.bf16 else "fp32"
@@ -76,6 +87,8 @@ def adapt(
         # The run's folder was moved since that checkpoint was noted.
         state.best_model_checkpoint = str(folder / f"checkpoint-{state.best_global_step}")
         trainer._load_best_model()
+    if recipe.model.lora_rank:
+        encoder.backbone = merged(encoder.backbone)
     measure = args.metric_for_best_model or ""
     steps = recipe.evaluation.interpolation_steps
     choice = choose(encoder.backbone, base, evaluation, steps=steps, measure=measure)
@@ -88,7 +101,12 @@ def adapt(
             f"      pushed {encoder.push_to_hub(trainer.hub_model_id, revision=args.hub_revision)}"
         )
     # Losses are left out: a resumed run logs them over other steps.
-    history = [entry for entry in state.log_history if "eval_recall@100" in entry]
+    history = [
+        {"epoch": entry["epoch"], "step": entry["step"]}
+        | {k.removeprefix("eval_"): v for k, v in entry.items() if k.startswith("eval_")}
+        for entry in state.log_history
+        if "eval_recall@100" in entry
+    ]
     facts = {
         "steps": state.global_step,
         "best_step": state.best_global_step or 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -56,6 +57,7 @@ class BiEncoder:
         self.batch_tokens = batch_tokens
         self.identity = identity
         self._name = name
+        self._first: int | None = None
         if tokenizer.pad_token_id is None:
             raise InputError(f"model {name!r}: its tokenizer has no padding token")
         inference_dtype(precision, "cpu")  # an unknown precision is refused now, not after hours
@@ -117,7 +119,17 @@ class BiEncoder:
     @property
     def dimension(self) -> int:
         """Length of a vector."""
-        return int(self.backbone.config.hidden_size)
+        return self._first or int(self.backbone.config.hidden_size)
+
+    def truncated(self, dimension: int) -> BiEncoder:
+        """The same model, whose vectors are the first dimensions alone. Raises InputError."""
+        if not 1 <= dimension <= self.dimension:
+            raise InputError(
+                f"model {self.name!r} has {self.dimension} dimensions: truncate_dim {dimension}"
+            )
+        other = copy.copy(self)
+        other._first = dimension
+        return other
 
     @property
     def similarity(self) -> Similarity:
@@ -142,6 +154,7 @@ class BiEncoder:
         else:
             mask = attention_mask.unsqueeze(-1).to(states.dtype)
             vectors = (states * mask).sum(dim=1) / mask.sum(dim=1)
+        vectors = vectors[:, : self._first]
         return F.normalize(vectors, dim=-1) if self.normalize else vectors
 
     def tokenize(self, texts: Sequence[str], kind: Kind) -> list[list[int]]:

@@ -10,6 +10,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather, pad_across_processes, reduce
 from torch import Tensor
+from torch.nn import functional as F
 
 from tercet.modeling.collator import IGNORED, margins
 from tercet.modeling.losses import (
@@ -29,12 +30,27 @@ class Objective:
     process must take part, and the processes' sums add up to that of one process with all lists.
     """
 
-    def __init__(self, section: LossSection) -> None:
+    def __init__(self, section: LossSection, *, normalize: bool) -> None:
         self.section = section
+        self.normalize = normalize
         self.of_lists = list_loss(section)
 
     def __call__(self, query: Tensor, passage: Tensor, batch: Mapping[str, Any]) -> Tensor:
-        """Of vectors [queries, dimension] and [passages, dimension] of a collator's batch."""
+        """Of vectors [queries, dimension] and [passages, dimension] of a collator's batch.
+
+        With `matryoshka` the mean over the vectors and their first dimensions alone, of unit
+        length again where they had it (arXiv 2205.13147).
+        """
+        losses = [self._of(query, passage, batch)]
+        for width in self.section.matryoshka:
+            losses.append(self._of(self._cut(query, width), self._cut(passage, width), batch))
+        return torch.stack(losses).mean()
+
+    def _cut(self, vectors: Tensor, width: int) -> Tensor:
+        first = vectors[:, :width]
+        return F.normalize(first, dim=-1) if self.normalize else first
+
+    def _of(self, query: Tensor, passage: Tensor, batch: Mapping[str, Any]) -> Tensor:
         target = batch["labels"]
         mask = target.ne(IGNORED)
         student = margins(query, passage, batch["positive"], batch["negative"])

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer, TrainerControl, TrainingArguments
+from transformers import EarlyStoppingCallback, Trainer, TrainerControl, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, rotate_checkpoints
 
 from tercet.artifacts import file_sha256, read_json, write_json
@@ -47,10 +47,16 @@ class MarginMSETrainer(Trainer):
         evaluation: RetrievalEvaluation,
         *,
         loss: LossSection,
+        patience: int | None = None,
     ) -> None:
+        if too_wide := [width for width in loss.matryoshka if width >= encoder.dimension]:
+            raise InputError(
+                f"loss.matryoshka: {too_wide[0]} dimensions are not fewer than the "
+                f"{encoder.dimension} of {encoder.name}"
+            )
         self.encoder = encoder
         self.evaluation = evaluation
-        self.objective = Objective(loss)
+        self.objective = Objective(loss, normalize=encoder.normalize)
         self.chunk_tokens = CHUNK_TOKENS.get(encoder.device.type, 8_192)
         super().__init__(
             model=encoder.backbone,
@@ -60,7 +66,11 @@ class MarginMSETrainer(Trainer):
             # The Trainer wants one to evaluate at all; `evaluate` searches instead of reading it.
             eval_dataset=train_dataset,
             processing_class=encoder.tokenizer,
-            callbacks=[EpochDraws(train_dataset), FiniteGradients()],
+            callbacks=[
+                EpochDraws(train_dataset),
+                FiniteGradients(),
+                *([EarlyStoppingCallback(patience)] if patience else []),
+            ],
         )
         # It makes the Trainer count the labels of the whole accumulated batch and leave scaling
         # to `compute_loss`, whatever the backbone's forward takes.

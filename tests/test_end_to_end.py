@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 from pytest import MonkeyPatch
+from safetensors.torch import load_file
+
+from tercet.modeling.encoder import BiEncoder
 
 ROOT = Path(__file__).parents[1]
 STAGES = [
@@ -99,6 +105,44 @@ def test_killed_in_every_stage_a_run_resumes_and_ends_with_the_same_bytes(recipe
     assert last.returncode == 0, last.stderr
     assert "resumed from checkpoint" in Path(log.name).read_text()
     assert hashes(runs / "killed") == hashes(runs / "whole")
+
+
+def test_lora_ships_a_plain_model_whose_weights_moved_by_a_low_rank(recipe: Path) -> None:
+    options = ["--model.lora_rank", "2", "--training.learning_rate", "0.05"]
+    options += ["--evaluation.interpolation_steps", "1", "--loss.matryoshka", "[8]"]
+    found = train(recipe, *options)
+    assert found.returncode == 0, found.stderr
+    run = recipe.parent / "runs" / "tiny"
+    base_path = yaml.safe_load(recipe.read_text())["model"]["name"]
+    base = BiEncoder.from_pretrained(base_path).backbone.state_dict()
+    adapter = load_file(last_checkpoint(run) / "adapter_model.safetensors")
+    assert all(min(update.shape) == 2 for update in adapter.values())
+    # What ships has the base's weights by name; a run that the guard refused has them as they were.
+    shipped = BiEncoder.from_pretrained(run / "model").backbone.state_dict()
+    assert shipped.keys() == base.keys()
+    facts = json.loads((run / "model" / "manifest.json").read_text())["facts"]
+    ranks = {
+        name: int(torch.linalg.matrix_rank(shipped[name] - weight, rtol=1e-3))
+        for name, weight in base.items()
+        if weight.ndim == 2
+    }
+    assert set(ranks.values()) == ({0} if facts["base_kept"] else {0, 2})
+    # Killed after an epoch, it goes on to the same bytes.
+    whole = hashes(run)["model"]
+    shutil.rmtree(run / "model")
+    shutil.rmtree(last_checkpoint(run))
+    again = train(recipe, *options)
+    assert "resumed from checkpoint" in again.stdout, again.stdout + again.stderr
+    assert hashes(run)["model"] == whole
+
+
+def test_training_ends_when_no_evaluation_is_better(recipe: Path) -> None:
+    options = ["--evaluation.early_stopping_patience", "2", "--training.num_train_epochs", "9"]
+    assert train(recipe, *options, "--training.learning_rate", "1e-9").returncode == 0
+    run = recipe.parent / "runs" / "tiny"
+    history = json.loads((run / "model" / "history.json").read_text())
+    # The first evaluation is of the model as it came, and none is better.
+    assert [entry["epoch"] for entry in history] == [0, 1, 2]
 
 
 def last_checkpoint(run: Path) -> Path:

@@ -186,11 +186,8 @@ def _curve(experiment: Experiment) -> list[dict[str, float]]:
     kinds = {system.kind for system in experiment.systems.settings.values()}
     if "adapted" not in kinds or not history.exists():
         return []
-    return [
-        {"epoch": e["epoch"], "step": e["step"]}
-        | {k.removeprefix("eval_"): v for k, v in e.items() if k.startswith("eval_")}
-        for e in read_json(history)
-    ]
+    curve: list[dict[str, float]] = read_json(history)
+    return curve
 
 
 def _margins(experiment: Experiment) -> Margins | None:

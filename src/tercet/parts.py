@@ -37,6 +37,7 @@ class Parts:
         modeling.training_arguments(self.recipe)
         for extra, needed in {
             "wandb": self.recipe.tracking.wandb,
+            "peft": self.recipe.model.lora_rank is not None,
             "gguf": any(g.gguf_file for g in self.recipe.queries.generators),
         }.items():
             if needed and importlib.util.find_spec(extra) is None:
@@ -111,7 +112,10 @@ class Parts:
             "passage_tokens": settings.passage_tokens,
             "batch_size": settings.batch_size,
             "sampling": modeling.Sampling(
-                top_k=settings.top_k, top_p=settings.top_p, max_new_tokens=longest
+                top_k=settings.top_k,
+                top_p=settings.top_p,
+                temperature=settings.temperature or {"causal": 0.7}.get(settings.kind, 1.0),
+                max_new_tokens=longest,
             ),
         }
         if settings.kind == "causal":

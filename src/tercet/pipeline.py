@@ -34,6 +34,8 @@ from tercet.schema import Encoder, Index, InputError, Passage, Qrels, Query
 
 #: What is measured whenever weights are: what chooses, what guards the choice, what is reported.
 SPLITS = ("validation", "guard", "test")
+#: Settings of the model that its vectors, before it is trained, do not depend on.
+UNSEEN = ("name", "dropout", "lora_rank", "lora_alpha")
 #: From here on, a generator's queries did harm: it wrote something else than questions.
 DOUBTFUL_RANK = 12.0
 
@@ -64,7 +66,7 @@ class Pipeline:
     def student_digest(self) -> str:
         """Identity of the model as it came and of all that its vectors depend on."""
         section = self.recipe.model
-        settings = {k: v for k, v in asdict(section).items() if k not in ("name", "dropout")}
+        settings = {k: v for k, v in asdict(section).items() if k not in UNSEEN}
         return digest([self.parts.identity(section.name), settings])
 
     @property
@@ -311,7 +313,9 @@ class Pipeline:
                 if k not in WEIGHTLESS and not k.startswith("hub_")
             },
             "dropout": recipe.model.dropout,
+            "lora": [recipe.model.lora_rank, recipe.model.lora_alpha],
             "index": {k: v for k, v in asdict(recipe.index).items() if k != "alias"},
+            "early_stopping_patience": recipe.evaluation.early_stopping_patience,
             "interpolation_steps": recipe.evaluation.interpolation_steps,
         }
         if recipe.evaluation.passages:  # a sample, with what is judged
@@ -319,7 +323,7 @@ class Pipeline:
         inputs = {"triplets": self.triplets.digest, "targets": self.targets.digest}
         inputs |= self._passages()
         inputs |= {"embeddings": self.embeddings.digest} | self._student()
-        return self._stage("model", self._seeded(settings), inputs)
+        return self._stage("model", self._seeded(settings), inputs, revision=2)
 
     @cached_property
     def model(self) -> Artifact:

@@ -44,6 +44,9 @@ class GeneratorSettings:
     passage_tokens: int | None = key(None, "passages are cut to this many tokens", low=8)
     max_new_tokens: int | None = key(None, "longest query in tokens", low=1)
     batch_size: int = key(32, "queries a batch", low=1)
+    temperature: float | None = key(
+        None, "of sampling; unset: 1 (seq2seq, as GPL has it), .7 (causal)", above=0
+    )
     top_k: int = key(25, "sample among the k likeliest tokens", low=1)
     top_p: float = key(0.95, "sample within this mass of probability", above=0, high=1)
 
@@ -169,6 +172,12 @@ class LossSection:
         low=0,
         high=1,
     )
+    matryoshka: list[int] = key(
+        list,
+        "shorter vectors that are to work too, in dimensions: the loss is the mean over them and "
+        "the whole vector",
+        low=1,
+    )
 
 
 @dataclass(frozen=True)
@@ -187,6 +196,15 @@ class ModelSection:
         "auto", "arithmetic of encoding; auto: bf16 where the hardware has it"
     )
     dropout: float = key(0.0, "dropout while training; distillation wants none", low=0, high=0.9)
+    lora_rank: int | None = key(
+        None,
+        "LoRA: train updates of this rank to the linear layers instead of all weights, with a "
+        "learning rate some ten times as high; they are merged into the model that ships",
+        low=1,
+    )
+    lora_alpha: int | None = key(
+        None, "LoRA: the updates count alpha / rank times; unset: twice", low=1
+    )
 
 
 @dataclass(frozen=True)
@@ -236,6 +254,9 @@ class SystemSettings:
     )
     name: str = key("", "what the table calls it; unset: from what it is")
     top_k: int | None = key(None, "passages that it returns; unset: the largest cut-off", low=1)
+    truncate_dim: int | None = key(
+        None, "its vectors' first dimensions alone (base, adapted, dense); unset: all", low=1
+    )
     model: str = key("", "folder or Hub name (dense)")
     revision: str | None = key(None, "Hub revision (dense, rerank)")
     of: list[str] = key(list, "names of the systems that it is made of: two (hybrid), one (rerank)")
@@ -258,7 +279,8 @@ class SystemSettings:
             "hybrid": "+".join(self.of),
             "rerank": f"{''.join(self.of)} reranked",
         }
-        return self.name or names.get(self.kind, self.kind)
+        cut = f", {self.truncate_dim} dimensions" if self.truncate_dim else ""
+        return self.name or names.get(self.kind, self.kind) + cut
 
 
 @dataclass(frozen=True)
@@ -269,6 +291,9 @@ class EvaluationSection:
     primary: str = key("ndcg@10", "the measure that systems are tested on")
     passages: int | None = key(
         None, "epochs search a seeded sample of this size plus all judged; unset: all", low=1
+    )
+    early_stopping_patience: int | None = key(
+        None, "training ends after so many evaluations without a better one; unset: never", low=1
     )
     interpolation_steps: int = key(
         4, "steps from the model as it came to the trained one that may ship; 1: no mixture", low=1

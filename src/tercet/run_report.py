@@ -26,18 +26,13 @@ def run_report(pipeline: Pipeline) -> retrieval.Report:
         pipeline.tested_on,
         **draws,
     )
-    history = [
-        {"epoch": e["epoch"], "step": e["step"]}
-        | {k.removeprefix("eval_"): v for k, v in e.items() if k.startswith("eval_")}
-        for e in read_json(pipeline.model.path / "history.json")
-    ]
     times = read_times(recipe.folder)
     return retrieval.Report(
         title=f"{recipe.name}: {recipe.model.name}, zero-shot and adapted",
         comparisons=retrieval.compare(figures["zero-shot"], figures["adapted"], **draws),
         notes=_notes(pipeline, steps),
         steps=steps,
-        history=history,
+        history=read_json(pipeline.model.path / "history.json"),
         seconds={n: times[n] for n in (*STAGES, "evaluation") if n in times},
         settings=flatten(asdict(recipe)),
         facts={

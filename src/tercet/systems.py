@@ -90,20 +90,24 @@ class Systems:
         return self._encoders[label]
 
     def _load(self, system: SystemSettings) -> Encoder:
+        if system.kind == "vectors":
+            ids = [query.id for query in self.queries]
+            vectors = self._read(system.queries, ids, "test queries")
+            return retrieval.KnownQueries(system.label, self.queries, _as_asked(vectors, system))
+        model = self._model(system)
+        return model.truncated(system.truncate_dim) if system.truncate_dim else model
+
+    def _model(self, system: SystemSettings) -> modeling.BiEncoder:
         if system.kind == "base":
             return self.pipeline.student
         if system.kind == "adapted":
             self.pipeline.check_adapted()
             self._check_same_passages()
             return self.pipeline.parts.student(self.pipeline.recipe.folder / "model")
-        if system.kind == "dense":
-            precision = self.pipeline.recipe.model.precision
-            return modeling.BiEncoder.from_pretrained(
-                system.model, revision=system.revision, precision=precision
-            )
-        ids = [query.id for query in self.queries]
-        vectors = self._read(system.queries, ids, "test queries")
-        return retrieval.KnownQueries(system.label, self.queries, _as_asked(vectors, system))
+        precision = self.pipeline.recipe.model.precision
+        return modeling.BiEncoder.from_pretrained(
+            system.model, revision=system.revision, precision=precision
+        )
 
     def vectors(self, label: str) -> np.ndarray:
         """float32 [passages, dimension] of a system with vectors, in the corpus's order."""
@@ -121,7 +125,7 @@ class Systems:
                     f"{self.encoder(system.label).dimension}: make both with one model"
                 )
             return _as_asked(vectors, system)
-        if system.kind == "base":
+        if system.kind == "base" and not system.truncate_dim:
             return self.pipeline.vectors
         return self.embedded(self.pipeline, system.label)
 
@@ -151,13 +155,9 @@ class Systems:
         system = self.settings[label]
         if system.kind == "bm25":
             return digest([system.k1, system.b, system.language])
-        if system.kind == "base":
-            return self.pipeline.student_digest
-        if system.kind == "adapted":
-            return digest([self.pipeline.student_digest, self._adapted().digest])
-        if system.kind == "dense":
-            model = resolve(system.model, system.revision).identity
-            return digest([model, self.pipeline.recipe.model.precision])
+        if system.kind in ("base", "adapted", "dense"):
+            whole = self._model_identity(system)
+            return digest([whole, system.truncate_dim]) if system.truncate_dim else whole
         if system.kind == "vectors":
             return digest([_sha256(system.passages), _sha256(system.queries), system.similarity])
         of = [[self.identity(part), self.settings[part].top_k] for part in system.of]
@@ -168,6 +168,14 @@ class Systems:
         model = resolve(teacher.name, teacher.revision, files).identity
         settings = {k: v for k, v in asdict(teacher).items() if k not in ("name", "revision")}
         return digest([of, model, settings, system.depth])
+
+    def _model_identity(self, system: SystemSettings) -> str:
+        if system.kind == "base":
+            return self.pipeline.student_digest
+        if system.kind == "adapted":
+            return digest([self.pipeline.student_digest, self._adapted().digest])
+        model = resolve(system.model, system.revision).identity
+        return digest([model, self.pipeline.recipe.model.precision])
 
     def _check_same_passages(self) -> None:
         """Refuse a model adapted to other passages; other judgements are well."""
@@ -234,10 +242,11 @@ class Systems:
             f"{Path(self._teacher(system).name).name}",
         }
         first = f"; its first {system.top_k} alone" if system.top_k else ""
+        cut = f", first {system.truncate_dim} dimensions" if system.truncate_dim else ""
         return SystemFacts(
             name=label,
             kind=system.kind,
-            description=names[system.kind] + first,
+            description=names[system.kind] + cut + first,
             encoded_before=self.encoded_before(label),
             dimension=self.encoder(label).dimension if system.kind in DENSE else None,
             dollars_per_1000_queries=self._price(label, "dollars_per_1000_queries"),

@@ -204,6 +204,22 @@ def test_near_positives_and_the_positives_twins_are_no_negatives(
         assert torch.allclose(passage.grad[near], expected, atol=1e-5)
 
 
+def test_matryoshka_is_the_mean_of_the_loss_over_cut_vectors(
+    encoder: BiEncoder, texts: dict[str, str], tmp_path: Path
+) -> None:
+    run = trainer(encoder, texts, tmp_path, "--loss.matryoshka=[3, 6]")
+    batch = run.data_collator([run.train_dataset[row] for row in range(4)])
+    whole = [torch.nn.functional.normalize(torch.randn(n, 9), dim=1) for n in (4, 9)]
+    whole[1] = torch.nn.functional.normalize(torch.randn(len(batch["passage_number"]), 9), dim=1)
+    expected = []
+    for width in (9, 3, 6):
+        query, passage = (torch.nn.functional.normalize(x[:, :width], dim=1) for x in whole)
+        expected.append(run.objective.of_lists(*lists(query, passage, batch)))
+    assert torch.allclose(run.objective(*whole, batch), torch.stack(expected).mean())
+    with pytest.raises(InputError, match="matryoshka"):
+        trainer(encoder, texts, tmp_path, f"--loss.matryoshka=[{encoder.dimension}]")
+
+
 def lists(query: torch.Tensor, passage: torch.Tensor, batch: dict[str, Any]) -> Any:
     student = margins(query, passage, batch["positive"], batch["negative"])
     return student, batch["labels"], batch["labels"].ne(IGNORED)

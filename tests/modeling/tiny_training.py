@@ -32,6 +32,7 @@ LOSSES = {
     "kl_cadet": ["--loss.kind=kl", "--loss.teacher_temperature=0.3"],
     "all_pairs_and_info_nce": ["--loss.info_nce=0.5"],
     # At this temperature a wrong column would be felt, however little its score.
+    "matryoshka": ["--loss.matryoshka=[4, 8]", "--loss.info_nce=0.5"],
     "kl_and_info_nce": ["--loss.kind=kl", "--loss.info_nce=1", "--loss.info_nce_temperature=1"],
 }
 

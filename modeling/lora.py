@@ -1,0 +1,34 @@
+"""LoRA (arXiv 2106.09685): low-rank updates to linear layers, trained instead of their weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from tercet.recipe import ModelSection
+
+
+def with_lora(backbone: Any, section: ModelSection, *, seed: int) -> Any:
+    """The backbone, its weights frozen, with updates that begin at zero, the same for a seed."""
+    from peft import LoraConfig, get_peft_model
+
+    rank = section.lora_rank or 0
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=section.lora_alpha or 2 * rank,
+        lora_dropout=section.dropout,
+        target_modules="all-linear",
+        # No vector depends on it.
+        exclude_modules=r"(.*\.)?pooler(\..*)?",
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return get_peft_model(backbone, config)
+
+
+def merged(backbone: Any) -> nn.Module:
+    """The plain backbone with its updates added to its weights."""
+    plain: nn.Module = backbone.merge_and_unload()
+    return plain
