@@ -150,6 +150,20 @@ def _audit(teacher: Sequence[np.ndarray]) -> dict[str, float]:
     }
 
 
+def near_positives(target: np.ndarray, fraction: float) -> np.ndarray:
+    """Places in a list, the positive first, of those too near it to be held for negatives.
+
+    A passage is near when its margin is at most `fraction` of the largest in its list: with the
+    scores of a list scaled so that its farthest passage has 0 and its positive 1, when it has
+    1 - `fraction` or more. NV-Retriever (arXiv 2407.15831) drops negatives above a part of the
+    positive's score, .95, which needs scores with a zero; margins have none, so the farthest
+    passage is made it. Scale and shift of the targets do not matter. 0: those that are scored no
+    lower than the positive. Where none is scored lower, all are near.
+    """
+    margins = target[0] - target[1:]
+    return 1 + np.flatnonzero(margins <= fraction * margins.max())
+
+
 class Triplets:
     """The lists of one split as what a Trainer reads; an item is a query with its draw.
 
@@ -162,6 +176,7 @@ class Triplets:
         targets: Dataset,
         *,
         negatives_per_query: int,
+        near_positive: float = 0.0,
         seed: int,
         split: str = "train",
     ) -> None:
@@ -173,6 +188,7 @@ class Triplets:
         self._targets = [np.array(x, dtype=np.float32) for x in chosen[:]]
         self.queries: list[str] = columns["query"]
         self.negatives_per_query = negatives_per_query
+        self.near_positive = near_positive
         self.seed = seed
         self.epoch = 0
 
@@ -184,13 +200,17 @@ class Triplets:
         return len(self.queries)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        """`query`: its row; `passages`: ids, the positive first; `margins`: float32 targets."""
+        """`query`: its row; `passages`: ids, the positive first; `margins`: float32 targets.
+
+        `near`: ids of its near-positives, drawn or not (see `near_positives`).
+        """
         drawn = self._draw(row)
         target = self._targets[row]
         return {
             "query": row,
             "passages": [self._passages[row][0], *(self._passages[row][i] for i in drawn)],
             "margins": target[0] - target[drawn],
+            "near": [self._passages[row][i] for i in near_positives(target, self.near_positive)],
         }
 
     def _draw(self, row: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from tercet.modeling.encoder import BiEncoder
 
@@ -20,8 +21,9 @@ class TripletCollator:
 
     A batch has `query` and `passage` (the encoder's inputs), `positive` int64 [queries] and
     `negative` int64 [queries, negatives] (rows of `passage`), `labels` float32 [queries,
-    negatives], the target margins, IGNORED where a query has fewer, and `passage_number` int64
-    [passages], the same for the same tokens in every batch of every process.
+    negatives], the target margins, IGNORED where a query has fewer, `passage_number` int64
+    [passages], the same for the same tokens in every batch of every process, and `near` int64
+    [queries, most], such numbers of what is no negative of a query, -1 where it has fewer.
     """
 
     def __init__(
@@ -39,7 +41,7 @@ class TripletCollator:
                 self._passages.append(ids)
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """One batch of items with `query` (a row), `passages` (ids) and `margins`."""
+        """One batch of items with `query` (a row), `passages` (ids), `margins` and `near` (ids)."""
         rows: dict[int, int] = {}
         places = [
             [rows.setdefault(self._number[passage], len(rows)) for passage in item["passages"]]
@@ -58,8 +60,14 @@ class TripletCollator:
             "passage_number": torch.tensor(list(rows)),
             "positive": torch.tensor([first for first, *_ in places]),
             "negative": negative,
+            "near": self._numbers([item.get("near", ()) for item in items]),
             "labels": labels,
         }
+
+    def _numbers(self, lists: Sequence[Sequence[str]]) -> Tensor:
+        """Int64 [lists, longest]: numbers of passages, -1 where there are no more."""
+        rows = [torch.tensor([self._number[p] for p in ids], dtype=torch.int64) for ids in lists]
+        return pad_sequence(rows, batch_first=True, padding_value=-1)
 
 
 def _compact(ids: Sequence[int]) -> np.ndarray:

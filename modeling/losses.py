@@ -76,17 +76,3 @@ def info_nce(
     column = positive.unsqueeze(1)
     scores = scores.masked_fill(excluded.scatter(1, column, False), -torch.inf) / temperature
     return (F.cross_entropy(scores, positive, reduction="none") * weight).sum()
-
-
-def near_positives(target: Tensor, mask: Tensor, fraction: float) -> Tensor:
-    """Bool [queries, negatives]: those too near their positive to be held for negatives.
-
-    A passage is near when its margin is at most `fraction` of the largest in its list: with the
-    scores of a list scaled so that its farthest passage has 0 and its positive 1, when it has
-    1 - `fraction` or more. NV-Retriever (arXiv 2407.15831) drops negatives above a part of the
-    positive's score, .95, which needs scores with a zero; margins have none, so the farthest
-    passage is made it. Scale and shift of the targets do not matter. 0: those that are scored no
-    lower than the positive. Where none is scored lower, all are near.
-    """
-    largest = target.masked_fill(~mask, -torch.inf).amax(dim=1, keepdim=True)
-    return mask & (target <= fraction * largest)

@@ -18,7 +18,6 @@ from tercet.modeling.losses import (
     info_nce,
     listwise_kl,
     margin_mse,
-    near_positives,
 )
 from tercet.recipe import LossSection
 
@@ -57,13 +56,9 @@ class Objective:
         loss = self.of_lists(student, target, mask)
         if not self.section.info_nce:
             return loss
-        near = near_positives(target, mask, self.section.near_positive)
-        return loss + self.section.info_nce * self._in_batch(query, passage, batch, near)
+        return loss + self.section.info_nce * self._in_batch(query, passage, batch)
 
-    def _in_batch(
-        self, query: Tensor, passage: Tensor, batch: Mapping[str, Any], near: Tensor
-    ) -> Tensor:
-        """InfoNCE; `near` is bool [queries, negatives], those of the lists that are left out."""
+    def _in_batch(self, query: Tensor, passage: Tensor, batch: Mapping[str, Any]) -> Tensor:
         everyone = gather(pad_across_processes(batch["passage_number"], pad_index=-1))
         numbers, place = everyone.unique(return_inverse=True)
         # A passage that several processes encoded is one passage: its first encoding stands.
@@ -72,8 +67,9 @@ class Objective:
         scores = query @ everywhere(passage)[first].T
         column = torch.searchsorted(numbers, batch["passage_number"])
         excluded = (numbers < 0).repeat(len(query), 1)  # what padding brought
-        row, which = near.nonzero(as_tuple=True)
-        excluded[row, column[batch["negative"][row, which]]] = True
+        place = torch.searchsorted(numbers, batch["near"]).clamp(max=len(numbers) - 1)
+        row, which = (numbers[place] == batch["near"]).nonzero(as_tuple=True)
+        excluded[row, place[row, which]] = True
         return info_nce(
             scores,
             column[batch["positive"]],

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from tokenizers import (
     Tokenizer,
     decoders,
@@ -39,6 +40,10 @@ from transformers import (
     XLMRobertaConfig,
     XLMRobertaModel,
 )
+
+# How long an example takes is the machine's affair, and other work's on it.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 @pytest.hookimpl(wrapper=True)

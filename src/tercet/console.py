@@ -40,7 +40,11 @@ class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         """Units a second, once known."""
         rate = task.finished_speed or task.speed
-        return Text(f"{rate:,.0f} {task.fields['unit']}/s" if rate else "", style="cyan")
+        return Text(f"{_rate(rate)} {task.fields['unit']}/s" if rate else "", style="cyan")
+
+
+def _rate(a_second: float) -> str:
+    return f"{a_second:,.0f}" if a_second >= 10 else f"{a_second:.2g}"
 
 
 class Advance(Protocol):
@@ -89,11 +93,11 @@ def _lines(what: str, total: int, unit: str) -> Iterator[Advance]:
         if done < total and now - said >= _MINUTE:
             said, rate = now, done / (now - start)
             left = timedelta(seconds=round((total - done) / rate)) if rate else "?"
-            console.print(f"  {what}: {done:,} of {total:,} {unit}, {rate:,.0f}/s, left {left}")
+            console.print(f"  {what}: {done:,} of {total:,} {unit}, {_rate(rate)}/s, left {left}")
 
     yield advance
     seconds = time.perf_counter() - start
     console.print(
         f"  {what}: {total:,} {unit} in {timedelta(seconds=round(seconds))}, "
-        f"{total / seconds:,.0f}/s"
+        f"{_rate(total / seconds)}/s"
     )

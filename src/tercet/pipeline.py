@@ -346,6 +346,7 @@ class Pipeline:
             self.triplets.dataset("lists"),
             self.targets.dataset("targets"),
             negatives_per_query=self.recipe.triplets.negatives_per_query,
+            near_positive=self.recipe.loss.near_positive,
             seed=self.recipe.seed,
         )
 

@@ -142,7 +142,7 @@ def test_a_score_that_is_no_score_is_refused_with_its_pair(tmp_path: Path, wrong
     assert not (tmp_path / "scores").exists()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(
         st.tuples(

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from datasets import Dataset
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.artifacts import Artifact, Stage, produce
 from tercet.data import Filters, Triplets, build_triplets
-from tercet.data.triplets import _splits
+from tercet.data.triplets import _splits, near_positives
 from tercet.schema import InputError
 
 DIMENSION = 8
@@ -305,7 +305,6 @@ def test_rows_are_the_epochs_triplets_one_by_one(artifact: Artifact) -> None:
         assert row["negative_score"] == pytest.approx(teacher[row["negative"]])
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(0, 10**6), st.integers(1, 9))
 def test_any_seed_and_epoch_can_be_drawn(
     artifact: Artifact, seed: int, epoch: int, negatives: int
@@ -313,3 +312,40 @@ def test_any_seed_and_epoch_can_be_drawn(
     train = triplets(artifact, seed=seed, negatives_per_query=negatives)
     train.set_epoch(epoch)
     assert len(train[0]["passages"]) == 1 + min(negatives, 6)
+
+
+@pytest.mark.parametrize("scale", [1, 40])
+@pytest.mark.parametrize(
+    ("fraction", "near"),
+    [
+        (0.0, [[3], [], [1, 2]]),
+        (0.1, [[1, 3], [], [1, 2]]),
+        (0.65, [[1, 2, 3], [2], [1, 2]]),
+        (1.0, [[1, 2, 3, 4], [1, 2], [1, 2]]),
+    ],
+)
+def test_a_passage_is_near_where_little_of_the_largest_margin_parts_it_from_its_positive(
+    scale: float, fraction: float, near: list[list[int]]
+) -> None:
+    # The last list has none below its positive.
+    margins = [[0.01, 0.1, -0.2, 0.2], [0.5, 0.3], [-1, -2]]
+    for of_list, expected in zip(margins, near, strict=True):
+        target = scale * (7 - np.array([0, *of_list], dtype=np.float32))
+        assert near_positives(target, fraction).tolist() == expected
+
+
+def test_near_positives_are_named_whether_drawn_or_not(artifact: Artifact) -> None:
+    found = triplets(artifact, negatives_per_query=1, near_positive=0.4)
+    lists = artifact.dataset("lists")
+    rows = [row for row, split in enumerate(lists["split"]) if split == "train"]
+    seen = set()
+    for item, row, target in zip(
+        (found[i] for i in range(len(found))),
+        rows,
+        targets(lists).select(rows)["target"],
+        strict=True,
+    ):
+        places = near_positives(np.array(target, np.float32), 0.4)
+        assert item["near"] == [lists[row]["passages"][place] for place in places]
+        seen |= {passage in item["passages"] for passage in item["near"]}
+    assert seen == {True, False}

@@ -186,8 +186,14 @@ def test_near_positives_and_the_positives_twins_are_no_negatives(
     run = trainer(encoder, texts | {"twin": texts["p1"]}, tmp_path, "--loss.info_nce=1")
     margins = np.array([0.001, 0.3], np.float32)
     items = [
-        {"query": 0, "passages": ["p1", "p2", "p3"], "margins": margins},
-        {"query": 1, "passages": ["p4", "p5", "twin"], "margins": margins},
+        # p4 was not drawn from the first query's list, but is here by the second's; p9 is not.
+        {
+            "query": 0,
+            "passages": ["p1", "p2", "p3"],
+            "margins": margins,
+            "near": ["p2", "p4", "p9"],
+        },
+        {"query": 1, "passages": ["p4", "p5", "twin"], "margins": margins, "near": ["p5"]},
     ]
     batch = run.data_collator(items)
     assert len(batch["passage_number"]) == 5
@@ -199,7 +205,7 @@ def test_near_positives_and_the_positives_twins_are_no_negatives(
     scores = query @ passage.detach().T / 0.05
     for own, near in ((0, 1), (1, 4)):
         others = scores[1 - own].clone()
-        others[4 if own == 0 else 1] = -torch.inf
+        others[[4] if own == 0 else [1, 3]] = -torch.inf
         expected = 2 * others.softmax(0)[near] * query[1 - own] / 0.05
         assert torch.allclose(passage.grad[near], expected, atol=1e-5)
 

@@ -32,7 +32,7 @@ LOSSES = {
     "kl_cadet": ["--loss.kind=kl", "--loss.teacher_temperature=0.3"],
     "all_pairs_and_info_nce": ["--loss.info_nce=0.5"],
     # At this temperature a wrong column would be felt, however little its score.
-    "matryoshka": ["--loss.matryoshka=[4, 8]", "--loss.info_nce=0.5"],
+    "matryoshka_and_info_nce": ["--loss.matryoshka=[4, 8]", "--loss.info_nce=0.5"],
     "kl_and_info_nce": ["--loss.kind=kl", "--loss.info_nce=1", "--loss.info_nce_temperature=1"],
 }
 
@@ -46,9 +46,9 @@ class Drawn:
         for row in range(queries):
             drawn = random.permutation(len(passages))[: 3 + row % 3]
             target = random.normal(size=len(drawn) - 1).astype(np.float32) * 0.1
-            self.items.append(
-                {"query": row, "passages": [passages[i] for i in drawn], "margins": target}
-            )
+            near = [passages[drawn[1 + i]] for i in np.flatnonzero(target <= 0.1 * target.max())]
+            item = {"query": row, "passages": [passages[i] for i in drawn], "margins": target}
+            self.items.append(item | {"near": near})
 
     def set_epoch(self, epoch: int) -> None: ...
 

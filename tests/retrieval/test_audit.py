@@ -133,7 +133,7 @@ def test_a_teacher_of_the_models_own_order_has_no_head_room():
     assert audit("echo", found, None).outlook is Outlook.BAD
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(ORDERS)
 def test_head_room_does_not_depend_on_any_order(rng):
     queries, qrels, run, texts = collection()
@@ -222,7 +222,7 @@ def in_another_order(rng, lists):
     return shuffled
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(ORDERS)
 def test_lists_say_the_same_in_any_order(rng):
     lists = made_lists()
@@ -258,7 +258,7 @@ def test_figures_of_lists_are_what_they_are_called():
         assert example.candidate_text == TEXTS[example.candidate]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(factor=st.floats(0.01, 100), shift=st.floats(-20, 20))
 def test_false_negatives_do_not_depend_on_the_scale_of_the_logits(factor, shift):
     lists = made_lists()

@@ -56,7 +56,7 @@ def in_another_order(rng, asked, qrels, runs, figures):
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 50), order=ORDERS)
 def test_no_order_changes_anything(seed, order):
     given = collection(seed)
@@ -212,7 +212,6 @@ def test_figures_of_other_queries_or_systems_are_refused():
 WORDS = st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=60), max_size=60)
 
 
-@settings(deadline=None)
 @given(text=WORDS.map(" ".join), longest=st.integers(2, 300))
 def test_an_excerpt_is_short_and_cut_after_a_word(text, longest):
     line, cut = " ".join(text.split()), excerpt(text, longest)
@@ -232,7 +231,6 @@ SCORES = st.floats(-50, 50, width=32)
 LISTS = st.lists(st.lists(st.tuples(SCORES, SCORES), min_size=1, max_size=8), max_size=30)
 
 
-@settings(deadline=None)
 @given(lists=LISTS, scale=st.floats(0.001, 10), bins=st.integers(2, 60))
 def test_every_margin_is_counted_on_its_side_of_zero(lists, scale, bins):
     teacher = [[t for t, _ in pairs] for pairs in lists]
