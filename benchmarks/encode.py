@@ -44,7 +44,7 @@ def main() -> None:
         f"{len(texts):,} bookmarks",
         "passages",
         len(texts),
-        peers=["sentence-transformers"],
+        peers=["sentence-transformers", "sentence-transformers, bf16"],
         extra={"top-10 overlap": {name: f"{part:.3f}" for name, part in shared.items()}},
     )
 
