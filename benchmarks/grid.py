@@ -235,7 +235,7 @@ def as_trained(pipeline: Pipeline) -> tuple[float, dict[str, float]]:
 
 
 def towers(bench: Bench, seeds: Sequence[int]) -> list[Row]:
-    """Both towers: the defaults as they ship, and plain GPL, which has neither mixture nor guard."""
+    """Both towers: the defaults as they ship, and plain GPL, without mixture and guard."""
     plain = {"teacher_weight": 1.0, "calibration": "none"}
     ways: Mapping[str, Mapping[str, Any]] = {DEFAULT_TOWERS: {}, "both towers, plain GPL": plain}
     rows = []
