@@ -7,13 +7,9 @@ import pytest
 import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
+from tercet.modeling.causal_generator import CausalGenerator, _line_ends
 from tercet.modeling.ct2_generator import CT2Generator, seq2seq_engine
-from tercet.modeling.generator import (
-    CausalGenerator,
-    Draw,
-    Seq2SeqGenerator,
-    _line_ends,
-)
+from tercet.modeling.generator import Draw, Seq2SeqGenerator
 from tercet.modeling.model_cache import cache_folder
 from tercet.modeling.sampler import Sampling, _tidy
 from tercet.modeling.styles import DEFAULT_STYLE, STYLES
@@ -198,7 +194,7 @@ def test_an_examples_query_is_not_a_query(tiny_causal_path: Path) -> None:
 
 @pytest.mark.parametrize("style", STYLES)
 def test_a_style_shows_different_queries_of_its_kind(tiny_causal_path: Path, style: str) -> None:
-    first = CausalGenerator.from_pretrained(tiny_causal_path)
+    first = CausalGenerator.from_pretrained(tiny_causal_path, examples=[])
     shown = STYLES[style]
     other = first.shown(shown.prompt, shown.examples, style=style)
     assert other.model is first.model and other.name == f"{first.name} ({style})"
