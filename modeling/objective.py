@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tercet.modeling.collator import IGNORED, margins
+from tercet.modeling.encoder import BiEncoder
 from tercet.modeling.losses import (
     all_pairs_margin_mse,
     info_nce,
@@ -20,6 +21,7 @@ from tercet.modeling.losses import (
     margin_mse,
 )
 from tercet.recipe import LossSection
+from tercet.schema import InputError
 
 
 class Objective:
@@ -77,6 +79,16 @@ class Objective:
             batch["labels"].ne(IGNORED).sum(dim=1),
             temperature=self.section.info_nce_temperature,
         )
+
+
+def check_widths(section: LossSection, encoder: BiEncoder) -> None:
+    """Refuse shorter vectors that are not shorter than the encoder's. Raises InputError."""
+    for width in section.matryoshka:
+        if width >= encoder.dimension:
+            raise InputError(
+                f"loss.matryoshka: {width} dimensions are not fewer than the "
+                f"{encoder.dimension} of {encoder.name}"
+            )
 
 
 def list_loss(section: LossSection) -> Callable[[Tensor, Tensor, Tensor], Tensor]:

@@ -20,7 +20,7 @@ from tercet.modeling.callbacks import EpochDraws, FiniteGradients, RetrievalEval
 from tercet.modeling.collator import IGNORED, TripletCollator
 from tercet.modeling.encoder import BiEncoder
 from tercet.modeling.gradient_cache import GradientCache
-from tercet.modeling.objective import Objective
+from tercet.modeling.objective import Objective, check_widths
 from tercet.modeling.precision import default_device, inference_dtype
 from tercet.recipe import LossSection, Recipe
 from tercet.schema import InputError
@@ -49,11 +49,7 @@ class MarginMSETrainer(Trainer):
         loss: LossSection,
         patience: int | None = None,
     ) -> None:
-        if too_wide := [width for width in loss.matryoshka if width >= encoder.dimension]:
-            raise InputError(
-                f"loss.matryoshka: {too_wide[0]} dimensions are not fewer than the "
-                f"{encoder.dimension} of {encoder.name}"
-            )
+        check_widths(loss, encoder)
         self.encoder = encoder
         self.evaluation = evaluation
         self.objective = Objective(loss, normalize=encoder.normalize)

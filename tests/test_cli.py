@@ -31,7 +31,8 @@ queries.generators.N.engine queries.generators.N.gguf_file
 queries.generators.N.style
 queries.generators.N.prompt queries.generators.N.examples
 queries.generators.N.passage_tokens queries.generators.N.max_new_tokens
-queries.generators.N.batch_size queries.generators.N.top_k queries.generators.N.top_p
+queries.generators.N.batch_size queries.generators.N.temperature
+queries.generators.N.top_k queries.generators.N.top_p
 negatives.retrievers negatives.candidates negatives.shard_queries
 negatives.retrievers.N.kind negatives.retrievers.N.share negatives.retrievers.N.model
 negatives.retrievers.N.k1 negatives.retrievers.N.b negatives.retrievers.N.language
@@ -40,9 +41,10 @@ teacher.shard_pairs
 triplets.teacher_weight triplets.calibration triplets.negatives_per_query
 triplets.held_out triplets.filter_rank triplets.filter_percentile triplets.filter_fits
 loss.kind loss.temperature loss.teacher_temperature loss.info_nce loss.info_nce_temperature
-loss.near_positive
+loss.near_positive loss.matryoshka
 model.name model.revision model.pooling model.similarity model.query_prompt model.passage_prompt
 model.max_length model.query_max_length model.precision model.dropout
+model.lora_rank model.lora_alpha
 training.num_train_epochs training.learning_rate training.per_device_train_batch_size
 training.gradient_accumulation_steps training.lr_scheduler_type training.warmup_steps
 training.weight_decay training.bf16 training.logging_steps training.eval_strategy
@@ -50,9 +52,10 @@ training.save_strategy training.save_total_limit training.metric_for_best_model
 training.dataloader_num_workers training.ddp_timeout
 index.backend index.kind index.metric index.factory index.ef index.nprobe index.alias
 evaluation.cutoffs evaluation.primary evaluation.passages evaluation.resamples
-evaluation.interpolation_steps
+evaluation.interpolation_steps evaluation.early_stopping_patience
 evaluation.systems evaluation.indexes evaluation.baseline
 evaluation.systems.N.kind evaluation.systems.N.name evaluation.systems.N.top_k
+evaluation.systems.N.truncate_dim
 evaluation.systems.N.model evaluation.systems.N.revision evaluation.systems.N.of
 evaluation.systems.N.depth evaluation.systems.N.teacher evaluation.systems.N.passages
 evaluation.systems.N.queries evaluation.systems.N.similarity evaluation.systems.N.k1

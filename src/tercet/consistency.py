@@ -64,6 +64,10 @@ def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
             "one batch: raise training.per_device_train_batch_size instead of "
             "gradient_accumulation_steps, it costs no more memory"
         )
+    if recipe.model.lora_alpha and not recipe.model.lora_rank:
+        raise InputError(
+            f"{where('model', 'lora_alpha')}: model.lora_alpha is LoRA's: give model.lora_rank too"
+        )
     names = [
         "bm25" if r.kind == "bm25" else Path(r.model).name if r.model else "student"
         for r in recipe.negatives.retrievers
@@ -128,6 +132,8 @@ def _fault(system: SystemSettings, labels: Sequence[str]) -> str | None:
     for name in system.of:
         if name not in labels:
             return f"is made of {name!r}, which is not a system{nearest(name, labels)}"
+    if system.truncate_dim and system.kind not in ("base", "adapted", "dense"):
+        return f"is {system.kind}: `truncate_dim` is for base, adapted and dense"
     if system.kind == "dense" and not system.model:
         return "is dense: give its `model`"
     if system.kind == "rerank" and system.revision and system.teacher is None:

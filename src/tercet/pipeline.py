@@ -52,7 +52,7 @@ class Pipeline:
     def check(self) -> None:
         """Meet every source, model and server before any work. Raises InputError."""
         self.parts.check()
-        _ = self.student  # its pooling, lengths and modules
+        modeling.check_widths(self.recipe.loss, self.student)  # its pooling and lengths, too
 
     def _stage(
         self, name: str, settings: dict[str, Any], inputs: dict[str, str], **kwargs: Any
