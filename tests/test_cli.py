@@ -206,6 +206,11 @@ def test_help_lists_every_key_with_default_and_meaning() -> None:
             "queries.generators.0.examples must be pairs [passage, query]",
         ),
         ("negatives: {candidates: 3}", "triplets.negatives_per_query (5) is more than "),
+        ("model: {lora_alpha: 8}", "model.lora_alpha is LoRA's: give model.lora_rank too"),
+        (
+            "evaluation: {systems: [{kind: bm25, name: a, truncate_dim: 8}]}",
+            "evaluation.systems: 'a' is bm25: `truncate_dim` is for base, adapted and dense",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -205,6 +205,7 @@ def test_searching_is_not_done_again_and_the_clock_is(recipe: Path) -> None:
         ("[{kind: vectors, passages: x}]", "two Parquet files"),
         ("[{kind: vectors, passages: x, queries: y}]", "x: no such file"),
         ("[{kind: adapted}]", "run train.py first"),
+        ("[{kind: base, truncate_dim: 999}]", "truncate_dim 999"),
         ("[{kind: bm26}]", "did you mean 'bm25'"),
     ],
 )

@@ -62,6 +62,7 @@ def test_nothing_is_made_twice(recipe: Path, capsys: pytest.CaptureFixture[str])
         ("--model.max_length=40", ["embeddings", "negatives", "triplets", "targets"]),
         ("--model.query_prompt=query:", ["embeddings", "negatives", "triplets", "targets"]),
         ("--model.dropout=0.1", []),
+        ("--model.lora_rank=4", []),
         ("--triplets.teacher_weight=0.3", ["targets"]),
         ("--triplets.calibration=none", ["targets"]),
         ("--triplets.negatives_per_query=3", []),

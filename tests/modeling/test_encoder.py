@@ -163,6 +163,22 @@ def test_precision_changes_little_and_vectors_stay_float32(
         BiEncoder.from_pretrained(tiny_encoder_path, precision="int8")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_truncated_vectors_are_the_first_dimensions(
+    tiny_encoder_path: Path, tiny_texts: list[str], similarity: str
+) -> None:
+    whole = BiEncoder.from_pretrained(tiny_encoder_path, similarity=similarity, precision="fp32")
+    cut = whole.truncated(5)
+    found = cut.encode_passages(tiny_texts)
+    expected = whole.encode_passages(tiny_texts)[:, :5]
+    if similarity == "cosine":
+        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    assert cut.dimension == 5 and whole.dimension > 5
+    assert np.allclose(found, expected, atol=1e-5)
+    with pytest.raises(InputError, match="truncate_dim"):
+        whole.truncated(whole.dimension + 1)
+
+
 def test_no_texts_give_no_vectors(tiny_encoder_path: Path) -> None:
     encoder = load(tiny_encoder_path)
     assert encoder.encode_queries([]).shape == (0, 32)
