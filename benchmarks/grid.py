@@ -348,8 +348,11 @@ def page(found: Mapping[str, Any]) -> str:
         layout["margin"] = {"l": 60, "r": 20, "t": 90, "b": 50}
         layout["yaxis"]["zeroline"] = True
         if axis != "weight":
-            measured = sorted({x for line in data for x in line["x"]})
-            layout["xaxis"] |= {"type": "log", "tickvals": measured, "ticktext": measured}
+            measured = sorted({x for line in data for x in line["x"]}, reverse=True)
+            ticks = [
+                x for last, x in zip([np.inf, *measured], measured, strict=False) if last > 1.2 * x
+            ]
+            layout["xaxis"] |= {"type": "log", "tickvals": ticks, "ticktext": ticks}
         plots.append({"data": data, "layout": layout})
     calls = "".join(
         f"Plotly.newPlot('p{i}', {json.dumps(plot['data'])}, {json.dumps(plot['layout'])});"
