@@ -141,7 +141,7 @@ def test_training_ends_when_no_evaluation_is_better(recipe: Path) -> None:
     assert train(recipe, *options, "--training.learning_rate", "1e-9").returncode == 0
     run = recipe.parent / "runs" / "tiny"
     history = json.loads((run / "model" / "history.json").read_text())
-    # The first epoch is the best so far, whatever the model as it came had; none after it is better.
+    # The first epoch counts as better, whatever the model as it came had; none after it is.
     assert [entry["epoch"] for entry in history] == [0, 1, 2, 3]
 
 
