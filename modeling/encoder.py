@@ -119,7 +119,11 @@ class BiEncoder:
     @property
     def dimension(self) -> int:
         """Length of a vector."""
-        return self._first or int(self.backbone.config.hidden_size)
+        return self._first or self._whole
+
+    @property
+    def _whole(self) -> int:
+        return int(self.backbone.config.hidden_size)
 
     def truncated(self, dimension: int) -> BiEncoder:
         """The same model, whose vectors are the first dimensions alone. Raises InputError."""
@@ -263,7 +267,7 @@ class BiEncoder:
         """Write pooling, prompts and lengths beside weights that a trainer saves."""
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
-        write_config(folder, self.config, self.dimension)
+        write_config(folder, self.config, self._whole)  # the weights know of no truncation
 
     def push_to_hub(
         self,

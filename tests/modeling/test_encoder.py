@@ -165,7 +165,7 @@ def test_precision_changes_little_and_vectors_stay_float32(
 
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])
 def test_truncated_vectors_are_the_first_dimensions(
-    tiny_encoder_path: Path, tiny_texts: list[str], similarity: str
+    tiny_encoder_path: Path, tiny_texts: list[str], tmp_path: Path, similarity: str
 ) -> None:
     whole = BiEncoder.from_pretrained(tiny_encoder_path, similarity=similarity, precision="fp32")
     cut = whole.truncated(5)
@@ -177,6 +177,9 @@ def test_truncated_vectors_are_the_first_dimensions(
     assert np.allclose(found, expected, atol=1e-5)
     with pytest.raises(InputError, match="truncate_dim"):
         whole.truncated(whole.dimension + 1)
+    cut.save_pretrained(tmp_path)
+    pooling = json.loads((tmp_path / "1_Pooling" / "config.json").read_text())
+    assert pooling["word_embedding_dimension"] == whole.dimension
 
 
 def test_no_texts_give_no_vectors(tiny_encoder_path: Path) -> None:
