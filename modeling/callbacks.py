@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -104,6 +105,8 @@ class RetrievalEvaluation:
         self.make_index, self.search = make_index, search
         #: Vectors of the model as it came, which need not encode the corpus again.
         self.zero_shot_vectors = zero_shot_vectors
+        #: What was encoded last, and the weights that it was encoded with.
+        self._encoded: tuple[str, tuple[np.ndarray, np.ndarray]] | None = None
         self.searches = 0
         #: The index that was searched last, if it was to be kept; the first process has it.
         self.index: Index | None = None
@@ -130,12 +133,18 @@ class RetrievalEvaluation:
         if zero_shot and self.zero_shot_vectors is not None:
             mine = slice(None) if is_main_process() else slice(0)
             return np.arange(len(self.ids))[mine], self.zero_shot_vectors[mine]
-        return self.encoder.encode(
-            self.contents,
-            "passage",
-            shard=_place(),
-            show_progress="embedding passages" if is_main_process() else None,
-        )
+        weights = weights_digest(self.encoder.backbone)
+        if self._encoded is None or self._encoded[0] != weights:
+            self._encoded = (
+                weights,
+                self.encoder.encode(
+                    self.contents,
+                    "passage",
+                    shard=_place(),
+                    show_progress="embedding passages" if is_main_process() else None,
+                ),
+            )
+        return self._encoded[1]
 
     def _search(self, parts: Sequence[tuple[np.ndarray, np.ndarray]], keep: bool) -> Found:
         vectors = np.empty((len(self.ids), self.encoder.dimension), dtype=np.float32)
@@ -157,6 +166,15 @@ class RetrievalEvaluation:
         else:
             index.discard()
         return found
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 of a model's parameters: the best epoch is often the last, and is encoded by then."""
+    whole = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        whole.update(name.encode())
+        whole.update(value.detach().contiguous().cpu().view(-1).view(torch.uint8).numpy())
+    return whole.hexdigest()
 
 
 def means(figures: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

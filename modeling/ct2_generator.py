@@ -46,7 +46,7 @@ class CT2Generator(Sampler):
         revision: str | None = None,
         sampling: Sampling | None = None,
         passage_tokens: int = 320,
-        batch_size: int = 32,
+        batch_size: int = 64,
         device: torch.device | str | None = None,
     ) -> CT2Generator:
         """Load a local folder or a Hub name, converted on first use and kept by its content.

@@ -33,7 +33,7 @@ def main(recipe: Recipe, flags: set[str]) -> None:
         raise InputError("the recipe's evaluation.systems has none of kind vectors to make")
     if not MODEL.exists():
         raise InputError(f"{MODEL}: there is no such folder; `make models` brings it")
-    source = open_source(recipe.corpus.source, recipe.corpus.path)
+    source = open_source(recipe.corpus)
     passages = [passage for _, passage in source.passages() if passage.contents]
     queries = [query for _, query in source.queries()]
     for path, ids, texts in (

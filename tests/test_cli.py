@@ -25,6 +25,13 @@ ROOT = Path(__file__).parents[1]
 KEYS = """
 name runs_dir seed
 corpus.source corpus.path corpus.dev_split corpus.test_split
+corpus.passages.path corpus.passages.config corpus.passages.split corpus.passages.revision
+corpus.passages.id corpus.passages.title corpus.passages.text
+corpus.queries.path corpus.queries.config corpus.queries.split corpus.queries.revision
+corpus.queries.id corpus.queries.text corpus.queries.positives corpus.queries.negatives
+corpus.qrels.path corpus.qrels.config corpus.qrels.split corpus.qrels.revision
+corpus.qrels.query corpus.qrels.passage corpus.qrels.grade
+corpus.revision corpus.unit corpus.passage_characters
 queries.generators queries.count queries.per_passage queries.shard_passages
 queries.generators.N.kind queries.generators.N.share queries.generators.N.model
 queries.generators.N.engine queries.generators.N.gguf_file

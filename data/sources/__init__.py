@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
+from tercet.corpus_settings import CorpusSection
 from tercet.data.sources.beir import BeirFolder
 from tercet.data.sources.bookmarks import Bookmarks
+from tercet.data.sources.climate_fever import ClimateFever
+from tercet.data.sources.documents import Documents
+from tercet.data.sources.tables import Tables
 from tercet.schema import Passage, Query
 
 
@@ -34,6 +38,15 @@ class Source(Protocol):
         ...
 
 
-def open_source(kind: str, path: str) -> Source:
-    """The source of a recipe's `corpus` section."""
-    return BeirFolder(path) if kind == "beir" else Bookmarks(path)
+def open_source(section: CorpusSection) -> Source:
+    """The source of a recipe's `corpus` section. Raises InputError where it is not there."""
+    match section.source:
+        case "tables":
+            return Tables(section)
+        case "documents":
+            return Documents(section.path, characters=section.passage_characters)
+        case "climate_fever":
+            return ClimateFever(section.path, unit=section.unit, revision=section.revision)
+        case "bookmarks":
+            return Bookmarks(section.path)
+    return BeirFolder(section.path)

@@ -142,6 +142,8 @@ def _print_keys(path: str, kind: type, title: str) -> None:
     rows, nested = [], []
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
+        if path and dataclasses.is_dataclass(hints[field.name]):
+            nested.append((f"{path}.{field.name}", typing.cast(type, hints[field.name])))
         if not field.metadata.get("meaning") or field.name == "training":
             continue
         default = (

@@ -86,7 +86,7 @@ def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
             f"{where('index', 'alias')}: index.alias {recipe.index.alias!r} must be letters, "
             "digits and '_', the first a capital"
         )
-    if not recipe.corpus.path:
+    if not recipe.corpus.path and recipe.corpus.source != "tables":
         raise InputError(f"{where('corpus')}: corpus.path is not set: give --corpus.path FOLDER")
     _check_experiment(recipe, where("evaluation"))
 

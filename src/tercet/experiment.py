@@ -19,7 +19,7 @@ from tercet.artifacts import Stage, Writer, digest, produce, slug
 from tercet.clock_queries import clock_queries
 from tercet.console import console, progress
 from tercet.data.corpus import read_judged
-from tercet.data.sources import open_source
+from tercet.data.sources import BeirFolder
 from tercet.pipeline import Pipeline
 from tercet.recipe import ComparedIndex, Recipe
 from tercet.retrieval.results import EXACT, Build, Timing
@@ -99,7 +99,7 @@ class Experiment:
 
     def _check_second(self) -> None:
         if path := self.recipe.evaluation.second_path:
-            open_source("beir", path)
+            BeirFolder(path)
             if not {"base", "adapted"} <= {system.kind for system in self.settings}:
                 raise InputError(
                     "evaluation.second_path compares the systems base and adapted: run train.py "

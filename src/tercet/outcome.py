@@ -17,10 +17,11 @@ import numpy as np
 
 from tercet import modeling, retrieval
 from tercet.artifacts import existing, read_json
+from tercet.corpus_settings import CorpusSection
 from tercet.data.corpus import read_judged
 from tercet.experiment import Experiment
 from tercet.pipeline import Pipeline
-from tercet.recipe import ComparedIndex, CorpusSection
+from tercet.recipe import ComparedIndex
 from tercet.retrieval.results import EXACT, Cell, Figure, Forgetting, IndexFacts, Margins, Results
 from tercet.schema import InputError
 from tercet.settings import flatten

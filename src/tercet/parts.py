@@ -47,7 +47,7 @@ class Parts:
     @cached_property
     def source(self) -> Source:
         """Where the corpus is read from."""
-        return open_source(self.recipe.corpus.source, self.recipe.corpus.path)
+        return open_source(self.recipe.corpus)
 
     @property
     def models(self) -> dict[str, tuple[str | None, tuple[str, ...]]]:
@@ -118,16 +118,15 @@ class Parts:
                 max_new_tokens=longest,
             ),
         }
+        given = {name: value for name, value in given.items() if value is not None}
         if settings.kind == "causal":
             return self._causal(settings, given)
-        given = {name: value for name, value in given.items() if value is not None}
         if modeling.seq2seq_engine(settings.engine) == "ctranslate2":
             return modeling.CT2Generator.from_pretrained(settings.model, **given)
         return modeling.Seq2SeqGenerator.from_pretrained(settings.model, **given)
 
     def _causal(self, settings: GeneratorSettings, given: dict[str, Any]) -> Generator:
         """One loaded model for all generators that differ in what it is shown."""
-        given = {name: value for name, value in given.items() if value is not None}
         loaded = (settings.model, settings.gguf_file, *(str(value) for value in given.values()))
         if loaded not in self._language_models:
             self._language_models[loaded] = modeling.CausalGenerator.from_pretrained(

@@ -10,17 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tercet.corpus_settings import CorpusSection
 from tercet.settings import key, section
-
-
-@dataclass(frozen=True)
-class CorpusSection:
-    """The passages to adapt to, and judged queries where there are any."""
-
-    source: Literal["beir", "bookmarks"] = key("beir", "what `path` is")
-    path: str = key("", "beir: a folder with corpus.jsonl; bookmarks: the archive")
-    dev_split: str = key("dev", "judgements that the audit asks the teacher about, if present")
-    test_split: str = key("test", "judgements that are measured and choose nothing, if present")
 
 
 @dataclass(frozen=True)
@@ -43,7 +34,9 @@ class GeneratorSettings:
     examples: list[list[str]] | None = key(None, "few-shot pairs [passage, query] (causal)")
     passage_tokens: int | None = key(None, "passages are cut to this many tokens", low=8)
     max_new_tokens: int | None = key(None, "longest query in tokens", low=1)
-    batch_size: int = key(32, "queries a batch", low=1)
+    batch_size: int | None = key(
+        None, "queries a batch; unset: 64 where ctranslate2 runs the model, else 32", low=1
+    )
     temperature: float | None = key(
         None, "of sampling; unset: 1 (seq2seq, as GPL has it), .7 (causal)", above=0
     )

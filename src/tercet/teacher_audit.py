@@ -70,7 +70,7 @@ def judged_to_audit(pipeline: Pipeline) -> tuple[list[Query], Qrels, str]:
     corpus, section = pipeline.corpus, pipeline.recipe.corpus
     splits = sorted(set(corpus.dataset("qrels")["split"][:]))
     test_queries, test = read_judged(corpus, section.test_split)
-    if section.dev_split in splits:
+    if section.dev_split in splits and section.dev_split != section.test_split:
         return *read_judged(corpus, section.dev_split), f"split {section.dev_split!r}"
     known = {passage for grades in test.values() for passage, g in grades.items() if g > 0}
     for split in splits:

@@ -10,7 +10,7 @@ import pytest
 from tercet.artifacts import Artifact, Stage, produce
 from tercet.data import write_corpus
 from tercet.data.corpus import read_judged, read_passages
-from tercet.data.sources import bookmarks, open_source
+from tercet.data.sources import bookmarks
 from tercet.schema import InputError
 
 ARCHIVE = Path(__file__).parents[2] / "corpora" / "cherche-2.2.1.tar.gz"
@@ -21,9 +21,9 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     with tarfile.open(file, "w:gz"):
         pass
     with pytest.raises(InputError, match="not the archive of cherche 2.2.1"):
-        open_source("bookmarks", str(file))
+        bookmarks.Bookmarks(str(file))
     with pytest.raises(InputError, match="no such file .*make models"):
-        open_source("bookmarks", str(tmp_path / "nowhere"))
+        bookmarks.Bookmarks(str(tmp_path / "nowhere"))
 
 
 @pytest.fixture(scope="module")

@@ -316,3 +316,21 @@ def test_info_nce_over_accumulated_batches_is_refused_with_what_to_do_instead(
     )
     with pytest.raises(InputError, match="r.yaml:4: .*raise training.per_device_train_batch_size"):
         load_recipe(path)
+
+
+def test_weights_that_were_encoded_last_are_not_encoded_again(
+    encoder: BiEncoder, texts: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluation, kinds, encode = trainer(encoder, texts, tmp_path).evaluation, [], encoder.encode
+    monkeypatch.setattr(
+        encoder,
+        "encode",
+        lambda texts, kind, **k: [kinds.append(kind), encode(texts, kind, **k)][1],
+    )
+    first = evaluation.measure()
+    assert evaluation.measure() == first and kinds.count("passage") == 1
+    weight = next(encoder.backbone.parameters())
+    with torch.no_grad():
+        weight[0, 0] += 1e-6  # the least step is another model
+    evaluation.measure()
+    assert kinds.count("passage") == 2

@@ -1,0 +1,119 @@
+"""CLIMATE-FEVER: claims about the climate, each with sentences of Wikipedia for and against it.
+
+A claim is a query. A passage is a sentence, or an article with all sentences that were taken from
+it. What supports or refutes a claim is relevant to it; what says too little about it is judged 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from tercet.artifacts import digest
+from tercet.data.sources import hub
+from tercet.data.sources.rows import Row, as_id, as_text
+from tercet.schema import InputError, Passage, Query
+
+SPLIT = "test"
+COLUMNS = ("claim_id", "claim", "evidences")
+EVIDENCE = ("evidence_id", "evidence_label", "article", "evidence")
+#: Labels of an evidence, as the dataset numbers and spells them.
+GRADES = {0: 1, 1: 1, 2: 0, "SUPPORTS": 1, "REFUTES": 1, "NOT_ENOUGH_INFO": 0}
+#: Grows when the same rows are read differently.
+READING = 1
+
+
+class ClimateFever:
+    """Reads the dataset `climate_fever`, from the Hub or a folder of the same columns."""
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        unit: Literal["sentence", "article"] = "sentence",
+        revision: str | None = None,
+    ) -> None:
+        self.path, self.unit, self.revision = path, unit, revision
+
+    def identity(self) -> str:
+        """Digest of the dataset's commit or files, and of the way it is read."""
+        return digest([hub.identity(self.path, self.revision), self.unit, READING])
+
+    def passages(self) -> Iterator[tuple[str, Passage]]:
+        """Sentences, or articles of sentences in their order, each once: claims share them."""
+        sentences: dict[str, tuple[str, str, str]] = {}
+        for place, evidence in self._evidences():
+            id = evidence["evidence_id"]
+            found = (evidence["article"], evidence["evidence"])
+            known = sentences.setdefault(id, (place, *found))
+            if known[1:] != found:
+                raise InputError(f"{place}: evidence {id!r} has another text than at {known[0]}")
+        if self.unit == "sentence":
+            for id, (place, article, text) in sentences.items():
+                yield place, Passage(id, article, text)
+            return
+        articles: dict[str, list[str]] = {}
+        for id in sentences:
+            articles.setdefault(sentences[id][1], []).append(id)
+        for article, ids in articles.items():
+            texts = [sentences[id][2] for id in sorted(ids, key=_number)]
+            yield sentences[ids[0]][0], Passage(article, article, " ".join(texts))
+
+    def queries(self) -> Iterator[tuple[str, Query]]:
+        """The claims."""
+        for place, row in self._claims():
+            yield place, Query(row["claim_id"], row["claim"])
+
+    def judgements(self) -> Iterator[tuple[str, str, str, str, int]]:
+        """Each claim's evidences; an article has the best grade of its sentences."""
+        key = "evidence_id" if self.unit == "sentence" else "article"
+        for place, row in self._claims():
+            grades: dict[str, int] = {}
+            for evidence in _as_rows(row["evidences"], place):
+                grade = GRADES.get(evidence["evidence_label"])
+                if grade is None:
+                    raise InputError(f"{place}: {evidence['evidence_label']!r} is no label")
+                passage = evidence[key]
+                grades[passage] = max(grade, grades.get(passage, 0))
+            for passage, grade in grades.items():
+                yield place, SPLIT, row["claim_id"], passage, grade
+
+    def _claims(self) -> Iterator[tuple[str, Row]]:
+        for place, row in hub.dataset_rows(self.path, COLUMNS, split=SPLIT, revision=self.revision):
+            _demand(row, COLUMNS, place)
+            claim_id = as_id(row["claim_id"], "claim_id", place)
+            yield (
+                place,
+                row | {"claim_id": claim_id, "claim": as_text(row["claim"], "claim", place)},
+            )
+
+    def _evidences(self) -> Iterator[tuple[str, Row]]:
+        for place, row in self._claims():
+            for evidence in _as_rows(row["evidences"], place):
+                yield place, evidence
+
+
+def _as_rows(evidences: Any, place: str) -> list[Row]:
+    """A list of rows; older versions of the dataset hold one row of lists."""
+    if isinstance(evidences, dict):
+        cells = zip(*evidences.values(), strict=True)
+        evidences = [dict(zip(evidences, row, strict=True)) for row in cells]
+    for evidence in evidences:
+        _demand(evidence, EVIDENCE, place)
+        for name in ("evidence_id", "article"):
+            evidence[name] = as_id(evidence[name], name, place)
+        evidence["evidence"] = as_text(evidence["evidence"], "evidence", place)
+    rows: list[Row] = evidences
+    return rows
+
+
+def _demand(row: Row, columns: tuple[str, ...], place: str) -> None:
+    missing = [name for name in columns if name not in row]
+    if missing:
+        raise InputError(f"{place}: no column {missing[0]!r}; there are {', '.join(row)}")
+
+
+def _number(evidence_id: str) -> tuple[int, str]:
+    """The sentence's number, which ends its id: "Global warming:14"."""
+    number = evidence_id.rpartition(":")[2]
+    return int(number) if number.isdecimal() else 0, evidence_id

@@ -1,0 +1,88 @@
+"""Rows of a dataset: of the Hub by its name, streamed, or of a folder that `datasets` wrote."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
+
+from tercet.artifacts import digest, file_sha256
+from tercet.data.sources.rows import Rows
+from tercet.schema import InputError
+
+#: What `save_to_disk` leaves in a folder: of one split, or of several.
+SAVED = ("state.json", "dataset_dict.json")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def identity(path: str, revision: str | None) -> str:
+    """Digest of a local folder's files, or the commit that a Hub name's revision stands for."""
+    if Path(path).is_dir():
+        files = sorted(f for f in Path(path).rglob("*") if f.is_file())
+        return digest([(f.relative_to(path).as_posix(), file_sha256(f)) for f in files])
+    if revision and _COMMIT.fullmatch(revision):
+        return revision
+    with _refusing(path):
+        return str(HfApi().dataset_info(path, revision=revision).sha)
+
+
+def dataset_rows(
+    path: str,
+    columns: Sequence[str],
+    *,
+    config: str | None = None,
+    split: str | None = None,
+    revision: str | None = None,
+) -> Rows:
+    """Rows of one split, read as they come; of its columns only those in `columns`.
+
+    `split` may be left out where there is but one. Raises InputError for a dataset, configuration
+    or split that is not there, and for one that only a script could read.
+    """
+    with _refusing(path):
+        rows = _open(path, config, split, revision)
+        if rows.column_names:
+            rows = rows.select_columns([name for name in rows.column_names if name in columns])
+        place = f"{path} {split}" if split else path
+        for number, row in enumerate(rows, 1):
+            yield f"{place}, row {number}", row
+
+
+def _open(path: str, config: str | None, split: str | None, revision: str | None) -> Any:
+    # datasets takes a second to import.
+    from datasets import DatasetDict, load_dataset, load_from_disk
+
+    if any((Path(path) / name).is_file() for name in SAVED):
+        saved = load_from_disk(path)
+        splits = dict(saved) if isinstance(saved, DatasetDict) else {split: saved}
+    else:
+        splits = dict(load_dataset(path, config, revision=revision, streaming=True))
+    if split is None and len(splits) == 1:
+        return next(iter(splits.values()))
+    if split not in splits:
+        there = ", ".join(map(str, splits))
+        raise InputError(f"dataset {path}: no split {split!r}; there are {there}: give `split`")
+    return splits[split]
+
+
+@contextmanager
+def _refusing(path: str) -> Iterator[None]:
+    """The libraries' failures in one line; what a reader of the rows raises is not theirs."""
+    try:
+        yield
+    except InputError:
+        raise
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else "no answer"
+        raise InputError(
+            f"dataset {path}: the Hub says {status}: is it the name of a dataset, and are you "
+            "allowed to read it (HF_TOKEN)?"
+        ) from None
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise InputError(f"dataset {path}: cannot be read ({reason})") from None

@@ -1,0 +1,280 @@
+"""Rows of a table, each with its place: of JSON lines, CSV, TSV, TREC, Parquet files or datasets.
+
+A row is a mapping of columns to values. Files may be gzipped. What is malformed is refused by file
+and line; what is missing is left to whoever reads the row.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import re
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tercet.schema import InputError
+
+Row = dict[str, Any]
+Rows = Iterator[tuple[str, Row]]
+
+#: Columns of files that have no line of names: by how many there are.
+QREL_COLUMNS = {3: ("query_id", "passage_id", "grade"), 4: ("query_id", "_", "passage_id", "grade")}
+TEXT_COLUMNS = {2: ("id", "text"), 3: ("id", "title", "text")}
+
+_BATCH_ROWS = 1_024
+_TOPIC = re.compile(r"<top>(.*?)</top>", re.DOTALL | re.IGNORECASE)
+_FIELD = re.compile(r"<(num|title|desc|narr)>([^<]*)", re.IGNORECASE)
+_LABEL = re.compile(r"^\s*(Number|Topic|Description|Narrative)\s*:", re.IGNORECASE)
+
+
+def read_file(
+    file: Path, columns: Sequence[str] | None = None, *, nameless: dict[int, tuple[str, ...]]
+) -> Rows:
+    """The rows of a file, by its suffix; of a Parquet file the `columns` that it has alone.
+
+    `nameless` names the columns of a text file whose first line does not. Raises InputError for a
+    suffix that says nothing.
+    """
+    suffix = kind(file)
+    if suffix in (".jsonl", ".ndjson"):
+        return json_lines(file)
+    if suffix == ".csv":
+        return csv_rows(file)
+    if suffix == ".parquet":
+        return parquet_rows(file, columns)
+    if suffix in (".topics", ".xml", ".sgml"):
+        return topics(file)
+    if suffix in (".tsv", ".txt", ".qrels", ".qrel"):
+        return tabbed_rows(file, nameless)
+    raise InputError(
+        f"{file}: its name does not say what it holds; known are .jsonl, .csv, .tsv, .txt, "
+        ".parquet, .qrels, .topics and .xml, with .gz too"
+    )
+
+
+def kind(file: Path) -> str:
+    """The suffix that tells the format, in lower case, without .gz."""
+    name = file.name.lower()
+    return Path(name.removesuffix(".gz")).suffix
+
+
+def lines(file: Path, *, blank: bool = False) -> Iterator[tuple[int, str]]:
+    """Numbered lines, `blank` ones too if told. Raises InputError where they are not UTF-8."""
+    handle: Any = gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb")
+    number = 0
+    with handle:
+        try:
+            for number, raw in enumerate(handle, 1):
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                if blank or line.strip():
+                    yield number, line
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{file}:{number}: not UTF-8 (byte {error.start + 1} of the line)"
+            ) from None
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise InputError(
+                f"{file}: a damaged gzip file, after line {number} ({error})"
+            ) from None
+
+
+def json_lines(file: Path) -> Rows:
+    """One JSON object a line."""
+    for number, line in lines(file):
+        place = f"{file}:{number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            # The parser's own message ends in a position within the line.
+            raise InputError(f"{place}: not JSON ({error})") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{place}: not a JSON object")
+        yield place, row
+
+
+def csv_rows(file: Path) -> Rows:
+    """Comma-separated, as RFC 4180 has it: quoted cells may hold line breaks; names come first."""
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a text may be longer than 131,072
+    numbers: list[int] = []  # of the lines of one record
+
+    def counted() -> Iterator[str]:
+        for number, line in lines(file, blank=True):  # a quoted cell may hold blank ones
+            numbers.append(number)
+            yield line + "\n"
+
+    reader = csv.reader(counted(), strict=True)
+    names: list[str] | None = None
+    while True:
+        numbers.clear()
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise InputError(f"{file}:{numbers[0]}: not CSV ({error})") from None
+        place = f"{file}:{numbers[0]}"
+        if not cells:
+            continue
+        if names is None:
+            names = _names(cells, place)
+            continue
+        if len(cells) != len(names):
+            raise InputError(f"{place}: {len(cells)} cells for {len(names)} columns")
+        yield place, dict(zip(names, cells, strict=True))
+
+
+def _names(cells: Sequence[str], place: str) -> list[str]:
+    names = [cell.strip() for cell in cells]
+    if len(set(names)) != len(names):
+        raise InputError(f"{place}: two columns have one name ({', '.join(names)})")
+    return names
+
+
+def tabbed_rows(file: Path, nameless: dict[int, tuple[str, ...]]) -> Rows:
+    """Cells between tabs, or between blanks where a qrels file has no tabs.
+
+    The first line may name the columns: it does where a cell of it is a name of an id.
+    """
+    names: Sequence[str] | None = None
+    for number, line in lines(file):
+        place = f"{file}:{number}"
+        # Texts hold blanks, judgements do not.
+        blanks = "\t" not in line and nameless is QREL_COLUMNS
+        cells = line.split() if blanks else line.split("\t")
+        if names is None:
+            if {cell.strip().lower() for cell in cells} & _NAMES_OF_IDS:
+                names = _names(cells, place)
+                continue
+            names = nameless.get(len(cells))
+            if names is None:
+                known = " or ".join(", ".join(columns) for columns in nameless.values())
+                raise InputError(
+                    f"{place}: {len(cells)} cells, and no names of columns: without those it must "
+                    f"be {known}, between tabs"
+                )
+        if len(cells) != len(names):
+            raise InputError(f"{place}: {len(cells)} cells for {len(names)} columns")
+        yield place, dict(zip(names, cells, strict=True))
+
+
+def parquet_rows(file: Path, columns: Sequence[str] | None = None) -> Rows:
+    """Rows of a Parquet file; only the `columns` that it has are read."""
+    try:
+        parquet = pq.ParquetFile(file)
+        names = parquet.schema_arrow.names
+        wanted = [name for name in names if columns is None or name in columns]
+        number = 0
+        for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=wanted):
+            for row in batch.to_pylist():
+                number += 1
+                yield f"{file}, row {number}", row
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{file}: cannot be read as Parquet ({reason})") from None
+
+
+def topics(file: Path) -> Rows:
+    """TREC topics: `num`, `title`, `desc` and `narr`, in the old markup or as XML."""
+    text = "\n".join(line for _, line in lines(file))
+    found = 0
+    for found, block in enumerate(_TOPIC.findall(text), 1):
+        fields = {name.lower(): _LABEL.sub("", value) for name, value in _FIELD.findall(block)}
+        yield f"{file}, topic {found}", _one_line(fields)
+    if not found:
+        yield from _xml_topics(file, text)
+
+
+def _xml_topics(file: Path, text: str) -> Rows:
+    """`<topic number="1"><query>...</query></topic>`, which TREC's later tracks have."""
+    found = 0
+    for found, match in enumerate(
+        re.finditer(r"<topic\b([^>]*)>(.*?)</topic>", text, re.DOTALL), 1
+    ):
+        attributes, block = match.groups()
+        number = re.search(r"""(?:number|id)\s*=\s*["']([^"']+)""", attributes)
+        fields = dict(re.findall(r"<(\w+)>(.*?)</\1>", block, re.DOTALL))
+        yield f"{file}, topic {found}", _one_line({"num": number[1] if number else ""} | fields)
+    if not found:
+        raise InputError(f"{file}: holds neither <top> nor <topic>, so no TREC topics")
+
+
+def _one_line(fields: dict[str, str]) -> Row:
+    return {name: " ".join(unescape(value).split()) for name, value in fields.items()}
+
+
+#: Where no column is named, these are looked for, in this order.
+IDS = ("_id", "id", "docid", "doc_id", "passage_id", "pid", "num")
+QUERY_IDS = ("_id", "query_id", "query-id", "qid", "id", "num")
+PASSAGE_IDS = ("passage_id", "corpus-id", "corpus_id", "docid", "doc_id", "pid")
+TITLES = ("title",)
+TEXTS = ("text", "contents", "passage", "body")
+QUERY_TEXTS = ("text", "query", "question", "title")
+GRADES = ("grade", "score", "relevance", "rel", "label")
+
+_NAMES_OF_IDS = {*IDS, *QUERY_IDS, *PASSAGE_IDS}
+
+
+def column(row: Row, given: str | None, known: Sequence[str], what: str, place: str) -> str:
+    """The column to read. Raises InputError naming those there are."""
+    for name in [given] if given else known:
+        if name in row:
+            return name
+    wanted = repr(given) if given else " or ".join(map(repr, known))
+    raise InputError(
+        f"{place}: no column {wanted} for the {what}; there are {', '.join(row) or 'none'}"
+    )
+
+
+def as_id(value: Any, name: str, place: str) -> str:
+    """An id as text: whole numbers are taken by their digits, anything else is refused."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(
+            f"{place}: {name!r} must be text that is not empty, or a whole number, not {value!r}"
+        )
+    return _encodable(value, name, place)
+
+
+def as_text(value: Any, name: str, place: str) -> str:
+    """A text; null is an empty one."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise InputError(f"{place}: {name!r} must be text, not {value!r}")
+    return _encodable(value, name, place)
+
+
+#: Judgements are held as int32; no collection grades as finely.
+LARGEST_GRADE = 2**31 - 1
+
+
+def as_grade(value: Any, place: str) -> int:
+    """A whole number."""
+    try:
+        grade = int(value) if isinstance(value, str) else value
+    except ValueError:
+        grade = value
+    if isinstance(grade, bool) or not isinstance(grade, int):
+        raise InputError(f"{place}: {value!r} is not a whole number")
+    if abs(grade) > LARGEST_GRADE:
+        raise InputError(f"{place}: {grade} is no grade")
+    return grade
+
+
+def _encodable(value: str, name: str, place: str) -> str:
+    """JSON may escape half of a surrogate pair, which is no character and no UTF-8."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        half = value[error.start]
+        raise InputError(f"{place}: {name!r} holds {half!r}, which is half a character") from None
+    return value

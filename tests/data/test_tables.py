@@ -1,0 +1,403 @@
+"""Tables of every format and of datasets, each as it is published, give the same passages."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset, DatasetDict
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tercet.artifacts import Artifact, Stage, produce
+from tercet.corpus_settings import CorpusSection, PassagesTable, QrelsTable, QueriesTable
+from tercet.data import write_corpus
+from tercet.data.corpus import read_judged, read_passages
+from tercet.data.sources import Tables, open_source
+from tercet.data.sources.rows import csv_rows
+from tercet.schema import InputError, Passage, Query
+
+LONG = "wort " * 100_000
+#: What real tables hold: a text of 100,000 tokens, other scripts, line breaks, quotes.
+ROWS = [
+    {"docid": "30660#9", "title": "Seputar", "text": "Mulai 10 Februari 2009"},
+    {"docid": "7#0", "title": "", "text": '日本語 \U0001f600, "quoted", it\'s'},
+    {"docid": "8#1", "title": "Long", "text": LONG},
+]
+PASSAGES = [Passage(row["docid"], row["title"], row["text"]) for row in ROWS]
+
+
+def tables(
+    passages: PassagesTable,
+    queries: QueriesTable | None = None,
+    qrels: QrelsTable | None = None,
+) -> Tables:
+    section = CorpusSection(
+        source="tables",
+        passages=passages,
+        queries=queries or QueriesTable(),
+        qrels=qrels or QrelsTable(),
+    )
+    source = open_source(section)
+    assert isinstance(source, Tables)
+    return source
+
+
+def passages_of(path: Path | str, **columns: Any) -> list[Passage]:
+    return [p for _, p in tables(PassagesTable(path=str(path), **columns)).passages()]
+
+
+def refusal(call: Callable[[], object]) -> str:
+    with pytest.raises(InputError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def as_csv(rows: list[dict[str, str]]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def write_all(folder: Path) -> dict[str, Path]:
+    """The same rows in every format."""
+    contents = {
+        "p.jsonl": "".join(json.dumps(row) + "\n" for row in ROWS),
+        "p.csv": as_csv(ROWS),
+        "named.tsv": "docid\ttitle\ttext\n" + "".join("\t".join(r.values()) + "\n" for r in ROWS),
+        "nameless.tsv": "".join("\t".join(row.values()) + "\n" for row in ROWS),
+    }
+    files = {}
+    for name, text in contents.items():
+        (folder / name).write_text(text, encoding="utf-8")
+        (folder / f"{name}.gz").write_bytes(gzip.compress(text.encode()))
+        files |= {name: folder / name, f"{name}.gz": folder / f"{name}.gz"}
+    pq.write_table(pa.Table.from_pylist(ROWS), folder / "p.parquet", row_group_size=2)
+    dataset = Dataset.from_list(ROWS)
+    dataset.save_to_disk(str(folder / "saved"))
+    DatasetDict({"train": dataset, "other": dataset.select([0])}).save_to_disk(
+        str(folder / "splits")
+    )
+    return files | {"p.parquet": folder / "p.parquet", "saved": folder / "saved"}
+
+
+def test_every_format_gives_the_same_passages(tmp_path: Path) -> None:
+    files = write_all(tmp_path)
+    assert len(files) == 10
+    for name, path in files.items():
+        assert passages_of(path) == PASSAGES, name
+    assert passages_of(tmp_path / "splits", split="train") == PASSAGES
+    assert len(passages_of(tmp_path / "splits", split="other")) == 1
+    message = refusal(lambda: passages_of(tmp_path / "splits", split="dev"))
+    assert "no split 'dev'; there are train, other" in message
+
+
+def test_several_files_are_one_table_in_the_order_of_their_names(tmp_path: Path) -> None:
+    for number, row in enumerate(ROWS):
+        (tmp_path / f"docs-{number}.jsonl.gz").write_bytes(gzip.compress(json.dumps(row).encode()))
+    assert passages_of(tmp_path / "docs-*.jsonl.gz") == PASSAGES
+    assert "no file is named so" in refusal(lambda: passages_of(tmp_path / "x-*.jsonl"))
+
+
+def test_columns_are_those_that_the_recipe_names_else_the_usual_ones(tmp_path: Path) -> None:
+    file = tmp_path / "p.jsonl"
+    file.write_text('{"key": 12, "heading": "T", "body": "x", "title": "no", "id": "no"}\n')
+    assert passages_of(file, id="key", title="heading") == [Passage("12", "T", "x")]
+    message = refusal(lambda: passages_of(file, text="texts"))
+    assert "no column 'texts' for the passages' texts; there are key, heading, body" in message
+    file.write_text('{"name": "a", "text": "x"}\n')
+    assert f"{file}:1: no column '_id' or 'id' or" in refusal(lambda: passages_of(file))
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (pa.array([3, 40], pa.int64()), ["3", "40"]),
+        (pa.array([3, 40], pa.int32()), ["3", "40"]),
+        (pa.array(["03", " 40"]), ["03", " 40"]),
+        (pa.array([3, None], pa.int64()), "row 2: 'id' must be text that is not empty"),
+        (pa.array(["3", ""]), "row 2: 'id' must be text that is not empty"),
+        (pa.array([3.0, 40.0]), "row 1: 'id' must be text that is not empty, or a whole number"),
+    ],
+)
+def test_ids_are_text_or_whole_numbers(
+    tmp_path: Path, ids: pa.Array, expected: list[str] | str
+) -> None:
+    file = tmp_path / "p.parquet"
+    pq.write_table(pa.table({"id": ids, "text": ["x", "y"]}), file)
+    if isinstance(expected, list):
+        assert [passage.id for passage in passages_of(file)] == expected
+    else:
+        assert expected in refusal(lambda: passages_of(file))
+
+
+def corpus_of(folder: Path, source: Tables) -> Artifact:
+    stage = Stage(folder / "corpus", {}, {"source": source.identity()}, resumable=False)
+    return produce(stage, lambda writer: write_corpus(writer, source))
+
+
+def test_null_and_empty_texts_are_dropped_and_counted(tmp_path: Path) -> None:
+    file = tmp_path / "p.parquet"
+    table = {
+        "id": [1, 2, 3, 4],
+        "title": pa.array([None, "only a title", None, ""]),
+        "text": pa.array(["x", None, None, "  "]),
+    }
+    pq.write_table(pa.table(table), file)
+    corpus = corpus_of(tmp_path, tables(PassagesTable(path=str(file))))
+    assert read_passages(corpus) == [Passage("1", "", "x"), Passage("2", "only a title", "")]
+    assert corpus.facts["empty_passages"] == 2 and corpus.facts["passages"] == 2
+
+
+# ── as published ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_cohere_s_embedded_miracl_with_its_precomputed_queries(tmp_path: Path) -> None:
+    """docid, title, text and emb; queries with emb and the passages judged for them."""
+    vectors = pa.array(np.ones((3, 768)).tolist(), pa.list_(pa.float32()))
+    for name in ("corpus", "queries"):
+        (tmp_path / name / "data").mkdir(parents=True)
+    rows = pa.Table.from_pylist(ROWS).append_column("emb", vectors)
+    pq.write_table(rows, tmp_path / "corpus" / "data" / "train-00000-of-00001.parquet")
+    passage = pa.struct({"docid": pa.string(), "title": pa.string(), "text": pa.string()})
+    judged = pa.table(
+        {
+            "query_id": ["0", "1"],
+            "query": ["Di mana?", "Kapan?"],
+            "positive_passages": pa.array([[ROWS[0]], [ROWS[0], ROWS[1]]], pa.list_(passage)),
+            "negative_passages": pa.array([[ROWS[1]], []], pa.list_(passage)),
+            "emb": vectors.slice(0, 2),
+        }
+    )
+    for split in ("train", "dev"):
+        pq.write_table(judged, tmp_path / "queries" / "data" / f"{split}-00000-of-00001.parquet")
+    source = tables(
+        PassagesTable(path=str(tmp_path / "corpus"), split="train"),
+        QueriesTable(
+            path=str(tmp_path / "queries"),
+            split="dev",
+            positives="positive_passages",
+            negatives="negative_passages",
+        ),
+    )
+    assert [passage for _, passage in source.passages()] == PASSAGES
+    assert [query for _, query in source.queries()] == [
+        Query("0", "Di mana?"),
+        Query("1", "Kapan?"),
+    ]
+    assert [row[1:] for row in source.judgements()] == [
+        ("dev", "0", "30660#9", 1),
+        ("dev", "0", "7#0", 0),
+        ("dev", "1", "30660#9", 1),
+        ("dev", "1", "7#0", 1),
+    ]
+
+
+def test_cohere_s_embedded_wikipedia(tmp_path: Path) -> None:
+    """Whole numbers as ids, and columns of no interest."""
+    (tmp_path / "data").mkdir()
+    table = {
+        "id": pa.array([0, 1], pa.int32()),
+        "title": ["Deaths in 2022", "YouTube"],
+        "text": ["The following notable deaths", "YouTube is"],
+        "url": ["https://en.wikipedia.org/wiki?curid=69407798"] * 2,
+        "wiki_id": pa.array([69407798, 3524766], pa.int32()),
+        "views": pa.array([5674.5, 5409.5], pa.float32()),
+        "paragraph_id": pa.array([0, 0], pa.int32()),
+        "langs": pa.array([38, 184], pa.int32()),
+        "emb": pa.array(np.ones((2, 768)).tolist(), pa.list_(pa.float32())),
+    }
+    pq.write_table(pa.table(table), tmp_path / "data" / "train-00000-of-00001.parquet")
+    assert passages_of(tmp_path, split="train") == [
+        Passage("0", "Deaths in 2022", "The following notable deaths"),
+        Passage("1", "YouTube", "YouTube is"),
+    ]
+
+
+def test_miracl_s_own_files(tmp_path: Path) -> None:
+    """Topics and qrels between tabs, passages as gzipped JSON lines of several files."""
+    lines = "".join(json.dumps(row) + "\n" for row in ROWS[:2]).encode()
+    (tmp_path / "docs-0.jsonl.gz").write_bytes(gzip.compress(lines))
+    (tmp_path / "topics.miracl-v1.0-id-dev.tsv").write_text("3\tDi mana?\n20\tKapan 10%?\n")
+    qrels = tmp_path / "qrels.miracl-v1.0-id-dev.tsv"
+    qrels.write_text("3\tQ0\t30660#9\t1\n3\tQ0\t7#0\t0\n20\tQ0\t7#0\t1\n")
+    source = tables(
+        PassagesTable(path=str(tmp_path / "docs-*.jsonl.gz")),
+        QueriesTable(path=str(tmp_path / "topics.miracl-v1.0-id-dev.tsv")),
+        QrelsTable(path=str(qrels)),
+    )
+    corpus = corpus_of(tmp_path, source)
+    queries, judged = read_judged(corpus, "test")
+    assert queries == [Query("20", "Kapan 10%?"), Query("3", "Di mana?")]
+    assert judged == {"3": {"30660#9": 1, "7#0": 0}, "20": {"7#0": 1}}
+
+
+OLD_TOPICS = """<top>
+<num> Number: 301
+<title> International Organized Crime &amp; drugs
+
+<desc> Description:
+Identify organizations that participate in
+international criminal activity.
+
+<narr> Narrative:
+A relevant document must name them.
+</top>
+<top>
+<num> Number: 302
+<title> Polio
+</top>
+"""
+NEW_TOPICS = """<topics task="x">
+  <topic number="1"><query>coronavirus origin</query><question>what is it?</question></topic>
+  <topic number="2"><query>weather</query></topic>
+</topics>"""
+
+
+def test_trec_s_topics_and_qrels(tmp_path: Path) -> None:
+    (tmp_path / "collection.tsv").write_text("FT1\tcrime is organised\nFT2\tpolio is ill\n")
+    (tmp_path / "old.topics").write_text(OLD_TOPICS)
+    (tmp_path / "new.xml").write_text(NEW_TOPICS)
+    (tmp_path / "qrels.txt").write_text("301 0 FT1 2\n302  0  FT2 -1\n")
+    passages = PassagesTable(path=str(tmp_path / "collection.tsv"))
+    qrels = QrelsTable(path=str(tmp_path / "qrels.txt"))
+    source = tables(passages, QueriesTable(path=str(tmp_path / "old.topics")), qrels)
+    assert [query for _, query in source.queries()] == [
+        Query("301", "International Organized Crime & drugs"),
+        Query("302", "Polio"),
+    ]
+    assert [row[1:] for row in source.judgements()] == [
+        ("test", "301", "FT1", 2),
+        ("test", "302", "FT2", -1),
+    ]
+    described = QueriesTable(path=str(tmp_path / "old.topics"), text="desc")
+    _, query = next(tables(passages, described, qrels).queries())
+    assert query.text.startswith("Identify organizations that participate in international")
+    later = tables(passages, QueriesTable(path=str(tmp_path / "new.xml")), qrels)
+    assert [query for _, query in later.queries()] == [
+        Query("1", "coronavirus origin"),
+        Query("2", "weather"),
+    ]
+    (tmp_path / "old.topics").write_text("nothing")
+    assert "no TREC topics" in refusal(lambda: list(source.queries()))
+
+
+def test_beir_s_tables_of_the_hub(tmp_path: Path) -> None:
+    """Configurations of one dataset, judgements in another one with whole numbers as ids."""
+    (tmp_path / "beir").mkdir()
+    row = {"_id": "4983", "title": "T", "text": "x"}
+    (tmp_path / "beir" / "corpus.jsonl.gz").write_bytes(gzip.compress(json.dumps(row).encode()))
+    (tmp_path / "beir" / "queries.jsonl.gz").write_bytes(
+        gzip.compress(b'{"_id": "1", "title": "", "text": "y"}')
+    )
+    (tmp_path / "beir" / "README.md").write_text(
+        "---\nconfigs:\n"
+        "- config_name: corpus\n  data_files: [{split: corpus, path: corpus.jsonl.gz}]\n"
+        "- config_name: queries\n  data_files: [{split: queries, path: queries.jsonl.gz}]\n---\n"
+    )
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n1\t4983\t1\n")
+    source = tables(
+        PassagesTable(path=str(tmp_path / "beir"), config="corpus"),
+        QueriesTable(path=str(tmp_path / "beir"), config="queries"),
+        QrelsTable(path=str(tmp_path / "qrels"), split="test"),
+    )
+    assert [passage for _, passage in source.passages()] == [Passage("4983", "T", "x")]
+    assert [query for _, query in source.queries()] == [Query("1", "y")]
+    assert [row[1:] for row in source.judgements()] == [("test", "1", "4983", 1)]
+
+
+def test_qrels_of_several_files_are_splits(tmp_path: Path) -> None:
+    (tmp_path / "p.tsv").write_text("a\tx\n")
+    (tmp_path / "q.tsv").write_text("1\ty\n")
+    (tmp_path / "qrels").mkdir()
+    for split in ("dev", "test"):
+        (tmp_path / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n1\ta\t1\n")
+    source = tables(
+        PassagesTable(path=str(tmp_path / "p.tsv")),
+        QueriesTable(path=str(tmp_path / "q.tsv")),
+        QrelsTable(path=str(tmp_path / "qrels" / "*.tsv")),
+    )
+    assert {row[1] for row in source.judgements()} == {"dev", "test"}
+
+
+# ── refusals ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("p.csv", b'id,text\na,"x\n', "p.csv:2: not CSV"),
+        ("p.csv", b"id,text\na,x,y\n", "p.csv:2: 3 cells for 2 columns"),
+        ("p.csv", b"id,id\na,x\n", "p.csv:1: two columns have one name"),
+        ("p.csv", b"id,text\na,caf\xe9\n", "p.csv:2: not UTF-8 (byte 6 of the line)"),
+        ("p.tsv", b"a\tx\nb\n", "p.tsv:2: 1 cells for 2 columns"),
+        ("p.tsv", b"a\n", "p.tsv:1: 1 cells, and no names of columns"),
+        ("p.parquet", b"PAR1", "cannot be read as Parquet"),
+        ("p.jsonl.gz", gzip.compress(b'{"id": "a", "text": "x"}\n' * 99)[:-9], "damaged gzip"),
+        ("p.jsonl.gz", b"not gzip", "damaged gzip"),
+        ("p.docx", b"", "its name does not say what it holds"),
+        ("p.jsonl", b'{"id": "a", "text": 3}', "p.jsonl:1: 'text' must be text, not 3"),
+        ("p.jsonl", b'{"id": "a", "text": "x"}\n{"text": "y"}', "p.jsonl:2: 'id' must be text"),
+    ],
+)
+def test_what_is_malformed_is_refused_by_its_place(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert message in refusal(lambda: passages_of(tmp_path / name))
+
+
+def test_tables_that_do_not_fit_are_refused_before_anything_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "p.tsv"
+    file.write_text("a\tx\n")
+    passages, other = PassagesTable(path=str(file)), str(file)
+    for section, message in [
+        ((PassagesTable(),), "names no table of passages"),
+        ((PassagesTable(path=str(tmp_path / "no.tsv")),), "no such file"),
+        ((passages, QueriesTable(path=other)), "has no judgements"),
+        ((passages, QueriesTable(), QrelsTable(path=other)), "no texts of its queries"),
+        ((passages, QueriesTable(path=other, positives="p"), QrelsTable(path=other)), "both say"),
+    ]:
+        assert message in refusal(lambda section=section: tables(*section))  # type: ignore[misc]
+    section = CorpusSection(source="tables", path="x", passages=passages)
+    assert "corpus.path is not read" in refusal(lambda: open_source(section))
+
+
+def test_identity_follows_contents_and_columns(tmp_path: Path) -> None:
+    write_all(tmp_path)
+    given = PassagesTable(path=str(tmp_path / "p.jsonl"))
+    seen = {tables(given).identity()}
+    seen.add(tables(replace(given, text="title")).identity())
+    (tmp_path / "p.jsonl").write_text(json.dumps(ROWS[0]))
+    seen.add(tables(given).identity())
+    folder = PassagesTable(path=str(tmp_path / "saved"))
+    seen.add(tables(folder).identity())
+    assert len(seen) == 4 and tables(folder).identity() in seen
+
+
+CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\r\x00"), max_size=20)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5))
+def test_csv_is_read_as_the_standard_library_writes_it(
+    tmp_path: Path, rows: list[tuple[str, str]]
+) -> None:
+    file = tmp_path / "p.csv"
+    written = [dict(zip(("id", "text"), row, strict=True)) for row in rows]
+    file.write_text(as_csv(written), encoding="utf-8", newline="")
+    assert [row for _, row in csv_rows(file)] == written
