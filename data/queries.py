@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from tercet.artifacts import Writer, digest, read_table
 from tercet.console import progress
+from tercet.data.near_duplicates import NearDuplicates, normalised
 from tercet.schema import Generator, InputError, Passage
 
 GENERATED = pa.schema({"query": pa.string(), "passage_id": pa.string(), "generator": pa.string()})
@@ -91,15 +92,11 @@ def _generate(
     return pa.Table.from_pylist(rows, schema=GENERATED)
 
 
-def normalised(text: str) -> str:
-    """A query as duplicates are compared: by its words, whatever case and space."""
-    return " ".join(text.casefold().split())
-
-
 def _keep(writer: Writer, written: list[dict[str, str]], judged: Collection[str]) -> None:
     """Drop what cannot be learnt from, count it by reason, and give the rest ids."""
-    forbidden = {normalised(text) for text in judged}
-    dropped: Counter[str] = Counter(empty=0, repeated=0, equal_to_a_judged_query=0)
+    forbidden, near = {normalised(text) for text in judged}, NearDuplicates(judged)
+    reasons = ("empty", "repeated", "equal_to_a_judged_query", "near_a_judged_query")
+    dropped = Counter(dict.fromkeys(reasons, 0))
     kept: list[dict[str, str]] = []
     seen, texts = set(), set()
     for row in written:
@@ -110,6 +107,8 @@ def _keep(writer: Writer, written: list[dict[str, str]], judged: Collection[str]
             dropped["repeated"] += 1
         elif text in forbidden:
             dropped["equal_to_a_judged_query"] += 1
+        elif text in near:
+            dropped["near_a_judged_query"] += 1
         else:
             kept.append({"id": f"q{len(kept)}", **row})
             texts.add(text)

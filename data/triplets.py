@@ -15,7 +15,7 @@ import pyarrow as pa
 from datasets import Dataset
 
 from tercet.artifacts import Writer
-from tercet.data.queries import normalised
+from tercet.data.near_duplicates import normalised
 from tercet.schema import Encoder, InputError
 
 BLOCK = 1024

@@ -4,6 +4,7 @@ from tercet.retrieval.audit_table import print_audit as print_audit
 from tercet.retrieval.bm25 import BM25Retriever as BM25Retriever
 from tercet.retrieval.calibration_plot import calibration_svg as calibration_svg
 from tercet.retrieval.choices import read_choices as read_choices
+from tercet.retrieval.choices import read_mixture as read_mixture
 from tercet.retrieval.choices import write_choices as write_choices
 from tercet.retrieval.clock import TOP as TOP
 from tercet.retrieval.clock import gigaflops as gigaflops

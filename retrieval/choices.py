@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -61,9 +62,7 @@ def read_choices(
     known = set(table["measure"]) if artifact.facts["tested_on"] == tested_on else set()
 
     def figures(weight: float, split: str, measure: str) -> np.ndarray:
-        rows = table[(table["weight"] == weight) & (table["split"] == split)]
-        rows = rows[rows["measure"] == measure]
-        return rows.sort_values("query_id")["figure"].to_numpy()
+        return np.array(list(_figures(table, weight, split, measure).values()))
 
     def gain(weight: float, split: str, measure: str) -> Interval:
         pair = figures(0.0, split, measure), figures(weight, split, measure)
@@ -80,3 +79,14 @@ def read_choices(
         )
         for weight in sorted(set(table["weight"]) - {0.0})
     ]
+
+
+def read_mixture(artifact: Artifact, weight: float, split: str, measure: str) -> dict[str, float]:
+    """Query id -> figure, by rising id, of `weight` of the way to the trained model."""
+    return _figures(artifact.dataset("choices").to_pandas(), weight, split, measure)
+
+
+def _figures(table: Any, weight: float, split: str, measure: str) -> dict[str, float]:
+    rows = table[(table["weight"] == weight) & (table["split"] == split)]
+    rows = rows[rows["measure"] == measure].sort_values("query_id")
+    return dict(zip(rows["query_id"], rows["figure"], strict=True))

@@ -30,14 +30,13 @@ from tercet.console import console
 from tercet.data.corpus import read_judged, read_passages
 from tercet.parts import Parts
 from tercet.recipe import WEIGHTLESS, Recipe
+from tercet.retrieval.audit import DOUBTFUL
 from tercet.schema import Encoder, Index, InputError, Passage, Qrels, Query
 
 #: What is measured whenever weights are: what chooses, what guards the choice, what is reported.
 SPLITS = ("validation", "guard", "test")
 #: Settings of the model that its vectors, before it is trained, do not depend on.
 UNSEEN = ("name", "dropout", "lora_rank", "lora_alpha")
-#: From here on, a generator's queries did harm: it wrote something else than questions.
-DOUBTFUL_RANK = 12.0
 
 
 class Pipeline:
@@ -135,7 +134,7 @@ class Pipeline:
             )
 
         return produce(
-            self._stage("queries", self._seeded(asdict(section)), inputs, revision=2), make
+            self._stage("queries", self._seeded(asdict(section)), inputs, revision=3), make
         )
 
     def _seeded(self, settings: dict[str, Any]) -> dict[str, Any]:
@@ -214,7 +213,7 @@ class Pipeline:
         inputs = {"scores": self.scores.digest, "embeddings": self.embeddings.digest}
         inputs |= self._student()
         return produce(
-            self._stage("triplets", self._seeded(settings), inputs),
+            self._stage("triplets", self._seeded(settings), inputs, revision=2),
             lambda writer: data.build_triplets(
                 writer,
                 self.scores.dataset("lists"),
@@ -455,7 +454,7 @@ class Pipeline:
     def warnings(self) -> list[str]:
         """What the triplets say against training on them."""
         facts, warnings = self.triplets.facts | self.targets.facts, []
-        if facts["positive_mean_rank"] > DOUBTFUL_RANK:
+        if facts["positive_mean_rank"] > DOUBTFUL * (self.recipe.negatives.candidates + 1):
             warnings.append(
                 "warning: the teacher ranks a query's own passage at "
                 f"{facts['positive_mean_rank']:.1f} of its candidates on average: are the queries "

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tercet.artifacts import Artifact, Stage, Writer, produce
-from tercet.retrieval import read_choices, write_choices
+from tercet.retrieval import read_choices, read_mixture, write_choices
 
 SPLITS = {"validation": 3, "guard": 2, "test": 4}
 
@@ -52,3 +52,8 @@ def test_figures_of_other_test_queries_or_measures_are_not_shown(
 ) -> None:
     steps = read_choices(made(tmp_path), "mrr@10", measure, queries, resamples=200, seed=1)
     assert [step.test for step in steps] == [None, None]
+
+
+def test_a_mixture_s_figures_come_back_by_query(tmp_path: Path) -> None:
+    figures = read_mixture(made(tmp_path), 0.5, "test", "ndcg@10")
+    assert figures == found(0.5)["test"]["ndcg@10"]
