@@ -8,20 +8,23 @@ real" and "is climate change real".
 from __future__ import annotations
 
 import math
-import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 #: Part of two texts' pieces, counted together, that near duplicates share (Jaccard's index).
 SHARED = 0.75
-_WORD = re.compile(r"[\w+#]+")  # C, C++ and C# are three
 
 
 def normalised(text: str) -> str:
     """A text by its words alone, whatever case, punctuation, width and space."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return " ".join(_WORD.findall(folded))
+    return " ".join("".join(c if _is_of_word(c) else " " for c in folded).split())
+
+
+def _is_of_word(character: str) -> bool:
+    """Letters, marks (the vowels of Hindi and Thai) and numbers; C, C++ and C# are three."""
+    return character in "+#_" or unicodedata.category(character)[0] in "LMN"
 
 
 def pieces(text: str) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -182,6 +183,19 @@ def means(figures: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return {name: float(np.mean(list(values.values()))) for name, values in figures.items()}
 
 
+def from_first_process(work: Callable[[], Any]) -> Any:
+    """What `work` returns in the first process, in all of them: a live source answers each anew.
+
+    Raises InputError or RuntimeError in every process, with its message, if it fails.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return work()
+    error, value = _attempt(work) if is_main_process() else (None, None)
+    results = _share((error, value))
+    _raise_first([error for error, _ in results])
+    return results[0][1]
+
+
 def _place() -> tuple[int, int]:
     """This process's rank, and how many there are."""
     from accelerate import PartialState
@@ -209,4 +223,4 @@ def _raise_first(errors: Sequence[tuple[bool, str] | None]) -> None:
     for rank, error in enumerate(errors):
         if error:
             kind = InputError if error[0] else RuntimeError
-            raise kind(f"evaluation failed in process {rank}: {error[1]}")
+            raise kind(f"process {rank} failed: {error[1]}")

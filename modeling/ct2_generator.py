@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -27,6 +26,8 @@ except ImportError:
 Engine = Literal["auto", "torch", "ctranslate2"]
 
 _COMPUTE = {"cpu": "int8", "cuda": "float16"}
+#: Parts that a call's batches are dealt to; on a CPU as many are written at a time as it has cores.
+_STREAMS = {"cpu": 8, "cuda": 1}
 
 
 class CT2Generator(Sampler):
@@ -36,7 +37,6 @@ class CT2Generator(Sampler):
         super().__init__(tokenizer, **settings)
         self._folder = folder
         self._device = device
-        self._translator: Any = None
 
     @classmethod
     def from_pretrained(
@@ -46,7 +46,7 @@ class CT2Generator(Sampler):
         revision: str | None = None,
         sampling: Sampling | None = None,
         passage_tokens: int = 320,
-        batch_size: int = 64,
+        batch_size: int = 32,
         device: torch.device | str | None = None,
     ) -> CT2Generator:
         """Load a local folder or a Hub name, converted on first use and kept by its content.
@@ -72,9 +72,37 @@ class CT2Generator(Sampler):
     def _inputs(self, contents: list[str]) -> list[list[int]]:
         return self.cut_ids(contents)
 
-    def _sample(self, ids: list[list[int]], per_passage: int) -> list[str]:
+    def _written(
+        self, batches: list[list[list[int]]], per_passage: int, seed: int
+    ) -> list[list[str]]:
+        # Small products gain little from a second thread: workers of one thread each write most.
+        # What each batch gets depends on its stream alone, and not on how many run at a time.
+        device, cores = self._device.type, torch.get_num_threads()
+        streams = _STREAMS[device]
+        ctranslate2.set_random_seed(seed % 2**32)
+        found: list[list[str]] = [[] for _ in batches]
+
+        def write(stream: int) -> None:
+            # A worker takes the seed when it first draws, and never again: each stream has its own.
+            translator = ctranslate2.Translator(
+                str(self._folder),
+                device=device,
+                device_index=self._device.index or 0,
+                compute_type=_COMPUTE[device],
+                inter_threads=1,
+                intra_threads=max(1, cores // streams),
+            )
+            for number in range(stream, len(batches), streams):
+                found[number] = self._sample(translator, batches[number], per_passage)
+
+        with ThreadPoolExecutor(min(streams, cores)) as workers:
+            for _ in workers.map(write, range(streams)):
+                pass
+        return found
+
+    def _sample(self, translator: Any, ids: list[list[int]], per_passage: int) -> list[str]:
         drawn = per_passage if self.sampling.top_k > 1 else 1  # the best token leaves no choice
-        found = self._translator.translate_batch(
+        results = translator.translate_batch(
             [self.tokenizer.convert_ids_to_tokens(row) for row in ids],
             beam_size=1,
             num_hypotheses=drawn,
@@ -87,29 +115,12 @@ class CT2Generator(Sampler):
         texts = self.tokenizer.batch_decode(
             [
                 self.tokenizer.convert_tokens_to_ids(hypothesis)
-                for result in found
+                for result in results
                 for hypothesis in result.hypotheses
             ],
             skip_special_tokens=True,
         )
         return [text for text in texts for _ in range(per_passage // drawn)]
-
-    @contextmanager
-    def _seeded(self, seed: int) -> Iterator[None]:
-        # A worker takes the seed when it first draws, and never again: each seed has its own.
-        ctranslate2.set_random_seed(seed % 2**32)
-        self._translator = ctranslate2.Translator(
-            str(self._folder),
-            device=self._device.type,
-            device_index=self._device.index or 0,
-            compute_type=_COMPUTE[self._device.type],
-            inter_threads=1,  # several workers would share the batches out as time has it
-            intra_threads=torch.get_num_threads(),
-        )
-        try:
-            yield
-        finally:
-            self._translator = None
 
 
 def seq2seq_engine(engine: Engine) -> Literal["torch", "ctranslate2"]:
@@ -130,7 +141,8 @@ def seq2seq_engine(engine: Engine) -> Literal["torch", "ctranslate2"]:
 
 def describe_engine() -> str:
     """CTranslate2's version and arithmetic, which what it writes depends on."""
-    return f"ctranslate2 {ctranslate2.__version__} {_COMPUTE[default_device().type]}"
+    device = default_device().type
+    return f"ctranslate2 {ctranslate2.__version__} {_COMPUTE[device]}, {_STREAMS[device]} streams"
 
 
 class _Converter(TransformersConverter):

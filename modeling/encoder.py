@@ -98,7 +98,7 @@ class BiEncoder:
             "query_max_length": query_max_length,
         }
         given = {key: value for key, value in overrides.items() if value is not None}
-        config = read_config(model.path)
+        config = read_config(model.path, name)
         tokenizer = load_tokenizer(name, model.path)
         backbone = load_model(AutoModel, name, model.path, spare="pooler.", dtype=torch.float32)
         return cls(

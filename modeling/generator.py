@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,23 @@ from transformers.modeling_outputs import BaseModelOutput
 from tercet.modeling.hub import load_model, load_tokenizer, resolve
 from tercet.modeling.precision import Precision, default_device, inference_dtype
 from tercet.modeling.sampler import Sampler, Sampling
+from tercet.schema import InputError
+
+#: Languages that doc2query has an mT5 for; "14langs" knows all of them and English.
+DOC2QUERY = (
+    *("14langs", "arabic", "chinese", "dutch", "french", "german", "hindi", "indonesian"),
+    *("italian", "japanese", "portuguese", "russian", "spanish", "vietnamese"),
+)
+
+
+def check_doc2query(name: str) -> None:
+    """Raise InputError, with the list, for a language that doc2query has no model for."""
+    asked = re.fullmatch(r"doc2query/msmarco-(.+)-mt5-base-v1", name)
+    if asked and asked[1] not in DOC2QUERY:
+        raise InputError(
+            f"there is no {name}: doc2query's mT5 exist for {', '.join(DOC2QUERY)}, and for "
+            "English there is doc2query/msmarco-t5-base-v1"
+        )
 
 
 class Draw(LogitsProcessor):
@@ -58,6 +77,17 @@ class TorchSampler(Sampler):
         self.model = model.requires_grad_(False)
         self.stop_ids = list(stop_ids)
         self.draw = Draw(self.sampling)
+
+    def _written(
+        self, batches: list[list[list[int]]], per_passage: int, seed: int
+    ) -> Iterator[list[str]]:
+        with self._seeded(seed):
+            for ids in batches:
+                yield self._sample(ids, per_passage)
+
+    @abstractmethod
+    def _sample(self, ids: list[list[int]], per_passage: int) -> list[str]:
+        """`per_passage` texts for each row, one row's after the other's."""
 
     def _padded(self, ids: list[list[int]]) -> dict[str, Tensor]:
         padded = self.tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(self.model.device)

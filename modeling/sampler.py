@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,14 +61,13 @@ class Sampler(ABC):
         order = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), ids[i]))
         queries: list[list[str]] = [[] for _ in passages]
         rows = max(1, self.batch_size // per_passage)
-        with self._seeded(seed):
-            for start in range(0, len(order), rows):
-                batch = order[start : start + rows]
-                texts = self._sample([ids[i] for i in batch], per_passage)
-                for row, i in enumerate(batch):
-                    written = texts[row * per_passage : (row + 1) * per_passage]
-                    tidy = dict.fromkeys(_tidy(text) for text in written)
-                    queries[i] = [query for query in tidy if query and self._is_new(query)]
+        batches = [order[start : start + rows] for start in range(0, len(order), rows)]
+        found = self._written([[ids[i] for i in batch] for batch in batches], per_passage, seed)
+        for batch, texts in zip(batches, found, strict=True):
+            for row, i in enumerate(batch):
+                written = texts[row * per_passage : (row + 1) * per_passage]
+                tidy = dict.fromkeys(_tidy(text) for text in written)
+                queries[i] = [query for query in tidy if query and self._is_new(query)]
         return queries
 
     @abstractmethod
@@ -88,14 +86,13 @@ class Sampler(ABC):
         return True
 
     @abstractmethod
-    def _sample(self, ids: list[list[int]], per_passage: int) -> list[str]:
-        """`per_passage` texts for each row of `_inputs`, one row's after the other's."""
+    def _written(
+        self, batches: list[list[list[int]]], per_passage: int, seed: int
+    ) -> Iterable[list[str]]:
+        """Of each batch of `_inputs` `per_passage` texts a row, one row's after the other's.
 
-    @contextmanager
-    @abstractmethod
-    def _seeded(self, seed: int) -> Iterator[None]:
-        """What is sampled within depends on the seed alone, and nothing without depends on it."""
-        yield
+        They depend on the seed, and nothing else that is drawn depends on it.
+        """
 
 
 def _tidy(text: str) -> str:

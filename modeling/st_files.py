@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -29,6 +30,17 @@ _POOLING_FLAGS = {
     "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
+}
+
+#: Models of the field whose own files leave out how they pool or compare, by the ends of their
+#: names. What files do say goes before.
+_KNOWN: dict[str, tuple[Pooling, Similarity]] = {
+    "*tas-b*": ("cls", "dot"),
+    "*tasb*": ("cls", "dot"),
+    "*co-condenser*": ("cls", "dot"),
+    "*contriever*": ("mean", "dot"),
+    "msmarco-*-dot-*": ("mean", "dot"),
+    "multi-qa-*-dot-*": ("cls", "dot"),
 }
 
 
@@ -69,9 +81,10 @@ class EncoderConfig:
         return replace(self, max_length=longest, query_max_length=longest_query)
 
 
-def read_config(folder: Path) -> EncoderConfig:
+def read_config(folder: Path, name: str = "") -> EncoderConfig:
     """What the files in `folder` say, with sentence-transformers' own defaults for the rest.
 
+    What they leave out is taken from what is known of a model of this `name`, if anything is.
     Raises InputError for modules, pooling or a similarity that this package cannot reproduce.
     """
     modules = _read(folder / "modules.json", default=[])
@@ -88,9 +101,11 @@ def read_config(folder: Path) -> EncoderConfig:
     lengths = _read(folder / "sentence_bert_config.json", default={})
     tokenizer = _read(folder / "tokenizer_config.json", default={}) if modules else {}
     query_prompt, passage_prompt = _prompts(settings)
+    known = (value for end, value in _KNOWN.items() if fnmatch(Path(name).name.lower(), end))
+    pooling, similarity = next(known, ("mean", "cosine"))
     return EncoderConfig(
-        pooling=_pooling(folder / modules[1]["path"] / "config.json") if modules else "mean",
-        similarity="cosine" if "Normalize" in kinds else _similarity(settings, folder),
+        pooling=_pooling(folder / modules[1]["path"] / "config.json") if modules else pooling,
+        similarity="cosine" if "Normalize" in kinds else _similarity(settings, similarity, folder),
         query_prompt=query_prompt,
         passage_prompt=passage_prompt,
         max_length=lengths.get("max_seq_length") or tokenizer.get("model_max_length"),
@@ -160,8 +175,8 @@ def _pooling(path: Path) -> Pooling:
     return modes[0]
 
 
-def _similarity(settings: dict[str, Any], folder: Path) -> Similarity:
-    similarity: Any = settings.get("similarity_fn_name") or "cosine"
+def _similarity(settings: dict[str, Any], unsaid: Similarity, folder: Path) -> Similarity:
+    similarity: Any = settings.get("similarity_fn_name") or unsaid
     if similarity not in get_args(Similarity):
         raise InputError(
             f"{folder / 'config_sentence_transformers.json'}: similarity {similarity!r} is not"

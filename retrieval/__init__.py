@@ -17,6 +17,7 @@ from tercet.retrieval.hybrid import HybridRetriever as HybridRetriever
 from tercet.retrieval.indexes import describe_faiss as describe_faiss
 from tercet.retrieval.indexes import drop_leftovers as drop_leftovers
 from tercet.retrieval.indexes import make_index as make_index
+from tercet.retrieval.indexes import read_collection as read_collection
 from tercet.retrieval.metrics import evaluate as evaluate
 from tercet.retrieval.metrics import parse_measure as parse_measure
 from tercet.retrieval.outputs import append_csv as append_csv

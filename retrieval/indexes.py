@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tercet.console import console
 from tercet.recipe import IndexSettings
 from tercet.retrieval.exact import ExactIndex
 from tercet.schema import Index, InputError
+
+if TYPE_CHECKING:
+    from tercet.retrieval.weaviate_reader import WeaviateReader
 
 #: How far FAISS's graphs look where the recipe does not say: what they miss is the encoder's.
 FAR = 512
@@ -44,6 +47,13 @@ def make_index(section: IndexSettings, collection: str, owner: str = "") -> Inde
             raise
         return index
     return ExactIndex()
+
+
+def read_collection(name: str) -> WeaviateReader:
+    """A reader of a Weaviate collection. Raises InputError as `make_index` does."""
+    from tercet.retrieval.weaviate_reader import WeaviateReader
+
+    return WeaviateReader(name)
 
 
 def drop_leftovers(index: Index) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,10 @@ try:
 except ImportError as error:
     raise InputError("weaviate-client is not installed: pip install 'tercet[weaviate]'") from error
 
+#: What Weaviate calls the vector of a collection that has but one and names none.
+DEFAULT_VECTOR = "default"
+SAMPLE = 64  # passages that are read back after writing
+
 _TIES = 16  # asked for beyond k, so that equal scores at the cut-off fall to the right id
 _MOST = 10_000  # results of one query: the server's QUERY_MAXIMUM_RESULTS unless it was changed
 _CODES = ((PQConfig, "pq"), (RQConfig, "rq"), (SQConfig, "sq"), (BQConfig, "bq"))
@@ -40,17 +44,32 @@ _KINDS: dict[str, Kind] = {
 class Collection:
     """A collection that exists; `create` makes it and `find` takes one over."""
 
-    def __init__(self, server: WeaviateServer, name: str, settings: WeaviateSettings) -> None:
+    def __init__(
+        self,
+        server: WeaviateServer,
+        name: str,
+        settings: WeaviateSettings,
+        vector: str = DEFAULT_VECTOR,
+    ) -> None:
         self.server = server
         self.name = name
         self.settings = settings
+        self.vector = vector
         self.count = 0
         self.dimension = 0
         self._handle = server.client.collections.use(name)
 
     @classmethod
-    def create(cls, server: WeaviateServer, name: str, settings: WeaviateSettings) -> Collection:
-        """Lays out a new, empty one."""
+    def create(
+        cls,
+        server: WeaviateServer,
+        name: str,
+        settings: WeaviateSettings,
+        *,
+        vector: str = DEFAULT_VECTOR,
+        texts: Sequence[str] = (),
+    ) -> Collection:
+        """Lays out a new, empty one, with a named vector and properties that hold texts."""
         passage_id = Property(
             name="passage_id",
             data_type=DataType.TEXT,
@@ -63,14 +82,17 @@ class Collection:
             lambda: server.client.collections.create(
                 name,
                 description=settings.owner or None,
-                properties=[passage_id],
+                properties=[
+                    passage_id,
+                    *(Property(name=text, data_type=DataType.TEXT) for text in texts),
+                ],
                 vector_config=Configure.Vectors.self_provided(
-                    vector_index_config=_layout(settings)
+                    name=vector, vector_index_config=_layout(settings)
                 ),
             ),
             again=False,
         )
-        return cls(server, name, settings)
+        return cls(server, name, settings, vector)
 
     @classmethod
     def find(cls, server: WeaviateServer, name: str, settings: WeaviateSettings) -> Collection:
@@ -81,11 +103,11 @@ class Collection:
         """
         handle = server.client.collections.use(name)
         config = server.ask(f"read collection {name}", handle.config.get)
-        if "default" not in (config.vector_config or {}) or not any(
+        if DEFAULT_VECTOR not in (config.vector_config or {}) or not any(
             prop.name == "passage_id" for prop in config.properties
         ):
             raise InputError(f"collection {config.name} was not written by Tercet: choose another")
-        vector_index = config.vector_config["default"].vector_index_config
+        vector_index = config.vector_config[DEFAULT_VECTOR].vector_index_config
         found = cls(server, config.name, _settings_of(vector_index, settings, config.name))
         if _distance(found.settings) != vector_index.distance_metric:
             raise InputError(
@@ -98,7 +120,7 @@ class Collection:
         )
         if not first:
             raise InputError(f"collection {config.name} is empty: build it again")
-        found.dimension = len(first[0].vector["default"])
+        found.dimension = len(first[0].vector[DEFAULT_VECTOR])
         found.count = found.total()
         return found
 
@@ -110,17 +132,30 @@ class Collection:
     def fill(self, ids: Sequence[str], vectors: np.ndarray) -> None:
         """Writes all passages, waits until they are indexed and compressed, and reads back."""
         self.write(ids, vectors)
-        self._settle(len(ids))
+        self.settle(len(ids))
         self.verify(ids, vectors)
         self.count, self.dimension = vectors.shape
 
-    def write(self, ids: Sequence[str], vectors: Sequence[np.ndarray] | np.ndarray) -> None:
-        """Imports in batches. Raises RefusedPassages with every one that the server refused."""
+    def write(
+        self,
+        ids: Sequence[str],
+        vectors: Sequence[np.ndarray] | np.ndarray,
+        texts: Sequence[Mapping[str, str]] | None = None,
+    ) -> None:
+        """Imports in batches, with the texts of each passage by property if there are any.
+
+        Writing a passage again replaces it. Raises RefusedPassages with every one that the server
+        refused.
+        """
 
         def send() -> None:
             with self._handle.batch.fixed_size(self.settings.batch_size, 2) as batch:
-                for id, vector in zip(ids, vectors, strict=True):
-                    batch.add_object({"passage_id": id}, uuid=generate_uuid5(id), vector=vector)
+                for row, (id, vector) in enumerate(zip(ids, vectors, strict=True)):
+                    batch.add_object(
+                        {"passage_id": id, **(texts[row] if texts else {})},
+                        uuid=generate_uuid5(id),
+                        vector={self.vector: vector},
+                    )
 
         self.server.ask(f"import into {self.name}", send, again=False)
         if failed := self._handle.batch.failed_objects:  # the client never raises for these
@@ -134,8 +169,12 @@ class Collection:
         total = self.total()
         if total != len(ids):
             raise WeaviateError(f"{self.name} holds {total} passages of the {len(ids)} sent")
-        sample = np.random.default_rng(0).choice(len(ids), min(64, len(ids)), replace=False)
-        keys = [generate_uuid5(ids[row]) for row in sample]
+        sample = np.random.default_rng(0).choice(len(ids), min(SAMPLE, len(ids)), replace=False)
+        self.compare([ids[row] for row in sample], vectors[sample])
+
+    def compare(self, ids: Sequence[str], vectors: np.ndarray) -> None:
+        """Reads these passages back. Raises WeaviateError naming one with another vector."""
+        keys = [generate_uuid5(id) for id in ids]
         objects = self.server.ask(
             f"read back {self.name}",
             lambda: (
@@ -145,12 +184,12 @@ class Collection:
             ),
         )
         found = {str(stored.uuid): stored for stored in objects}
-        for row, key in zip(sample, keys, strict=True):
+        for id, key, vector in zip(ids, keys, vectors, strict=True):
             stored = found.get(key)
-            if stored is None or stored.properties["passage_id"] != ids[row]:
-                raise WeaviateError(f"{self.name} lost passage {ids[row]!r}")
-            if not self._same(np.asarray(stored.vector["default"], np.float32), vectors[row]):
-                raise WeaviateError(f"{self.name} holds another vector for {ids[row]!r}")
+            if stored is None or stored.properties["passage_id"] != id:
+                raise WeaviateError(f"{self.name} lost passage {id!r}")
+            if not self._same(np.asarray(stored.vector[self.vector], np.float32), vector):
+                raise WeaviateError(f"{self.name} holds another vector for {id!r}")
 
     def total(self) -> int:
         """Passages that it holds, counted by the server."""
@@ -195,7 +234,7 @@ class Collection:
             for shard in self._handle.config.get_shards()
         )
 
-    def _settle(self, count: int) -> None:
+    def settle(self, count: int) -> None:
         """Waits until every vector is in the index and, where there are codes, every code is."""
         patience = self.settings.patience
         self.server.wait(f"index {self.name}", self.is_indexed, patience)
@@ -204,7 +243,9 @@ class Collection:
             self.server.ask(
                 f"quantize {self.name}",
                 lambda: self._handle.config.update(
-                    vector_config=Reconfigure.Vectors.update(vector_index_config=config)
+                    vector_config=Reconfigure.Vectors.update(
+                        name=self.vector, vector_index_config=config
+                    )
                 ),
             )
         if self.settings.codes:

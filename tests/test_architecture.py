@@ -35,6 +35,7 @@ ONLY_IN = {
     "bs4": ["data/sources/documents.py"],
     "pypdf": ["data/sources/documents.py"],
     "semantic_text_splitter": ["data/sources/documents.py"],
+    "cohere": ["modeling/cohere_encoder.py"],
     "plotly": ["retrieval/plots.py"],
     "evaluate": ["retrieval/evaluate_metric.py"],
     "jinja2": ["retrieval/page.py"],
@@ -50,7 +51,7 @@ ONLY_IN = {
 #: Modules of the hall that put rooms together.
 KNOW_ROOMS = (
     *("pipeline", "parts", "systems", "experiment", "outcome"),
-    *("adapter_trial", "clock_queries", "run_report", "teacher_audit", "tracking"),
+    *("adapter_trial", "clock_queries", "run_report", "teacher_audit", "tracking", "ingest"),
 )
 
 

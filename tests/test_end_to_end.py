@@ -179,7 +179,7 @@ def test_a_failed_evaluation_fails_every_process_with_its_message(recipe: Path) 
     failed = launched(recipe, "--index.backend", "faiss", "--index.factory", "IVF100000,Flat")
     assert failed.returncode != 0
     assert "faiss cannot build" in failed.stderr
-    assert "evaluation failed in process 0" in failed.stderr
+    assert "process 0 failed" in failed.stderr
     assert f"{ROOT}/train.py" not in failed.stderr.replace("train.py FAILED", "")
 
 

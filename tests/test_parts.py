@@ -10,6 +10,7 @@ from tercet import modeling
 from tercet.modeling import ct2_generator
 from tercet.parts import Parts
 from tercet.recipe import GeneratorSettings, QueriesSection, Recipe
+from tercet.schema import InputError
 
 pytest.importorskip("ctranslate2")
 
@@ -48,3 +49,11 @@ def test_the_engine_and_its_version_are_part_of_what_was_written_with(
     assert identity("ctranslate2") not in (plain, fast)
     monkeypatch.setattr(ct2_generator, "ctranslate2", None)
     assert identity("auto") == plain
+
+
+def test_a_language_without_a_doc2query_is_refused_with_those_that_have_one() -> None:
+    model = "doc2query/msmarco-klingon-mt5-base-v1"
+    generator = GeneratorSettings(kind="seq2seq", model=model)
+    recipe = Recipe(queries=QueriesSection(generators=[generator]))
+    with pytest.raises(InputError, match=f"there is no {model}: .* indonesian, italian, japanese"):
+        Parts(recipe).check()

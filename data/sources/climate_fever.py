@@ -7,11 +7,13 @@ it. What supports or refutes a claim is relevant to it; what says too little abo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from tercet.artifacts import digest
 from tercet.data.sources import hub
-from tercet.data.sources.rows import Row, as_id, as_text
+from tercet.data.sources.rows import Row, as_id, as_rows, as_text
 from tercet.schema import InputError, Passage, Query
 
 SPLIT = "test"
@@ -35,9 +37,13 @@ class ClimateFever:
     ) -> None:
         self.path, self.unit, self.revision = path, unit, revision
 
+    @cached_property
+    def _content(self) -> str:
+        return hub.identity(self.path, self.revision)
+
     def identity(self) -> str:
         """Digest of the dataset's commit or files, and of the way it is read."""
-        return digest([hub.identity(self.path, self.revision), self.unit, READING])
+        return digest([self._content, self.unit, READING])
 
     def passages(self) -> Iterator[tuple[str, Passage]]:
         """Sentences, or articles of sentences in their order, each once: claims share them."""
@@ -79,7 +85,8 @@ class ClimateFever:
                 yield place, SPLIT, row["claim_id"], passage, grade
 
     def _claims(self) -> Iterator[tuple[str, Row]]:
-        for place, row in hub.dataset_rows(self.path, COLUMNS, split=SPLIT, revision=self.revision):
+        commit = None if Path(self.path).is_dir() else self._content
+        for place, row in hub.dataset_rows(self.path, COLUMNS, split=SPLIT, revision=commit):
             _demand(row, COLUMNS, place)
             claim_id = as_id(row["claim_id"], "claim_id", place)
             yield (
@@ -96,8 +103,7 @@ class ClimateFever:
 def _as_rows(evidences: Any, place: str) -> list[Row]:
     """A list of rows; older versions of the dataset hold one row of lists."""
     if isinstance(evidences, dict):
-        cells = zip(*evidences.values(), strict=True)
-        evidences = [dict(zip(evidences, row, strict=True)) for row in cells]
+        evidences = as_rows(evidences)
     for evidence in evidences:
         _demand(evidence, EVIDENCE, place)
         for name in ("evidence_id", "article"):

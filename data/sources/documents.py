@@ -9,18 +9,19 @@ pypdf, the splitting by semantic-text-splitter.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tercet.artifacts import digest, file_sha256
-from tercet.schema import InputError, Passage, Query
+from tercet.console import console
+from tercet.schema import InputError, Passage
 
 try:
     from bs4 import BeautifulSoup
     from pypdf import PdfReader
-    from pypdf.errors import PyPdfError
     from semantic_text_splitter import MarkdownSplitter, TextSplitter
 except ImportError:
     INSTALLED = False
@@ -31,6 +32,11 @@ SUFFIXES = (".txt", ".md", ".markdown", ".html", ".htm", ".pdf")
 #: Grows when the same files are read differently.
 READING = 1
 _HEADING = re.compile(r"^#\s+(.+?)\s*#*$", re.MULTILINE)
+_BLOCKS = (
+    *("p", "div", "ul", "ol", "li", "dl", "dt", "dd", "table", "tr", "pre", "br", "blockquote"),
+    *("h1", "h2", "h3", "h4", "h5", "h6", "section", "article", "header", "footer", "main"),
+    *("figure", "figcaption", "address", "form", "details", "summary"),
+)
 _NO_TEXT = ("script", "style", "noscript", "template", "nav")
 
 
@@ -45,12 +51,22 @@ class Documents:
             raise InputError(f"{path}: no such folder (corpus.path)")
         if not self.files:
             raise InputError(f"{path}: holds no document ({', '.join(SUFFIXES)})")
+        others = Counter(file.suffix or "no suffix" for file in self._others())
+        if others:
+            kinds = ", ".join(f"{count:,} of {kind}" for kind, count in others.most_common())
+            console.print(f"[yellow]passed over[/] in {path}: {kinds}")
 
     @cached_property
     def files(self) -> list[Path]:
         """The documents, in the order of their paths."""
-        found = (f for f in self.folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
-        return sorted(f for f in found if not any(p.startswith(".") for p in self._name(f)))
+        return sorted(f for f in self._shown() if f.suffix.lower() in SUFFIXES)
+
+    def _others(self) -> Iterator[Path]:
+        return (f for f in self._shown() if f.suffix.lower() not in SUFFIXES)
+
+    def _shown(self) -> Iterator[Path]:
+        files = (file for file in self.folder.rglob("*") if file.is_file())
+        return (f for f in files if not any(part.startswith(".") for part in self._name(f)))
 
     def _name(self, file: Path) -> tuple[str, ...]:
         return file.relative_to(self.folder).parts
@@ -67,16 +83,9 @@ class Documents:
             title, text = read_document(file)
             splitter = markdown if file.suffix.lower() in (".md", ".markdown") else plain
             name = "/".join(self._name(file))
+            # A title is no text: a scan without any is a passage without text, to be counted.
             for number, part in enumerate(splitter.chunks(text) or [""], 1):
-                yield f"{file}, part {number}", Passage(f"{name}#{number}", title, part)
-
-    def queries(self) -> Iterator[tuple[str, Query]]:
-        """None: documents come without judgements."""
-        return iter(())
-
-    def judgements(self) -> Iterator[tuple[str, str, str, str, int]]:
-        """None."""
-        return iter(())
+                yield f"{file}, part {number}", Passage(f"{name}#{number}", part and title, part)
 
 
 def read_document(file: Path) -> tuple[str, str]:
@@ -89,6 +98,8 @@ def read_document(file: Path) -> tuple[str, str]:
         ".markdown": _markdown,
     }
     title, text = readers.get(file.suffix.lower(), _text)(file)
+    # A PDF's text may hold half a character, which no model reads.
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return " ".join(title.split()) or re.sub(r"[_\W]+", " ", file.stem).strip(), text
 
 
@@ -115,8 +126,11 @@ def _html(file: Path) -> tuple[str, str]:
 
 def _blocks(element: Any) -> str:
     """The text, a line for each block; a sentence with a link in it stays one line."""
-    for block in element.find_all(("p", "div", "li", "tr", "pre", "br", "h1", "h2", "h3", "h4")):
-        block.append("\n\n")
+    for cell in element.find_all(("td", "th")):
+        cell.append(" ")
+    for block in element.find_all(_BLOCKS):
+        block.insert_before("\n\n")
+        block.insert_after("\n\n")
     lines = (" ".join(line.split()) for line in element.get_text().split("\n\n"))
     return "\n\n".join(line for line in lines if line)
 
@@ -126,7 +140,7 @@ def _pdf(file: Path) -> tuple[str, str]:
         reader = PdfReader(file)
         pages = [page.extract_text() for page in reader.pages]
         title = (reader.metadata.title if reader.metadata else None) or ""
-    except (PyPdfError, ValueError, KeyError, OSError) as error:
-        reason = str(error).partition("\n")[0]
+    except Exception as error:  # pypdf meets broken files with whatever they break
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise InputError(f"{file}: cannot be read as PDF ({reason})") from None
     return title, "\n\n".join(pages)

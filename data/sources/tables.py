@@ -7,164 +7,231 @@ tables; so does an export of one's own.
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tercet.artifacts import digest, file_sha256
-from tercet.corpus_settings import (
-    CorpusSection,
-    PassagesTable,
-    QrelsTable,
-    QueriesTable,
-    TableSettings,
-)
+from tercet.corpus_settings import PassagesTable, QrelsTable, QueriesTable, TableSettings
 from tercet.data.sources import hub
 from tercet.data.sources import rows as read
-from tercet.data.sources.rows import Row, Rows
+from tercet.data.sources.rows import Row
 from tercet.schema import InputError, Passage, Query
 
 _MAGIC = set("*?[")
+_SHARD = re.compile(r"-\d{5}-of-\d{5}$")
+#: Place, id, and vector as float32 [dimension].
+Vectors = Iterator[tuple[str, str, np.ndarray]]
 
 
-class Tables:
-    """Reads the tables that a recipe's `corpus` section names, row by row."""
+class Table:
+    """One table of a recipe: `key` is its name there, `nameless` what columns without names are."""
 
-    def __init__(self, section: CorpusSection) -> None:
-        if section.path:
-            raise InputError("corpus.path is not read with tables: give corpus.passages.path")
-        self.of_passages, self.of_queries = section.passages, section.queries
-        self.of_qrels, self.split = section.qrels, section.test_split
-        if not self.of_passages.path:
+    def __init__(
+        self, settings: TableSettings, key: str, nameless: dict[int, tuple[str, ...]]
+    ) -> None:
+        self.settings, self.nameless = settings, nameless
+        self.files = _files(settings.path, f"corpus.{key}.path")
+        given = [name for name in ("config", "split", "revision") if getattr(settings, name)]
+        if self.files and given:
+            raise InputError(f"corpus.{key}.{given[0]} is a dataset's, and {settings.path} a file")
+
+    @cached_property
+    def _content(self) -> Any:
+        """What tells these contents from others: of a Hub name, the commit that is read."""
+        files = [(file.name, file_sha256(file)) for file in self.files]
+        return files or hub.identity(self.settings.path, self.settings.revision)
+
+    def identity(self) -> list[Any]:
+        """What is read, and the columns it is read from."""
+        columns = {k: v for k, v in vars(self.settings).items() if k not in ("path", "revision")}
+        return [self._content, columns]
+
+    def rows(self, known: Sequence[str]) -> Iterator[tuple[str, Row, str]]:
+        """Each row with its place and the split that it is of, "" where nothing says.
+
+        Where a format lets it, only the `known` columns and those that the recipe names are read.
+        """
+        settings = self.settings
+        named = [value for value in vars(settings).values() if isinstance(value, str)]
+        wanted = [*named, *known]
+        for file in self.files:
+            for place, row in read.read_file(file, wanted, nameless=self.nameless):
+                yield place, row, split_of(file)
+        if not self.files:
+            # The commit that the identity names, though the branch may have moved since.
+            local = Path(settings.path).is_dir()
+            for place, row in hub.dataset_rows(
+                settings.path,
+                wanted,
+                config=settings.config,
+                split=settings.split,
+                revision=None if local else self._content,
+            ):
+                yield place, row, settings.split or ""
+
+
+def split_of(file: Path) -> str:
+    """A file's name without its suffixes and the number of its shard."""
+    return _SHARD.sub("", Path(file.name.removesuffix(".gz")).stem)
+
+
+class PassageTable:
+    """Passages, row by row."""
+
+    def __init__(self, settings: PassagesTable) -> None:
+        if not settings.path:
             raise InputError("corpus.passages.path names no table of passages")
-        nested = self.of_queries.positives
-        if nested and self.of_qrels.path:
-            raise InputError("corpus.queries.positives and corpus.qrels both say what is relevant")
-        if self.of_queries.path and not nested and not self.of_qrels.path:
-            raise InputError("corpus.queries has no judgements: give corpus.qrels.path")
-        if self.of_qrels.path and not self.of_queries.path:
-            raise InputError("corpus.qrels has no texts of its queries: give corpus.queries.path")
-        self.files = {
-            name: files_of(table, f"corpus.{name}.path")
-            for name, table in self._tables.items()
-            if table.path
-        }
-
-    @property
-    def _tables(self) -> dict[str, TableSettings]:
-        return {"passages": self.of_passages, "queries": self.of_queries, "qrels": self.of_qrels}
+        self.settings, self.table = settings, Table(settings, "passages", read.TEXT_COLUMNS)
 
     def identity(self) -> str:
         """Digest of what is read, and of the columns it is read from."""
-        parts: list[Any] = [self.split]
-        for name, files in self.files.items():
-            table = self._tables[name]
-            content: Any = [(file.name, file_sha256(file)) for file in files]
-            content = content or hub.identity(table.path, table.revision)
-            settings = {k: v for k, v in vars(table).items() if k not in ("path", "revision")}
-            parts.append([name, content, settings])
-        return digest(parts)
+        return digest(self.table.identity())
 
     def passages(self) -> Iterator[tuple[str, Passage]]:
-        """The rows of the passages' table."""
-        table: PassagesTable = self.of_passages
-        columns = [table.id, table.title, table.text]
-        known = (*read.IDS, *read.TITLES, *read.TEXTS)
-        id = title = text = ""
-        for place, row in self._rows("passages", columns, known):
-            if not id:
-                id = read.column(row, table.id, read.IDS, "passages' ids", place)
-                text = read.column(row, table.text, read.TEXTS, "passages' texts", place)
-                if table.title or any(name in row for name in read.TITLES):
-                    title = read.column(row, table.title, read.TITLES, "passages' titles", place)
-            passage = Passage(
-                read.as_id(row.get(id), id, place),
-                read.as_text(row.get(title), title, place),
-                read.as_text(row.get(text), text, place),
-            )
+        """The rows. Raises InputError for a column that the recipe names and no row has."""
+        for place, passage, _ in self._read():
             yield place, passage
+
+    def embedded(self) -> Iterator[tuple[str, Passage, np.ndarray]]:
+        """The rows with their vectors. Raises InputError where the recipe names no such column."""
+        column = self.settings.vector
+        if not column:
+            raise InputError("corpus.passages.vector names no column of vectors")
+        for place, passage, row in self._read():
+            read.column(row, column, (), "passages' vectors", place)
+            yield place, passage, read.as_vector(row[column], column, place)
+
+    def _read(self) -> Iterator[tuple[str, Passage, Row]]:
+        settings, titled = self.settings, not self.settings.title
+        for place, row, _ in self.table.rows(read.PASSAGE_COLUMNS):
+            id = read.column(row, settings.id, read.IDS, "passages' ids", place)
+            text = read.column(row, settings.text, read.TEXTS, "passages' texts", place)
+            title = settings.title or next((name for name in read.TITLES if name in row), "title")
+            titled |= title in row
+            passage = Passage(
+                read.as_id(row[id], id, place),
+                read.as_text(row.get(title), title, place),
+                read.as_text(row[text], text, place),
+            )
+            yield place, passage, row
+        if not titled:
+            raise InputError(f"{settings.path}: no row has a column {settings.title!r} for titles")
+
+
+class JudgementTables:
+    """Queries and what was judged relevant to them, as two tables, or one whose rows hold both.
+
+    `split` is what judgements belong to where nothing else says so. Without a table of queries
+    there are none.
+    """
+
+    def __init__(self, queries: QueriesTable, qrels: QrelsTable, split: str) -> None:
+        self.of_queries, self.of_qrels, self.split = queries, qrels, split
+        if queries.positives and qrels.path:
+            raise InputError("corpus.queries.positives and corpus.qrels both say what is relevant")
+        if queries.negatives and not queries.positives:
+            raise InputError("corpus.queries.negatives needs corpus.queries.positives beside it")
+        if queries.path and not queries.positives and not qrels.path:
+            raise InputError("corpus.queries has no judgements: give corpus.qrels.path")
+        if qrels.path and not queries.path:
+            raise InputError("corpus.qrels has no texts of its queries: give corpus.queries.path")
+        self.queries_table = queries.path and Table(queries, "queries", read.TEXT_COLUMNS) or None
+        self.qrels_table = qrels.path and Table(qrels, "qrels", read.QREL_COLUMNS) or None
+        splits = [split_of(file) for file in self.qrels_table.files] if self.qrels_table else []
+        if len(splits) > 1 and split not in splits:
+            raise InputError(
+                f"{qrels.path}: its files are the splits {', '.join(splits)}, and none is "
+                f"corpus.test_split, {split!r}"
+            )
+
+    def identity(self) -> str:
+        """Digest of what is read, and of the columns it is read from."""
+        tables = (self.queries_table, self.qrels_table)
+        return digest([self.split, [table.identity() for table in tables if table]])
 
     def queries(self) -> Iterator[tuple[str, Query]]:
         """The rows of the queries' table."""
-        if not self.of_queries.path:
-            return
         for place, row, id in self._query_rows():
             known = [name for name in read.QUERY_TEXTS if name != id]
             text = read.column(row, self.of_queries.text, known, "queries' texts", place)
             yield place, Query(read.as_id(row[id], id, place), read.as_text(row[text], text, place))
 
-    def _query_rows(self) -> Iterator[tuple[str, Row, str]]:
-        table: QueriesTable = self.of_queries
-        columns = [table.id, table.text, table.positives, table.negatives]
-        for place, row in self._rows("queries", columns, (*read.QUERY_IDS, *read.QUERY_TEXTS)):
-            yield place, row, read.column(row, table.id, read.QUERY_IDS, "queries' ids", place)
+    def vectors(self) -> Vectors:
+        """The queries' ids and vectors. Raises InputError where the recipe names no such column."""
+        column = self.of_queries.vector
+        if not column:
+            raise InputError("corpus.queries.vector names no column of vectors")
+        for place, row, id in self._query_rows():
+            read.column(row, column, (), "queries' vectors", place)
+            yield place, read.as_id(row[id], id, place), read.as_vector(row[column], column, place)
 
     def judgements(self) -> Iterator[tuple[str, str, str, str, int]]:
         """The rows of the judgements' table, or what stands in the queries' rows."""
         if self.of_queries.positives:
             yield from self._nested()
-        if not self.of_qrels.path:
+        if not self.qrels_table:
             return
-        table: QrelsTable = self.of_qrels
+        settings, one = self.of_qrels, len(self.qrels_table.files) == 1
         known = (*read.QUERY_IDS, *read.PASSAGE_IDS, *read.GRADES)
-        for place, row in self._rows("qrels", [table.query, table.passage, table.grade], known):
-            query = read.column(row, table.query, read.QUERY_IDS, "judged queries", place)
-            passage = read.column(row, table.passage, read.PASSAGE_IDS, "judged passages", place)
-            grade = read.column(row, table.grade, read.GRADES, "grades", place)
+        for place, row, split in self.qrels_table.rows(known):
+            query = read.column(row, settings.query, read.QUERY_IDS, "judged queries", place)
+            passage = read.column(row, settings.passage, read.PASSAGE_IDS, "judged passages", place)
+            grade = read.column(row, settings.grade, read.GRADES, "grades", place)
             yield (
                 place,
-                self._split_of(place),
+                self.split if one or not split else split,
                 read.as_id(row[query], query, place),
                 read.as_id(row[passage], passage, place),
                 read.as_grade(row[grade], place),
             )
 
-    def _split_of(self, place: str) -> str:
-        """A dataset's own split; of several files each one's name; else the recipe's test split."""
-        files = self.files["qrels"]
-        if len(files) > 1:
-            return Path(place.split(":")[0].split(", row")[0]).name.partition(".")[0]
-        return self.split if files else self.of_qrels.split or self.split
+    def _query_rows(self) -> Iterator[tuple[str, Row, str]]:
+        if self.queries_table:
+            known = (*read.QUERY_IDS, *read.QUERY_TEXTS)
+            for place, row, _ in self.queries_table.rows(known):
+                id = read.column(row, self.of_queries.id, read.QUERY_IDS, "queries' ids", place)
+                yield place, row, id
 
     def _nested(self) -> Iterator[tuple[str, str, str, str, int]]:
-        table: QueriesTable = self.of_queries
-        split = self.split if self.files["queries"] else table.split or self.split
+        settings = self.of_queries
+        split = settings.split or self.split
         for place, row, id in self._query_rows():
             query = read.as_id(row[id], id, place)
-            for name, grade in ((table.positives, 1), (table.negatives, 0)):
-                for entry in (row.get(name) or []) if name else []:
-                    passage = entry
-                    if isinstance(entry, dict):
-                        passage = entry[read.column(entry, None, read.IDS, f"{name}' ids", place)]
-                    yield place, split, query, read.as_id(passage, str(name), place), grade
-
-    def _rows(self, name: str, columns: list[str | None], known: tuple[str, ...]) -> Rows:
-        table, files = self._tables[name], self.files[name]
-        wanted = [*(column for column in columns if column), *known]
-        nameless = read.QREL_COLUMNS if name == "qrels" else read.TEXT_COLUMNS
-        if not files:
-            yield from hub.dataset_rows(
-                table.path,
-                wanted,
-                config=table.config,
-                split=table.split,
-                revision=table.revision,
-            )
-        for file in files:
-            yield from read.read_file(file, wanted, nameless=nameless)
+            for name, grade in ((settings.positives, 1), (settings.negatives, 0)):
+                if name:
+                    read.column(row, name, (), "judged passages", place)
+                    for passage in _passage_ids(row[name], name, place):
+                        yield place, split, query, passage, grade
 
 
-def files_of(table: TableSettings, key: str) -> list[Path]:
+def _passage_ids(cell: Any, name: str, place: str) -> Iterator[str]:
+    """Ids out of a list of ids or of rows with an id."""
+    entries = read.as_rows(cell) if isinstance(cell, dict) else cell or []
+    if not isinstance(entries, list):
+        raise InputError(f"{place}: {name!r} must be a list of passages, not {cell!r}")
+    for entry in entries:
+        if isinstance(entry, dict):
+            entry = entry[read.column(entry, None, read.IDS, f"passages of {name!r}", place)]
+        yield read.as_id(entry, name, place)
+
+
+def _files(path: str, key: str) -> list[Path]:
     """The files that a table's path means, sorted; none where it is a dataset's folder or name."""
-    path = Path(table.path).expanduser()
-    if _MAGIC & set(table.path):
-        found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+    place = Path(path)
+    if place.is_file():
+        return [place]
+    if _MAGIC & set(path):
+        found = sorted(Path(name) for name in glob.glob(path, recursive=True))
         files = [file for file in found if file.is_file()]
         if not files:
-            raise InputError(f"{table.path}: no file is named so ({key})")
+            raise InputError(f"{path}: no file is named so ({key})")
         return files
-    if path.is_file():
-        return [path]
-    if path.is_dir() or (table.path.count("/") <= 1 and not table.path.startswith((".", "/", "~"))):
+    hub_name = path.count("/") <= 1 and not path.startswith((".", "/", "~"))
+    if place.is_dir() or (hub_name and read.kind(place) not in read.SUFFIXES):
         return []
-    raise InputError(f"{table.path}: no such file or folder ({key})")
+    raise InputError(f"{path}: no such file or folder ({key})")

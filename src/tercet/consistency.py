@@ -88,6 +88,10 @@ def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
         )
     if not recipe.corpus.path and recipe.corpus.source != "tables":
         raise InputError(f"{where('corpus')}: corpus.path is not set: give --corpus.path FOLDER")
+    if unread := recipe.corpus.unread():
+        raise InputError(
+            f"{where('corpus')}: corpus.{unread} is not read with source {recipe.corpus.source}"
+        )
     _check_experiment(recipe, where("evaluation"))
 
 
@@ -132,14 +136,14 @@ def _fault(system: SystemSettings, labels: Sequence[str]) -> str | None:
     for name in system.of:
         if name not in labels:
             return f"is made of {name!r}, which is not a system{nearest(name, labels)}"
-    if system.truncate_dim and system.kind not in ("base", "adapted", "dense"):
-        return f"is {system.kind}: `truncate_dim` is for base, adapted and dense"
-    if system.kind == "dense" and not system.model:
-        return "is dense: give its `model`"
+    if system.truncate_dim and system.kind not in ("base", "adapted", "dense", "cohere"):
+        return f"is {system.kind}: `truncate_dim` is for base, adapted, dense and cohere"
+    if system.kind in ("dense", "cohere") and not system.model:
+        return f"is {system.kind}: give its `model`"
     if system.kind == "rerank" and system.revision and system.teacher is None:
         return "has a `revision` and no `teacher`: the recipe's has its own"
-    if system.kind == "vectors" and not (system.passages and system.queries):
-        return "is known by its vectors: give `passages` and `queries`, two Parquet files"
+    if system.kind == "vectors" and bool(system.passages) != bool(system.queries):
+        return "is known by its vectors: give `passages` and `queries`, or neither"
     return None
 
 

@@ -56,8 +56,10 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress(what: str, total: int, unit: str) -> Iterator[Advance]:
-    """A bar with the rate and the time left; `unit` is a plural noun, such as "passages".
+def progress(what: str, total: int | None, unit: str) -> Iterator[Advance]:
+    """A bar with the rate and, where the total is known, the time left.
+
+    `unit` is a plural noun, such as "passages".
 
     On anything but a terminal it prints a line a minute and one at the end instead.
     """
@@ -82,7 +84,7 @@ def progress(what: str, total: int, unit: str) -> Iterator[Advance]:
 
 
 @contextmanager
-def _lines(what: str, total: int, unit: str) -> Iterator[Advance]:
+def _lines(what: str, total: int | None, unit: str) -> Iterator[Advance]:
     start = said = time.perf_counter()
     done = 0
 
@@ -90,14 +92,17 @@ def _lines(what: str, total: int, unit: str) -> Iterator[Advance]:
         nonlocal done, said
         done += amount
         now = time.perf_counter()
-        if done < total and now - said >= _MINUTE:
+        if done != total and now - said >= _MINUTE:
             said, rate = now, done / (now - start)
-            left = timedelta(seconds=round((total - done) / rate)) if rate else "?"
-            console.print(f"  {what}: {done:,} of {total:,} {unit}, {_rate(rate)}/s, left {left}")
+            of = left = ""
+            if total is not None:
+                of = f" of {total:,}"
+                left = f", left {timedelta(seconds=round((total - done) / rate)) if rate else '?'}"
+            console.print(f"  {what}: {done:,}{of} {unit}, {_rate(rate)}/s{left}")
 
     yield advance
     seconds = time.perf_counter() - start
     console.print(
-        f"  {what}: {total:,} {unit} in {timedelta(seconds=round(seconds))}, "
-        f"{_rate(total / seconds)}/s"
+        f"  {what}: {done:,} {unit} in {timedelta(seconds=round(seconds))}, "
+        f"{_rate(done / seconds)}/s"
     )

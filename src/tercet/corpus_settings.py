@@ -29,6 +29,7 @@ class PassagesTable(TableSettings):
     id: str | None = key(None, "column; unset: _id, id, docid, doc_id, passage_id or pid")
     title: str | None = key(None, "column; unset: title, if there is one")
     text: str | None = key(None, "column; unset: text, contents, passage or body")
+    vector: str | None = key(None, "column of vectors that another model made, if there is one")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class QueriesTable(TableSettings):
 
     id: str | None = key(None, "column; unset: _id, query_id, query-id, qid or id")
     text: str | None = key(None, "column; unset: text, query, question or title")
+    vector: str | None = key(None, "column of their vectors by the same model, if there is one")
     positives: str | None = key(
         None, "column of relevant passages, by ids or as rows with an id, in place of `qrels`"
     )
@@ -56,15 +58,15 @@ class QrelsTable(TableSettings):
 class CorpusSection:
     """The passages to adapt to, and judged queries where there are any."""
 
-    source: Literal["beir", "tables", "documents", "climate_fever", "bookmarks"] = key(
+    source: Literal["beir", "tables", "documents", "weaviate", "climate_fever", "bookmarks"] = key(
         "beir",
         "beir: a folder in BEIR's layout; tables: files or datasets, by their columns; documents: "
-        "a folder of txt, md, html and pdf; the others: as they are published",
+        "a folder of txt, md, html and pdf; weaviate: a collection; the others: as published",
     )
     path: str = key(
         "",
-        "beir, documents: a folder; climate_fever: a dataset's folder or Hub name; bookmarks: the "
-        "archive",
+        "a folder (beir, documents), a collection or alias (weaviate), a dataset's folder or Hub "
+        "name (climate_fever), the archive (bookmarks)",
     )
     passages: PassagesTable = section(PassagesTable)
     queries: QueriesTable = section(QueriesTable)
@@ -74,3 +76,39 @@ class CorpusSection:
     passage_characters: int = key(1_200, "longest passage (documents)", low=100)
     dev_split: str = key("dev", "judgements that the audit asks the teacher about, if present")
     test_split: str = key("test", "judgements that are measured and choose nothing, if present")
+
+    @property
+    def label(self) -> str:
+        """What reports call it."""
+        return self.path or self.passages.path
+
+    def unread(self) -> str | None:
+        """The first key that is set, and that this source does not read."""
+        read = ALWAYS | READ.get(self.source, set())
+        plain = CorpusSection()
+        for name in vars(self):
+            value, default = getattr(self, name), getattr(plain, name)
+            if name in read or value == default:
+                continue
+            if not isinstance(value, TableSettings):
+                return name
+            for column in vars(value):
+                changed = getattr(value, column) != getattr(default, column)
+                if changed and f"{name}.{column}" not in read:
+                    return f"{name}.{column}"
+        return None
+
+
+ALWAYS = {"source", "dev_split", "test_split"}
+#: What each source reads beside that.
+READ = {
+    "beir": {"path"},
+    "bookmarks": {"path"},
+    "climate_fever": {"path", "revision", "unit"},
+    "tables": {"passages", "queries", "qrels"},
+    "documents": {"path", "passage_characters", "queries", "qrels"},
+    "weaviate": {
+        *("path", "queries", "qrels"),
+        *("passages.id", "passages.title", "passages.text"),
+    },
+}

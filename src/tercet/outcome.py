@@ -56,7 +56,7 @@ def results_of(experiment: Experiment) -> Results:
         title=f"{recipe.name}: {_count(labels, 'system')}, {_count(experiment.indexes, 'index')}",
         command=" ".join(["python", *sys.argv]),
         finished=time.strftime("%Y-%m-%d %H:%M:%S %z"),
-        corpus=recipe.corpus.path,
+        corpus=recipe.corpus.label,
         passages=len(pipeline.ids),
         queries=len(qrels),
         queries_are=experiment.queries_are,

@@ -33,6 +33,8 @@ class Parts:
 
     def check(self) -> None:
         """Meet every source, model and server before any work. Raises InputError."""
+        for name in self.models:
+            modeling.check_doc2query(name)
         _ = self.source, [self.identity(name) for name in self.models]
         modeling.training_arguments(self.recipe)
         for extra, needed in {
@@ -47,7 +49,7 @@ class Parts:
     @cached_property
     def source(self) -> Source:
         """Where the corpus is read from."""
-        return open_source(self.recipe.corpus)
+        return open_source(self.recipe.corpus, retrieval.read_collection)
 
     @property
     def models(self) -> dict[str, tuple[str | None, tuple[str, ...]]]:

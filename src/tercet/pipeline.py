@@ -85,7 +85,7 @@ class Pipeline:
     def corpus(self) -> Artifact:
         """Passages, judged queries and judgements."""
         source = self.parts.source
-        inputs = {"source": source.identity()}
+        inputs = {"source": modeling.from_first_process(source.identity)}
         settings = {"source": self.recipe.corpus.source}
         stage = self._stage("corpus", settings, inputs, resumable=False)
         return produce(stage, lambda writer: data.write_corpus(writer, source))

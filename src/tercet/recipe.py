@@ -34,9 +34,7 @@ class GeneratorSettings:
     examples: list[list[str]] | None = key(None, "few-shot pairs [passage, query] (causal)")
     passage_tokens: int | None = key(None, "passages are cut to this many tokens", low=8)
     max_new_tokens: int | None = key(None, "longest query in tokens", low=1)
-    batch_size: int | None = key(
-        None, "queries a batch; unset: 64 where ctranslate2 runs the model, else 32", low=1
-    )
+    batch_size: int = key(32, "queries a batch", low=1)
     temperature: float | None = key(
         None, "of sampling; unset: 1 (seq2seq, as GPL has it), .7 (causal)", above=0
     )
@@ -236,27 +234,42 @@ class ComparedIndex(IndexSettings):
         return self.name or kinds.get(self.backend, f"weaviate {self.kind}")
 
 
+SystemKind = Literal["bm25", "base", "adapted", "dense", "vectors", "cohere", "hybrid", "rerank"]
+
+
 @dataclass(frozen=True)
 class SystemSettings:
     """One system of eval.py's table: a way from a query's text to passages."""
 
-    kind: Literal["bm25", "base", "adapted", "dense", "vectors", "hybrid", "rerank"] = key(
+    kind: SystemKind = key(
         "base",
         "base: the recipe's model as it came; adapted: as trained; dense: any bi-encoder; vectors: "
-        "known by its precomputed vectors; hybrid: two others fused; rerank: another's, rescored",
+        "known by its precomputed vectors; cohere: a model behind Cohere's API; hybrid: two others "
+        "fused; rerank: another's, rescored",
     )
     name: str = key("", "what the table calls it; unset: from what it is")
     top_k: int | None = key(None, "passages that it returns; unset: the largest cut-off", low=1)
     truncate_dim: int | None = key(
-        None, "its vectors' first dimensions alone (base, adapted, dense); unset: all", low=1
+        None,
+        "its vectors' first dimensions alone (base, adapted, dense, cohere); unset: all",
+        low=1,
     )
-    model: str = key("", "folder or Hub name (dense)")
+    model: str = key("", "folder or Hub name (dense), the API's name of it (cohere)")
+    dollars: float | None = key(
+        None,
+        "what embedding may cost in one call of the program, which stops before that (cohere)",
+        low=0,
+    )
     revision: str | None = key(None, "Hub revision (dense, rerank)")
     of: list[str] = key(list, "names of the systems that it is made of: two (hybrid), one (rerank)")
     depth: int = key(30, "passages rescored (rerank)", low=1)
     teacher: str | None = key(None, "cross-encoder (rerank); unset: the recipe's teacher")
-    passages: str = key("", "Parquet with id and vector of every passage (vectors)")
-    queries: str = key("", "Parquet with id and vector of every test query (vectors)")
+    passages: str = key(
+        "", "Parquet with id and vector of every passage (vectors); unset: corpus.passages.vector"
+    )
+    queries: str = key(
+        "", "Parquet with id and vector of every test query (vectors); unset: corpus.queries.vector"
+    )
     similarity: Literal["dot", "cosine"] = key("dot", "how its vectors compare (vectors)")
     k1: float = key(0.9, "BM25's term saturation", low=0)
     b: float = key(0.4, "BM25's length normalisation", low=0, high=1)
@@ -269,6 +282,7 @@ class SystemSettings:
         """What the table calls it."""
         names = {
             "dense": Path(self.model).name,
+            "cohere": self.model,
             "hybrid": "+".join(self.of),
             "rerank": f"{''.join(self.of)} reranked",
         }
@@ -310,6 +324,18 @@ class EvaluationSection:
         None, "BEIR folder that nothing was adapted to: what does the model forget?"
     )
     second_split: str = key("test", "its judgements")
+
+
+@dataclass(frozen=True)
+class IngestSection:
+    """Where scripts/ingest.py writes the vectors that the corpus carries."""
+
+    collection: str | None = key(None, "Weaviate collection; unset: from the run's name")
+    vector: str = key("given", "name of the vector in it")
+    kind: Literal["hnsw", "hnsw+rq", "hnsw+sq", "hnsw+bq", "hnsw+pq", "flat", "flat+bq"] = key(
+        "hnsw", "Weaviate's index, and its compression"
+    )
+    metric: Literal["dot", "cosine"] = key("dot", "how its vectors compare")
 
 
 @dataclass(frozen=True)
@@ -371,6 +397,7 @@ class Recipe:
     )
     index: IndexSection = section(IndexSection)
     evaluation: EvaluationSection = section(EvaluationSection)
+    ingest: IngestSection = section(IngestSection)
     tracking: TrackingSection = section(TrackingSection)
 
     @property
@@ -381,7 +408,16 @@ class Recipe:
     @property
     def alias(self) -> str:
         """The name under which an index server knows the best model's passages."""
-        return self.index.alias or "Tercet_" + re.sub(r"[^0-9A-Za-z_]", "_", self.name)
+        return self.index.alias or self._served
+
+    @property
+    def collection(self) -> str:
+        """The Weaviate collection of vectors that the corpus carries."""
+        return self.ingest.collection or f"{self._served}_given"
+
+    @property
+    def _served(self) -> str:
+        return "Tercet_" + re.sub(r"[^0-9A-Za-z_]", "_", self.name)
 
     @property
     def measures(self) -> list[str]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tercet import data, modeling, retrieval
 from tercet.artifacts import Artifact, Stage, digest, existing, file_sha256, produce, slug
+from tercet.console import console
 from tercet.data.corpus import read_judged
+from tercet.data.sources import Joined
 from tercet.modeling.hub import resolve
 from tercet.modeling.teacher import weight_files
 from tercet.pipeline import Pipeline
@@ -19,8 +21,13 @@ from tercet.recipe import Recipe, SystemSettings, TeacherSection
 from tercet.retrieval.results import SystemFacts
 from tercet.schema import Encoder, InputError, Query, Retriever
 
+if TYPE_CHECKING:
+    from tercet.modeling.cohere_encoder import CohereEncoder
+
 #: Kinds that are an encoder and vectors, and need an index to search them.
-DENSE = ("base", "adapted", "dense", "vectors")
+DENSE = ("base", "adapted", "dense", "vectors", "cohere")
+#: Those of them whose queries are encoded before they are timed: a file's, or an API's.
+ENCODED_BEFORE = ("vectors", "cohere")
 
 
 def listed(recipe: Recipe) -> list[SystemSettings]:
@@ -44,6 +51,7 @@ class Systems:
         self.queries = queries
         self._encoders: dict[str, Encoder] = {}
         self._vectors: dict[str, np.ndarray] = {}
+        self._apis: dict[str, CohereEncoder] = {}
         self._bm25: dict[str, Retriever] = {}
         self._teachers: dict[TeacherSection, modeling.CrossEncoderTeacher] = {}
         #: What the report must tell of the files that were read.
@@ -53,7 +61,9 @@ class Systems:
         """Meet every model and file. Raises InputError."""
         for label in self.settings:
             self.identity(label)
-            if self.settings[label].kind in DENSE:
+            if self.settings[label].kind == "cohere":
+                self._check_means(label)
+            elif self.settings[label].kind in DENSE:
                 self.encoder(label)
             if self.settings[label].kind == "vectors":
                 self.vectors(label)
@@ -67,14 +77,42 @@ class Systems:
 
     def encoded_before(self, label: str) -> bool:
         """Whether a system encodes no query, or not all it needs to: vectors were made before."""
-        return any(self.settings[name].kind == "vectors" for name in self.dense(label))
+        return any(self.settings[name].kind in ENCODED_BEFORE for name in self.dense(label))
 
-    def _price(self, label: str, name: str) -> float | None:
-        """A system's own, or that of all its parts; None where no part has one."""
+    def _prices(self, label: str) -> tuple[float | None, float | None]:
+        """Dollars per thousand queries and per million passages: a system's and all its parts'."""
         system = self.settings[label]
-        prices = [getattr(system, name), *(self._price(part, name) for part in system.of)]
-        known = [price for price in prices if price is not None]
-        return sum(known) if known else None
+        given = system.dollars_per_1000_queries, system.dollars_per_million_passages
+        if system.kind == "cohere" and given == (None, None):
+            api, texts = self._api(label), [query.text for query in self.queries]
+            query, passage = api.price(texts), api.price(self.pipeline.contents)
+            return query and 1e3 * query, passage and 1e6 * passage
+        prices = zip(given, *map(self._prices, system.of), strict=True)
+        known = [[price for price in each if price is not None] for each in prices]
+        queries, passages = (sum(each) if each else None for each in known)
+        return queries, passages
+
+    def _api(self, label: str) -> CohereEncoder:
+        if label not in self._apis:
+            system = self.settings[label]
+            # Its SDK is an extra.
+            from tercet.modeling.cohere_encoder import CohereEncoder
+
+            self._apis[label] = CohereEncoder(
+                system.model, output_dimension=system.truncate_dim, dollars=system.dollars
+            )
+        return self._apis[label]
+
+    def _check_means(self, label: str) -> None:
+        """Say what an API's vectors will cost. Raises InputError where key or budget lack."""
+        due = self._api(label).check_means(
+            {"query": [query.text for query in self.queries], "passage": self.pipeline.contents}
+        )
+        if due.texts:
+            price = "" if due.dollars is None else f", about ${due.dollars:.2f}"
+            console.print(
+                f"{label}: {due.texts:,} texts to embed, some {due.tokens:,} tokens{price}"
+            )
 
     def dense(self, label: str) -> list[str]:
         """The systems with vectors that this one rests on: itself, or those it is made of."""
@@ -90,6 +128,10 @@ class Systems:
         return self._encoders[label]
 
     def _load(self, system: SystemSettings) -> Encoder:
+        if system.kind == "cohere":
+            texts = [query.text for query in self.queries]
+            vectors = self._api(system.label).encode_queries(texts, show_progress=system.label)
+            return retrieval.KnownQueries(system.label, self.queries, vectors)
         if system.kind == "vectors":
             ids = [query.id for query in self.queries]
             vectors = self._read(system.queries, ids, "test queries")
@@ -130,7 +172,15 @@ class Systems:
         return self.embedded(self.pipeline, system.label)
 
     def _read(self, path: str, ids: Sequence[str], what: str) -> np.ndarray:
-        vectors, others = retrieval.read_parquet_vectors(path, ids, what)
+        if path:
+            vectors, others = retrieval.read_parquet_vectors(path, ids, what)
+        else:
+            source = self.pipeline.parts.source
+            if not isinstance(source, Joined):
+                raise InputError("this corpus.source holds no vectors: give two Parquet files")
+            of = source.passage_vectors if what == "passages" else source.query_vectors
+            vectors, others = data.gather_vectors(of(), ids, what)
+            path = "the corpus's own vectors"
         if others:
             self.notes.append(f"{path}: {others:,} rows are of none of the {len(ids):,} {what}")
         return vectors
@@ -145,10 +195,13 @@ class Systems:
         made = produce(
             stage,
             lambda writer: data.embed_passages(
-                writer, self.encoder(label), pipeline.ids, pipeline.contents
+                writer, self._passage_encoder(label), pipeline.ids, pipeline.contents
             ),
         )
         return data.read_vectors(made, pipeline.ids)
+
+    def _passage_encoder(self, label: str) -> Encoder:
+        return self._api(label) if self.settings[label].kind == "cohere" else self.encoder(label)
 
     def identity(self, label: str) -> str:
         """Digest of all that a system's rankings depend on, beside passages and queries."""
@@ -158,6 +211,11 @@ class Systems:
         if system.kind in ("base", "adapted", "dense"):
             whole = self._model_identity(system)
             return digest([whole, system.truncate_dim]) if system.truncate_dim else whole
+        if system.kind == "cohere":
+            return digest(self._api(label).identity)
+        if system.kind == "vectors" and not system.passages:
+            source = self.pipeline.corpus.manifest["plan"]["inputs"]["source"]
+            return digest([source, system.similarity])
         if system.kind == "vectors":
             return digest([_sha256(system.passages), _sha256(system.queries), system.similarity])
         of = [[self.identity(part), self.settings[part].top_k] for part in system.of]
@@ -183,9 +241,9 @@ class Systems:
         before = adapted.manifest["plan"]["inputs"]
         if before["embeddings"] != pipeline.embeddings.digest:
             raise InputError(
-                f"{adapted.path} was adapted to another corpus than {pipeline.recipe.corpus.path}: "
-                "give the recipe that it was trained with (for another collection there is "
-                "evaluation.second_path)"
+                f"{adapted.path} was adapted to another corpus than "
+                f"{pipeline.recipe.corpus.label}: give the recipe that it was trained with (for "
+                "another collection there is evaluation.second_path)"
             )
         _, qrels = read_judged(pipeline.corpus, pipeline.recipe.corpus.test_split)
         if not qrels and before["triplets"] != pipeline.triplets.digest:
@@ -236,11 +294,13 @@ class Systems:
             "base": f"{recipe.model.name}, as it came",
             "adapted": f"{recipe.model.name}, adapted to this corpus",
             "dense": system.model,
-            "vectors": f"vectors of {system.passages}, {system.similarity}",
+            "vectors": f"vectors of {system.passages or 'the corpus itself'}, {system.similarity}",
+            "cohere": f"{system.model} by Cohere's API, prices by an estimate of tokens",
             "hybrid": "reciprocal rank fusion of " + " and ".join(system.of),
             "rerank": f"first {system.depth} of {''.join(system.of)}, reordered by "
             f"{Path(self._teacher(system).name).name}",
         }
+        queries, passages = self._prices(label)
         first = f"; its first {system.top_k} alone" if system.top_k else ""
         cut = f", first {system.truncate_dim} dimensions" if system.truncate_dim else ""
         return SystemFacts(
@@ -249,8 +309,8 @@ class Systems:
             description=names[system.kind] + cut + first,
             encoded_before=self.encoded_before(label),
             dimension=self.encoder(label).dimension if system.kind in DENSE else None,
-            dollars_per_1000_queries=self._price(label, "dollars_per_1000_queries"),
-            dollars_per_million_passages=self._price(label, "dollars_per_million_passages"),
+            dollars_per_1000_queries=queries,
+            dollars_per_million_passages=passages,
         )
 
 

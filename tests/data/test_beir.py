@@ -11,8 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.corpus_settings import CorpusSection
-from tercet.data.sources import open_source
 from tercet.data.sources.beir import BeirFolder
 from tercet.schema import InputError, Passage, Query
 
@@ -65,7 +63,7 @@ def test_the_folder_is_read_in_its_own_order(tmp_path: Path) -> None:
 
 
 def test_a_split_is_the_name_of_its_file(tiny_beir_path: Path) -> None:
-    source = open_source(CorpusSection(path=str(tiny_beir_path)))
+    source = BeirFolder(str(tiny_beir_path))
     splits = [split for _, split, *_ in source.judgements()]
     assert {split: splits.count(split) for split in splits} == {"dev": 24, "test": 36}
     assert len(list(source.passages())) == 60 and len(list(source.queries())) == 20

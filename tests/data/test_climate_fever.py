@@ -9,8 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tercet.corpus_settings import CorpusSection
-from tercet.data.sources import ClimateFever, open_source
+from tercet.data.sources import ClimateFever
 from tercet.schema import InputError, Passage, Query
 
 EVIDENCE = pa.struct(
@@ -65,7 +64,7 @@ def folder(path: Path, claims: list[Any] = CLAIMS, evidences: pa.DataType = EVID
 
 
 def test_sentences(tmp_path: Path) -> None:
-    source = open_source(CorpusSection(source="climate_fever", path=str(folder(tmp_path))))
+    source = ClimateFever(str(folder(tmp_path)))
     assert [passage for _, passage in source.passages()] == [
         Passage(f"{BEARS}:10", BEARS, "They die."),
         Passage(f"{ICE}:2", ICE, ""),
@@ -104,9 +103,32 @@ def test_one_id_with_two_texts_is_refused(tmp_path: Path) -> None:
         list(ClimateFever(str(folder(tmp_path, claims))).passages())
 
 
+def test_older_versions_hold_one_row_of_lists(tmp_path: Path) -> None:
+    lists = pa.struct({field.name: pa.list_(field.type) for field in EVIDENCE})
+    claims = [
+        (id, claim, {name: [e[name] for e in evidences] for name in evidences[0]})
+        for id, claim, evidences in CLAIMS
+    ]
+    (tmp_path / "data").mkdir()
+    table = {
+        "claim_id": [claim[0] for claim in claims],
+        "claim": [claim[1] for claim in claims],
+        "evidences": pa.array([claim[2] for claim in claims], lists),
+    }
+    pq.write_table(pa.table(table), tmp_path / "data" / "test-00000-of-00001.parquet")
+    older, newer = ClimateFever(str(tmp_path)), ClimateFever(str(folder(tmp_path / "newer")))
+    for what in ("passages", "queries", "judgements"):
+        rows = [[row[1:] for row in getattr(source, what)()] for source in (older, newer)]
+        assert rows[0] == rows[1] != []
+
+
 def test_another_label_or_column_is_refused(tmp_path: Path) -> None:
     claims = [("10", "x", [evidence(f"{BEARS}:10", 3, "y")])]
     with pytest.raises(InputError, match=r"row 1: 3 is no label"):
         list(ClimateFever(str(folder(tmp_path, claims))).judgements())
+    file = tmp_path / "data" / "test-00000-of-00001.parquet"
+    pq.write_table(pq.read_table(file).drop_columns(["claim"]), file)
+    with pytest.raises(InputError, match=r"row 1: no column 'claim'; there are claim_id"):
+        list(ClimateFever(str(tmp_path)).queries())
     with pytest.raises(InputError, match=r"cannot be read"):
         list(ClimateFever(str(tmp_path / "nowhere")).passages())

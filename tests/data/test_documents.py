@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tercet.corpus_settings import CorpusSection
-from tercet.data.sources import Documents, open_source
+from tercet.data.sources import Documents
 from tercet.schema import InputError, Passage
 
 WORDS = "The quick brown fox jumps over the lazy dog. "
 HTML = """<html><head><title>Brown &amp; quick</title><style>p {}</style></head>
 <body><nav>Home</nav><h1>Fox</h1><p>It <b>jumps</b> over
-the dog.</p><script>alert(1)</script><ul><li>one</li><li>two</li></ul></body></html>"""
+the dog.</p><script>alert(1)</script><div>Intro<p>Para</div><ul><li>one</li><li>two</li></ul>
+<table><tr><td>Name</td><td>Price</td></tr></table><section>A</section><section>B</section>
+</body></html>"""
 
 
 def pdf(text: str) -> bytes:
@@ -53,8 +54,8 @@ def write(folder: Path) -> Path:
 
 
 def read(folder: Path, characters: int = 1_200) -> dict[str, Passage]:
-    section = CorpusSection(source="documents", path=str(folder), passage_characters=characters)
-    return {passage.id: passage for _, passage in open_source(section).passages()}
+    source = Documents(str(folder), characters=characters)
+    return {passage.id: passage for _, passage in source.passages()}
 
 
 def test_every_kind_of_document_is_read(tmp_path: Path) -> None:
@@ -62,10 +63,21 @@ def test_every_kind_of_document_is_read(tmp_path: Path) -> None:
     assert found["a-note_2.txt#1"] == Passage("a-note_2.txt#1", "a note 2", "Plain café.")
     page = found["deep/page.HTML#1"]
     assert page.title == "Brown & quick"
-    assert page.text == "Fox\n\nIt jumps over the dog.\n\none\n\ntwo"
+    blocks = [
+        "Fox",
+        "It jumps over the dog.",
+        "Intro",
+        "Para",
+        "one",
+        "two",
+        "Name Price",
+        "A",
+        "B",
+    ]
+    assert page.text == "\n\n".join(blocks)
     assert found["paper.pdf#1"] == Passage("paper.pdf#1", "A paper", "On foxes")
     assert found["guide.md#1"].title == "The *guide*"
-    assert found["empty.txt#1"].text == ""
+    assert found["empty.txt#1"].contents == "", "a file's name is no text"
     assert {id.partition("#")[0] for id in found} == {
         *("a-note_2.txt", "deep/page.HTML", "guide.md", "paper.pdf", "empty.txt")
     }
@@ -77,6 +89,11 @@ def test_passages_are_no_longer_than_asked_and_end_at_seams(tmp_path: Path) -> N
     assert len(parts) >= 6 and all(len(part) <= 400 for part in parts)
     assert all(part.endswith((".", "guide*", "Next")) for part in parts)
     assert "".join("".join(parts).split()) == "".join((tmp_path / "guide.md").read_text().split())
+
+
+def test_what_is_passed_over_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    read(write(tmp_path))
+    assert "passed over" in (told := capsys.readouterr().out) and "1 of .py" in told
 
 
 def test_a_new_file_renames_nothing(tmp_path: Path) -> None:
@@ -93,6 +110,7 @@ def test_a_new_file_renames_nothing(tmp_path: Path) -> None:
     [
         ("a.txt", b"caf\xe9", r"a.txt: not UTF-8 \(byte 4\)"),
         ("a.pdf", b"%PDF-1.4\nbroken", "a.pdf: cannot be read as PDF"),
+        ("a.pdf", pdf("x")[:300], "a.pdf: cannot be read as PDF"),
     ],
 )
 def test_a_damaged_document_is_refused_by_name(

@@ -23,7 +23,7 @@ from tercet.artifacts import Artifact, Stage, produce
 from tercet.corpus_settings import CorpusSection, PassagesTable, QrelsTable, QueriesTable
 from tercet.data import write_corpus
 from tercet.data.corpus import read_judged, read_passages
-from tercet.data.sources import Tables, open_source
+from tercet.data.sources import Joined, open_source
 from tercet.data.sources.rows import csv_rows
 from tercet.schema import InputError, Passage, Query
 
@@ -41,16 +41,20 @@ def tables(
     passages: PassagesTable,
     queries: QueriesTable | None = None,
     qrels: QrelsTable | None = None,
-) -> Tables:
+) -> Joined:
     section = CorpusSection(
         source="tables",
         passages=passages,
         queries=queries or QueriesTable(),
         qrels=qrels or QrelsTable(),
     )
-    source = open_source(section)
-    assert isinstance(source, Tables)
+    source = open_source(section, unused)
+    assert isinstance(source, Joined)
     return source
+
+
+def unused(name: str) -> Any:
+    raise AssertionError("no Weaviate is read here")
 
 
 def passages_of(path: Path | str, **columns: Any) -> list[Passage]:
@@ -112,6 +116,75 @@ def test_several_files_are_one_table_in_the_order_of_their_names(tmp_path: Path)
     assert "no file is named so" in refusal(lambda: passages_of(tmp_path / "x-*.jsonl"))
 
 
+def test_each_row_of_json_lines_has_its_own_columns(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(
+        '{"_id": "a", "text": "x"}\n{"_id": "b", "title": "T", "text": "y"}\n'
+    )
+    (tmp_path / "b.jsonl").write_text('{"id": "c", "contents": "z"}\n')
+    expected = [Passage("a", "", "x"), Passage("b", "T", "y"), Passage("c", "", "z")]
+    assert passages_of(tmp_path / "*.jsonl") == expected
+    message = refusal(lambda: passages_of(tmp_path / "*.jsonl", title="heading"))
+    assert "no row has a column 'heading' for titles" in message
+
+
+def test_an_unnamed_column_of_a_data_frame_is_no_title(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text(",id,text\n0,a,x\n1,b,y\n")
+    assert passages_of(tmp_path / "p.csv") == [Passage("a", "", "x"), Passage("b", "", "y")]
+
+
+def test_a_table_with_no_known_column_is_refused_with_those_it_has(tmp_path: Path) -> None:
+    table = pa.table({"sku": ["a"], "name": ["T"], "description": ["x"]})
+    pq.write_table(table, tmp_path / "p.parquet")
+    Dataset(table).save_to_disk(str(tmp_path / "saved"))
+    for path in (tmp_path / "p.parquet", tmp_path / "saved"):
+        message = refusal(lambda path=path: passages_of(path))
+        assert "there are sku, name, description" in message
+    assert passages_of(tmp_path / "saved", id="sku", text="description") == [Passage("a", "", "x")]
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        (["d1", "d2"], ["d1", "d2"]),
+        ([3], ["3"]),
+        ([{"docid": "d1", "text": "x"}], ["d1"]),
+        ({"docid": ["d1", "d2"], "text": ["x", "y"]}, ["d1", "d2"]),
+        (None, []),
+        ("d12", "'positives' must be a list of passages, not 'd12'"),
+        ([{"text": "x"}], "no column '_id' or"),
+    ],
+)
+def test_judged_passages_in_a_query_s_row(
+    tmp_path: Path, cell: object, expected: list[str] | str
+) -> None:
+    (tmp_path / "p.tsv").write_text("d1\tx\n")
+    file = tmp_path / "q.jsonl"
+    file.write_text(json.dumps({"id": "q", "query": "y", "positives": cell}))
+    passages = PassagesTable(path=str(tmp_path / "p.tsv"))
+    source = tables(passages, QueriesTable(path=str(file), positives="positives"))
+    if isinstance(expected, list):
+        assert [row[3] for row in source.judgements()] == expected
+    else:
+        assert expected in refusal(lambda: list(source.judgements()))
+    other = tables(passages, QueriesTable(path=str(file), positives="positive"))
+    assert "no column 'positive'" in refusal(lambda: list(other.judgements()))
+
+
+@pytest.mark.parametrize("grade", ["1", "1.0", 1, 1.0])
+def test_grades_are_whole_numbers_however_they_are_held(tmp_path: Path, grade: object) -> None:
+    (tmp_path / "p.tsv").write_text("a\tx\n")
+    (tmp_path / "q.tsv").write_text("1\ty\n")
+    row = {"query_id": 1, "docid": "a", "grade": grade}
+    (tmp_path / "r.jsonl").write_text(json.dumps(row))
+    paths = [str(tmp_path / name) for name in ("p.tsv", "q.tsv", "r.jsonl")]
+    settings = (
+        PassagesTable(path=paths[0]),
+        QueriesTable(path=paths[1]),
+        QrelsTable(path=paths[2]),
+    )
+    assert [row[1:] for row in tables(*settings).judgements()] == [("test", "1", "a", 1)]
+
+
 def test_columns_are_those_that_the_recipe_names_else_the_usual_ones(tmp_path: Path) -> None:
     file = tmp_path / "p.jsonl"
     file.write_text('{"key": 12, "heading": "T", "body": "x", "title": "no", "id": "no"}\n')
@@ -144,7 +217,7 @@ def test_ids_are_text_or_whole_numbers(
         assert expected in refusal(lambda: passages_of(file))
 
 
-def corpus_of(folder: Path, source: Tables) -> Artifact:
+def corpus_of(folder: Path, source: Joined) -> Artifact:
     stage = Stage(folder / "corpus", {}, {"source": source.identity()}, resumable=False)
     return produce(stage, lambda writer: write_corpus(writer, source))
 
@@ -247,7 +320,7 @@ def test_miracl_s_own_files(tmp_path: Path) -> None:
 
 OLD_TOPICS = """<top>
 <num> Number: 301
-<title> International Organized Crime &amp; drugs
+<title> International Organized Crime &amp; drugs, pH < 7
 
 <desc> Description:
 Identify organizations that participate in
@@ -276,7 +349,7 @@ def test_trec_s_topics_and_qrels(tmp_path: Path) -> None:
     qrels = QrelsTable(path=str(tmp_path / "qrels.txt"))
     source = tables(passages, QueriesTable(path=str(tmp_path / "old.topics")), qrels)
     assert [query for _, query in source.queries()] == [
-        Query("301", "International Organized Crime & drugs"),
+        Query("301", "International Organized Crime & drugs, pH < 7"),
         Query("302", "Polio"),
     ]
     assert [row[1:] for row in source.judgements()] == [
@@ -332,6 +405,13 @@ def test_qrels_of_several_files_are_splits(tmp_path: Path) -> None:
         QrelsTable(path=str(tmp_path / "qrels" / "*.tsv")),
     )
     assert {row[1] for row in source.judgements()} == {"dev", "test"}
+    for split in ("dev", "test"):
+        (tmp_path / "qrels" / f"{split}.tsv").rename(tmp_path / "qrels" / f"qrels.{split}.tsv")
+    settings = [source.source.settings, source.tables.of_queries, source.tables.of_qrels]
+    message = refusal(lambda: tables(*settings))
+    assert (
+        "its files are the splits qrels.dev, qrels.test, and none is corpus.test_split" in message
+    )
 
 
 # ── refusals ─────────────────────────────────────────────────────────────────────────────────
@@ -351,7 +431,7 @@ def test_qrels_of_several_files_are_splits(tmp_path: Path) -> None:
         ("p.jsonl.gz", b"not gzip", "damaged gzip"),
         ("p.docx", b"", "its name does not say what it holds"),
         ("p.jsonl", b'{"id": "a", "text": 3}', "p.jsonl:1: 'text' must be text, not 3"),
-        ("p.jsonl", b'{"id": "a", "text": "x"}\n{"text": "y"}', "p.jsonl:2: 'id' must be text"),
+        ("p.jsonl", b'{"id": "a", "text": "x"}\n{"text": "y"}', "p.jsonl:2: no column '_id'"),
     ],
 )
 def test_what_is_malformed_is_refused_by_its_place(
@@ -371,10 +451,31 @@ def test_tables_that_do_not_fit_are_refused_before_anything_is_read(tmp_path: Pa
         ((passages, QueriesTable(path=other)), "has no judgements"),
         ((passages, QueriesTable(), QrelsTable(path=other)), "no texts of its queries"),
         ((passages, QueriesTable(path=other, positives="p"), QrelsTable(path=other)), "both say"),
+        ((passages, QueriesTable(path=other, negatives="n")), "needs corpus.queries.positives"),
+        ((replace(passages, split="train"),), "corpus.passages.split is a dataset's"),
+        ((PassagesTable(path="passages.jsonl"),), "passages.jsonl: no such file"),
     ]:
         assert message in refusal(lambda section=section: tables(*section))  # type: ignore[misc]
-    section = CorpusSection(source="tables", path="x", passages=passages)
-    assert "corpus.path is not read" in refusal(lambda: open_source(section))
+
+
+@pytest.mark.parametrize(
+    ("section", "unread"),
+    [
+        (CorpusSection(source="tables", path="x"), "path"),
+        (CorpusSection(path="x", qrels=QrelsTable(path="y")), "qrels.path"),
+        (
+            CorpusSection(source="weaviate", path="X", passages=PassagesTable(path="y")),
+            "passages.path",
+        ),
+        (CorpusSection(source="weaviate", path="X", passages=PassagesTable(id="y")), None),
+        (CorpusSection(path="x", unit="article"), "unit"),
+        (CorpusSection(source="documents", path="x", queries=QueriesTable(path="y")), None),
+    ],
+)
+def test_a_key_that_the_source_does_not_read_is_named(
+    section: CorpusSection, unread: str | None
+) -> None:
+    assert section.unread() == unread
 
 
 def test_identity_follows_contents_and_columns(tmp_path: Path) -> None:

@@ -275,6 +275,29 @@ def test_files_that_cannot_be_honoured_are_refused(
         load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "pooling", "similarity"),
+    [
+        ("msmarco-distilbert-base-tas-b", "cls", "dot"),
+        ("GPL-fiqa-msmarco-distilbert-margin-mse-tasb", "cls", "dot"),
+        ("contriever-msmarco", "mean", "dot"),
+        ("msmarco-distilbert-dot-v5", "mean", "dot"),
+        ("msmarco-MiniLM-L-6-v3", "mean", "cosine"),
+        ("all-MiniLM-L6-v2", "mean", "cosine"),
+    ],
+)
+def test_a_known_model_is_read_as_it_was_trained(
+    tiny_encoder_path: Path, tmp_path: Path, name: str, pooling: str, similarity: str
+) -> None:
+    bare = shutil.copytree(tiny_encoder_path, tmp_path / name)
+    for file in ("modules.json", "config_sentence_transformers.json"):
+        (bare / file).unlink(missing_ok=True)
+    config = load(bare).config
+    assert (config.pooling, config.similarity) == (pooling, similarity)
+    load(tiny_encoder_path, similarity="cosine").save_pretrained(tmp_path / "said" / name)
+    assert load(tmp_path / "said" / name).config.similarity == "cosine"
+
+
 def test_a_euclidean_model_is_refused(tiny_encoder_path: Path, tmp_path: Path) -> None:
     load(tiny_encoder_path, similarity="dot").save_pretrained(tmp_path)
     file = tmp_path / "config_sentence_transformers.json"

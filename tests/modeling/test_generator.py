@@ -296,14 +296,28 @@ def test_ctranslate2_honours_how_tokens_are_drawn(
         given = Sampling(**sampling)
         generator = CT2Generator.from_pretrained(tiny_seq2seq_path, sampling=given, device="cpu")
         ids = generator._inputs([passages[0].contents])
-        with generator._seeded(1):
-            return generator._sample(ids, 20)
+        return generator._written([ids], 20, seed=1)[0]
 
     short, long = texts(max_new_tokens=2), texts(max_new_tokens=20)
     assert sum(map(len, short)) < sum(map(len, long)) / 2
     assert len(set(long)) > 1
     assert len(set(texts(top_k=1, max_new_tokens=20))) == 1
     assert len(set(texts(top_p=1e-6, max_new_tokens=20))) == 1
+
+
+def test_ctranslate2_writes_the_same_on_one_core_and_on_many(
+    tiny_seq2seq_path: Path, cache: Path, passages: list[Passage]
+) -> None:
+    pytest.importorskip("ctranslate2")
+    generator = CT2Generator.from_pretrained(tiny_seq2seq_path, batch_size=3, device="cpu")
+    threads, found = torch.get_num_threads(), []
+    try:
+        for cores in (1, 2, 5):
+            torch.set_num_threads(cores)
+            found.append(generator.generate(passages, 2, seed=1))
+    finally:
+        torch.set_num_threads(threads)
+    assert found[0] == found[1] == found[2]
 
 
 def test_ctranslate2_refuses_a_model_of_another_kind(tiny_encoder_path: Path, cache: Path) -> None:

@@ -1,0 +1,66 @@
+"""A collection that already stands in a Weaviate database: a team adapts to what it has."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from tercet.console import progress
+from tercet.corpus_settings import PassagesTable
+from tercet.data.sources import rows as read
+from tercet.schema import Passage
+
+
+class Reader(Protocol):
+    """What reads the server: `tercet.retrieval.WeaviateReader`."""
+
+    name: str
+    properties: list[str]
+
+    def __len__(self) -> int: ...
+
+    def read(self, properties: Sequence[str]) -> Iterator[Any]:
+        """Objects with a `uuid` and `properties`, each once."""
+        ...
+
+
+class WeaviateCollection:
+    """Objects as passages; an object's id is its UUID, unless a property is named."""
+
+    def __init__(self, reader: Reader, columns: PassagesTable) -> None:
+        self.reader = reader
+        there = dict.fromkeys(reader.properties)
+        place = f"collection {reader.name}"
+        self.id = columns.id and read.column(there, columns.id, (), "passages' ids", place)
+        self.text = read.column(there, columns.text, read.TEXTS, "passages' texts", place)
+        titled = columns.title or any(name in there for name in read.TITLES)
+        self.title = titled and read.column(
+            there, columns.title, read.TITLES, "passages' titles", place
+        )
+
+    def identity(self) -> str:
+        """Digest of every object as it is read now: a live database says not when it changed."""
+        whole = hashlib.sha256()
+        title = f"reading {self.reader.name}, has it changed?"
+        with progress(title, len(self.reader), "objects") as advance:
+            for _, passage in self.passages():
+                whole.update(json.dumps([passage.id, passage.title, passage.text]).encode())
+                advance(1)
+        return whole.hexdigest()
+
+    def passages(self) -> Iterator[tuple[str, Passage]]:
+        """The objects, in the order of their UUIDs."""
+        names = [name for name in (self.id, self.title, self.text) if name]
+        for stored in self.reader.read(names):
+            place = f"{self.reader.name} {stored.uuid}"
+            row = stored.properties
+            yield (
+                place,
+                Passage(
+                    read.as_id(row.get(self.id), self.id, place) if self.id else stored.uuid,
+                    read.as_text(row.get(self.title), self.title, place) if self.title else "",
+                    read.as_text(row.get(self.text), self.text, place),
+                ),
+            )
