@@ -139,6 +139,11 @@ FAULTS: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
         ["--teacher.name", "./no-such-teacher"],
         "model './no-such-teacher'",
     ),
+    "a teacher that reads less than it is given": (
+        nothing,
+        ["--teacher.max_length", "256"],
+        "model '",
+    ),
     "model without weights": (
         lambda folder: (folder / "empty").mkdir(),
         ["--model.name", "{folder}/empty"],

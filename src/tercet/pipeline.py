@@ -16,6 +16,7 @@ import numpy as np
 from tercet import data, modeling, retrieval
 from tercet.adapter_trial import adapter_trial
 from tercet.artifacts import (
+    MANIFEST,
     Artifact,
     Stage,
     Writer,
@@ -51,6 +52,8 @@ class Pipeline:
     def check(self) -> None:
         """Meet every source, model and server before any work. Raises InputError."""
         self.parts.check()
+        if not (self.recipe.folder / "scores" / MANIFEST).exists():
+            self.parts.teacher()  # one of another kind is refused now, not after the queries
         modeling.check_widths(self.recipe.loss, self.student)  # its pooling and lengths, too
 
     def _stage(
