@@ -202,7 +202,7 @@ def test_searching_is_not_done_again_and_the_clock_is(recipe: Path) -> None:
         ("[{kind: bm25}, {kind: bm25}]", "two are called 'bm25'"),
         ("[{kind: rerank, name: a, of: [b]}, {kind: rerank, name: b, of: [a]}]", "part of itself"),
         ("[{kind: dense}]", "give its `model`"),
-        ("[{kind: vectors, passages: x}]", "two Parquet files"),
+        ("[{kind: vectors, passages: x}]", "give `passages` and `queries`, or neither"),
         ("[{kind: vectors, passages: x, queries: y}]", "x: no such file"),
         ("[{kind: adapted}]", "run train.py first"),
         ("[{kind: base, truncate_dim: 999}]", "truncate_dim 999"),
