@@ -219,7 +219,7 @@ def test_help_lists_every_key_with_default_and_meaning() -> None:
         ("model: {lora_alpha: 8}", "model.lora_alpha is LoRA's: give model.lora_rank too"),
         (
             "evaluation: {systems: [{kind: bm25, name: a, truncate_dim: 8}]}",
-            "evaluation.systems: 'a' is bm25: `truncate_dim` is for base, adapted, dense and cohere",
+            "evaluation.systems: 'a' is bm25: `truncate_dim` is for base, adapted, dense and",
         ),
     ],
 )

@@ -180,7 +180,13 @@ def parquet_rows(file: Path, columns: Sequence[str] | None = None) -> Rows:
         # Where none is known the first row says so, with the names that there are.
         wanted = [name for name in names if columns is None or name in columns] or names
         number = 0
-        for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=wanted):
+        # Group by group: over all of them the reader keeps what it has read.
+        batches = (
+            batch
+            for group in range(parquet.num_row_groups)
+            for batch in parquet.iter_batches(_BATCH_ROWS, row_groups=[group], columns=wanted)
+        )
+        for batch in batches:
             for cells in zip(*map(_cells, batch.columns), strict=True):
                 number += 1
                 yield f"{file}, row {number}", dict(zip(wanted, cells, strict=True))

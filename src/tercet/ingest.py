@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from tercet.artifacts import PLAN, Stage, Writer, locked, produce, read_json, write_json
 from tercet.console import console, progress
-from tercet.data.sources import Joined
-from tercet.parts import Parts
+from tercet.data.sources import Joined, open_source
 from tercet.recipe import Recipe
+from tercet.retrieval import read_collection
 from tercet.schema import InputError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class _Run:
         from tercet.retrieval.weaviate_ingest import Ingest
         from tercet.retrieval.weaviate_settings import WeaviateSettings
 
-        source = Parts(recipe).source
+        source = open_source(recipe.corpus, read_collection)
         if not isinstance(source, Joined):
             raise InputError("only tables hold vectors of passages (corpus.source)")
         next(source.embedded(), None)  # a missing column is refused now
