@@ -2,7 +2,6 @@
 
 from tercet.data.corpus import write_corpus as write_corpus
 from tercet.data.embeddings import embed_passages as embed_passages
-from tercet.data.embeddings import gather_vectors as gather_vectors
 from tercet.data.embeddings import read_vectors as read_vectors
 from tercet.data.negatives import equal_texts as equal_texts
 from tercet.data.negatives import mine_candidates as mine_candidates

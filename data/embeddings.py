@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from tercet.artifacts import Artifact, Writer, read_table
 from tercet.console import progress
-from tercet.schema import Encoder, InputError
+from tercet.schema import Encoder
 
 #: Large enough that sorting by length within a shard wastes as little as sorting everything.
 SHARD_PASSAGES = 16_384
@@ -42,39 +42,6 @@ def _table(vectors: np.ndarray) -> pa.Table:
 
 def _by_id(ids: Sequence[str]) -> list[int]:
     return sorted(range(len(ids)), key=ids.__getitem__)
-
-
-def gather_vectors(
-    vectors: Iterable[tuple[str, str, np.ndarray]], ids: Sequence[str], what: str
-) -> tuple[np.ndarray, int]:
-    """float32 [len(ids), dimension] of (place, id, vector), in the order of ids; how many others.
-
-    Raises InputError for an id without a vector or with two, and for vectors of unlike length.
-    """
-    rows = {id: row for row, id in enumerate(ids)}
-    found = np.zeros(len(ids), bool)
-    gathered, others = np.empty((0, 0), np.float32), 0
-    for place, id, vector in vectors:
-        row = rows.get(id)
-        if row is None:
-            others += 1
-            continue
-        if not gathered.size:
-            gathered = np.empty((len(ids), len(vector)), np.float32)
-        if len(vector) != gathered.shape[1]:
-            raise InputError(
-                f"{place}: a vector of {len(vector)} numbers; those before it have "
-                f"{gathered.shape[1]}"
-            )
-        if found[row]:
-            raise InputError(f"{place}: {id!r} had a vector before: give every vector its own")
-        gathered[row], found[row] = vector, True
-    if not found.all():
-        missing = ", ".join(repr(ids[row]) for row in np.flatnonzero(~found)[:3])
-        raise InputError(
-            f"{int((~found).sum()):,} of {len(ids):,} {what} have no vector ({missing}, …)"
-        )
-    return gathered, others
 
 
 def read_vectors(embeddings: Artifact, ids: Sequence[str]) -> np.ndarray:

@@ -41,4 +41,5 @@ from tercet.retrieval.significance import bootstrap_mean as bootstrap_mean
 from tercet.retrieval.significance import paired_bootstrap as paired_bootstrap
 from tercet.retrieval.table import print_results as print_results
 from tercet.retrieval.vectors import KnownQueries as KnownQueries
+from tercet.retrieval.vectors import gather_vectors as gather_vectors
 from tercet.retrieval.vectors import read_parquet_vectors as read_parquet_vectors

@@ -1,8 +1,8 @@
-"""Vectors that another system made: read from Parquet, found again by a query's text."""
+"""Vectors that another system made: gathered by their ids, found again by a query's text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,36 +20,59 @@ def read_parquet_vectors(path: str | Path, ids: Sequence[str], what: str) -> tup
     from another corpus. `what` names the ids in messages. Raises InputError naming the file for a
     missing file or column, an id that is missing or occurs twice, and vectors of unlike length.
     """
-    file = _open(path)
+    file, wanted = _open(path), set(ids)
+
+    def blocks() -> Iterator[tuple[str, list[str], np.ndarray]]:
+        for batch in file.iter_batches(batch_size=8192, columns=["id", "vector"]):
+            names = [str(name) for name in batch.column("id").to_pylist()]
+            rows = [row for row, name in enumerate(names) if name in wanted]
+            if rows:
+                vectors = _matrix(batch.column("vector").take(pa.array(rows)), path)
+                yield str(path), [names[row] for row in rows], vectors
+
+    vectors, _ = gather_vectors(str(path), blocks(), ids, what)
+    return vectors, file.metadata.num_rows - len(ids)
+
+
+def gather_vectors(
+    where: str,
+    blocks: Iterable[tuple[str, Sequence[str], np.ndarray]],
+    ids: Sequence[str],
+    what: str,
+) -> tuple[np.ndarray, int]:
+    """float32 [len(ids), dimension] out of blocks, in the order of ids; how many vectors of others.
+
+    A block is a place, ids and their vectors, float32 [ids, dimension]. Raises InputError with the
+    place for an id that occurs twice and vectors of unlike length, with `where` for one without.
+    """
     rows = {id: row for row, id in enumerate(ids)}
-    vectors: np.ndarray | None = None
-    found = np.zeros(len(ids), bool)
-    for batch in file.iter_batches(batch_size=8192, columns=["id", "vector"]):
-        names = [str(name) for name in batch.column("id").to_pylist()]
+    gathered: np.ndarray | None = None
+    found, others = np.zeros(len(ids), bool), 0
+    for place, names, block in blocks:
         places = np.array([rows.get(name, -1) for name in names], np.int64)
-        wanted = np.flatnonzero(places >= 0)
-        if not len(wanted):
+        known = places >= 0
+        others += int((~known).sum())
+        targets, block = places[known], block[known]
+        if not len(targets):
             continue
-        block = _matrix(batch.column("vector").take(pa.array(wanted)), path)
-        if vectors is None:
-            vectors = np.empty((len(ids), block.shape[1]), np.float32)
-        if block.shape[1] != vectors.shape[1]:
+        if gathered is None:
+            gathered = np.empty((len(ids), block.shape[1]), np.float32)
+        if block.shape[1] != gathered.shape[1]:
             raise InputError(
-                f"{path}: vectors of {vectors.shape[1]} and of {block.shape[1]} dimensions"
+                f"{place}: vectors of {gathered.shape[1]} and of {block.shape[1]} dimensions"
             )
-        targets = places[wanted]
         again = targets[found[targets]]
         if len(again) or len(set(targets.tolist())) < len(targets):
             twice = ids[again[0]] if len(again) else _first_twice([ids[t] for t in targets])
-            raise InputError(f"{path}: id {twice!r} occurs twice: give every vector its own")
-        vectors[targets], found[targets] = block, True
-    if vectors is None or not found.all():
+            raise InputError(f"{place}: id {twice!r} occurs twice: give every vector its own")
+        gathered[targets], found[targets] = block, True
+    if gathered is None or not found.all():
         missing = [ids[row] for row in np.flatnonzero(~found)[:3]]
         raise InputError(
-            f"{path}: {int((~found).sum()):,} of {len(ids):,} {what} have no vector "
+            f"{where}: {int((~found).sum()):,} of {len(ids):,} {what} have no vector "
             f"({', '.join(map(repr, missing))}, …): make them with the same corpus"
         )
-    return vectors, file.metadata.num_rows - len(ids)
+    return gathered, others
 
 
 def _open(path: str | Path) -> pq.ParquetFile:

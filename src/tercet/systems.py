@@ -179,8 +179,9 @@ class Systems:
             if not isinstance(source, Joined):
                 raise InputError("this corpus.source holds no vectors: give two Parquet files")
             of = source.passage_vectors if what == "passages" else source.query_vectors
-            vectors, others = data.gather_vectors(of(), ids, what)
             path = "the corpus's own vectors"
+            blocks = ((place, [id], vector[None]) for place, id, vector in of())
+            vectors, others = retrieval.gather_vectors(path, blocks, ids, what)
         if others:
             self.notes.append(f"{path}: {others:,} rows are of none of the {len(ids):,} {what}")
         return vectors
