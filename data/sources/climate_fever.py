@@ -7,12 +7,10 @@ it. What supports or refutes a claim is relevant to it; what says too little abo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 from tercet.artifacts import digest
-from tercet.data.sources import hub
+from tercet.data.sources.hub import HubDataset
 from tercet.data.sources.rows import Row, as_id, as_rows, as_text
 from tercet.schema import InputError, Passage, Query
 
@@ -35,15 +33,12 @@ class ClimateFever:
         unit: Literal["sentence", "article"] = "sentence",
         revision: str | None = None,
     ) -> None:
-        self.path, self.unit, self.revision = path, unit, revision
-
-    @cached_property
-    def _content(self) -> str:
-        return hub.identity(self.path, self.revision)
+        self.unit = unit
+        self.dataset = HubDataset(path, split=SPLIT, revision=revision)
 
     def identity(self) -> str:
         """Digest of the dataset's commit or files, and of the way it is read."""
-        return digest([self._content, self.unit, READING])
+        return digest([self.dataset.identity, self.unit, READING])
 
     def passages(self) -> Iterator[tuple[str, Passage]]:
         """Sentences, or articles of sentences in their order, each once: claims share them."""
@@ -85,14 +80,11 @@ class ClimateFever:
                 yield place, SPLIT, row["claim_id"], passage, grade
 
     def _claims(self) -> Iterator[tuple[str, Row]]:
-        commit = None if Path(self.path).is_dir() else self._content
-        for place, row in hub.dataset_rows(self.path, COLUMNS, split=SPLIT, revision=commit):
+        for place, row in self.dataset.rows(COLUMNS):
             _demand(row, COLUMNS, place)
             claim_id = as_id(row["claim_id"], "claim_id", place)
-            yield (
-                place,
-                row | {"claim_id": claim_id, "claim": as_text(row["claim"], "claim", place)},
-            )
+            claim = as_text(row["claim"], "claim", place)
+            yield place, row | {"claim_id": claim_id, "claim": claim}
 
     def _evidences(self) -> Iterator[tuple[str, Row]]:
         for place, row in self._claims():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,37 +21,45 @@ SAVED = ("state.json", "dataset_dict.json")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def identity(path: str, revision: str | None) -> str:
-    """Digest of a local folder's files, or the commit that a Hub name's revision stands for."""
-    if Path(path).is_dir():
-        files = sorted(f for f in Path(path).rglob("*") if f.is_file())
-        return digest([(f.relative_to(path).as_posix(), file_sha256(f)) for f in files])
-    if revision and _COMMIT.fullmatch(revision):
-        return revision
-    with _refusing(path):
-        return str(HfApi().dataset_info(path, revision=revision).sha)
+class HubDataset:
+    """A dataset by its Hub name, or a folder of one."""
 
+    def __init__(
+        self,
+        path: str,
+        *,
+        config: str | None = None,
+        split: str | None = None,
+        revision: str | None = None,
+    ) -> None:
+        self.path, self.config, self.split, self.revision = path, config, split, revision
 
-def dataset_rows(
-    path: str,
-    columns: Sequence[str],
-    *,
-    config: str | None = None,
-    split: str | None = None,
-    revision: str | None = None,
-) -> Rows:
-    """Rows of one split, read as they come; of its columns only those in `columns`.
+    @cached_property
+    def identity(self) -> str:
+        """Digest of a local folder's files, or the commit that the revision stands for now."""
+        if Path(self.path).is_dir():
+            files = sorted(f for f in Path(self.path).rglob("*") if f.is_file())
+            return digest([(f.relative_to(self.path).as_posix(), file_sha256(f)) for f in files])
+        if self.revision and _COMMIT.fullmatch(self.revision):
+            return self.revision
+        with _refusing(self.path):
+            return str(HfApi().dataset_info(self.path, revision=self.revision).sha)
 
-    `split` may be left out where there is but one. Raises InputError for a dataset, configuration
-    or split that is not there, and for one that only a script could read.
-    """
-    with _refusing(path):
-        rows = _open(path, config, split, revision)
-        known = [name for name in rows.column_names or () if name in columns]
-        rows = rows.select_columns(known) if known else rows
-        place = f"{path} {split}" if split else path
-        for number, row in enumerate(rows, 1):
-            yield f"{place}, row {number}", row
+    def rows(self, columns: Sequence[str]) -> Rows:
+        """Rows of the split, read as they come; of its columns only those in `columns`.
+
+        The split may be left out where there is but one. Raises InputError for a dataset,
+        configuration or split that is not there, and for one that only a script could read.
+        """
+        # The commit that the identity names, though the branch may have moved since.
+        commit = None if Path(self.path).is_dir() else self.identity
+        with _refusing(self.path):
+            rows = _open(self.path, self.config, self.split, commit)
+            known = [name for name in rows.column_names or () if name in columns]
+            rows = rows.select_columns(known) if known else rows
+            place = f"{self.path} {self.split}" if self.split else self.path
+            for number, row in enumerate(rows, 1):
+                yield f"{place}, row {number}", row
 
 
 def _open(path: str, config: str | None, split: str | None, revision: str | None) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ import numpy as np
 
 from tercet.artifacts import digest, file_sha256
 from tercet.corpus_settings import PassagesTable, QrelsTable, QueriesTable, TableSettings
-from tercet.data.sources import hub
 from tercet.data.sources import rows as read
+from tercet.data.sources.hub import HubDataset
 from tercet.data.sources.rows import Row
 from tercet.schema import InputError, Passage, Query
 
@@ -40,16 +39,18 @@ class Table:
         if self.files and given:
             raise InputError(f"corpus.{key}.{given[0]} is a dataset's, and {settings.path} a file")
 
-    @cached_property
-    def _content(self) -> Any:
-        """What tells these contents from others: of a Hub name, the commit that is read."""
-        files = [(file.name, file_sha256(file)) for file in self.files]
-        return files or hub.identity(self.settings.path, self.settings.revision)
+        self.dataset = HubDataset(
+            settings.path,
+            config=settings.config,
+            split=settings.split,
+            revision=settings.revision,
+        )
 
     def identity(self) -> list[Any]:
         """What is read, and the columns it is read from."""
         columns = {k: v for k, v in vars(self.settings).items() if k not in ("path", "revision")}
-        return [self._content, columns]
+        files = [(file.name, file_sha256(file)) for file in self.files]
+        return [files or self.dataset.identity, columns]
 
     def rows(self, known: Sequence[str]) -> Iterator[tuple[str, Row, str]]:
         """Each row with its place and the split that it is of, "" where nothing says.
@@ -63,15 +64,7 @@ class Table:
             for place, row in read.read_file(file, wanted, nameless=self.nameless):
                 yield place, row, split_of(file)
         if not self.files:
-            # The commit that the identity names, though the branch may have moved since.
-            local = Path(settings.path).is_dir()
-            for place, row in hub.dataset_rows(
-                settings.path,
-                wanted,
-                config=settings.config,
-                split=settings.split,
-                revision=None if local else self._content,
-            ):
+            for place, row in self.dataset.rows(wanted):
                 yield place, row, settings.split or ""
 
 
@@ -140,8 +133,8 @@ class JudgementTables:
             raise InputError("corpus.queries has no judgements: give corpus.qrels.path")
         if qrels.path and not queries.path:
             raise InputError("corpus.qrels has no texts of its queries: give corpus.queries.path")
-        self.queries_table = queries.path and Table(queries, "queries", read.TEXT_COLUMNS) or None
-        self.qrels_table = qrels.path and Table(qrels, "qrels", read.QREL_COLUMNS) or None
+        self.queries_table = Table(queries, "queries", read.TEXT_COLUMNS) if queries.path else None
+        self.qrels_table = Table(qrels, "qrels", read.QREL_COLUMNS) if qrels.path else None
         splits = [split_of(file) for file in self.qrels_table.files] if self.qrels_table else []
         if len(splits) > 1 and split not in splits:
             raise InputError(
