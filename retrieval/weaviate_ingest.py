@@ -152,7 +152,7 @@ class _Sample:
 
     def __init__(self) -> None:
         self._random = np.random.default_rng(0)
-        self._kept: list[Row] = []
+        self._kept: dict[int, Row] = {}
         self._offered = 0
 
     def offer(self, row: Row) -> None:
@@ -163,11 +163,12 @@ class _Sample:
             place = int(self._random.integers(self._offered))
         if place < SAMPLE:
             # A copy: the vector is a view of its file's batch, which would stay in memory whole.
-            self._kept[place:] = [row._replace(vector=row.vector.copy()), *self._kept[place + 1 :]]
+            self._kept[place] = row._replace(vector=row.vector.copy())
 
     def rows(self) -> tuple[list[str], np.ndarray]:
         """Ids, and vectors as float32 [rows, dimension]."""
-        return [row.passage.id for row in self._kept], np.array([row.vector for row in self._kept])
+        kept = list(self._kept.values())
+        return [row.passage.id for row in kept], np.array([row.vector for row in kept])
 
 
 def _key(id: str) -> int:

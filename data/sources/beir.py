@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tercet.artifacts import digest, file_sha256
-from tercet.data.sources.rows import as_grade, as_id, as_text, json_lines, lines
+from tercet.data.sources.cells import as_grade, as_id, as_text
+from tercet.data.sources.rows import json_lines, lines
 from tercet.schema import InputError, Passage, Query
 
 

@@ -2,8 +2,7 @@
 
 A passage is named by its file's path in the folder and its number there, so adding a file renames
 no passage of another. It ends where the document does: at headings, paragraphs and sentences
-rather than within them. What is said here by libraries: HTML's text by Beautiful Soup, PDF's by
-pypdf, the splitting by semantic-text-splitter.
+rather than within them. Beautiful Soup reads HTML, pypdf PDF, and semantic-text-splitter splits.
 """
 
 from __future__ import annotations
@@ -51,7 +50,11 @@ class Documents:
             raise InputError(f"{path}: no such folder (corpus.path)")
         if not self.files:
             raise InputError(f"{path}: holds no document ({', '.join(SUFFIXES)})")
-        others = Counter(file.suffix or "no suffix" for file in self._others())
+        others = Counter(
+            file.suffix or "no suffix"
+            for file in self._shown
+            if file.suffix.lower() not in SUFFIXES
+        )
         if others:
             kinds = ", ".join(f"{count:,} of {kind}" for kind, count in others.most_common())
             console.print(f"[yellow]passed over[/] in {path}: {kinds}")
@@ -59,14 +62,12 @@ class Documents:
     @cached_property
     def files(self) -> list[Path]:
         """The documents, in the order of their paths."""
-        return sorted(f for f in self._shown() if f.suffix.lower() in SUFFIXES)
+        return [file for file in self._shown if file.suffix.lower() in SUFFIXES]
 
-    def _others(self) -> Iterator[Path]:
-        return (f for f in self._shown() if f.suffix.lower() not in SUFFIXES)
-
-    def _shown(self) -> Iterator[Path]:
-        files = (file for file in self.folder.rglob("*") if file.is_file())
-        return (f for f in files if not any(part.startswith(".") for part in self._name(f)))
+    @cached_property
+    def _shown(self) -> list[Path]:
+        files = sorted(file for file in self.folder.rglob("*") if file.is_file())
+        return [f for f in files if not any(part.startswith(".") for part in self._name(f))]
 
     def _name(self, file: Path) -> tuple[str, ...]:
         return file.relative_to(self.folder).parts

@@ -16,9 +16,10 @@ import numpy as np
 
 from tercet.artifacts import digest, file_sha256
 from tercet.corpus_settings import PassagesTable, QrelsTable, QueriesTable, TableSettings
-from tercet.data.sources import rows as read
+from tercet.data.sources import cells
+from tercet.data.sources.cells import Row
 from tercet.data.sources.hub import HubDataset
-from tercet.data.sources.rows import Row
+from tercet.data.sources.rows import QREL_COLUMNS, SUFFIXES, TEXT_COLUMNS, kind, read_file
 from tercet.schema import InputError, Passage, Query
 
 _MAGIC = set("*?[")
@@ -61,7 +62,7 @@ class Table:
         named = [value for value in vars(settings).values() if isinstance(value, str)]
         wanted = [*named, *known]
         for file in self.files:
-            for place, row in read.read_file(file, wanted, nameless=self.nameless):
+            for place, row in read_file(file, wanted, nameless=self.nameless):
                 yield place, row, split_of(file)
         if not self.files:
             for place, row in self.dataset.rows(wanted):
@@ -79,7 +80,7 @@ class PassageTable:
     def __init__(self, settings: PassagesTable) -> None:
         if not settings.path:
             raise InputError("corpus.passages.path names no table of passages")
-        self.settings, self.table = settings, Table(settings, "passages", read.TEXT_COLUMNS)
+        self.settings, self.table = settings, Table(settings, "passages", TEXT_COLUMNS)
 
     def identity(self) -> str:
         """Digest of what is read, and of the columns it is read from."""
@@ -96,20 +97,20 @@ class PassageTable:
         if not column:
             raise InputError("corpus.passages.vector names no column of vectors")
         for place, passage, row in self._read():
-            read.column(row, column, (), "passages' vectors", place)
-            yield place, passage, read.as_vector(row[column], column, place)
+            cells.column(row, column, (), "passages' vectors", place)
+            yield place, passage, cells.as_vector(row[column], column, place)
 
     def _read(self) -> Iterator[tuple[str, Passage, Row]]:
         settings, titled = self.settings, not self.settings.title
-        for place, row, _ in self.table.rows(read.PASSAGE_COLUMNS):
-            id = read.column(row, settings.id, read.IDS, "passages' ids", place)
-            text = read.column(row, settings.text, read.TEXTS, "passages' texts", place)
-            title = settings.title or next((name for name in read.TITLES if name in row), "title")
+        for place, row, _ in self.table.rows(cells.PASSAGE_COLUMNS):
+            id = cells.column(row, settings.id, cells.IDS, "passages' ids", place)
+            text = cells.column(row, settings.text, cells.TEXTS, "passages' texts", place)
+            title = settings.title or next((name for name in cells.TITLES if name in row), "title")
             titled |= title in row
             passage = Passage(
-                read.as_id(row[id], id, place),
-                read.as_text(row.get(title), title, place),
-                read.as_text(row[text], text, place),
+                cells.as_id(row[id], id, place),
+                cells.as_text(row.get(title), title, place),
+                cells.as_text(row[text], text, place),
             )
             yield place, passage, row
         if not titled:
@@ -133,8 +134,8 @@ class JudgementTables:
             raise InputError("corpus.queries has no judgements: give corpus.qrels.path")
         if qrels.path and not queries.path:
             raise InputError("corpus.qrels has no texts of its queries: give corpus.queries.path")
-        self.queries_table = Table(queries, "queries", read.TEXT_COLUMNS) if queries.path else None
-        self.qrels_table = Table(qrels, "qrels", read.QREL_COLUMNS) if qrels.path else None
+        self.queries_table = Table(queries, "queries", TEXT_COLUMNS) if queries.path else None
+        self.qrels_table = Table(qrels, "qrels", QREL_COLUMNS) if qrels.path else None
         splits = [split_of(file) for file in self.qrels_table.files] if self.qrels_table else []
         if len(splits) > 1 and split not in splits:
             raise InputError(
@@ -150,9 +151,12 @@ class JudgementTables:
     def queries(self) -> Iterator[tuple[str, Query]]:
         """The rows of the queries' table."""
         for place, row, id in self._query_rows():
-            known = [name for name in read.QUERY_TEXTS if name != id]
-            text = read.column(row, self.of_queries.text, known, "queries' texts", place)
-            yield place, Query(read.as_id(row[id], id, place), read.as_text(row[text], text, place))
+            known = [name for name in cells.QUERY_TEXTS if name != id]
+            text = cells.column(row, self.of_queries.text, known, "queries' texts", place)
+            yield (
+                place,
+                Query(cells.as_id(row[id], id, place), cells.as_text(row[text], text, place)),
+            )
 
     def vectors(self) -> Vectors:
         """The queries' ids and vectors. Raises InputError where the recipe names no such column."""
@@ -160,8 +164,12 @@ class JudgementTables:
         if not column:
             raise InputError("corpus.queries.vector names no column of vectors")
         for place, row, id in self._query_rows():
-            read.column(row, column, (), "queries' vectors", place)
-            yield place, read.as_id(row[id], id, place), read.as_vector(row[column], column, place)
+            cells.column(row, column, (), "queries' vectors", place)
+            yield (
+                place,
+                cells.as_id(row[id], id, place),
+                cells.as_vector(row[column], column, place),
+            )
 
     def judgements(self) -> Iterator[tuple[str, str, str, str, int]]:
         """The rows of the judgements' table, or what stands in the queries' rows."""
@@ -170,47 +178,49 @@ class JudgementTables:
         if not self.qrels_table:
             return
         settings, one = self.of_qrels, len(self.qrels_table.files) == 1
-        known = (*read.QUERY_IDS, *read.PASSAGE_IDS, *read.GRADES)
+        known = (*cells.QUERY_IDS, *cells.PASSAGE_IDS, *cells.GRADES)
         for place, row, split in self.qrels_table.rows(known):
-            query = read.column(row, settings.query, read.QUERY_IDS, "judged queries", place)
-            passage = read.column(row, settings.passage, read.PASSAGE_IDS, "judged passages", place)
-            grade = read.column(row, settings.grade, read.GRADES, "grades", place)
+            query = cells.column(row, settings.query, cells.QUERY_IDS, "judged queries", place)
+            passage = cells.column(
+                row, settings.passage, cells.PASSAGE_IDS, "judged passages", place
+            )
+            grade = cells.column(row, settings.grade, cells.GRADES, "grades", place)
             yield (
                 place,
                 self.split if one or not split else split,
-                read.as_id(row[query], query, place),
-                read.as_id(row[passage], passage, place),
-                read.as_grade(row[grade], place),
+                cells.as_id(row[query], query, place),
+                cells.as_id(row[passage], passage, place),
+                cells.as_grade(row[grade], place),
             )
 
     def _query_rows(self) -> Iterator[tuple[str, Row, str]]:
         if self.queries_table:
-            known = (*read.QUERY_IDS, *read.QUERY_TEXTS)
+            known = (*cells.QUERY_IDS, *cells.QUERY_TEXTS)
             for place, row, _ in self.queries_table.rows(known):
-                id = read.column(row, self.of_queries.id, read.QUERY_IDS, "queries' ids", place)
+                id = cells.column(row, self.of_queries.id, cells.QUERY_IDS, "queries' ids", place)
                 yield place, row, id
 
     def _nested(self) -> Iterator[tuple[str, str, str, str, int]]:
         settings = self.of_queries
         split = settings.split or self.split
         for place, row, id in self._query_rows():
-            query = read.as_id(row[id], id, place)
+            query = cells.as_id(row[id], id, place)
             for name, grade in ((settings.positives, 1), (settings.negatives, 0)):
                 if name:
-                    read.column(row, name, (), "judged passages", place)
+                    cells.column(row, name, (), "judged passages", place)
                     for passage in _passage_ids(row[name], name, place):
                         yield place, split, query, passage, grade
 
 
 def _passage_ids(cell: Any, name: str, place: str) -> Iterator[str]:
     """Ids out of a list of ids or of rows with an id."""
-    entries = read.as_rows(cell) if isinstance(cell, dict) else cell or []
+    entries = cells.as_rows(cell) if isinstance(cell, dict) else cell or []
     if not isinstance(entries, list):
         raise InputError(f"{place}: {name!r} must be a list of passages, not {cell!r}")
     for entry in entries:
         if isinstance(entry, dict):
-            entry = entry[read.column(entry, None, read.IDS, f"passages of {name!r}", place)]
-        yield read.as_id(entry, name, place)
+            entry = entry[cells.column(entry, None, cells.IDS, f"passages of {name!r}", place)]
+        yield cells.as_id(entry, name, place)
 
 
 def _files(path: str, key: str) -> list[Path]:
@@ -225,6 +235,6 @@ def _files(path: str, key: str) -> list[Path]:
             raise InputError(f"{path}: no file is named so ({key})")
         return files
     hub_name = path.count("/") <= 1 and not path.startswith((".", "/", "~"))
-    if place.is_dir() or (hub_name and read.kind(place) not in read.SUFFIXES):
+    if place.is_dir() or (hub_name and kind(place) not in SUFFIXES):
         return []
     raise InputError(f"{path}: no such file or folder ({key})")

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from tercet.console import progress
 from tercet.corpus_settings import PassagesTable
-from tercet.data.sources import rows as read
+from tercet.data.sources import cells
 from tercet.schema import Passage
 
 
@@ -33,11 +33,11 @@ class WeaviateCollection:
         self.reader = reader
         there = dict.fromkeys(reader.properties)
         place = f"collection {reader.name}"
-        self.id = columns.id and read.column(there, columns.id, (), "passages' ids", place)
-        self.text = read.column(there, columns.text, read.TEXTS, "passages' texts", place)
-        titled = columns.title or any(name in there for name in read.TITLES)
-        self.title = titled and read.column(
-            there, columns.title, read.TITLES, "passages' titles", place
+        self.id = columns.id and cells.column(there, columns.id, (), "passages' ids", place)
+        self.text = cells.column(there, columns.text, cells.TEXTS, "passages' texts", place)
+        titled = columns.title or any(name in there for name in cells.TITLES)
+        self.title = titled and cells.column(
+            there, columns.title, cells.TITLES, "passages' titles", place
         )
 
     def identity(self) -> str:
@@ -59,8 +59,8 @@ class WeaviateCollection:
             yield (
                 place,
                 Passage(
-                    read.as_id(row.get(self.id), self.id, place) if self.id else stored.uuid,
-                    read.as_text(row.get(self.title), self.title, place) if self.title else "",
-                    read.as_text(row.get(self.text), self.text, place),
+                    cells.as_id(row.get(self.id), self.id, place) if self.id else stored.uuid,
+                    cells.as_text(row.get(self.title), self.title, place) if self.title else "",
+                    cells.as_text(row.get(self.text), self.text, place),
                 ),
             )

@@ -214,15 +214,20 @@ class Stage:
             return None, "changed: " + ", ".join(changes)
         return Artifact(self.path, manifest), "inputs and settings unchanged"
 
+    @property
+    def begun(self) -> bool:
+        """Whether a killed run left a part of this plan."""
+        plan = self.partial / PLAN
+        unfinished = plan.exists() and not (self.partial / MANIFEST).exists()
+        return unfinished and bool(read_json(plan) == self.plan)
+
     @contextmanager
     def write(self) -> Iterator[Writer]:
         """Make the artefact, or go on with what a killed run left of it."""
-        plan = self.partial / PLAN
-        begun = plan.exists() and not (self.partial / MANIFEST).exists()
-        if not self.resumable or not begun or read_json(plan) != self.plan:
+        if not self.resumable or not self.begun:
             shutil.rmtree(self.partial, ignore_errors=True)
             self.partial.mkdir(parents=True)
-            write_json(plan, self.plan)
+            write_json(self.partial / PLAN, self.plan)
         for torn in self.partial.rglob("*.tmp"):
             torn.unlink()
         writer = Writer(self.partial)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from tercet.artifacts import PLAN, Stage, Writer, locked, produce, read_json, write_json
+from tercet.artifacts import Stage, Writer, locked, produce, read_json, write_json
 from tercet.console import console, progress
 from tercet.data.sources import Joined, open_source
 from tercet.recipe import Recipe
@@ -44,8 +44,6 @@ class _Run:
             inputs={"source": source.source.identity()},  # judgements are no part of it
         )
         self.finished, _ = self.stage.finished()
-        plan = self.stage.partial / PLAN
-        begun = plan.exists() and read_json(plan) == self.stage.plan
         self.target = Ingest(
             recipe.collection,
             section.vector,
@@ -54,7 +52,7 @@ class _Run:
                 metric=section.metric,
                 owner=f"{OWNER}: {recipe.folder.resolve()}",
             ),
-            fresh=not self.finished and not begun,
+            fresh=not self.finished and not self.stage.begun,
         )
 
     def ensure(self) -> None:

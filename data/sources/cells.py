@@ -1,0 +1,104 @@
+"""Cells of a row: which column holds what, and what its values may be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from tercet.schema import InputError
+
+Row = dict[str, Any]
+
+#: Where no column is named, these are looked for, in this order.
+IDS = ("_id", "id", "docid", "doc_id", "passage_id", "pid", "num")
+QUERY_IDS = ("_id", "query_id", "query-id", "qid", "id", "num")
+PASSAGE_IDS = ("passage_id", "corpus-id", "corpus_id", "docid", "doc_id", "pid")
+TITLES = ("title",)
+TEXTS = ("text", "contents", "passage", "body")
+QUERY_TEXTS = ("text", "query", "question", "title")
+GRADES = ("grade", "score", "relevance", "rel", "label")
+
+PASSAGE_COLUMNS = (*IDS, *TITLES, *TEXTS)
+NAMES_OF_IDS = {*IDS, *QUERY_IDS, *PASSAGE_IDS}
+
+
+def column(row: Row, given: str | None, known: Sequence[str], what: str, place: str) -> str:
+    """The column to read. Raises InputError naming those there are."""
+    for name in [given] if given else known:
+        if name in row:
+            return name
+    wanted = repr(given) if given else " or ".join(map(repr, known))
+    raise InputError(
+        f"{place}: no column {wanted} for the {what}; there are {', '.join(row) or 'none'}"
+    )
+
+
+def as_rows(lists: dict[str, Any]) -> list[Row]:
+    """Rows out of one row of lists, which is how datasets held a list of rows before version 4."""
+    columns = zip(*lists.values(), strict=True)
+    return [dict(zip(lists, cells, strict=True)) for cells in columns]
+
+
+def as_id(value: Any, name: str, place: str) -> str:
+    """An id as text: whole numbers are taken by their digits, anything else is refused."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(
+            f"{place}: {name!r} must be text that is not empty, or a whole number, not {value!r}"
+        )
+    return _encodable(value, name, place)
+
+
+def as_text(value: Any, name: str, place: str) -> str:
+    """A text; null is an empty one."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise InputError(f"{place}: {name!r} must be text, not {value!r}")
+    return _encodable(value, name, place)
+
+
+def as_vector(value: Any, name: str, place: str) -> np.ndarray:
+    """float32 [dimension], of numbers that are finite and not all zero."""
+    try:
+        vector = np.asarray(value, dtype=np.float32)
+    except (TypeError, ValueError):
+        vector = np.empty(0, np.float32)
+    if vector.ndim != 1 or not vector.size:
+        raise InputError(f"{place}: {name!r} must be a list of numbers")
+    if not np.isfinite(vector).all() or not vector.any():
+        raise InputError(f"{place}: {name!r} is a vector that is not finite or is zero")
+    return vector
+
+
+#: Judgements are held as int32; no collection grades as finely.
+LARGEST_GRADE = 2**31 - 1
+
+
+def as_grade(value: Any, place: str) -> int:
+    """A whole number; many tables hold it as 1.0."""
+    grade = value
+    if isinstance(value, str):
+        with suppress(ValueError):
+            grade = float(value) if "." in value else int(value)
+    if isinstance(grade, float) and grade.is_integer():
+        grade = int(grade)
+    if isinstance(grade, bool) or not isinstance(grade, int):
+        raise InputError(f"{place}: {value!r} is not a whole number")
+    if abs(grade) > LARGEST_GRADE:
+        raise InputError(f"{place}: {grade} is no grade")
+    return grade
+
+
+def _encodable(value: str, name: str, place: str) -> str:
+    """JSON may escape half of a surrogate pair, which is no character and no UTF-8."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        half = value[error.start]
+        raise InputError(f"{place}: {name!r} holds {half!r}, which is half a character") from None
+    return value
