@@ -44,7 +44,7 @@ weaviate:  ## start a real Weaviate on this machine, if none runs
 weaviate-stop:  ## stop it, and keep its data
 	scripts/weaviate.sh stop
 
-bench: models  ## time encoding, training, scoring, writing, metrics and indexes beside their peers
+bench: models weaviate  ## time every stage, metrics, indexes and the ingest beside their peers
 	$(BIN)/python -m pip install --quiet "ranx>=0.3.21"
 	$(BIN)/python benchmarks/encode.py
 	$(BIN)/python benchmarks/train.py
@@ -53,5 +53,6 @@ bench: models  ## time encoding, training, scoring, writing, metrics and indexes
 	$(BIN)/python benchmarks/in_batch.py
 	$(BIN)/python benchmarks/metrics.py
 	$(BIN)/python benchmarks/indexes.py
+	eval "$$(scripts/weaviate.sh env)" && $(BIN)/python benchmarks/ingest.py
 
 .PHONY: help install models quickstart test lint weaviate weaviate-stop bench

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,6 +32,8 @@ from transformers import (
     ModernBertModel,
     MPNetConfig,
     MPNetModel,
+    MT5Config,
+    MT5ForConditionalGeneration,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     RobertaConfig,
@@ -283,19 +286,22 @@ def tiny_causal_path(tmp_path_factory: pytest.TempPathFactory, tiny_texts: list[
 @pytest.fixture(scope="session")
 def tiny_seq2seq_path(tmp_path_factory: pytest.TempPathFactory, tiny_texts: list[str]) -> Path:
     """A T5 of 2 layers; it babbles."""
+    folder = tmp_path_factory.mktemp("seq2seq")
+    return _save_t5(folder, tiny_texts, T5Config, T5ForConditionalGeneration)
+
+
+@pytest.fixture(scope="session")
+def tiny_mt5_path(tmp_path_factory: pytest.TempPathFactory, tiny_texts: list[str]) -> Path:
+    """An mT5 of the same shape."""
+    folder = tmp_path_factory.mktemp("mt5")
+    return _save_t5(folder, tiny_texts, MT5Config, MT5ForConditionalGeneration)
+
+
+def _save_t5(folder: Path, texts: list[str], config: Any, model: Any) -> Path:
+    shape = {"vocab_size": 600, "d_model": 32, "d_kv": 8, "d_ff": 64}
+    layers = {"num_layers": 2, "num_heads": 4}
+    tokens = {"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        model = T5ForConditionalGeneration(
-            T5Config(
-                vocab_size=600,
-                d_model=32,
-                d_kv=8,
-                d_ff=64,
-                num_layers=2,
-                num_heads=4,
-                pad_token_id=1,
-                eos_token_id=2,
-                decoder_start_token_id=1,
-            )
-        )
-    return _save(tmp_path_factory.mktemp("seq2seq"), _byte_bpe(tiny_texts, "$A </s>"), model)
+        network = model(config(**shape, **layers, **tokens))
+    return _save(folder, _byte_bpe(texts, "$A </s>"), network)

@@ -16,9 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from cohere_server import Api, serve
-from transformers import AutoTokenizer, MT5Config, MT5ForConditionalGeneration
 
 ROOT = Path(__file__).parents[1]
 KEY = "co-canary-5f0c1e77"
@@ -82,26 +80,6 @@ def stand_ins(tiny_beir_path: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 def _vectors(rows: list[list[float]]) -> pa.Array:
     return pa.array(rows, pa.list_(pa.float32()))
-
-
-@pytest.fixture(scope="module")
-def tiny_mt5_path(tiny_seq2seq_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("mt5")
-    AutoTokenizer.from_pretrained(tiny_seq2seq_path).save_pretrained(folder)
-    torch.manual_seed(4)
-    config = MT5Config(
-        vocab_size=600,
-        d_model=32,
-        d_kv=8,
-        d_ff=64,
-        num_layers=2,
-        num_heads=4,
-        pad_token_id=1,
-        eos_token_id=2,
-        decoder_start_token_id=1,
-    )
-    MT5ForConditionalGeneration(config).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture

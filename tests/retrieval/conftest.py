@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -29,6 +30,22 @@ class Server:
     @property
     def keywords(self) -> dict[str, str | None]:
         return {"url": self.url, "grpc_url": self.grpc_url, "api_key": self.api_key}
+
+
+#: A collection that a test may write, and finds gone.
+SCRATCH = "Tercet_tests_scratch"
+
+
+@pytest.fixture
+def server(weaviate_server: Server) -> Iterator[Any]:
+    """A connection to the real server, where `SCRATCH` is not there, before and after."""
+    from tercet.retrieval.weaviate_client import WeaviateServer
+
+    server = WeaviateServer.connect(**weaviate_server.keywords)
+    server.client.collections.delete(SCRATCH)
+    yield server
+    server.client.collections.delete(SCRATCH)
+    server.close()
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,17 +30,8 @@ from tercet.retrieval.weaviate_reader import WeaviateReader
 pytestmark = pytest.mark.weaviate
 
 ROOT = Path(__file__).parents[2]
-NAME = "Tercet_tests_given"
+NAME = "Tercet_tests_scratch"
 ROWS, WIDTH = 30_000, 32
-
-
-@pytest.fixture
-def server(weaviate_server: Any) -> Iterator[WeaviateServer]:
-    server = WeaviateServer.connect(**weaviate_server.keywords)
-    server.client.collections.delete(NAME)
-    yield server
-    server.client.collections.delete(NAME)
-    server.close()
 
 
 def corpus(folder: Path, rows: int = ROWS, **columns: Any) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,16 +23,7 @@ from tercet.schema import InputError, Passage
 
 pytestmark = pytest.mark.weaviate
 
-NAME = "Tercet_tests_read"
-
-
-@pytest.fixture
-def server(weaviate_server: Any) -> Iterator[WeaviateServer]:
-    server = WeaviateServer.connect(**weaviate_server.keywords)
-    server.client.collections.delete(NAME)
-    yield server
-    server.client.collections.delete(NAME)
-    server.close()
+NAME = "Tercet_tests_scratch"
 
 
 def written(server: WeaviateServer, objects: int, **columns: Callable[[int], Any]) -> Any:
@@ -118,7 +109,7 @@ def test_vectors_are_read_by_their_name(server: WeaviateServer) -> None:
 
 
 def test_what_is_not_there_is_refused_by_name(server: WeaviateServer) -> None:
-    with pytest.raises(InputError, match="has no collection or alias 'Tercet_tests_read'"):
+    with pytest.raises(InputError, match="has no collection or alias 'Tercet_tests_scratch'"):
         WeaviateReader(NAME, server)
     written(server, 1)
     with pytest.raises(InputError, match="no column .texts. .*; there are headline, body"):
