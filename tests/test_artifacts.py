@@ -71,7 +71,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {
         str(file.relative_to(folder)): file.read_bytes()
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and not file.name.startswith("seconds.json")
+        if file.is_file() and not file.name.startswith("resources.json")
     }
 
 
@@ -142,7 +142,7 @@ def test_what_depends_on_a_change_is_made_again_and_names_it(
     assert reason in capsys.readouterr().out.splitlines()[0]
     assert made == list(range(SHARDS)) * 2
     assert arrow_rows(artifact.path / "rows-00000.arrow") == 20
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["seconds.json", "stage"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["resources.json", "stage"]
 
 
 def test_a_stage_that_failed_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 from rich.markup import escape
 
 from tercet.console import console
+from tercet.resources import Resources, measured
 from tercet.schema import InputError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 PLAN = "plan.json"
-SECONDS = "seconds.json"
+RESOURCES = "resources.json"
 VERSIONS = ("tercet", "torch", "transformers", "tokenizers", "datasets", "numpy")
 
 
@@ -301,10 +302,9 @@ def produce(stage: Stage, make: Callable[[Writer], None], *, together: bool = Fa
         console.print(f"[green]reuse[/] [bold]{stage.name}[/]: {escape(reason)}")
         return artifact
     console.print(f"[yellow]make[/]  [bold]{stage.name}[/]: {escape(reason)}")
-    start = time.monotonic()
-    with stage.write() as writer:
+    with measured() as taken, stage.write() as writer:
         make(writer)
-    _add_seconds(stage, time.monotonic() - start, resumed=reason == "resumed")
+    _note(stage, taken, resumed=reason == "resumed")
     artifact, _ = stage.finished()
     assert artifact
     facts = ", ".join(
@@ -312,7 +312,7 @@ def produce(stage: Stage, make: Callable[[Writer], None], *, together: bool = Fa
         for name, value in artifact.facts.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     )
-    console.print(f"      {facts} [dim]({time.monotonic() - start:.0f} s)[/]")
+    console.print(f"      {facts} [dim]({taken.seconds:.0f} s)[/]")
     return artifact
 
 
@@ -336,17 +336,26 @@ def _wait_for(stage: Stage) -> Artifact:
         time.sleep(0.2)
 
 
-def _add_seconds(stage: Stage, seconds: float, *, resumed: bool) -> None:
-    """Note the stage's time, which is kept apart so that manifests hold no clock."""
-    times = read_times(stage.path.parent)
-    before = times.get(stage.name, 0.0) if resumed else 0.0
-    write_json(stage.path.parent / SECONDS, times | {stage.name: round(before + seconds, 1)})
+def _note(stage: Stage, taken: Resources, *, resumed: bool) -> None:
+    run = stage.path.parent
+    before = read_resources(run)
+    if resumed and stage.name in before:
+        taken = taken.after(before[stage.name])
+    taken.seconds = round(taken.seconds, 1)
+    noted = {name: asdict(each) for name, each in (before | {stage.name: taken}).items()}
+    write_json(run / RESOURCES, noted)
+
+
+def read_resources(run: Path) -> dict[str, Resources]:
+    """What each stage of a run has taken."""
+    file = run / RESOURCES
+    noted = read_json(file) if file.exists() else {}
+    return {name: Resources(**each) for name, each in noted.items()}
 
 
 def read_times(run: Path) -> dict[str, float]:
     """Seconds that each stage of a run has taken."""
-    file = run / SECONDS
-    return read_json(file) if file.exists() else {}
+    return {name: taken.seconds for name, taken in read_resources(run).items()}
 
 
 def is_main_process() -> bool:
