@@ -68,7 +68,8 @@ class Bench:
         lists = pipeline.triplets.dataset("lists")
         of_train = np.flatnonzero(np.array(lists["split"]) == "train")
         columns = lists.select(of_train)[:]
-        rows = {passage: row for row, passage in enumerate(pipeline.ids)}
+        rows = pipeline.passages.rows(id for ids in columns["passages"] for id in ids)
+        self.vectors = np.asarray(pipeline.vectors)
         self.lists = [np.array([rows[p] for p in passages]) for passages in columns["passages"]]
         self.teacher, self.student = (
             [np.array(x, np.float32) for x in columns[name]] for name in ("teacher", "student")
@@ -76,7 +77,7 @@ class Bench:
         self.calibration = calibrate(self.teacher, self.student)
         self.asked = pipeline.student.encode_queries(columns["query"])
         self.index = retrieval.ExactIndex()
-        self.index.build(pipeline.ids, pipeline.vectors)
+        self.index.build(pipeline.passages.ids, self.vectors)
         self.held_out, self.known, _ = pipeline.measured("validation")
         self.test, self.qrels, what = pipeline.measured("test")
         self.held_out_vectors = self._encoded(self.held_out)
@@ -122,7 +123,7 @@ class Bench:
         targets = self.targets(way.calibration, weight)[most]
         adapter = modeling.train_adapter(
             self.asked[most],
-            self.pipeline.vectors,
+            self.vectors,
             [rows[k] for rows, k in zip(self.lists[most], kept, strict=True)],
             [target[k] for target, k in zip(targets, kept, strict=True)],
             way.loss,
@@ -140,7 +141,7 @@ class Bench:
             self.test,
             self.qrels,
             {query.id: ranking for query, ranking in zip(self.test, rankings, strict=True)},
-            dict(zip(self.pipeline.ids, self.pipeline.contents, strict=True)),
+            self.pipeline.passages.texts(p for ranking in rankings for p, _ in ranking),
             "test",
             depth=DEPTH,
             sample=LARGEST_RERANK,

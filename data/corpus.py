@@ -1,21 +1,30 @@
 """A source -> passages, queries and judgements, checked.
 
-Files: `passages` (id, title, text), `queries` (id, text) and `qrels` (split, query_id, passage_id,
-grade).
+Files: `passages` (id, title, text), `twins` (row, group), the passages whose text another has,
+`queries` (id, text) and `qrels` (split, query_id, passage_id, grade).
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from tercet.artifacts import Artifact, Writer
+from tercet.artifacts import Artifact, Writer, read_table
+from tercet.data.passages import SCHEMA, Passages, find_twins, fingerprint, repeated
 from tercet.data.sources import Source
 from tercet.schema import InputError, Passage, Query
 
-SHARD_ROWS = 100_000
+#: A shard of passages ends with so many, or with so much text.
+SHARD_ROWS, SHARD_CHARACTERS = 16_384, 1 << 25
+QUERIES = pa.schema({"id": pa.string(), "text": pa.string()})
+QRELS = pa.schema(
+    {"split": pa.string(), "query_id": pa.string(), "passage_id": pa.string(), "grade": pa.int32()}
+)
 
 
 def write_corpus(writer: Writer, source: Source) -> None:
@@ -26,53 +35,79 @@ def write_corpus(writer: Writer, source: Source) -> None:
 
     Raises InputError for a duplicate id, two grades of one pair, or no passage at all.
     """
-    facts = writer.facts
-    facts |= dict.fromkeys(("passages", "empty_passages", "passages_with_an_equal_text"), 0)
-    ids: dict[str, str] = {}
-    texts: set[int] = set()
-
-    def kept() -> Iterator[Passage]:
-        for place, passage in source.passages():
-            _refuse_duplicate(ids, passage.id, place, "passage")
-            if not passage.contents:
-                facts["empty_passages"] += 1
-                continue
-            facts["passages"] += 1
-            facts["passages_with_an_equal_text"] += hash(passage.contents) in texts
-            texts.add(hash(passage.contents))
-            yield passage
-
-    _write(writer, "passages", ({"id": p.id, "title": p.title, "text": p.text} for p in kept()))
-    if not facts["passages"]:
-        raise InputError("the corpus holds no passage with text")
+    passages = _write_passages(writer, source)
     query_ids: dict[str, str] = {}
     for place, query in source.queries():
         _refuse_duplicate(query_ids, query.id, place, "query")
         if not query.text.strip():
             raise InputError(f"{place}: query {query.id!r} has no text")
     _write(writer, "queries", ({"id": q.id, "text": q.text} for _, q in source.queries()), QUERIES)
-    _write(writer, "qrels", _judgements(source, ids, query_ids, facts), QRELS)
+    grades = _grades(source)
+    known = passages.rows(passage for _, _, passage in grades)
+    writer.facts |= {
+        "judgements": len(grades),
+        "of_unknown_queries": sum(query not in query_ids for _, query, _ in grades),
+        "of_unknown_passages": sum(passage not in known for _, _, passage in grades),
+    }
+    rows = (
+        {"split": split, "query_id": query, "passage_id": passage, "grade": grade}
+        for (split, query, passage), grade in grades.items()
+    )
+    _write(writer, "qrels", rows, QRELS)
 
 
-QUERIES = pa.schema({"id": pa.string(), "text": pa.string()})
-QRELS = pa.schema(
-    {"split": pa.string(), "query_id": pa.string(), "passage_id": pa.string(), "grade": pa.int32()}
-)
+def _write_passages(writer: Writer, source: Source) -> Passages:
+    """Shards of the source's passages, of which 16 bytes each are held in memory meanwhile."""
+    ids, texts, empty = array("Q"), array("Q"), 0
+
+    def kept() -> Iterator[Passage]:
+        nonlocal empty
+        for _, passage in source.passages():
+            ids.append(fingerprint(passage.id))
+            if passage.contents:
+                texts.append(fingerprint(passage.contents))
+                yield passage
+            else:
+                empty += 1
+
+    paths = []
+    for number, block in enumerate(_shards(kept())):
+        rows = [{"id": p.id, "title": p.title, "text": p.text} for p in block]
+        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        paths.append(writer.shard("passages", number, table))
+    _refuse_duplicates(source, set(repeated(np.array(ids)).tolist()))
+    if not texts:
+        raise InputError("the corpus holds no passage with text")
+    fingerprints = np.array(texts)
+    passages = Passages([read_table(path) for path in paths])
+    writer.shard("twins", 0, find_twins(passages.contents, fingerprints))
+    writer.facts |= {
+        "passages": len(texts),
+        "empty_passages": empty,
+        "passages_with_an_equal_text": len(texts) - len(np.unique(fingerprints)),
+    }
+    return passages
 
 
-def _judgements(
-    source: Source, ids: dict[str, str], query_ids: dict[str, str], facts: dict[str, int]
-) -> Iterator[dict[str, object]]:
-    facts |= dict.fromkeys(("judgements", "of_unknown_queries", "of_unknown_passages"), 0)
-    grades: dict[tuple[str, str, str], int] = {}
-    for place, split, query, passage, grade in source.judgements():
-        if grades.setdefault((split, query, passage), grade) != grade:
-            raise InputError(f"{place}: query {query!r} and passage {passage!r} have two grades")
-    for (split, query, passage), grade in grades.items():
-        facts["judgements"] += 1
-        facts["of_unknown_queries"] += query not in query_ids
-        facts["of_unknown_passages"] += passage not in ids
-        yield {"split": split, "query_id": query, "passage_id": passage, "grade": grade}
+def _shards(passages: Iterator[Passage]) -> Iterator[list[Passage]]:
+    block: list[Passage] = []
+    characters = 0
+    for passage in passages:
+        block.append(passage)
+        characters += len(passage.title) + len(passage.text)
+        if len(block) == SHARD_ROWS or characters >= SHARD_CHARACTERS:
+            yield block
+            block, characters = [], 0
+    if block:
+        yield block
+
+
+def _refuse_duplicates(source: Source, suspects: set[int]) -> None:
+    """Find the places of an id that occurs twice, reading the source again, if one may."""
+    seen: dict[str, str] = {}
+    for place, passage in source.passages() if suspects else ():
+        if fingerprint(passage.id) in suspects:
+            _refuse_duplicate(seen, passage.id, place, "passage")
 
 
 def _refuse_duplicate(seen: dict[str, str], name: str, place: str, noun: str) -> None:
@@ -81,24 +116,21 @@ def _refuse_duplicate(seen: dict[str, str], name: str, place: str, noun: str) ->
     seen[name] = place
 
 
-def _write(
-    writer: Writer, name: str, rows: Iterable[dict[str, object]], schema: pa.Schema | None = None
-) -> None:
+def _grades(source: Source) -> dict[tuple[str, str, str], int]:
+    """(split, query, passage) -> grade."""
+    grades: dict[tuple[str, str, str], int] = {}
+    for place, split, query, passage, grade in source.judgements():
+        if grades.setdefault((split, query, passage), grade) != grade:
+            raise InputError(f"{place}: query {query!r} and passage {passage!r} have two grades")
+    return grades
+
+
+def _write(writer: Writer, name: str, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> None:
     rows, number = iter(rows), 0
     while (block := list(islice(rows, SHARD_ROWS))) or number == 0:
-
-        def make(block: list[dict[str, object]] = block) -> pa.Table:
-            return pa.Table.from_pylist(block, schema=schema)
-
-        writer.shard(name, number, make)
+        table = pa.Table.from_pylist(block, schema=schema)
+        writer.shard(name, number, table)
         number += 1
-
-
-def read_passages(corpus: Artifact) -> list[Passage]:
-    """The passages, in the corpus's order."""
-    rows = corpus.dataset("passages")[:]
-    columns = (rows["id"], rows["title"], rows["text"])
-    return [Passage(*row) for row in zip(*columns, strict=True)]
 
 
 def read_judged(corpus: Artifact, split: str) -> tuple[list[Query], dict[str, dict[str, int]]]:

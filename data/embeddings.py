@@ -7,32 +7,43 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from tercet.artifacts import Artifact, Writer, read_table
+from tercet.artifacts import Artifact, Writer, counted, counts_of, read_table
 from tercet.console import progress
+from tercet.counting import COUNTED, counting
+from tercet.data.passages import Passages
+from tercet.mapped import MappedVectors, by_id
 from tercet.schema import Encoder
 
-#: Large enough that sorting by length within a shard wastes as little as sorting everything.
-SHARD_PASSAGES = 16_384
+#: Passages of a shard: enough that sorting by length within it wastes as little as sorting
+#: everything, or fewer, so that a small corpus too is some shards for every process.
+MOST, FEWEST, PARTS = 16_384, 1_024, 16
 
 
-def embed_passages(
-    writer: Writer, encoder: Encoder, ids: Sequence[str], contents: Sequence[str]
-) -> None:
+def embed_passages(writer: Writer, encoder: Encoder, passages: Passages) -> None:
     """Encode each passage; shards are in the order of ids, so that the corpus's changes no vector.
 
     File: `vectors` (vector).
     """
-    order = _by_id(ids)
-    with progress(f"embedding passages with {encoder.name}", len(ids), "passages") as advance:
-        for number, start in enumerate(range(0, len(order), SHARD_PASSAGES)):
-            block = order[start : start + SHARD_PASSAGES]
 
-            def make(block: Sequence[int] = block) -> pa.Table:
-                return _table(encoder.encode_passages([contents[i] for i in block]))
+    def make(block: np.ndarray) -> pa.Table:
+        texts = [passages.contents[row] for row in block.tolist()]
+        with counting(encoder) as counts:
+            table = _table(encoder.encode_passages(texts))
+        return counted(table, counts)
 
-            writer.shard("vectors", number, make)
-            advance(len(block))
-    writer.facts |= {"vectors": len(contents), "dimension": encoder.dimension}
+    with progress(f"embedding passages with {encoder.name}", len(passages), "passages") as advance:
+        paths = writer.shards("vectors", id_blocks(passages.ids), make, advance)
+    if paths is not None:
+        counts = counts_of(paths)
+        writer.facts |= {"vectors": len(passages), "dimension": encoder.dimension}
+        writer.facts |= {name: counts[key] for key, name in COUNTED.items() if key in counts}
+
+
+def id_blocks(ids: Sequence[str]) -> list[np.ndarray]:
+    """Rows in the order of their ids, int64 [rows] each: what is encoded together."""
+    order = by_id(ids)
+    size = min(MOST, max(FEWEST, -(-len(order) // PARTS)))
+    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def _table(vectors: np.ndarray) -> pa.Table:
@@ -40,20 +51,11 @@ def _table(vectors: np.ndarray) -> pa.Table:
     return pa.table({"vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])})
 
 
-def _by_id(ids: Sequence[str]) -> list[int]:
-    return sorted(range(len(ids)), key=ids.__getitem__)
-
-
-def read_vectors(embeddings: Artifact, ids: Sequence[str]) -> np.ndarray:
-    """float32 [passages, dimension], in the order of the ids that were embedded."""
-    order = np.array(_by_id(ids), np.int64)
+def read_vectors(embeddings: Artifact, passages: Passages) -> MappedVectors:
+    """float32 [passages, dimension], in the order of the passages that were embedded."""
     dimension = embeddings.facts["dimension"]
-    vectors = np.empty((embeddings.facts["vectors"], dimension), dtype=np.float32)
-    start = 0
+    shards = []
     for name in sorted(n for n in embeddings.manifest["files"] if n.endswith(".arrow")):
-        path = embeddings.path / name
-        column = read_table(path)["vector"].combine_chunks()
-        rows = order[start : start + len(column)]
-        vectors[rows] = column.flatten().to_numpy().reshape(-1, dimension)
-        start += len(column)
-    return vectors
+        chunks = read_table(embeddings.path / name)["vector"].chunks
+        shards += [c.flatten().to_numpy().reshape(-1, dimension) for c in chunks]
+    return MappedVectors(shards, by_id(passages.ids))

@@ -5,7 +5,7 @@ File: `candidates` (query_id, query, positive, passages, and per retriever its r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 from datasets import Dataset
@@ -18,8 +18,7 @@ from tercet.schema import InputError, Ranking, Retriever
 def mine_candidates(
     writer: Writer,
     queries: Dataset,
-    ids: Sequence[str],
-    contents: Sequence[str],
+    twins: Mapping[str, list[str]],
     retrievers: Sequence[tuple[Retriever, int]],
     *,
     candidates: int,
@@ -28,48 +27,40 @@ def mine_candidates(
     """Write up to `candidates` passages for each query, fewer only where the corpus has no more.
 
     Each retriever gives the best of its share; the rest is topped up in turns. The query's passage
-    and all whose text equals it are left out: they are no negatives.
+    and its `twins`, whose text equals its own, are left out: they are no negatives.
 
     Raises InputError if two retrievers have one name.
     """
     names = [retriever.name for retriever, _ in retrievers]
     if len(set(names)) != len(names):
         raise InputError(f"negatives.retrievers: two have one name ({', '.join(names)})")
-    equal = equal_texts(ids, contents)
-    facts = writer.facts
-    facts |= {"queries": len(queries), "candidates": 0, "short_lists": 0, "equal_texts_left_out": 0}
+
+    def make(rows: range) -> pa.Table:
+        return _mine(queries[rows.start : rows.stop], twins, retrievers, candidates)
+
+    starts = range(0, len(queries), shard_queries)
+    blocks = [range(start, min(start + shard_queries, len(queries))) for start in starts]
     with progress("mining candidates", len(queries), "queries") as advance:
-        for number, start in enumerate(range(0, len(queries), shard_queries)):
-            block = queries[start : start + shard_queries]
-
-            def make(block: dict[str, list[str]] = block) -> pa.Table:
-                return _mine(block, equal, retrievers, candidates)
-
-            path = writer.shard("candidates", number, make)
-            lists = read_table(path)["passages"].to_pylist()
-            facts["candidates"] += sum(map(len, lists))
-            facts["short_lists"] += sum(len(passages) < candidates for passages in lists)
-            twins = [len(equal.get(positive, ())) for positive in block["passage_id"]]
-            facts["equal_texts_left_out"] += sum(max(0, n - 1) for n in twins)
-            advance(len(block["id"]))
-
-
-def equal_texts(ids: Sequence[str], contents: Sequence[str]) -> dict[str, list[str]]:
-    """Passage id -> all ids with its text, its own among them; only where there are several."""
-    groups: dict[str, list[str]] = {}
-    for passage, text in zip(ids, contents, strict=True):
-        groups.setdefault(text, []).append(passage)
-    return {passage: group for group in groups.values() if len(group) > 1 for passage in group}
+        paths = writer.shards("candidates", blocks, make, advance)
+    if paths is None:
+        return
+    found = [len(list_) for path in paths for list_ in read_table(path)["passages"]]
+    writer.facts |= {
+        "queries": len(queries),
+        "candidates": sum(found),
+        "short_lists": sum(length < candidates for length in found),
+        "equal_texts_left_out": sum(len(twins.get(p, [p])) - 1 for p in queries["passage_id"]),
+    }
 
 
 def _mine(
     block: dict[str, list[str]],
-    equal: dict[str, list[str]],
+    twins: Mapping[str, list[str]],
     retrievers: Sequence[tuple[Retriever, int]],
     candidates: int,
 ) -> pa.Table:
     positives = block["passage_id"]
-    left_out = [set(equal.get(positive, [positive])) for positive in positives]
+    left_out = [set(twins.get(positive, [positive])) for positive in positives]
     # Deep enough that each retriever alone could fill the list.
     depth = candidates + max(map(len, left_out), default=1)
     found = [retriever.search(block["query"], depth) for retriever, _ in retrievers]

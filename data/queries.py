@@ -9,13 +9,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from tercet.artifacts import Writer, digest, read_table
+from tercet.artifacts import Writer, counted, counts_of, digest, read_table
 from tercet.console import progress
+from tercet.counting import counting
 from tercet.data.near_duplicates import NearDuplicates, normalised
+from tercet.data.passages import Passages
 from tercet.schema import Generator, InputError, Passage
 
 GENERATED = pa.schema({"query": pa.string(), "passage_id": pa.string(), "generator": pa.string()})
@@ -27,7 +30,7 @@ PER_PASSAGE, MOST_PER_PASSAGE = 3, 50
 
 def generate_queries(
     writer: Writer,
-    passages: Sequence[Passage],
+    passages: Passages,
     generators: Sequence[tuple[Generator, float]],
     *,
     count: int,
@@ -42,42 +45,64 @@ def generate_queries(
     its own, so one that is made again is the same. Queries equal to a judged one are dropped: what
     is measured must not be trained on.
     """
-    rule = max(PER_PASSAGE, math.ceil(count / len(passages)))
-    per_passage = per_passage or min(MOST_PER_PASSAGE, rule)
-    wanted = min(len(passages), math.ceil(count / per_passage))
+    per_passage, wanted = plan(len(passages), count, per_passage)
     sample = np.random.default_rng(seed).permutation(len(passages))[:wanted]
-    shards = _shards(passages, sample, [share for _, share in generators], shard_passages)
-    written: list[dict[str, str]] = []
+    parts = _deal(passages, sample, generators, shard_passages)
+
+    def make(part: _Part) -> pa.Table:
+        of_part = int(digest([seed, part.generator.name, part.number])[:8], 16)
+        chosen = [passages[row] for row in part.rows]
+        with counting(part.generator) as counts:
+            table = _generate(part.generator, chosen, per_passage, of_part)
+        return counted(table, counts)
+
     with progress("writing queries", len(sample), "passages") as advance:
-        for number, (which, rows) in enumerate(shards):
-            generator, _ = generators[which]
-            seed_of_shard = int(digest([seed, generator.name, number])[:8], 16)
-
-            def make(
-                generator: Generator = generator, rows: list[int] = rows, s: int = seed_of_shard
-            ) -> pa.Table:
-                return _generate(generator, [passages[i] for i in rows], per_passage, s)
-
-            path = writer.shard("generated", number, make)
-            written += read_table(path).to_pylist()
-            advance(len(rows))
+        paths = writer.shards("generated", parts, make, advance)
+    if paths is None:
+        return
+    counts = counts_of(paths)
+    names = {"tokens": "tokens_read", "written": "tokens_written", "cut": "truncated_passages"}
     writer.facts |= {"passages_sampled": len(sample)}
+    writer.facts |= {names[name]: count for name, count in counts.items()}
+    written = [row for path in paths for row in read_table(path).to_pylist()]
     _keep(writer, written[:count], judged)
 
 
-def _shards(
-    passages: Sequence[Passage], sample: np.ndarray, shares: Sequence[float], size: int
-) -> list[tuple[int, list[int]]]:
-    """(generator's number, passages' rows): the sample dealt out by shares, sorted by length."""
+def plan(passages: int, count: int, per_passage: int | None) -> tuple[int, int]:
+    """Queries a passage, and how many passages are sampled for `count` queries in all."""
+    rule = max(PER_PASSAGE, math.ceil(count / passages))
+    per_passage = per_passage or min(MOST_PER_PASSAGE, rule)
+    return per_passage, min(passages, math.ceil(count / per_passage))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Passages that one generator writes about, as one shard."""
+
+    number: int
+    generator: Generator
+    rows: list[int]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def _deal(
+    passages: Passages,
+    sample: np.ndarray,
+    generators: Sequence[tuple[Generator, float]],
+    size: int,
+) -> list[_Part]:
+    """The sample dealt out by the generators' shares, each one's part sorted by length."""
+    shares = [share for _, share in generators]
     bounds = np.cumsum([0.0, *shares]) / sum(shares) * len(sample)
-    shards = []
-    for which, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False)):
-        rows = sorted(
-            (int(i) for i in sample[round(low) : round(high)]),
-            key=lambda i: (len(passages[i].contents), i),
-        )
-        shards += [(which, rows[i : i + size]) for i in range(0, len(rows), size)]
-    return shards
+    parts: list[_Part] = []
+    for (generator, _), low, high in zip(generators, bounds, bounds[1:], strict=False):
+        lengths = {int(i): len(passages.contents[i]) for i in sample[round(low) : round(high)]}
+        rows = sorted(lengths, key=lambda i: (lengths[i], i))
+        for start in range(0, len(rows), size):
+            parts.append(_Part(len(parts), generator, rows[start : start + size]))
+    return parts
 
 
 def _generate(
@@ -121,4 +146,4 @@ def _keep(writer: Writer, written: list[dict[str, str]], judged: Collection[str]
         "shared_by_passages": len(kept) - len(texts),
         **{f"dropped_{reason}": number for reason, number in dropped.items()},
     }
-    writer.shard("queries", 0, lambda: pa.Table.from_pylist(kept, schema=QUERIES))
+    writer.shard("queries", 0, pa.Table.from_pylist(kept, schema=QUERIES))

@@ -8,13 +8,16 @@ first.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from tercet.artifacts import Writer, read_table
+from tercet.artifacts import Writer, counted, counts_of, read_table
 from tercet.console import progress
+from tercet.counting import COUNTED, counting
+from tercet.data.passages import Passages
 from tercet.schema import InputError, Teacher
 
 #: No cross-encoder says this much; a score beyond it is a fault, and would ruin a mean of squares.
@@ -25,8 +28,7 @@ BLOCK = 65_536
 def score_candidates(
     writer: Writer,
     candidates: Dataset,
-    ids: Sequence[str],
-    contents: Sequence[str],
+    passages: Passages,
     teacher: Teacher,
     *,
     shard_pairs: int,
@@ -35,47 +37,55 @@ def score_candidates(
 
     Raises InputError naming the query and the passage if a score is not finite.
     """
-    rows = {passage: row for row, passage in enumerate(ids)}
+    rows = passages.rows(_every_passage(candidates))
     queries: dict[str, int] = {}
     lists = [
         (queries.setdefault(row["query"], len(queries)), [row["positive"], *row["passages"]])
         for row in candidates
     ]
-    texts = list(queries)
+    texts, size = list(queries), len(passages)
     # A pair is one number, so that millions of them sort and look up as an array.
-    keys = np.array([q * len(ids) + rows[p] for q, passages in lists for p in passages])
+    keys = np.array([q * size + rows[p] for q, ids in lists for p in ids])
     unique = np.unique(keys)
 
     def pairs(block: np.ndarray) -> list[tuple[str, str]]:
-        return [(texts[key // len(ids)], contents[key % len(ids)]) for key in block.tolist()]
+        return [(texts[key // size], passages.contents[key % size]) for key in block.tolist()]
+
+    def make(block: np.ndarray) -> pa.Table:
+        with counting(teacher) as counts:
+            table = _score(teacher, pairs(block), block, size)
+        return counted(table, counts)
 
     lengths = np.concatenate(
         [teacher.lengths(pairs(unique[i : i + BLOCK])) for i in range(0, len(unique), BLOCK)]
     )
     # Longest first: if memory does not suffice, it shows at once.
     order = unique[np.argsort(-lengths, kind="stable")]
+    blocks = [order[start : start + shard_pairs] for start in range(0, len(order), shard_pairs)]
     with progress(f"scoring pairs with {teacher.name}", len(order), "pairs") as advance:
-        for number, start in enumerate(range(0, len(order), shard_pairs)):
-            block = order[start : start + shard_pairs]
-
-            def make(block: np.ndarray = block) -> pa.Table:
-                return _score(teacher, pairs(block), block, len(ids))
-
-            writer.shard("pairs", number, make)
-            advance(len(block))
-    scores = _read_scores(writer, order, unique)
+        paths = writer.shards("pairs", blocks, make, advance)
+    if paths is None:
+        return
+    scores = _read_scores(paths, order, unique)
     by_key = scores[np.searchsorted(unique, keys)]
-    ends = np.cumsum([len(passages) for _, passages in lists])
+    ends = np.cumsum([len(ids) for _, ids in lists])
     table = pa.table(
         {
             "query_id": pa.array(candidates["query_id"][:]),
             "query": pa.array(candidates["query"][:]),
-            "passages": pa.array([passages for _, passages in lists]),
+            "passages": pa.array([ids for _, ids in lists]),
             "scores": pa.array(np.split(by_key, ends[:-1]), type=pa.list_(pa.float32())),
         }
     )
-    writer.shard("lists", 0, lambda: table)
+    writer.shard("lists", 0, table)
+    counts = counts_of(paths)
     writer.facts |= {"queries": len(lists), "scores": len(keys), "pairs_scored": len(unique)}
+    writer.facts |= {name: counts[key] for key, name in COUNTED.items() if key in counts}
+
+
+def _every_passage(candidates: Dataset) -> set[str]:
+    positives = set(candidates["positive"])
+    return positives.union(*candidates["passages"])
 
 
 def _score(
@@ -98,11 +108,9 @@ def _score(
     )
 
 
-def _read_scores(writer: Writer, order: np.ndarray, unique: np.ndarray) -> np.ndarray:
+def _read_scores(paths: Sequence[Path], order: np.ndarray, unique: np.ndarray) -> np.ndarray:
     """Scores in the order of `unique`, from the shards in the order of `order`."""
-    parts = []
-    for path in sorted(writer.folder.glob("pairs-*.arrow")):
-        parts.append(read_table(path)["score"].to_numpy())
+    parts = [read_table(path)["score"].to_numpy() for path in paths]
     scores = np.empty(len(unique), dtype=np.float32)
     scores[np.searchsorted(unique, order)] = np.concatenate(parts)
     return scores

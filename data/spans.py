@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,8 @@ MAX_WORDS = 3
 COMMON, FEW = 0.02, 10
 #: The word at which a span's weight by position has halved.
 HALF_POSITION = 12
+#: Passages, evenly chosen, that tell how rare words are: what more would tell takes memory.
+ENOUGH = 50_000
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,13 @@ class SpanGenerator:
     name = "spans"
     identity = "spans"
 
-    def __init__(self, corpus: Iterable[str]) -> None:
+    def __init__(self, corpus: Sequence[str]) -> None:
         self._frequency: Counter[str] = Counter()
         self._size = 0
-        for text in corpus:
+        for row in range(0, len(corpus), 1 + len(corpus) // ENOUGH):
             self._size += 1
-            self._frequency.update({word for span in _spans(text, 1) for word in span.words})
+            words = {word for span in _spans(corpus[row], 1) for word in span.words}
+            self._frequency.update(words)
 
     def generate(self, passages: Sequence[Passage], per_passage: int, seed: int) -> list[list[str]]:
         """Up to `per_passage` different spans a passage; none where all its words are common."""

@@ -140,7 +140,7 @@ def write_targets(
             "target": pa.array(anchored(scaled, student, weight), type=pa.list_(pa.float32())),
         }
     )
-    writer.shard("targets", 0, lambda: table)
+    writer.shard("targets", 0, table)
     writer.facts |= asdict(calibration) | {"teacher_weight": weight} | tried
     if plot:
         write_file(

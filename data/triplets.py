@@ -16,6 +16,8 @@ from datasets import Dataset
 
 from tercet.artifacts import Writer
 from tercet.data.near_duplicates import normalised
+from tercet.data.passages import Passages
+from tercet.mapped import Vectors
 from tercet.schema import Encoder, InputError
 
 BLOCK = 1024
@@ -73,8 +75,8 @@ def build_triplets(
     writer: Writer,
     lists: Dataset,
     student: Encoder,
-    ids: Sequence[str],
-    vectors: np.ndarray,
+    passages: Passages,
+    vectors: Vectors,
     *,
     held_out: dict[str, float],
     seed: int,
@@ -82,17 +84,17 @@ def build_triplets(
 ) -> None:
     """Add the zero-shot student's scores to the teacher's, hold queries out, and filter the rest.
 
-    `vectors` are the zero-shot student's of `ids`, float32 [ids, dimension].
+    `vectors` are the zero-shot student's of `passages`, float32 [passages, dimension].
     `held_out` maps a split's name to its part of the queries, all queries of one passage together.
     What is held out is not filtered: it stands for all that users may ask.
     """
-    rows = {passage: row for row, passage in enumerate(ids)}
     scored: list[list[float]] = []
     for start in range(0, len(lists), BLOCK):
         block = lists[start : start + BLOCK]
+        rows = passages.rows(id for ids in block["passages"] for id in ids)
         queries = student.encode_queries(block["query"])
-        for query, passages in zip(queries, block["passages"], strict=True):
-            scored.append((vectors[[rows[p] for p in passages]] @ query).tolist())
+        for query, ids in zip(queries, block["passages"], strict=True):
+            scored.append((vectors[np.array([rows[id] for id in ids])] @ query).tolist())
     split = _splits(lists["query"][:], lists["passages"][:], held_out, seed)
     teacher = [np.array(x, dtype=np.float32) for x in lists["scores"]]
     filtered = (filters or Filters()).apply(split, teacher)
@@ -111,7 +113,7 @@ def build_triplets(
             "student": pa.array(scored, type=pa.list_(pa.float32())),
         }
     )
-    writer.shard("lists", 0, lambda: table)
+    writer.shard("lists", 0, table)
     names = ("train", *held_out, LEFT_OUT, FILTERED)
     writer.facts |= {f"{name}_queries": split.count(name) for name in names}
     writer.facts |= {f"filtered_by_{name}": count for name, count in filtered.items()}

@@ -4,6 +4,7 @@ from tercet.modeling.adapt import adapt as adapt
 from tercet.modeling.adapter import QueryAdapter as QueryAdapter
 from tercet.modeling.adapter import train_adapter as train_adapter
 from tercet.modeling.callbacks import RetrievalEvaluation as RetrievalEvaluation
+from tercet.modeling.callbacks import encode_blocks as encode_blocks
 from tercet.modeling.callbacks import from_first_process as from_first_process
 from tercet.modeling.causal_generator import CausalGenerator as CausalGenerator
 from tercet.modeling.collator import TripletCollator as TripletCollator

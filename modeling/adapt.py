@@ -109,6 +109,7 @@ def adapt(
     ]
     facts = {
         "steps": state.global_step,
+        "tokens": state.num_input_tokens_seen,
         "best_step": state.best_global_step or 0,
         f"best_{measure}": state.best_metric,
         "best_weight": choice.best,

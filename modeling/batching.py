@@ -87,6 +87,13 @@ def run_halving(run: Callable[[np.ndarray], np.ndarray], batch: np.ndarray) -> n
     return np.concatenate([run_halving(run, batch[:half]), run_halving(run, batch[half:])])
 
 
+def cut_count(encoded: Any, limit: int) -> int:
+    """How many of a tokenizer's results, truncated to `limit`, were longer."""
+    if encoded.encodings is None:  # a tokenizer in Python does not tell: those at the limit
+        return sum(len(ids) == limit for ids in encoded["input_ids"])
+    return sum(len(each) == limit and bool(each.overflowing) for each in encoded.encodings)
+
+
 def cut_texts(tokenizer: Any, texts: Sequence[str], tokens: int) -> list[str]:
     """Each text's beginning, as far as its first `tokens` tokens reach."""
     if not texts:

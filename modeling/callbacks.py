@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +14,9 @@ from accelerate.utils import gather_object
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from tercet.artifacts import is_main_process
+from tercet.artifacts import is_main_process, process
+from tercet.console import progress
+from tercet.mapped import Vectors, map_scratch, new_scratch
 from tercet.modeling.encoder import BiEncoder
 from tercet.schema import Encoder, Index, InputError, Qrels, Query
 
@@ -79,6 +82,7 @@ class FiniteGradients(TrainerCallback):
             )
 
 
+_WORTH_A_BAR = 512  # passages
 #: Split -> measure -> query id -> figure.
 Found = Mapping[str, Mapping[str, Mapping[str, float]]]
 
@@ -86,7 +90,8 @@ Found = Mapping[str, Mapping[str, Mapping[str, float]]]
 class RetrievalEvaluation:
     """Encodes the evaluation corpus, fills a fresh index, searches it with each split's queries.
 
-    Encoding is shared between the processes, the search is the first one's.
+    Encoding is shared between the processes, block by block into a file in `scratch` that loses its
+    name at once; the search is the first one's.
     """
 
     def __init__(
@@ -99,15 +104,19 @@ class RetrievalEvaluation:
         make_index: Callable[[], Index],
         search: Measure,
         measures: Sequence[str],
-        zero_shot_vectors: np.ndarray | None = None,
+        blocks: Sequence[np.ndarray],
+        scratch: Path,
+        zero_shot_vectors: Vectors | None = None,
     ) -> None:
+        """`blocks` share out the rows of the passages, int64 [rows] each, as encoded together."""
         self.encoder, self.ids, self.contents = encoder, ids, contents
         self.splits, self.measures = splits, measures
         self.make_index, self.search = make_index, search
+        self.blocks, self.scratch = blocks, scratch
         #: Vectors of the model as it came, which need not encode the corpus again.
         self.zero_shot_vectors = zero_shot_vectors
         #: What was encoded last, and the weights that it was encoded with.
-        self._encoded: tuple[str, tuple[np.ndarray, np.ndarray]] | None = None
+        self._encoded: tuple[str, Vectors] | None = None
         self.searches = 0
         #: The index that was searched last, if it was to be kept; the first process has it.
         self.index: Index | None = None
@@ -119,38 +128,27 @@ class RetrievalEvaluation:
         `self.index` for the caller, who discards it.
         Raises InputError or RuntimeError in every process, with its message, if it fails in one.
         """
-        error, part = _attempt(lambda: self._encode(zero_shot))
-        parts = _share((error, part))
-        _raise_first([error for error, _ in parts])
-        found: Found | None = None
-        if is_main_process():
-            error, found = _attempt(lambda: self._search([part for _, part in parts], keep))
-        results = _share((error, found))
-        _raise_first([error for error, _ in results])
-        return results[0][1]
+        given = self.zero_shot_vectors if zero_shot else None
+        vectors = self._vectors() if given is None else given
+        return from_first_process(lambda: self._search(vectors, keep))
 
-    def _encode(self, zero_shot: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Positions and vectors of this process's share of the passages."""
-        if zero_shot and self.zero_shot_vectors is not None:
-            mine = slice(None) if is_main_process() else slice(0)
-            return np.arange(len(self.ids))[mine], self.zero_shot_vectors[mine]
+    def _vectors(self) -> Vectors:
+        """The passages' by the current weights: those of the last time, if they are the same."""
         weights = weights_digest(self.encoder.backbone)
         if self._encoded is None or self._encoded[0] != weights:
-            self._encoded = (
-                weights,
-                self.encoder.encode(
-                    self.contents,
-                    "passage",
-                    shard=_place(),
-                    show_progress="embedding passages" if is_main_process() else None,
-                ),
-            )
+            self._encoded = None  # its file goes before the next one comes
+            shape = len(self.ids), self.encoder.dimension
+            path = Path(from_first_process(lambda: str(new_scratch(self.scratch, *shape))))
+            vectors = map_scratch(path, *shape)
+            given = self.encoder, self.contents, self.blocks, vectors, process()
+            errors = _share(_attempt(lambda: encode_blocks(*given))[0])
+            if is_main_process():
+                path.unlink()
+            _raise_first(errors)
+            self._encoded = weights, vectors
         return self._encoded[1]
 
-    def _search(self, parts: Sequence[tuple[np.ndarray, np.ndarray]], keep: bool) -> Found:
-        vectors = np.empty((len(self.ids), self.encoder.dimension), dtype=np.float32)
-        for positions, part in parts:
-            vectors[positions] = part
+    def _search(self, vectors: Vectors, keep: bool) -> Found:
         index = self.make_index()
         try:
             index.build(self.ids, vectors)
@@ -167,6 +165,31 @@ class RetrievalEvaluation:
         else:
             index.discard()
         return found
+
+
+def encode_blocks(
+    encoder: BiEncoder,
+    contents: Sequence[str],
+    blocks: Sequence[np.ndarray],
+    vectors: np.memmap,
+    place: tuple[int, int] = (0, 1),
+) -> None:
+    """Fill in the `vectors` of passages, float32 [passages, dimension].
+
+    `blocks` are rows, int64 [rows] each, that are encoded together; `place` is the rank of this
+    process and how many there are, to which the blocks are dealt in turn.
+    """
+    rank, world = place
+    mine = blocks[rank::world]
+    shown = is_main_process() and len(contents) >= _WORTH_A_BAR
+    total = sum(map(len, mine))
+    bar = progress("embedding passages", total, "passages") if shown else nullcontext()
+    with bar as advance:
+        for rows in mine:
+            vectors[rows] = encoder.encode_passages([contents[row] for row in rows.tolist()])
+            if advance is not None:
+                advance(len(rows))
+    vectors.flush()
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -188,20 +211,12 @@ def from_first_process(work: Callable[[], Any]) -> Any:
 
     Raises InputError or RuntimeError in every process, with its message, if it fails.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if process()[1] == 1:
         return work()
     error, value = _attempt(work) if is_main_process() else (None, None)
     results = _share((error, value))
     _raise_first([error for error, _ in results])
     return results[0][1]
-
-
-def _place() -> tuple[int, int]:
-    """This process's rank, and how many there are."""
-    from accelerate import PartialState
-
-    state = PartialState()
-    return state.process_index, state.num_processes
 
 
 def _share(value: Any) -> list[Any]:
@@ -214,7 +229,7 @@ def _attempt(work: Callable[[], Any]) -> tuple[tuple[bool, str] | None, Any]:
     try:
         return None, work()
     except Exception as error:
-        if _place()[1] == 1:
+        if process()[1] == 1:
             raise
         return (isinstance(error, InputError), f"{type(error).__name__}: {error}"), None
 

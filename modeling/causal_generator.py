@@ -109,8 +109,8 @@ class CausalGenerator(TorchSampler):
 
     def _inputs(self, contents: list[str]) -> list[list[int]]:
         passages = cut_texts(self.tokenizer, contents, self.passage_tokens)
-        asked = [self._asked(" ".join(text.split())) for text in passages]
-        return self.tokenizer(asked, add_special_tokens=False)["input_ids"] if asked else []
+        self.counts["cut"] += sum(map(str.__ne__, passages, contents))
+        return self._ids_of([self._asked(" ".join(text.split())) for text in passages])
 
     def _sample(self, ids: list[list[int]], per_passage: int) -> list[str]:
         written: list[list[int]] = [[] for _ in range(len(ids) * per_passage)]

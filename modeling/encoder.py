@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 
 from tercet.console import progress
-from tercet.modeling.batching import pad, plan_batches, position_limit, run_halving
+from tercet.modeling.batching import cut_count, pad, plan_batches, position_limit, run_halving
 from tercet.modeling.hub import load_model, load_tokenizer, quiet, resolve
 from tercet.modeling.precision import Precision, default_device, inference_dtype
 from tercet.modeling.st_files import EncoderConfig, Pooling, Similarity, read_config, write_config
@@ -56,6 +57,8 @@ class BiEncoder:
         self.precision = precision
         self.batch_tokens = batch_tokens
         self.identity = identity
+        #: As `tercet.counting` has it.
+        self.counts: Counter[str] = Counter()
         self._name = name
         self._first: int | None = None
         if tokenizer.pad_token_id is None:
@@ -171,13 +174,16 @@ class BiEncoder:
             chunk = [prompt + text for text in texts[start : start + _TOKENIZE_AT_ONCE]]
             if self.config.lower_case:
                 chunk = [text.lower() for text in chunk]
-            ids += self.tokenizer(
+            encoded = self.tokenizer(
                 chunk,
                 truncation=True,
                 max_length=limit,
                 return_attention_mask=False,
                 return_token_type_ids=False,
-            )["input_ids"]
+            )
+            self.counts["cut"] += cut_count(encoded, limit or 0)
+            self.counts["tokens"] += sum(map(len, encoded["input_ids"]))
+            ids += encoded["input_ids"]
         return ids
 
     def collate(self, ids: Sequence[Sequence[int] | np.ndarray]) -> dict[str, Tensor]:
@@ -200,47 +206,37 @@ class BiEncoder:
         self, texts: Sequence[str], *, show_progress: str | None = None
     ) -> np.ndarray:
         """float32 [len(texts), dimension], in the order given; `show_progress` titles a bar."""
-        return self.encode(texts, "query", show_progress=show_progress)[1]
+        return self.encode(texts, "query", show_progress=show_progress)
 
     def encode_passages(
         self, texts: Sequence[str], *, show_progress: str | None = None
     ) -> np.ndarray:
         """float32 [len(texts), dimension], in the order given; `show_progress` titles a bar."""
-        return self.encode(texts, "passage", show_progress=show_progress)[1]
+        return self.encode(texts, "passage", show_progress=show_progress)
 
     def encode(
-        self,
-        texts: Sequence[str],
-        kind: Kind,
-        *,
-        shard: tuple[int, int] = (0, 1),
-        show_progress: str | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Positions, int64 [n] ascending, and vectors, float32 [n, dimension], of one shard.
+        self, texts: Sequence[str], kind: Kind, *, show_progress: str | None = None
+    ) -> np.ndarray:
+        """float32 [len(texts), dimension], in the order given; `show_progress` titles a bar.
 
-        Shard (rank, world) holds every world-th batch of the plan for all texts, so its vectors
-        do not depend on how many processes share the work; (0, 1) holds every text.
         Raises InputError naming a text whose vector is not finite or is zero.
         """
         ids = self._token_arrays(texts, kind)
-        rank, world = shard
         # In an order of the texts' own: the vectors do not depend on the order in which they came.
         order = np.array(sorted(range(len(ids)), key=lambda i: ids[i].tobytes()), dtype=np.int64)
-        plan = self.batches([len(ids[i]) for i in order])
-        batches = [order[batch] for batch in plan[rank::world]]
-        positions = np.sort(np.concatenate([*batches, np.empty(0, dtype=np.int64)]))
-        vectors = np.empty((len(positions), self.dimension), dtype=np.float32)
-        wanted = show_progress is not None and len(positions) >= _WORTH_A_BAR
+        vectors = np.empty((len(ids), self.dimension), dtype=np.float32)
+        wanted = show_progress is not None and len(ids) >= _WORTH_A_BAR
         unit = "queries" if kind == "query" else "passages"
-        bar = progress(show_progress or "", len(positions), unit) if wanted else nullcontext()
+        bar = progress(show_progress or "", len(ids), unit) if wanted else nullcontext()
         with self._inference(), bar as advance:
-            for batch in batches:
+            for places in self.batches([len(ids[i]) for i in order]):
+                batch = order[places]
                 rows = run_halving(lambda part: self._vectors([ids[i] for i in part]), batch)
                 self._check(rows, batch, texts, kind)
-                vectors[np.searchsorted(positions, batch)] = rows
+                vectors[batch] = rows
                 if advance is not None:
                     advance(len(batch))
-        return positions, vectors
+        return vectors
 
     def set_dropout(self, p: float) -> None:
         """Set the probability of every dropout in the backbone; its config keeps what it says."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tercet.modeling.batching import cut_count
 from tercet.schema import InputError, Passage
 
 _QUOTES = "\"'`“”‘’«»„"
@@ -40,6 +42,8 @@ class Sampler(ABC):
         self.sampling = sampling
         self.batch_size = batch_size
         self.passage_tokens = passage_tokens
+        #: As `tercet.counting` has it.
+        self.counts: Counter[str] = Counter()
         self._name = name
 
     @property
@@ -57,6 +61,7 @@ class Sampler(ABC):
         if per_passage < 1:
             raise InputError(f"queries per passage must be at least 1, not {per_passage}")
         ids = self._inputs([passage.contents for passage in passages])
+        self.counts["tokens"] += sum(map(len, ids))
         # By length for little padding, then by content so that the given order does not matter.
         order = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), ids[i]))
         queries: list[list[str]] = [[] for _ in passages]
@@ -64,6 +69,7 @@ class Sampler(ABC):
         batches = [order[start : start + rows] for start in range(0, len(order), rows)]
         found = self._written([[ids[i] for i in batch] for batch in batches], per_passage, seed)
         for batch, texts in zip(batches, found, strict=True):
+            self.counts["written"] += sum(map(len, self._ids_of(texts)))
             for row, i in enumerate(batch):
                 written = texts[row * per_passage : (row + 1) * per_passage]
                 tidy = dict.fromkeys(_tidy(text) for text in written)
@@ -78,9 +84,13 @@ class Sampler(ABC):
         """Token ids of bare passages, each cut to `passage_tokens`."""
         if not contents:
             return []
-        return self.tokenizer(contents, truncation=True, max_length=self.passage_tokens)[
-            "input_ids"
-        ]
+        encoded = self.tokenizer(contents, truncation=True, max_length=self.passage_tokens)
+        self.counts["cut"] += cut_count(encoded, self.passage_tokens)
+        return encoded["input_ids"]
+
+    def _ids_of(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts as they are."""
+        return self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
 
     def _is_new(self, query: str) -> bool:
         return True

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,14 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from tercet.modeling.batching import cut_texts, pad, plan_batches, position_limit, run_halving
+from tercet.modeling.batching import (
+    cut_count,
+    cut_texts,
+    pad,
+    plan_batches,
+    position_limit,
+    run_halving,
+)
 from tercet.modeling.hub import SAFETENSORS, load_model, load_tokenizer, resolve
 from tercet.modeling.precision import Precision, default_device, inference_dtype
 from tercet.schema import InputError
@@ -55,6 +63,8 @@ class CrossEncoderTeacher:
         self.max_length = max_length
         self.batch_tokens = batch_tokens
         self.identity = identity
+        #: As `tercet.counting` has it.
+        self.counts: Counter[str] = Counter()
         self._forward = forward
         self._input_names = list(input_names)
         self._name = name
@@ -118,8 +128,20 @@ class CrossEncoderTeacher:
 
     def lengths(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
         """int64 [len(pairs)]: tokens of each pair after truncation, special ones included."""
-        ids = self._tokenize(pairs)["input_ids"]
-        return np.array([len(row) for row in ids], dtype=np.int64)
+        # Each text once: a pair is tokenised as its two texts are, with special tokens around them.
+        query = self._alone(dict.fromkeys(query for query, _ in pairs))
+        passage = self._alone(dict.fromkeys(passage for _, passage in pairs))
+        special = self.tokenizer.num_special_tokens_to_add(pair=True)
+        whole = [min(query[q], self.max_length // 2) + passage[p] + special for q, p in pairs]
+        return np.minimum(np.array(whole, dtype=np.int64), self.max_length)
+
+    def _alone(self, different: Iterable[str]) -> dict[str, int]:
+        """Tokens of each text, special ones not included."""
+        texts, lengths = list(different), list[int]()
+        for start in range(0, len(texts), _TOKENIZE_AT_ONCE):
+            chunk = texts[start : start + _TOKENIZE_AT_ONCE]
+            lengths += map(len, self.tokenizer(chunk, add_special_tokens=False)["input_ids"])
+        return dict(zip(texts, lengths, strict=True))
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
         """float32 [len(pairs)] raw logits, in the order given.
@@ -127,6 +149,7 @@ class CrossEncoderTeacher:
         Raises InputError naming a pair whose logit is not finite.
         """
         tokens = self._tokenize(pairs)
+        self.counts["tokens"] += sum(map(len, tokens["input_ids"]))
         scores = np.empty(len(pairs), dtype=np.float32)
         for batch in plan_batches([len(row) for row in tokens["input_ids"]], self.batch_tokens):
             scores[batch] = run_halving(lambda part: self._logits(tokens, part), batch)
@@ -156,6 +179,7 @@ class CrossEncoderTeacher:
                 max_length=self.max_length,
                 return_token_type_ids="token_type_ids" in names,
             )
+            self.counts["cut"] += cut_count(encoded, self.max_length)
             for name in names:
                 tokens[name] += [np.array(row, dtype=np.int32) for row in encoded[name]]
         return tokens

@@ -105,6 +105,18 @@ class MarginMSETrainer(Trainer):
             loss = value.detach() + (rest - rest.detach())
         return (loss, {}) if return_outputs else loss
 
+    def training_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """The Trainer's; counts the tokens of all processes, padding not included."""
+        masks = [inputs[side]["attention_mask"] for side in ("query", "passage")]
+        tokens = torch.stack([mask.sum() for mask in masks]).sum().to(self.args.device)
+        self.state.num_input_tokens_seen += int(self.accelerator.reduce(tokens))
+        return super().training_step(model, inputs, num_items_in_batch)
+
     def _loss(
         self, vectors: Sequence[Tensor], inputs: Mapping[str, Any], count: Tensor | int | None
     ) -> Tensor:

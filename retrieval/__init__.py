@@ -7,7 +7,6 @@ from tercet.retrieval.choices import read_choices as read_choices
 from tercet.retrieval.choices import read_mixture as read_mixture
 from tercet.retrieval.choices import write_choices as write_choices
 from tercet.retrieval.clock import TOP as TOP
-from tercet.retrieval.clock import gigaflops as gigaflops
 from tercet.retrieval.clock import time_searches as time_searches
 from tercet.retrieval.comparison import compare_all as compare_all
 from tercet.retrieval.comparison import overlap as overlap

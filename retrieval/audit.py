@@ -175,7 +175,7 @@ def measure_head_room(
     asked = [query for query in queries if query.id in chosen]
     rankings = [as_measured(run.get(query.id, ())) for query in asked]
     deepest = max(map(len, rankings), default=0)
-    reranker = RerankedRetriever(_Given(rankings), _Watched(teacher), texts, depth)
+    reranker = RerankedRetriever(_Given(rankings), _Watched(teacher), lambda _: texts, depth)
     reranked = reranker.search([query.text for query in asked], max(deepest, 1))
     names = [query.id for query in asked]
     before, after = (

@@ -9,9 +9,12 @@ import numpy as np
 import Stemmer
 from bm25s import stopwords
 
-from tercet.retrieval.checks import canonical, check_ids, check_k
+from tercet.retrieval.checks import check_ids, check_k, in_order
 from tercet.retrieval.clock import phase
+from tercet.retrieval.postings import Postings
 from tercet.schema import InputError, Passage, Ranking
+
+_AT_ONCE = 4_096  # passages whose terms are in memory
 
 
 class BM25Retriever:
@@ -20,6 +23,8 @@ class BM25Retriever:
     Terms are runs of two or more letters or digits, in lower case, less the language's stop words,
     stemmed by Snowball. Languages that bm25s has no stop words for keep all their words; None
     neither drops nor stems any. The defaults of `k1` and `b` are Anserini's.
+
+    The index is in files without names; `ids` are the passages', where they are at hand.
 
     Raises InputError for a language without a stemmer, for duplicate ids and for no passages.
     """
@@ -30,6 +35,7 @@ class BM25Retriever:
         k1: float = 0.9,
         b: float = 0.4,
         language: str | None = "english",
+        ids: Sequence[str] | None = None,
     ) -> None:
         if language is not None and language not in Stemmer.algorithms():
             raise InputError(
@@ -38,15 +44,11 @@ class BM25Retriever:
             )
         self._stemmer = Stemmer.Stemmer(language) if language is not None else None
         self._stop_words = _stop_words(language)
-        ids = [passage.id for passage in passages]
-        check_ids(ids)
-        order = canonical(ids)
-        self._ids = [ids[position] for position in order]
-        terms = self._terms([passages[position].contents for position in order])
-        self._index: bm25s.BM25 | None = None
-        if any(terms):  # bm25s divides by the mean length
-            self._index = bm25s.BM25(k1=k1, b=b, method="lucene")
-            self._index.index(terms, create_empty_token=False, show_progress=False)
+        self._ids = [passage.id for passage in passages] if ids is None else ids
+        check_ids(self._ids)
+        starts = range(0, len(passages), _AT_ONCE)
+        blocks = (self._terms([p.contents for p in passages[i : i + _AT_ONCE]]) for i in starts)
+        self._postings = Postings(blocks, k1, b)
 
     @property
     def name(self) -> str:
@@ -69,17 +71,11 @@ class BM25Retriever:
         )
 
     def _best(self, terms: list[str], k: int) -> Ranking:
-        if self._index is None or not terms:
-            return []
-        scores = self._index.get_scores(terms)
+        scores = self._postings.scores(terms)
         floor = np.partition(scores, -k)[-k] if k < len(scores) else 0
-        # Positions ascend as ids descend: a stable sort puts the larger id of equal scores first.
         positions = np.flatnonzero((scores > 0) & (scores >= floor))
-        best = positions[np.argsort(-scores[positions], kind="stable")[:k]]
-        return [
-            (self._ids[position], score)
-            for position, score in zip(best, scores[best].tolist(), strict=True)
-        ]
+        found = positions.tolist()
+        return in_order([(self._ids[i], float(scores[i])) for i in found], k)
 
 
 def _stop_words(language: str | None) -> list[str]:

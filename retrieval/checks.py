@@ -6,36 +6,47 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tercet.mapped import Vectors, by_id, in_blocks, is_mapped
 from tercet.schema import InputError, Ranking
 
 
 def check_ids(ids: Sequence[str]) -> None:
     """Raises InputError for an empty list and for an id that occurs twice."""
-    if not ids:
+    if not len(ids):
         raise InputError("there are no passages to index: give at least one")
+    # Numbers in place of names, of which there may be millions: equal names have equal numbers.
+    hashes = np.fromiter(map(hash, ids), np.int64, len(ids))
+    values, counts = np.unique(hashes, return_counts=True)
+    suspects = set(values[counts > 1].tolist())
     seen: set[str] = set()
-    for id in ids:
+    for id in ids if suspects else ():
         if id in seen:
             raise InputError(f"passage {id!r} occurs twice: give every passage its own id")
-        seen.add(id)
+        if hash(id) in suspects:
+            seen.add(id)
 
 
-def check_vectors(ids: Sequence[str], vectors: np.ndarray) -> np.ndarray:
+def check_vectors(ids: Sequence[str], vectors: Vectors) -> Vectors:
     """The passages' vectors as contiguous float32 [len(ids), dimension], copied only if they must.
 
-    Raises InputError, naming the passage, for an id that occurs twice and for a vector that is
-    zero or not finite; and for a shape that is not one row for every id.
+    Those that are mapped from files stay so. Raises InputError, naming the passage, for an id that
+    occurs twice and for a vector that is zero or not finite; and for a shape that is not one row
+    for every id.
     """
     check_ids(ids)
-    rows = _as_rows(vectors, "passage vectors")
+    mapped = is_mapped(vectors) and vectors.dtype == np.float32 and vectors.ndim == 2
+    rows = vectors if mapped else _as_rows(np.asarray(vectors), "passage vectors")
     if len(rows) != len(ids):
         raise InputError(
             f"{len(ids)} passage ids came with {len(rows)} vectors: give one vector for each"
         )
-    fault = _first_fault(rows)
-    if fault is not None:
-        row, what = fault
-        raise InputError(f"the vector of passage {ids[row]!r} {what}: encode it again")
+    for numbers, block in in_blocks(rows):
+        fault = _first_fault(block)
+        if fault is not None:
+            row, what = fault
+            raise InputError(
+                f"the vector of passage {ids[int(numbers[row])]!r} {what}: encode it again"
+            )
     return rows
 
 
@@ -72,7 +83,7 @@ def canonical(ids: Sequence[str]) -> np.ndarray:
     An index that holds its passages in this order gives the same results whatever order they came
     in, and of equal scores the earlier position is the larger id.
     """
-    return np.array(sorted(range(len(ids)), key=ids.__getitem__, reverse=True), np.int64)
+    return by_id(ids)[::-1]
 
 
 def in_order(pairs: Sequence[tuple[str, float]], k: int) -> Ranking:

@@ -42,7 +42,7 @@ def write_choices(writer: Writer, found: Found) -> None:
         for measure, values in measures.items()
         for query, figure in values.items()
     ]
-    writer.shard("choices", 0, lambda: pa.Table.from_pylist(rows))
+    writer.shard("choices", 0, pa.Table.from_pylist(rows))
 
 
 def read_choices(

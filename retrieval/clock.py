@@ -148,17 +148,3 @@ def time_searches(
             _common.reset(token)
         pending = pending[1:] + pending[:1]  # nobody always follows the same one
     return {name: watch.timing() for name, watch in watches.items()}
-
-
-def gigaflops(size: int = 1024, rounds: int = 5) -> float:
-    """What the processor does now: billions of float32 operations a second in a matrix product.
-
-    The best of several rounds. Figures of two runs compare as far as this one does.
-    """
-    a = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32)
-    best = float("inf")
-    for _ in range(rounds):
-        start = time.perf_counter()
-        a @ a
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best / 1e9

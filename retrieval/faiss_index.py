@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import isqrt
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tercet.mapped import BLOCK, Vectors
 from tercet.retrieval.checks import canonical, check_k, check_queries, check_vectors, in_order
 from tercet.schema import InputError, Ranking, Size, Unfit
 
@@ -23,6 +26,8 @@ REFINE_FACTOR = 10
 NPROBE = 32
 
 _swig: Any = faiss  # its stubs leave names out
+_POINTS_AT_MOST = 256  # vectors a list: k-means samples more than that down to it
+_LEARNT_FROM = 65_536  # vectors that codes are learnt from, at least, where there are so many
 _POINTS_PER_LIST = 39  # what faiss's k-means asks for
 _WORTH_THREADS = 20_000  # vectors: k-means over fewer is slower by two threads than by one
 _OPQ_STEPS = 1  # of k-means in each of OPQ's rounds: faiss's 4 take twice as long for no recall
@@ -35,18 +40,27 @@ class FaissIndex:
     {lists} of them: the root of the vectors' number. `nprobe` is how many inverted lists a query
     reads (None: 32), `ef_search` how far it looks in a graph (None: faiss's own value). Equal
     vectors and settings build the same index, whatever order they come in; for that, a graph is
-    built by one thread. Codes are approximate, so their scores are.
+    built by one thread. Codes are approximate, so their scores are. `on_disk` keeps the inverted
+    lists in a file, for more vectors than memory holds.
     """
 
     def __init__(
-        self, factory: str = "Flat", nprobe: int | None = None, ef_search: int | None = None
+        self,
+        factory: str = "Flat",
+        nprobe: int | None = None,
+        ef_search: int | None = None,
+        *,
+        on_disk: bool = False,
     ) -> None:
         self._factory = factory
+        self._on_disk = on_disk
         self._nprobe, self._ef_search = nprobe, ef_search
         self._ids: list[str] = []
         self._index: Any = None
+        self._lists: Any = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
-    def build(self, ids: Sequence[str], vectors: np.ndarray) -> None:
+    def build(self, ids: Sequence[str], vectors: Vectors) -> None:
         """As `Index.build`, training the index on these vectors if it is of a kind that learns.
 
         Raises Unfit if there are too few of them to learn from, or this kind takes no such
@@ -54,22 +68,46 @@ class FaissIndex:
         """
         rows = check_vectors(ids, vectors)
         order = canonical(ids)
-        rows = rows[order]
         factory = self._factory.replace("{lists}", str(lists_for(len(ids))))
         with _faults(f"faiss cannot build {factory!r} for {len(ids)} vectors", "HNSW32 or Flat"):
             index = faiss.index_factory(rows.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
-            with _training(index, rows):
-                index.train(rows)
+            inverted = faiss.try_extract_index_ivf(index)
+            self._learn(index, rows, order, lists=inverted.nlist if inverted else 0)
+            if self._on_disk:
+                self._move_to_disk(index, inverted)
             # The graph that threads build together depends on which of them came first.
             with _threads(1 if "HNSW" in factory else faiss.omp_get_max_threads()):
-                index.add(rows)
+                step = BLOCK if inverted else len(order)
+                for start in range(0, len(order), step):
+                    index.add(rows[order[start : start + step]])
         if isinstance(index, faiss.IndexRefine):
             index.k_factor = REFINE_FACTOR
-        inverted = faiss.try_extract_index_ivf(index)
         if inverted is not None:
             inverted.nprobe = min(NPROBE, inverted.nlist)
         self._set(index, self._nprobe, self._ef_search)
         self._index, self._ids = index, [ids[position] for position in order]
+
+    def _learn(self, index: Any, rows: Vectors, order: np.ndarray, lists: int) -> None:
+        """Train on as many vectors as k-means reads: of more, on an even sample."""
+        if index.is_trained:
+            return
+        most = max(_POINTS_AT_MOST * lists, _LEARNT_FROM)
+        sample = rows[order[:: 1 + (len(order) - 1) // most]]
+        with _training(index, sample):
+            index.train(sample)
+
+    def _move_to_disk(self, index: Any, inverted: Any) -> None:
+        """Let the lists be kept in a file, which goes with this index."""
+        if inverted is None or isinstance(index, faiss.IndexRefine):
+            raise InputError(
+                f"index.on_disk: {self._factory!r} keeps its vectors in memory: choose "
+                "IVF{lists},SQ8 or another IVF without Refine"
+            )
+        self._folder = tempfile.TemporaryDirectory(prefix="tercet-faiss-")
+        file = str(Path(self._folder.name) / "lists")
+        lists = faiss.OnDiskInvertedLists(inverted.nlist, inverted.code_size, file)
+        inverted.replace_invlists(lists)
+        self._lists = lists  # faiss does not keep it alive
 
     def tune(self, nprobe: int | None = None, ef_search: int | None = None) -> None:
         """How far the built index looks from now on; None leaves a setting as it is.
@@ -95,7 +133,7 @@ class FaissIndex:
 
     def discard(self) -> None:
         """As `Index.discard`."""
-        self._index, self._ids = None, []
+        self._index, self._ids, self._lists, self._folder = None, [], None, None
 
     def drop_leftovers(self) -> list[str]:
         """As Index.drop_leftovers: the process took all with it."""

@@ -28,7 +28,9 @@ def make_index(section: IndexSettings, collection: str, owner: str = "") -> Inde
         from tercet.retrieval.faiss_index import FaissIndex
 
         ef = section.ef or (FAR if "HNSW" in section.factory else None)
-        return FaissIndex(section.factory, nprobe=section.nprobe, ef_search=ef)
+        return FaissIndex(
+            section.factory, nprobe=section.nprobe, ef_search=ef, on_disk=section.on_disk
+        )
     if section.backend == "weaviate":
         from tercet.retrieval.weaviate_index import WeaviateIndex
 
@@ -83,8 +85,9 @@ def _check(section: IndexSettings) -> None:
         "exact": False,
     }
     lists = section.backend == "faiss" and "IVF" in section.factory
-    for name, has in (("ef", graph[section.backend]), ("nprobe", lists)):
-        if getattr(section, name) is not None and not has:
+    has_none = (None, False)
+    for name, has in (("ef", graph[section.backend]), ("nprobe", lists), ("on_disk", lists)):
+        if getattr(section, name) not in has_none and not has:
             kinds = {"faiss": section.factory, "weaviate": section.kind, "exact": "search"}
             what = f"{section.backend} {kinds[section.backend]}"
             raise InputError(f"index: {what} has no {name}: leave it out")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -10,18 +10,22 @@ from tercet.retrieval.checks import check_k, in_order
 from tercet.retrieval.clock import phase
 from tercet.schema import Ranking, Retriever, Teacher
 
+#: The texts of passages, by the ids that are asked for.
+Texts = Callable[[Iterable[str]], Mapping[str, str]]
+
 
 class RerankedRetriever:
     """A `Retriever` that puts another's first `depth` passages in the order of a teacher's scores.
 
-    Those below keep their order, and follow. `texts` maps passage ids to what the teacher reads.
+    Those below keep their order, and follow. `texts` maps passage ids to what the teacher reads of
+    them.
     """
 
     def __init__(
         self,
         retriever: Retriever,
         teacher: Teacher,
-        texts: Mapping[str, str],
+        texts: Texts,
         depth: int,
         name: str | None = None,
     ) -> None:
@@ -41,20 +45,21 @@ class RerankedRetriever:
         check_k(k)
         rankings = self._retriever.search(queries, max(k, self._depth))
         with phase("rerank"):
-            scores = self._score(queries, rankings)
+            texts = self._texts({p for ranking in rankings for p, _ in ranking[: self._depth]})
+            scores = self._score(queries, rankings, texts)
             return [
-                self._reorder(query, ranking, scores)[:k]
+                self._reorder(query, ranking, scores, texts)[:k]
                 for query, ranking in zip(queries, rankings, strict=True)
             ]
 
     def _score(
-        self, queries: Sequence[str], rankings: Sequence[Ranking]
+        self, queries: Sequence[str], rankings: Sequence[Ranking], texts: Mapping[str, str]
     ) -> dict[tuple[str, str], float]:
         # Each pair once, and in an order of their own: a quantised teacher's scores depend a little
         # on what else is in a batch, and must not depend on the order of queries.
         pairs = sorted(
             {
-                (query, self._texts[passage])
+                (query, texts[passage])
                 for query, ranking in zip(queries, rankings, strict=True)
                 for passage, _ in ranking[: self._depth]
             }
@@ -62,9 +67,13 @@ class RerankedRetriever:
         return dict(zip(pairs, self._teacher.score(pairs).tolist(), strict=True)) if pairs else {}
 
     def _reorder(
-        self, query: str, ranking: Ranking, scores: Mapping[tuple[str, str], float]
+        self,
+        query: str,
+        ranking: Ranking,
+        scores: Mapping[tuple[str, str], float],
+        texts: Mapping[str, str],
     ) -> list[tuple[str, float]]:
-        first = [(p, scores[query, self._texts[p]]) for p, _ in ranking[: self._depth]]
+        first = [(p, scores[query, texts[p]]) for p, _ in ranking[: self._depth]]
         best = list(in_order(first, len(first)))
         floor = best[-1][1] if best else 0.0
         rest = enumerate(ranking[self._depth :], 1)

@@ -32,7 +32,7 @@ def write_figures(writer: Writer, figures: Figures) -> None:
         for measure, values in measures.items()
         for query, figure in values.items()
     ]
-    writer.shard("figures", 0, lambda: pa.Table.from_pylist(rows))
+    writer.shard("figures", 0, pa.Table.from_pylist(rows))
 
 
 def read_figures(artifact: Artifact) -> dict[str, dict[str, dict[str, float]]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tercet.mapped import Vectors
 from tercet.retrieval.checks import in_order
 from tercet.retrieval.weaviate_client import RefusedPassages, WeaviateError, WeaviateServer
 from tercet.retrieval.weaviate_settings import Kind, WeaviateSettings
@@ -129,7 +130,7 @@ class Collection:
         """The most passages that one query can return."""
         return self.settings.rescored if self.settings.kind == "hfresh" else _MOST
 
-    def fill(self, ids: Sequence[str], vectors: np.ndarray) -> None:
+    def fill(self, ids: Sequence[str], vectors: Vectors) -> None:
         """Writes all passages, waits until they are indexed and compressed, and reads back."""
         self.write(ids, vectors)
         self.settle(len(ids))
@@ -139,7 +140,7 @@ class Collection:
     def write(
         self,
         ids: Sequence[str],
-        vectors: Sequence[np.ndarray] | np.ndarray,
+        vectors: Sequence[np.ndarray] | Vectors,
         texts: Sequence[Mapping[str, str]] | None = None,
     ) -> None:
         """Imports in batches, with the texts of each passage by property if there are any.
@@ -164,7 +165,7 @@ class Collection:
                 {fault.object_.properties["passage_id"]: fault.message for fault in failed},
             )
 
-    def verify(self, ids: Sequence[str], vectors: np.ndarray) -> None:
+    def verify(self, ids: Sequence[str], vectors: Vectors) -> None:
         """Counts the collection and reads a sample back, up to 64 vectors, as they were sent."""
         total = self.total()
         if total != len(ids):

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from tercet.mapped import Vectors
 from tercet.retrieval import weaviate_size
 from tercet.retrieval.checks import check_k, check_queries, check_vectors
 from tercet.retrieval.weaviate_client import Missing, WeaviateError, WeaviateServer
@@ -77,7 +78,7 @@ class WeaviateIndex:
         """Lets the connection go; the collections stay."""
         self.server.close()
 
-    def build(self, ids: Sequence[str], vectors: np.ndarray) -> None:
+    def build(self, ids: Sequence[str], vectors: Vectors) -> None:
         """Writes a new collection, `collection_name`, and searches it from now on.
 
         Older collections stay: `drop` them. If anything goes wrong the new one is dropped and the

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from tercet.mapped import Vectors, in_blocks
 from tercet.schema import InputError, Unfit
 
 Kind = Literal["hnsw", "hnsw+pq", "hnsw+rq", "hnsw+sq", "hnsw+bq", "flat", "flat+bq", "hfresh"]
@@ -80,16 +81,16 @@ class WeaviateSettings:
         return self.metric == "dot" and self.kind != "hfresh"
 
 
-def check_fit(settings: WeaviateSettings, vectors: np.ndarray) -> None:
+def check_fit(settings: WeaviateSettings, vectors: Vectors) -> None:
     """Raises Unfit where this kind would rank these vectors, float32 [n, d], at random or not."""
     count, dimension = vectors.shape
     if settings.kind == "hfresh" and settings.metric == "dot":
-        squares = np.einsum("nd,nd->n", vectors, vectors)
-        if np.abs(squares - 1).max() > 2e-3:
-            raise Unfit(
-                "hfresh compares by cosine, and these vectors are not of length 1, so it would "
-                "not rank by dot product: choose hnsw, hnsw+pq or flat, or metric cosine"
-            )
+        for _, block in in_blocks(vectors):
+            if np.abs(np.einsum("nd,nd->n", block, block) - 1).max() > 2e-3:
+                raise Unfit(
+                    "hfresh compares by cosine, and these vectors are not of length 1, so it would "
+                    "not rank by dot product: choose hnsw, hnsw+pq or flat, or metric cosine"
+                )
     if settings.codes == "pq":
         if settings.segments and dimension % settings.segments:
             raise Unfit(
@@ -98,14 +99,18 @@ def check_fit(settings: WeaviateSettings, vectors: np.ndarray) -> None:
             )
         if count < 3:
             raise Unfit(f"product quantization can't learn from {count} passages: choose flat")
-    if settings.codes == "sq" and (count < 2 or vectors.min() == vectors.max()):
+    if settings.codes == "sq" and (
+        count < 2 or all((block == vectors[0][0]).all() for _, block in in_blocks(vectors))
+    ):
         raise Unfit(
             f"scalar quantization can't learn a range from {count} passages: choose hnsw or flat"
         )
-    if settings.codes == "bq" and count > 1:
-        signs = vectors < 0
-        if (signs == signs[0]).all():
-            raise Unfit(
-                "binary quantization keeps a vector's signs, and all these have the same: "
-                f"choose {settings.structure}"
-            )
+    if (
+        settings.codes == "bq"
+        and count > 1
+        and all(((block < 0) == (vectors[0] < 0)).all() for _, block in in_blocks(vectors))
+    ):
+        raise Unfit(
+            "binary quantization keeps a vector's signs, and all these have the same: "
+            f"choose {settings.structure}"
+        )

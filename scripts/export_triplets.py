@@ -21,7 +21,7 @@ def main(recipe: Recipe, flags: set[str]) -> None:
     pipeline = Pipeline(recipe)
     with locked(recipe.folder):
         train = pipeline.training_set()
-        texts = {passage.id: passage.contents for passage in pipeline.passages}
+        texts = pipeline.passages.texts(train.passage_ids())
         lines = [
             {
                 "query": row["query"],

@@ -10,7 +10,8 @@ import pytest
 from datasets import Dataset
 
 from tercet.adapter_trial import FEWEST, adapter_trial
-from tercet.schema import Query
+from tercet.data import Passages
+from tercet.schema import Passage, Query
 
 DIMENSION, PASSAGES, QUERIES = 16, 200, 400
 
@@ -22,6 +23,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
 RANDOM = np.random.default_rng(3)
 VECTORS = unit(RANDOM.normal(size=(PASSAGES, DIMENSION)))
 IDS = [f"p{i}" for i in range(PASSAGES)]
+CORPUS = Passages.of(Passage(id, "", f"text of {id}") for id in IDS)
 OWN = RANDOM.integers(PASSAGES, size=QUERIES)
 #: What would find each query's passage; the student sees the half of it in the wrong place.
 MEANT = unit(VECTORS[OWN] + 0.1 * RANDOM.normal(size=(QUERIES, DIMENSION)))
@@ -57,7 +59,7 @@ def trial(count: int = QUERIES) -> Any:
     held_out = [Query(f"q{i}", str(i)) for i in range(count)]
     qrels = {f"q{i}": {IDS[OWN[i]]: 1} for i in range(count)}
     student: Any = Student()
-    return adapter_trial(student, IDS, VECTORS, LISTS, held_out, qrels, seed=1)
+    return adapter_trial(student, CORPUS, VECTORS, LISTS, held_out, qrels, seed=1)
 
 
 def test_the_figure_tells_good_targets_from_none_and_from_bad_ones() -> None:

@@ -13,7 +13,9 @@ import numpy as np
 from datasets import Dataset
 
 from tercet import modeling, retrieval
+from tercet.data.passages import Passages
 from tercet.data.targets import Scores, Trial
+from tercet.mapped import Vectors
 from tercet.schema import Qrels, Query
 
 MEASURE = "mrr@10"
@@ -25,8 +27,8 @@ MOST_TRAINED, MOST_ASKED = 4_000, 1_000
 
 def adapter_trial(
     student: modeling.BiEncoder,
-    ids: Sequence[str],
-    vectors: np.ndarray,
+    passages: Passages,
+    vectors: Vectors,
     lists: Dataset,
     held_out: Sequence[Query],
     qrels: Qrels,
@@ -35,7 +37,7 @@ def adapter_trial(
 ) -> Trial | None:
     """Targets of all `lists` -> an adapter's known-item MRR@10, by query; None with too few.
 
-    `vectors` are the student's of the passages `ids`. It learns from the lists of split "train".
+    `vectors` are the student's of the `passages`. It learns from the lists of split "train".
     """
     if len(held_out) < FEWEST:
         return None
@@ -45,15 +47,18 @@ def adapter_trial(
     train = lists.select(chosen)[:]
     queries = student.encode_queries([query.text for query in asked])
     learnt_from = student.encode_queries(train["query"])
-    rows = {passage: row for row, passage in enumerate(ids)}
-    places = [np.array([rows[passage] for passage in passages]) for passages in train["passages"]]
+    rows = passages.rows(id for ids in train["passages"] for id in ids)
+    listed = np.array(sorted(rows.values()))
+    place = {id: int(np.searchsorted(listed, row)) for id, row in rows.items()}
+    places = [np.array([place[id] for id in ids]) for ids in train["passages"]]
+    of_lists = vectors[listed]
     index = retrieval.ExactIndex()
-    index.build(ids, vectors)
+    index.build(passages.ids, vectors)
 
     def trial(targets: Scores) -> np.ndarray:
         adapter = modeling.train_adapter(
             learnt_from,
-            vectors,
+            of_lists,
             places,
             [targets[i] for i in chosen],
             modeling.all_pairs_margin_mse,

@@ -15,17 +15,20 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 from filelock import FileLock, Timeout
 from rich.markup import escape
 
 from tercet.console import console
+from tercet.mapped import SCRATCH
 from tercet.resources import Resources, measured
 from tercet.schema import InputError
 
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 PLAN = "plan.json"
 RESOURCES = "resources.json"
+#: Rows that one shard is made of: anything with a length.
+Block = TypeVar("Block", bound=Sized)
+Happened = TypeVar("Happened")
 VERSIONS = ("tercet", "torch", "transformers", "tokenizers", "datasets", "numpy")
 
 
@@ -65,7 +71,8 @@ def write_file(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    with suppress(FileNotFoundError):  # the first process has synced it and moved it on
+        _sync_folder(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -92,6 +99,22 @@ def _sync_folder(folder: Path) -> None:
 def read_table(path: Path) -> pa.Table:
     """An Arrow stream file as a table, memory-mapped."""
     return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+
+
+def counted(table: pa.Table, counts: Mapping[str, int]) -> pa.Table:
+    """A shard's table with numbers that are not its rows', for `counts_of`."""
+    return table.replace_schema_metadata({name: str(count) for name, count in counts.items()})
+
+
+def counts_of(paths: Iterable[Path]) -> dict[str, int]:
+    """Sums of the shards' `counted` numbers."""
+    total: Counter[str] = Counter()
+    for path in paths:
+        with pa.memory_map(str(path)) as source:
+            metadata = pa.ipc.open_stream(source).schema.metadata or {}
+        for name, count in metadata.items():
+            total[name.decode()] += int(count)
+    return dict(total)
 
 
 def arrow_rows(path: Path) -> int:
@@ -155,17 +178,51 @@ class Writer:
 
     folder: Path
     facts: dict[str, Any] = field(default_factory=dict)
+    #: Rank of this process among those that make the stage, and how many these are.
+    place: tuple[int, int] = (0, 1)
 
-    def shard(self, name: str, number: int, make: Callable[[], pa.Table]) -> Path:
-        """Write `name`-NNNNN.arrow from the table that `make` returns, unless it is there."""
-        path = self.folder / f"{name}-{number:05d}.arrow"
+    def shard(self, name: str, number: int, make: pa.Table | Callable[[], pa.Table]) -> Path:
+        """Write `name`-NNNNN.arrow, a table or what `make` returns, unless it is there."""
+        path = self._path(name, number)
         if not path.exists():
             sink = pa.BufferOutputStream()
-            table = make()
+            table = make() if callable(make) else make
             with pa.ipc.new_stream(sink, table.schema) as stream:
                 stream.write_table(table)
             write_file(path, sink.getvalue())
         return path
+
+    def shards(
+        self,
+        name: str,
+        blocks: Sequence[Block],
+        make: Callable[[Block], pa.Table],
+        done: Callable[[int], None],
+    ) -> list[Path] | None:
+        """Write `name`-NNNNN.arrow from each block, every process its own, dealt in turn.
+
+        The first process waits for all and has their paths; the others, None: what is left to do
+        is not theirs. `done` is told the rows of each block.
+        """
+        rank, world = self.place
+        mine = range(rank, len(blocks), world)
+        for number in mine:
+            try:
+                self.shard(name, number, partial(make, blocks[number]))
+            except FileNotFoundError:
+                if rank and not self.folder.exists():
+                    return None  # a killed run had left every shard: the first has finished
+                raise
+            done(len(blocks[number]))
+        if rank:
+            return None
+        for number in sorted(set(range(len(blocks))) - set(mine)):
+            _wait_until(self._path(name, number).exists)
+            done(len(blocks[number]))
+        return [self._path(name, number) for number in range(len(blocks))]
+
+    def _path(self, name: str, number: int) -> Path:
+        return self.folder / f"{name}-{number:05d}.arrow"
 
 
 @dataclass(frozen=True)
@@ -174,6 +231,7 @@ class Stage:
 
     `inputs` maps names to digests; `settings` is JSON; `revision` grows when the code's output
     for equal inputs changes. A stage that is not `resumable` starts anew after an interruption.
+    `launch` names the launch whose processes make the stage together.
     """
 
     path: Path
@@ -181,6 +239,7 @@ class Stage:
     inputs: Mapping[str, str]
     revision: int = 1
     resumable: bool = True
+    launch: str = ""
 
     @property
     def name(self) -> str:
@@ -218,9 +277,23 @@ class Stage:
     @property
     def begun(self) -> bool:
         """Whether a killed run left a part of this plan."""
-        plan = self.partial / PLAN
-        unfinished = plan.exists() and not (self.partial / MANIFEST).exists()
-        return unfinished and bool(read_json(plan) == self.plan)
+        unfinished = not (self.partial / MANIFEST).exists()
+        return unfinished and self._begun().get("plan") == self.plan
+
+    @property
+    def open(self) -> bool:
+        """Whether the first process of this launch is making it, or has made it."""
+        return self._begun() == self._beginning or self.finished()[0] is not None
+
+    def _begun(self) -> dict[str, Any]:
+        try:
+            return dict(read_json(self.partial / PLAN))
+        except FileNotFoundError:
+            return {}
+
+    @property
+    def _beginning(self) -> dict[str, Any]:
+        return {"plan": self.plan, "launch": self.launch}
 
     @contextmanager
     def write(self) -> Iterator[Writer]:
@@ -228,9 +301,9 @@ class Stage:
         if not self.resumable or not self.begun:
             shutil.rmtree(self.partial, ignore_errors=True)
             self.partial.mkdir(parents=True)
-            write_json(self.partial / PLAN, self.plan)
         for torn in self.partial.rglob("*.tmp"):
             torn.unlink()
+        write_json(self.partial / PLAN, self._beginning)  # the other processes begin with it
         writer = Writer(self.partial)
         try:
             yield writer
@@ -290,19 +363,22 @@ def produce(stage: Stage, make: Callable[[Writer], None], *, together: bool = Fa
     """The stage's artefact: reused where nothing it depends on changed, else made by `make`.
 
     Of several processes only the first makes it, and the others wait for its manifest; or all
-    call `make` `together`, and it sees to it that only the first one writes.
+    call `make` `together`: each writes its own of `Writer.shards`, the first one the rest.
     """
-    artifact, reason = stage.finished()
     if not is_main_process():
-        if together and not artifact:
-            make(Writer(stage.partial))
-        return _wait_for(stage)
+        if together:
+            _wait_until(lambda: stage.open)
+            if not stage.finished()[0]:
+                make(Writer(stage.partial, place=process()))
+        return _wait_until(lambda: stage.finished()[0])
+    artifact, reason = stage.finished()
     if artifact:
         artifact.verify()
         console.print(f"[green]reuse[/] [bold]{stage.name}[/]: {escape(reason)}")
         return artifact
     console.print(f"[yellow]make[/]  [bold]{stage.name}[/]: {escape(reason)}")
     with measured() as taken, stage.write() as writer:
+        writer.place = process() if together else (0, 1)
         make(writer)
     _note(stage, taken, resumed=reason == "resumed")
     artifact, _ = stage.finished()
@@ -328,12 +404,11 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def _wait_for(stage: Stage) -> Artifact:
-    while True:
-        artifact, _ = stage.finished()
-        if artifact:
-            return artifact
-        time.sleep(0.2)
+def _wait_until(happened: Callable[[], Happened | None]) -> Happened:
+    """Wait for what another process does on disk; whoever launched them ends all if one fails."""
+    while not (what := happened()):
+        time.sleep(0.1)
+    return what
 
 
 def _note(stage: Stage, taken: Resources, *, resumed: bool) -> None:
@@ -358,9 +433,14 @@ def read_times(run: Path) -> dict[str, float]:
     return {name: taken.seconds for name, taken in read_resources(run).items()}
 
 
+def process() -> tuple[int, int]:
+    """This process's rank in a launch, and how many there are."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def is_main_process() -> bool:
     """Whether this is the first, or only, process of a launch."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return process()[0] == 0
 
 
 @contextmanager
@@ -377,6 +457,8 @@ def locked(run: Path) -> Iterator[None]:
     try:
         run.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
+        for left in run.glob(f"{SCRATCH}*"):  # by a run that was killed
+            left.unlink()
     except Timeout:
         raise InputError(f"{run} is in use by another run: wait for it, or set --name") from None
     except OSError as error:

@@ -9,6 +9,7 @@ import numpy as np
 
 from tercet import data
 from tercet.artifacts import existing
+from tercet.mapped import by_id
 from tercet.pipeline import Pipeline
 
 
@@ -35,11 +36,11 @@ def _synthetic(pipeline: Pipeline, count: int) -> tuple[list[str], str]:
     kind = "synthetic queries of the run"
     if len(texts) < count:
         kind = "synthetic ones (spans of one to three words of passages)"
-        passages = sorted(pipeline.passages, key=lambda passage: passage.id)
-        spans = data.SpanGenerator(passage.contents for passage in passages)
-        sample = np.random.default_rng(seed).permutation(len(passages))[: 2 * count]
+        passages, order = pipeline.passages, by_id(pipeline.passages.ids)
+        spans = data.SpanGenerator(passages.contents)
+        sample = order[np.random.default_rng(seed).permutation(len(passages))[: 2 * count]]
         each = -(-2 * count // len(sample))
-        drawn = spans.generate([passages[i] for i in sample], each, seed)
+        drawn = spans.generate([passages[i] for i in sample.tolist()], each, seed)
         texts = sorted({text for found in drawn for text in found} | set(texts))
     if not texts:
         return [], kind

@@ -22,6 +22,7 @@ from tercet.data.corpus import read_judged
 from tercet.data.sources import BeirFolder
 from tercet.pipeline import Pipeline
 from tercet.recipe import ComparedIndex, Recipe
+from tercet.resources import gigaflops
 from tercet.retrieval.results import EXACT, Build, Timing
 from tercet.schema import Index, InputError, Qrels, Query, Ranking, Retriever, Run, Unfit
 from tercet.settings import nearest
@@ -219,7 +220,7 @@ class Experiment:
         self._open.append(index)
         console.print(f"[yellow]build[/] {settings.label} of {label}'s {len(vectors):,} vectors")
         start = time.perf_counter()
-        index.build(self.pipeline.ids, vectors)
+        index.build(self.pipeline.passages.ids, vectors)
         seconds, size = time.perf_counter() - start, index.size()
         top_k = self.systems.settings[label].top_k
         retriever = retrieval.DenseRetriever(encoder, index, name=label, top_k=top_k)
@@ -277,7 +278,7 @@ class Experiment:
         texts, filled = clock_queries(self.pipeline, own, section.clock_queries)
         given = {cell: self._known(cell[0], texts) for cell in retrievers}
         self._forecast(retrievers, given)
-        self.machine["gigaflops_before"] = round(retrieval.gigaflops(), 1)
+        self.machine["gigaflops_before"] = round(gigaflops(), 1)
         # In batches everything is faster, and what is not has had its time.
         for what, batch, seconds, attribute in (
             ("single queries", 1, section.clock_seconds, "single"),
@@ -289,7 +290,7 @@ class Experiment:
                 )
             for cell, timing in timings.items():
                 setattr(self.cells[cell], attribute, timing)
-        self.machine["gigaflops_after"] = round(retrieval.gigaflops(), 1)
+        self.machine["gigaflops_after"] = round(gigaflops(), 1)
         self.notes.append(
             f"timed on {len(texts):,} queries, {filled}; the ten best passages of each, after a "
             "warm-up, systems and indexes in turns; an encoder encodes each query once, and that "

@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from tercet.experiment import Experiment
 from tercet.pipeline import Pipeline
 from tercet.recipe import ComparedIndex
 from tercet.retrieval.results import EXACT, Cell, Figure, Forgetting, IndexFacts, Margins, Results
-from tercet.schema import InputError
+from tercet.schema import InputError, Run
 from tercet.settings import flatten
 
 VERSIONS = ("tercet", "torch", "transformers", "faiss-cpu", "weaviate-client", "bm25s", "numpy")
@@ -48,7 +48,7 @@ def results_of(experiment: Experiment) -> Results:
     pipeline, baseline = experiment.pipeline, experiment.baseline
     primary, runs = experiment.primary(), experiment.runs()
     exact = {label: runs[label, EXACT] for label in primary}
-    texts = dict(zip(pipeline.ids, pipeline.contents, strict=True))
+    texts = pipeline.passages.texts(_found(exact.values()))
     draws: dict[str, int] = {"resamples": section.resamples, "seed": recipe.seed}
     queries, qrels = experiment.queries, experiment.qrels
     labels = list(experiment.systems.settings)
@@ -57,7 +57,7 @@ def results_of(experiment: Experiment) -> Results:
         command=" ".join(["python", *sys.argv]),
         finished=time.strftime("%Y-%m-%d %H:%M:%S %z"),
         corpus=recipe.corpus.label,
-        passages=len(pipeline.ids),
+        passages=len(pipeline.passages),
         queries=len(qrels),
         queries_are=experiment.queries_are,
         primary=section.primary,
@@ -148,6 +148,11 @@ def _notes(experiment: Experiment) -> list[str]:
     return notes + experiment.systems.notes + experiment.notes
 
 
+def _found(runs: Iterable[Run]) -> set[str]:
+    """Every passage that a run holds."""
+    return {id for run in runs for ranking in run.values() for id, _ in ranking}
+
+
 def _forgetting(experiment: Experiment) -> Forgetting | None:
     """Base and adapted on the second collection, over the exact index."""
     recipe, section = experiment.recipe, experiment.recipe.evaluation
@@ -162,7 +167,7 @@ def _forgetting(experiment: Experiment) -> Forgetting | None:
     figures: list[list[float]] = []
     for label in (labels["base"], labels["adapted"]):
         index = retrieval.ExactIndex()
-        index.build(second.ids, experiment.systems.embedded(second, label))
+        index.build(second.passages.ids, experiment.systems.embedded(second, label))
         encoder = experiment.systems.encoder(label)
         found = retrieval.search_and_measure(encoder, index, queries, qrels, [section.primary])
         figures.append([found[section.primary][query] for query in sorted(qrels)])

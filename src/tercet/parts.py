@@ -10,6 +10,7 @@ from typing import Any
 
 from tercet import data, modeling, retrieval
 from tercet.artifacts import digest
+from tercet.data import Passages
 from tercet.data.sources import Source, open_source
 from tercet.modeling.hub import SAFETENSORS, resolve
 from tercet.modeling.teacher import weight_files
@@ -18,9 +19,10 @@ from tercet.recipe import (
     IndexSettings,
     Recipe,
     RetrieverSettings,
+    SystemSettings,
     TeacherSection,
 )
-from tercet.schema import Generator, Index, InputError, Passage, Retriever
+from tercet.schema import Generator, Index, InputError, Retriever
 
 
 class Parts:
@@ -105,10 +107,10 @@ class Parts:
             precision=section.precision,
         )
 
-    def generator(self, settings: GeneratorSettings, passages: list[Passage]) -> Generator:
+    def generator(self, settings: GeneratorSettings, passages: Passages) -> Generator:
         """A way to write queries about `passages`."""
         if settings.kind == "spans":
-            return data.SpanGenerator(passage.contents for passage in passages)
+            return data.SpanGenerator(passages.contents)
         longest = settings.max_new_tokens or {"seq2seq": 64, "causal": 32}[settings.kind]
         given: dict[str, Any] = {
             "passage_tokens": settings.passage_tokens,
@@ -142,22 +144,15 @@ class Parts:
             style=settings.style or "",
         )
 
-    def retriever(
-        self, settings: RetrieverSettings, passages: list[Passage], student: Retriever
-    ) -> Retriever:
-        """A retriever over `passages`; `student` is the one of the model as it came."""
-        if settings.kind == "bm25":
-            return retrieval.BM25Retriever(
-                passages, k1=settings.k1, b=settings.b, language=settings.language
-            )
-        if settings.model is None:
-            return student
-        encoder, index = modeling.BiEncoder.from_pretrained(settings.model), retrieval.ExactIndex()
-        vectors = encoder.encode_passages(
-            [passage.contents for passage in passages], show_progress="embedding to mine"
+    def bm25(self, settings: RetrieverSettings | SystemSettings, passages: Passages) -> Retriever:
+        """BM25 over `passages`."""
+        return retrieval.BM25Retriever(
+            passages,
+            k1=settings.k1,
+            b=settings.b,
+            language=settings.language,
+            ids=passages.ids,
         )
-        index.build([passage.id for passage in passages], vectors)
-        return retrieval.DenseRetriever(encoder, index, name=Path(settings.model).name)
 
     def make_index(self) -> Index:
         """A fresh index of the recipe's kind."""

@@ -6,10 +6,13 @@ Asking for an artefact makes it, or reuses it where nothing that it depends on h
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import cached_property
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -25,14 +28,17 @@ from tercet.artifacts import (
     locked,
     produce,
     read_json,
+    slug,
     write_json,
 )
 from tercet.console import console
-from tercet.data.corpus import read_judged, read_passages
+from tercet.data import Passages
+from tercet.data.corpus import read_judged
+from tercet.mapped import MappedVectors, Vectors, map_scratch, new_scratch
 from tercet.parts import Parts
-from tercet.recipe import WEIGHTLESS, Recipe
+from tercet.recipe import WEIGHTLESS, Recipe, RetrieverSettings
 from tercet.retrieval.audit import DOUBTFUL
-from tercet.schema import Encoder, Index, InputError, Passage, Qrels, Query
+from tercet.schema import Encoder, Index, InputError, Qrels, Query, Retriever
 
 #: What is measured whenever weights are: what chooses, what guards the choice, what is reported.
 SPLITS = ("validation", "guard", "test")
@@ -47,6 +53,8 @@ class Pipeline:
         self.recipe = recipe
         self.restart = restart
         self.parts = Parts(recipe)
+        #: What the processes of one launch, and no other, have in common.
+        self.launch = modeling.from_first_process(lambda: uuid4().hex)
         self._best_index: Index | None = None
 
     def check(self) -> None:
@@ -59,7 +67,7 @@ class Pipeline:
     def _stage(
         self, name: str, settings: dict[str, Any], inputs: dict[str, str], **kwargs: Any
     ) -> Stage:
-        return Stage(self.recipe.folder / name, settings, inputs, **kwargs)
+        return Stage(self.recipe.folder / name, settings, inputs, launch=self.launch, **kwargs)
 
     def _model(self, name: str) -> dict[str, str]:
         return {f"model {name}": self.parts.identity(name)}
@@ -90,23 +98,13 @@ class Pipeline:
         source = self.parts.source
         inputs = {"source": modeling.from_first_process(source.identity)}
         settings = {"source": self.recipe.corpus.source}
-        stage = self._stage("corpus", settings, inputs, resumable=False)
+        stage = self._stage("corpus", settings, inputs, resumable=False, revision=2)
         return produce(stage, lambda writer: data.write_corpus(writer, source))
 
     @cached_property
-    def passages(self) -> list[Passage]:
+    def passages(self) -> Passages:
         """The passages, in the corpus's order."""
-        return read_passages(self.corpus)
-
-    @cached_property
-    def ids(self) -> list[str]:
-        """Ids of the passages."""
-        return [passage.id for passage in self.passages]
-
-    @cached_property
-    def contents(self) -> list[str]:
-        """Title and text of the passages."""
-        return [passage.contents for passage in self.passages]
+        return Passages.read(self.corpus)
 
     @cached_property
     def student(self) -> modeling.BiEncoder:
@@ -136,9 +134,8 @@ class Pipeline:
                 judged=judged[:],
             )
 
-        return produce(
-            self._stage("queries", self._seeded(asdict(section)), inputs, revision=3), make
-        )
+        stage = self._stage("queries", self._seeded(asdict(section)), inputs, revision=4)
+        return produce(stage, make, together=True)
 
     def _seeded(self, settings: dict[str, Any]) -> dict[str, Any]:
         return settings | {"seed": self.recipe.seed}
@@ -147,14 +144,15 @@ class Pipeline:
     def embeddings(self) -> Artifact:
         """The passages' vectors by the model as it came."""
         return produce(
-            self._stage("embeddings", {}, self._passages() | self._student(), revision=2),
-            lambda writer: data.embed_passages(writer, self.student, self.ids, self.contents),
+            self._stage("embeddings", {}, self._passages() | self._student(), revision=3),
+            lambda writer: data.embed_passages(writer, self.student, self.passages),
+            together=True,
         )
 
     @cached_property
-    def vectors(self) -> np.ndarray:
+    def vectors(self) -> MappedVectors:
         """The same as float32 [passages, dimension]."""
-        return data.read_vectors(self.embeddings, self.ids)
+        return data.read_vectors(self.embeddings, self.passages)
 
     @cached_property
     def negatives(self) -> Artifact:
@@ -166,23 +164,43 @@ class Pipeline:
             inputs |= self._model(settings.model) if settings.model else {}
 
         def make(writer: Writer) -> None:
-            index = retrieval.ExactIndex()
-            index.build(self.ids, self.vectors)
-            student = retrieval.DenseRetriever(self.student, index, name="student")
-            data.mine_candidates(
-                writer,
-                self.queries.dataset("queries"),
-                self.ids,
-                self.contents,
-                [
-                    (self.parts.retriever(r, self.passages, student), r.share)
-                    for r in section.retrievers
-                ],
-                candidates=section.candidates,
-                shard_queries=section.shard_queries,
-            )
+            with ExitStack() as indexes:
+                data.mine_candidates(
+                    writer,
+                    self.queries.dataset("queries"),
+                    self.passages.twins(),
+                    [(self._retriever(r, indexes), r.share) for r in section.retrievers],
+                    candidates=section.candidates,
+                    shard_queries=section.shard_queries,
+                )
 
-        return produce(self._stage("negatives", asdict(section), inputs), make)
+        # An index that is built in memory or on a server is the first process's alone.
+        together = section.index.backend == "exact"
+        stage = self._stage("negatives", asdict(section), inputs, revision=2)
+        return produce(stage, make, together=together)
+
+    def _retriever(self, settings: RetrieverSettings, indexes: ExitStack) -> Retriever:
+        """What proposes candidates, over all passages; its index goes with `indexes`."""
+        if settings.kind == "bm25":
+            return self.parts.bm25(settings, self.passages)
+        encoder, vectors = self.student, self.vectors
+        if settings.model:
+            encoder = modeling.BiEncoder.from_pretrained(settings.model)
+            vectors = self._vectors_by(encoder, self._model(settings.model))
+        index = self.parts.index_of(self.recipe.negatives.index)
+        indexes.callback(index.discard)
+        index.build(self.passages.ids, vectors)
+        name = Path(settings.model).name if settings.model else "student"
+        return retrieval.DenseRetriever(encoder, index, name=name)
+
+    def _vectors_by(self, encoder: modeling.BiEncoder, model: dict[str, str]) -> MappedVectors:
+        """The passages' vectors by another model than the student, kept as an artefact."""
+        made = produce(
+            self._stage(f"embeddings_{slug(encoder.name)}", {}, self._passages() | model),
+            lambda writer: data.embed_passages(writer, encoder, self.passages),
+            together=self.recipe.negatives.index.backend == "exact",
+        )
+        return data.read_vectors(made, self.passages)
 
     @cached_property
     def scores(self) -> Artifact:
@@ -192,15 +210,15 @@ class Pipeline:
         inputs |= self._passages() | self._model(section.name)
         settings = {k: v for k, v in asdict(section).items() if k not in ("name", "revision")}
         return produce(
-            self._stage("scores", settings, inputs),
+            self._stage("scores", settings, inputs, revision=2),
             lambda writer: data.score_candidates(
                 writer,
                 self.negatives.dataset("candidates"),
-                self.ids,
-                self.contents,
+                self.passages,
                 self.parts.teacher(),
                 shard_pairs=section.shard_pairs,
             ),
+            together=True,
         )
 
     @cached_property
@@ -221,7 +239,7 @@ class Pipeline:
                 writer,
                 self.scores.dataset("lists"),
                 self.student,
-                self.ids,
+                self.passages,
                 self.vectors,
                 held_out=held_out,
                 seed=self.recipe.seed,
@@ -242,7 +260,7 @@ class Pipeline:
             trial = None
             if section.teacher_weight is None:
                 held_out, qrels, _ = self.measured("validation")
-                given = (self.student, self.ids, self.vectors, lists, held_out, qrels)
+                given = (self.student, self.passages, self.vectors, lists, held_out, qrels)
                 trial = adapter_trial(*given, seed=self.recipe.seed)
             data.write_targets(
                 writer,
@@ -272,7 +290,7 @@ class Pipeline:
             return queries, qrels, f"{len(qrels):,} judged queries of split {split!r}"
         lists = self.triplets.dataset("lists")
         held = lists.select(np.flatnonzero(np.array(lists["split"]) == name))[:]
-        twins = data.equal_texts(self.ids, self.contents)
+        twins = self.passages.twins()
         rows = zip(held["query_id"], held["query"], held["passages"], strict=True)
         queries, qrels = [], {}
         for query_id, text, (source, *_) in rows:
@@ -288,18 +306,17 @@ class Pipeline:
 
     def evaluation_rows(self) -> np.ndarray:
         """Rows of the passages that every epoch searches: all, or a sample and all judged."""
-        size = self.recipe.evaluation.passages
-        if size is None or size >= len(self.ids):
-            return np.arange(len(self.ids))
-        judged = {
+        size, passages = self.recipe.evaluation.passages, self.passages
+        if size is None or size >= len(passages):
+            return np.arange(len(passages))
+        judged = passages.rows(
             passage
             for name in SPLITS
             for grades in self.measured(name)[1].values()
             for passage in grades
-        }
-        sample = np.random.default_rng(self.recipe.seed).permutation(len(self.ids))[:size]
-        chosen = set(sample.tolist()) | {i for i, id in enumerate(self.ids) if id in judged}
-        return np.array(sorted(chosen))
+        )
+        sample = np.random.default_rng(self.recipe.seed).permutation(len(passages))[:size]
+        return np.union1d(sample, np.array([*judged.values()], np.int64))
 
     # ── training and evaluation ──────────────────────────────────────────────────────────────
 
@@ -360,8 +377,7 @@ class Pipeline:
                 console.print(f"[yellow]{warning}[/]")
         encoder = self.parts.student()
         encoder.set_dropout(recipe.model.dropout)
-        used = train.passage_ids()
-        texts = {p.id: p.contents for p in self.passages if p.id in used}
+        texts = self.passages.texts(train.passage_ids())
         evaluation = self._evaluation(encoder)
         outcome = modeling.adapt(
             encoder,
@@ -380,16 +396,25 @@ class Pipeline:
             writer.facts |= outcome.facts | {"tested_on": self.tested_on}
 
     def _evaluation(self, encoder: modeling.BiEncoder) -> modeling.RetrievalEvaluation:
+        ids: Sequence[str] = self.passages.ids
+        contents: Sequence[str] = self.passages.contents
+        vectors: Vectors = self.vectors
         rows = self.evaluation_rows()
+        if len(rows) < len(ids):
+            chosen = rows.tolist()
+            ids, contents = [ids[i] for i in chosen], [contents[i] for i in chosen]
+            vectors = vectors[rows]
         return modeling.RetrievalEvaluation(
             encoder,
-            [self.ids[i] for i in rows],
-            [self.contents[i] for i in rows],
+            ids,
+            contents,
             {name: self.measured(name)[:2] for name in SPLITS},
             make_index=self.parts.make_index,
             search=retrieval.search_and_measure,
             measures=self.recipe.measures,
-            zero_shot_vectors=self.vectors[rows],
+            blocks=data.id_blocks(ids),
+            scratch=self.recipe.folder,
+            zero_shot_vectors=vectors,
         )
 
     @cached_property
@@ -414,11 +439,16 @@ class Pipeline:
             self._measure_and_publish(self.parts.student(self.model.path))
 
     def _measure_and_publish(self, adapted: modeling.BiEncoder) -> dict[str, dict[str, float]]:
-        vectors = adapted.encode_passages(self.contents, show_progress="embedding")
+        shape = len(self.passages), adapted.dimension
+        path = new_scratch(self.recipe.folder, *shape)
+        vectors = map_scratch(path, *shape)
+        path.unlink()
+        blocks = data.id_blocks(self.passages.ids)
+        modeling.encode_blocks(adapted, self.passages.contents, blocks, vectors)
         return self.figures(adapted, vectors, publish=True)
 
     def figures(
-        self, encoder: Encoder, vectors: np.ndarray, *, publish: bool = False
+        self, encoder: Encoder, vectors: Vectors, *, publish: bool = False
     ) -> dict[str, dict[str, float]]:
         """Measure -> test query id -> figure, over all passages in a fresh index.
 
@@ -426,7 +456,7 @@ class Pipeline:
         """
         index = self.parts.make_index()
         try:
-            index.build(self.ids, vectors)
+            index.build(self.passages.ids, vectors)
             figures = self._search(encoder, index)
         except BaseException:
             index.discard()

@@ -69,6 +69,25 @@ class RetrieverSettings:
 
 
 @dataclass(frozen=True)
+class IndexSettings:
+    """A kind of index, and how it is searched."""
+
+    backend: Literal["exact", "faiss", "weaviate"] = key("exact", "exact runs in the process")
+    kind: Literal[
+        "hnsw", "hnsw+pq", "hnsw+rq", "hnsw+sq", "hnsw+bq", "flat", "flat+bq", "hfresh"
+    ] = key("hnsw", "Weaviate's index, and its compression")
+    metric: Literal["dot", "cosine"] = key("dot", "Weaviate's distance")
+    factory: str = key(
+        "HNSW32", "FAISS's index_factory string; {lists} in it becomes the root of the passages"
+    )
+    ef: int | None = key(None, "how far HNSW looks, FAISS's or Weaviate's; unset: far", low=1)
+    nprobe: int | None = key(None, "inverted lists that FAISS reads a query; unset: 32", low=1)
+    on_disk: bool = key(
+        False, "FAISS's inverted lists in a file, for more vectors than memory holds (IVF…)"
+    )
+
+
+@dataclass(frozen=True)
 class NegativesSection:
     """Candidates that each query's positive is compared with."""
 
@@ -80,7 +99,8 @@ class NegativesSection:
         "one or more, each with `kind`",
     )
     candidates: int = key(25, "candidates a query, the positive not counted", low=1)
-    shard_queries: int = key(4096, "queries a shard", low=1)
+    shard_queries: int = key(512, "queries a shard", low=1)
+    index: IndexSettings = section(IndexSettings)
 
 
 @dataclass(frozen=True)
@@ -196,22 +216,6 @@ class ModelSection:
     lora_alpha: int | None = key(
         None, "LoRA: the updates count alpha / rank times; unset: twice", low=1
     )
-
-
-@dataclass(frozen=True)
-class IndexSettings:
-    """A kind of index, and how it is searched."""
-
-    backend: Literal["exact", "faiss", "weaviate"] = key("exact", "exact runs in the process")
-    kind: Literal[
-        "hnsw", "hnsw+pq", "hnsw+rq", "hnsw+sq", "hnsw+bq", "flat", "flat+bq", "hfresh"
-    ] = key("hnsw", "Weaviate's index, and its compression")
-    metric: Literal["dot", "cosine"] = key("dot", "Weaviate's distance")
-    factory: str = key(
-        "HNSW32", "FAISS's index_factory string; {lists} in it becomes the root of the passages"
-    )
-    ef: int | None = key(None, "how far HNSW looks, FAISS's or Weaviate's; unset: far", low=1)
-    nprobe: int | None = key(None, "inverted lists that FAISS reads a query; unset: 32", low=1)
 
 
 @dataclass(frozen=True)

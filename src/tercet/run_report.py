@@ -47,7 +47,7 @@ def run_report(pipeline: Pipeline) -> retrieval.Report:
 def _notes(pipeline: Pipeline, steps: Sequence[Step]) -> list[str]:
     recipe, facts, asked = pipeline.recipe, pipeline.model.facts, pipeline.evaluation.facts
     measure = recipe.training["metric_for_best_model"]
-    sample, passages = len(pipeline.evaluation_rows()), len(pipeline.ids)
+    sample, passages = len(pipeline.evaluation_rows()), len(pipeline.passages)
     notes = [
         f"measured on {asked['test']}, over the {recipe.index.backend} index",
         f"{measure} on {asked['validation']} chose the epoch and how far to go from the model as "

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import numpy as np
 
+    from tercet.mapped import Vectors
+
 
 class InputError(Exception):
     """Something the user gave is wrong: the message is one line, names the place, says what to do.
@@ -121,7 +123,7 @@ class Teacher(Protocol):
 class Index(Protocol):
     """Vectors under passage ids, searched by dot product."""
 
-    def build(self, ids: Sequence[str], vectors: np.ndarray) -> None:
+    def build(self, ids: Sequence[str], vectors: Vectors) -> None:
         """Hold exactly these vectors, float32 [len(ids), dimension], replacing any before them.
 
         Raises InputError for duplicate ids, a wrong shape, a vector that is not finite or is zero;

@@ -14,6 +14,7 @@ from tercet.artifacts import Artifact, Stage, digest, existing, file_sha256, pro
 from tercet.console import console
 from tercet.data.corpus import read_judged
 from tercet.data.sources import Joined
+from tercet.mapped import MappedVectors, Vectors
 from tercet.modeling.hub import resolve
 from tercet.modeling.teacher import weight_files
 from tercet.pipeline import Pipeline
@@ -50,7 +51,7 @@ class Systems:
         self.settings = {system.label: system for system in settings}
         self.queries = queries
         self._encoders: dict[str, Encoder] = {}
-        self._vectors: dict[str, np.ndarray] = {}
+        self._vectors: dict[str, Vectors] = {}
         self._apis: dict[str, CohereEncoder] = {}
         self._bm25: dict[str, Retriever] = {}
         self._teachers: dict[TeacherSection, modeling.CrossEncoderTeacher] = {}
@@ -85,7 +86,7 @@ class Systems:
         given = system.dollars_per_1000_queries, system.dollars_per_million_passages
         if system.kind == "cohere" and given == (None, None):
             api, texts = self._api(label), [query.text for query in self.queries]
-            query, passage = api.price(texts), api.price(self.pipeline.contents)
+            query, passage = api.price(texts), api.price(self.pipeline.passages.contents)
             return query and 1e3 * query, passage and 1e6 * passage
         prices = zip(given, *map(self._prices, system.of), strict=True)
         known = [[price for price in each if price is not None] for each in prices]
@@ -106,7 +107,10 @@ class Systems:
     def _check_means(self, label: str) -> None:
         """Say what an API's vectors will cost. Raises InputError where key or budget lack."""
         due = self._api(label).check_means(
-            {"query": [query.text for query in self.queries], "passage": self.pipeline.contents}
+            {
+                "query": [query.text for query in self.queries],
+                "passage": self.pipeline.passages.contents,
+            }
         )
         if due.texts:
             price = "" if due.dollars is None else f", about ${due.dollars:.2f}"
@@ -151,15 +155,15 @@ class Systems:
             system.model, revision=system.revision, precision=precision
         )
 
-    def vectors(self, label: str) -> np.ndarray:
+    def vectors(self, label: str) -> Vectors:
         """float32 [passages, dimension] of a system with vectors, in the corpus's order."""
         if label not in self._vectors:
             self._vectors[label] = self._embed(self.settings[label])
         return self._vectors[label]
 
-    def _embed(self, system: SystemSettings) -> np.ndarray:
+    def _embed(self, system: SystemSettings) -> Vectors:
         if system.kind == "vectors":
-            ids = self.pipeline.ids
+            ids = self.pipeline.passages.ids
             vectors = self._read(system.passages, ids, "passages")
             if vectors.shape[1] != self.encoder(system.label).dimension:
                 raise InputError(
@@ -186,7 +190,7 @@ class Systems:
             self.notes.append(f"{path}: {others:,} rows are of none of the {len(ids):,} {what}")
         return vectors
 
-    def embedded(self, pipeline: Pipeline, label: str) -> np.ndarray:
+    def embedded(self, pipeline: Pipeline, label: str) -> MappedVectors:
         """Vectors of a pipeline's passages by a system's encoder, kept as an artefact."""
         stage = Stage(
             pipeline.recipe.folder / "vectors" / slug(label),
@@ -196,10 +200,10 @@ class Systems:
         made = produce(
             stage,
             lambda writer: data.embed_passages(
-                writer, self._passage_encoder(label), pipeline.ids, pipeline.contents
+                writer, self._passage_encoder(label), pipeline.passages
             ),
         )
-        return data.read_vectors(made, pipeline.ids)
+        return data.read_vectors(made, pipeline.passages)
 
     def _passage_encoder(self, label: str) -> Encoder:
         return self._api(label) if self.settings[label].kind == "cohere" else self.encoder(label)
@@ -273,14 +277,12 @@ class Systems:
             return dense[label]
         if system.kind == "bm25":
             if label not in self._bm25:
-                self._bm25[label] = retrieval.BM25Retriever(
-                    self.pipeline.passages, k1=system.k1, b=system.b, language=system.language
-                )
+                self._bm25[label] = self.pipeline.parts.bm25(system, self.pipeline.passages)
             return self._bm25[label]
         of = [self.retriever(part, dense) for part in system.of]
         if system.kind == "hybrid":
             return retrieval.HybridRetriever(of, name=label)
-        texts = dict(zip(self.pipeline.ids, self.pipeline.contents, strict=True))
+        texts = self.pipeline.passages.texts
         section = self._teacher(system)
         if section not in self._teachers:
             self._teachers[section] = self.pipeline.parts.teacher(section)

@@ -20,7 +20,6 @@ ORDERED = ("ndcg", "map", "mrr")
 def audit_teacher(pipeline: Pipeline) -> Audit:
     """Head-room on the judged queries there are, and what a few synthetic queries show."""
     recipe = pipeline.recipe
-    texts = dict(zip(pipeline.ids, pipeline.contents, strict=True))
     small = Pipeline(
         replace(
             recipe,
@@ -32,21 +31,23 @@ def audit_teacher(pipeline: Pipeline) -> Audit:
     # The passages and their vectors are those of the run itself, which will want them too.
     vars(small).update(corpus=pipeline.corpus, embeddings=pipeline.embeddings)
     lists = small.triplets.dataset("lists")[:]
+    texts = pipeline.passages.texts(passage for ids in lists["passages"] for passage in ids)
     return audit(
         recipe.teacher.name,
-        _head_room(pipeline, texts),
+        _head_room(pipeline),
         audit_lists(lists, texts, calibrate(lists["teacher"], lists["student"]).spread),
     )
 
 
-def _head_room(pipeline: Pipeline, texts: dict[str, str]) -> HeadRoom | None:
+def _head_room(pipeline: Pipeline) -> HeadRoom | None:
     queries, qrels, judgements = judged_to_audit(pipeline)
     if not qrels:
         return None
     index = retrieval.ExactIndex()
-    index.build(pipeline.ids, pipeline.vectors)
+    index.build(pipeline.passages.ids, pipeline.vectors)
     student = retrieval.DenseRetriever(pipeline.student, index)
     rankings = student.search([query.text for query in queries], DEPTH)
+    texts = pipeline.passages.texts(passage for ranking in rankings for passage, _ in ranking)
     recipe, primary = pipeline.recipe, pipeline.recipe.evaluation.primary
     return measure_head_room(
         pipeline.parts.teacher(),

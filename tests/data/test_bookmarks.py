@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tercet.artifacts import Artifact, Stage, produce
-from tercet.data import write_corpus
-from tercet.data.corpus import read_judged, read_passages
+from tercet.data import Passages, write_corpus
+from tercet.data.corpus import read_judged
 from tercet.data.sources import bookmarks
 from tercet.schema import InputError
 
@@ -74,7 +74,7 @@ def test_equal_bookmarks_are_merged_with_all_their_topics(source: bookmarks.Book
 
 @pytest.mark.models
 def test_every_topic_has_a_label_and_two_passages(corpus: Artifact) -> None:
-    ids = {passage.id for passage in read_passages(corpus)}
+    ids = {passage.id for passage in list(Passages.read(corpus))}
     for split in ("dev", "test"):
         queries, qrels = read_judged(corpus, split)
         assert all(query.text.strip() for query in queries)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tercet.artifacts import Artifact, Stage, produce
+from tercet.data import Passages, write_corpus
 from tercet.data import corpus as module
-from tercet.data import write_corpus
-from tercet.data.corpus import read_judged, read_passages
+from tercet.data.corpus import read_judged
 from tercet.data.sources import BeirFolder
 from tercet.schema import InputError, Passage, Query
 
@@ -42,7 +42,7 @@ def query(id: str, text: str) -> str:
 def test_a_corpus_is_read_back_as_it_was(tmp_path: Path, tiny_beir_path: Path) -> None:
     artifact = made(tmp_path, tiny_beir_path)
     source = BeirFolder(str(tiny_beir_path))
-    assert read_passages(artifact) == [passage for _, passage in source.passages()]
+    assert list(Passages.read(artifact)) == [passage for _, passage in source.passages()]
     queries, qrels = read_judged(artifact, "test")
     assert [query.id for query in queries] == sorted(qrels) == [f"q{i:02}" for i in range(12)]
     assert qrels["q03"] == {"p09": 2, "p10": 1, "p11": 1}
@@ -58,7 +58,7 @@ def test_shards_are_joined_in_order(
     monkeypatch.setattr(module, "SHARD_ROWS", 7)
     parts = made(tmp_path / "parts", tiny_beir_path)
     assert len(parts.manifest["files"]) > 9 + 3 + 9 - 1
-    assert read_passages(parts) == read_passages(whole)
+    assert list(Passages.read(parts)) == list(Passages.read(whole))
     assert read_judged(parts, "test") == read_judged(whole, "test")
     assert parts.facts == whole.facts
 
@@ -66,14 +66,14 @@ def test_shards_are_joined_in_order(
 def test_passages_without_text_are_dropped_and_counted(tmp_path: Path) -> None:
     text = passage("a", "x") + passage("b") + passage("c", "  ") + passage("d", title="T")
     artifact = write(tmp_path, text)
-    assert read_passages(artifact) == [Passage("a", "", "x"), Passage("d", "T", "")]
+    assert list(Passages.read(artifact)) == [Passage("a", "", "x"), Passage("d", "T", "")]
     assert (artifact.facts["passages"], artifact.facts["empty_passages"]) == (2, 2)
 
 
 def test_equal_texts_are_counted_and_kept(tmp_path: Path) -> None:
     text = passage("a", "x y") + passage("b", "y", "x") + passage("c", "x y") + passage("d", "z")
     artifact = write(tmp_path, text)
-    assert len(read_passages(artifact)) == 4
+    assert len(list(Passages.read(artifact))) == 4
     assert artifact.facts["passages_with_an_equal_text"] == 2
 
 

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.artifacts import Artifact, Stage, produce
-from tercet.data import mine_candidates
+from tercet.data import Passages, mine_candidates
 from tercet.data.negatives import _choose, _shares
 from tercet.data.sources import BeirFolder
 from tercet.retrieval import BM25Retriever
-from tercet.schema import InputError, Ranking, Retriever
+from tercet.schema import InputError, Passage, Ranking, Retriever
 
 
 class Ranked:
@@ -54,8 +54,7 @@ def mine(
         lambda writer: mine_candidates(
             writer,
             dataset,
-            list(passages),
-            list(passages.values()),
+            Passages.of(Passage(id, "", text) for id, text in passages.items()).twins(),
             retrievers,
             candidates=candidates,
             shard_queries=shard_queries,

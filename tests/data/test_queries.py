@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.artifacts import Artifact, Stage, produce
-from tercet.data import SpanGenerator, generate_queries
-from tercet.data.queries import _shards
+from tercet.data import Passages, SpanGenerator, generate_queries
+from tercet.data.queries import _deal
 from tercet.data.sources import BeirFolder
 from tercet.schema import Generator, InputError, Passage
 
@@ -64,7 +64,7 @@ def run(
         Stage(folder / "queries", {}, {}),
         lambda writer: generate_queries(
             writer,
-            passages,
+            Passages.of(passages),
             generators,
             count=count,
             per_passage=per_passage,
@@ -87,7 +87,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
     tmp_path: Path, tiny_beir_path: Path
 ) -> None:
     passages = [passage for _, passage in BeirFolder(str(tiny_beir_path)).passages()]
-    spans = SpanGenerator(passage.contents for passage in passages)
+    spans = SpanGenerator([passage.contents for passage in passages])
     made = [
         run(tmp_path / str(number), (spans, 1), passages=passages, seed=seed)
         for number, seed in enumerate((1, 1, 2))
@@ -146,12 +146,14 @@ def test_generators_get_their_shares_of_different_passages(tmp_path: Path) -> No
 def test_every_sampled_passage_is_dealt_once(n: int, shares: list[float], size: int) -> None:
     passages = [Passage(str(i), "", "x" * (i % 5)) for i in range(n)]
     sample = np.random.default_rng(0).permutation(n)
-    shards = _shards(passages, sample, shares, size)
-    assert sorted(row for _, block in shards for row in block) == list(range(n))
-    assert all(0 < len(block) <= size for _, block in shards)
-    dealt = Counter(which for which, block in shards for _ in block)
+    generators = [Numbering(str(which)) for which in range(len(shares))]
+    parts = _deal(Passages.of(passages), sample, list(zip(generators, shares, strict=True)), size)
+    assert sorted(row for part in parts for row in part.rows) == list(range(n))
+    assert all(0 < len(part) <= size for part in parts)
+    assert [part.number for part in parts] == list(range(len(parts)))
+    dealt = Counter(part.generator.name for part in parts for _ in part.rows)
     for which, share in enumerate(shares):
-        assert abs(dealt[which] - n * share / sum(shares)) <= 1
+        assert abs(dealt[str(which)] - n * share / sum(shares)) <= 1
 
 
 def test_queries_are_one_line_and_no_shard_has_the_seed_of_another(tmp_path: Path) -> None:

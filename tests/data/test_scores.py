@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tercet.artifacts import Artifact, Stage, produce
-from tercet.data import score_candidates
-from tercet.schema import InputError, Teacher
+from tercet.data import Passages, score_candidates
+from tercet.schema import InputError, Passage, Teacher
 
 IDS = [f"p{i}" for i in range(12)]
 CONTENTS = [f"{'word ' * (i % 4)}passage {i}" for i in range(12)]
+PASSAGES = Passages.of(map(Passage, IDS, [""] * len(IDS), CONTENTS))
 
 
 class Counting:
@@ -80,7 +81,7 @@ def score(
     return produce(
         Stage(folder / "scores", {}, {}),
         lambda writer: score_candidates(
-            writer, candidates(lists), IDS, CONTENTS, teacher, shard_pairs=4
+            writer, candidates(lists), PASSAGES, teacher, shard_pairs=4
         ),
     )
 

@@ -23,7 +23,7 @@ def drawn(texts: list[str], per_passage: int = 5, seed: int = 1) -> list[list[st
 
 def test_a_span_is_up_to_three_words_of_its_passage(tiny_beir_path: Path) -> None:
     passages = passages_of(tiny_beir_path)
-    generator = SpanGenerator(passage.contents for passage in passages)
+    generator = SpanGenerator([passage.contents for passage in passages])
     for passage, spans in zip(passages, generator.generate(passages, 4, 1), strict=True):
         assert 1 < len(spans) == len({span.lower() for span in spans}) <= 4
         assert all(span in passage.contents and 1 <= len(span.split()) <= 3 for span in spans)
@@ -31,7 +31,7 @@ def test_a_span_is_up_to_three_words_of_its_passage(tiny_beir_path: Path) -> Non
 
 def test_equal_arguments_give_equal_spans_whatever_stands_beside(tiny_beir_path: Path) -> None:
     passages = passages_of(tiny_beir_path)
-    generator = SpanGenerator(passage.contents for passage in passages)
+    generator = SpanGenerator([passage.contents for passage in passages])
     once = generator.generate(passages, 3, 7)
     assert generator.generate(passages, 3, 7) == once
     assert generator.generate(passages[::-1], 3, 7) == once[::-1]
@@ -41,7 +41,7 @@ def test_equal_arguments_give_equal_spans_whatever_stands_beside(tiny_beir_path:
 
 def test_words_of_many_passages_begin_and_end_no_span(tiny_beir_path: Path) -> None:
     passages = passages_of(tiny_beir_path)
-    generator = SpanGenerator(passage.contents for passage in passages)
+    generator = SpanGenerator([passage.contents for passage in passages])
     ends = {
         word.lower()
         for spans in generator.generate(passages, 50, 1)

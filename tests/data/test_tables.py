@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from tercet.artifacts import Artifact, Stage, produce
 from tercet.corpus_settings import CorpusSection, PassagesTable, QrelsTable, QueriesTable
-from tercet.data import write_corpus
-from tercet.data.corpus import read_judged, read_passages
+from tercet.data import Passages, write_corpus
+from tercet.data.corpus import read_judged
 from tercet.data.sources import Joined, open_source
 from tercet.data.sources.rows import csv_rows
 from tercet.schema import InputError, Passage, Query
@@ -231,7 +231,7 @@ def test_null_and_empty_texts_are_dropped_and_counted(tmp_path: Path) -> None:
     }
     pq.write_table(pa.table(table), file)
     corpus = corpus_of(tmp_path, tables(PassagesTable(path=str(file))))
-    assert read_passages(corpus) == [Passage("1", "", "x"), Passage("2", "only a title", "")]
+    assert list(Passages.read(corpus)) == [Passage("1", "", "x"), Passage("2", "only a title", "")]
     assert corpus.facts["empty_passages"] == 2 and corpus.facts["passages"] == 2
 
 

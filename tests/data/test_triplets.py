@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.artifacts import Artifact, Stage, produce
-from tercet.data import Filters, Triplets, build_triplets
+from tercet.data import Filters, Passages, Triplets, build_triplets
 from tercet.data.triplets import _splits, near_positives
-from tercet.schema import InputError
+from tercet.schema import InputError, Passage
 
 DIMENSION = 8
 IDS = [f"p{i:02}" for i in range(40)]
+PASSAGES = Passages.of(Passage(id, "", f"text of {id}") for id in IDS)
 VECTORS = np.random.default_rng(0).normal(size=(len(IDS), DIMENSION)).astype(np.float32)
 
 
@@ -57,7 +58,7 @@ def build(folder: Path, lists: Dataset, held_out: dict[str, float], seed: int = 
     return produce(
         Stage(folder / "triplets", {}, {}),
         lambda writer: build_triplets(
-            writer, lists, Seeded(), IDS, VECTORS, held_out=held_out, seed=seed
+            writer, lists, Seeded(), PASSAGES, VECTORS, held_out=held_out, seed=seed
         ),
     )
 
@@ -204,7 +205,7 @@ def test_what_is_held_out_is_not_filtered(tmp_path: Path) -> None:
                 writer,
                 scored_lists(),
                 Seeded(),
-                IDS,
+                PASSAGES,
                 VECTORS,
                 held_out={"validation": 0.4},
                 seed=3,

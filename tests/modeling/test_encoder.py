@@ -85,7 +85,7 @@ def test_vectors_equal_sentence_transformers_and_the_plain_model(
         assert np.allclose(passages, again.encode_passages(texts), atol=1e-5)
 
 
-def test_order_batch_size_and_shards_do_not_change_a_vector(
+def test_order_and_batch_size_do_not_change_a_vector(
     tiny_encoder_path: Path, tiny_texts: list[str]
 ) -> None:
     encoder = load(tiny_encoder_path)
@@ -95,12 +95,6 @@ def test_order_batch_size_and_shards_do_not_change_a_vector(
     assert np.allclose(shuffled, expected[order], atol=1e-6)
     encoder.batch_tokens = 100
     assert np.allclose(encoder.encode_passages(tiny_texts), expected, atol=1e-6)
-    whole = encoder.encode(tiny_texts, "passage")
-    assert (whole[0] == np.arange(len(tiny_texts))).all()
-    parts = [encoder.encode(tiny_texts, "passage", shard=(rank, 3)) for rank in range(3)]
-    positions = np.concatenate([part[0] for part in parts])
-    assert sorted(positions) == list(range(len(tiny_texts)))
-    assert (np.concatenate([part[1] for part in parts]) == whole[1][positions]).all()
 
 
 def test_training_mode_survives_and_does_not_reach_the_vectors(
@@ -185,8 +179,6 @@ def test_truncated_vectors_are_the_first_dimensions(
 def test_no_texts_give_no_vectors(tiny_encoder_path: Path) -> None:
     encoder = load(tiny_encoder_path)
     assert encoder.encode_queries([]).shape == (0, 32)
-    positions, vectors = encoder.encode(["one"], "query", shard=(1, 2))
-    assert positions.shape == (0,) and vectors.shape == (0, 32)
 
 
 def test_an_empty_text_has_a_vector(tiny_encoder_path: Path) -> None:

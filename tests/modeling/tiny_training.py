@@ -17,6 +17,7 @@ import torch
 
 from tercet.artifacts import is_main_process
 from tercet.cli import load_recipe
+from tercet.data import id_blocks
 from tercet.modeling.callbacks import RetrievalEvaluation
 from tercet.modeling.collator import TripletCollator
 from tercet.modeling.encoder import BiEncoder
@@ -80,6 +81,8 @@ def trainer(
         make_index=ExactIndex,
         search=search_and_measure,
         measures=recipe.measures,
+        blocks=id_blocks(list(texts)),
+        scratch=folder,
     )
     return MarginMSETrainer(
         encoder,

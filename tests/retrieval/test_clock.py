@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tercet.retrieval.clock import TOP, gigaflops, phase, phase_once, time_searches
+from tercet.retrieval.clock import TOP, phase, phase_once, time_searches
 from tercet.schema import Ranking
 
 
@@ -115,7 +115,3 @@ def test_what_retrievers_have_in_common_is_done_once_and_counts_for_each() -> No
         assert set(timings[name].phases) == {"encode", "search"}
     Sharing(0, 0).search(["q0"], 10)
     assert done[-1] == ("q0",), "not timed, nothing is remembered"
-
-
-def test_calibration_is_a_rate() -> None:
-    assert 0.1 < gigaflops(size=256, rounds=2) < 1e5

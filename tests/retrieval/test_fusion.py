@@ -67,7 +67,7 @@ def test_fusion_holds_whichever_comes_first(first: list[str], second: list[str])
 )
 def test_reranking_moves_the_first_and_keeps_the_rest(found: list[str], depth: int, k: int) -> None:
     texts = {id: "x" * (1 + sum(map(ord, id)) % 7) for id in found}
-    reranked = RerankedRetriever(Fixed({"q": found}), ByLength(), texts, depth)
+    reranked = RerankedRetriever(Fixed({"q": found}), ByLength(), lambda _: texts, depth)
     (ranking,) = reranked.search(["q"], k)
     assert len(ranking) == min(k, len(found))
     (whole,) = reranked.search(["q"], 100)
@@ -86,11 +86,11 @@ def test_a_teacher_sees_each_pair_once_in_an_order_of_their_own() -> None:
     asked = []
     for order in (["b", "a", "b"], ["a", "b"]):
         teacher = ByLength()
-        RerankedRetriever(Fixed(rankings), teacher, texts, depth=3).search(order, 3)
+        RerankedRetriever(Fixed(rankings), teacher, lambda _: texts, depth=3).search(order, 3)
         asked.append(teacher.asked)
     assert asked[0] == asked[1] == [[("a", "one"), ("a", "two!"), ("b", "one"), ("b", "two!")]]
 
 
 def test_nothing_found_is_nothing_reranked() -> None:
-    reranked = RerankedRetriever(Fixed({"q": []}), ByLength(), {}, depth=3)
+    reranked = RerankedRetriever(Fixed({"q": []}), ByLength(), lambda _: {}, depth=3)
     assert [list(r) for r in reranked.search(["q"], 3)] == [[]]

@@ -1,0 +1,24 @@
+"""What models read and write, in tokens: counted where it happens, for manifests and forecasts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+#: What manifests call an encoder's and a teacher's counts.
+COUNTED = {"tokens": "tokens", "cut": "truncated"}
+
+
+@contextmanager
+def counting(model: object) -> Iterator[Counter[str]]:
+    """What `model` adds to its `counts` within; it stays empty if it keeps none.
+
+    `tokens` are read, special ones included and padding not, after cutting; `cut` are the texts
+    that were cut; `written` are a generator's new tokens.
+    """
+    before: Counter[str] = Counter(getattr(model, "counts", {}))
+    taken: Counter[str] = Counter()
+    yield taken
+    after: Counter[str] = Counter(getattr(model, "counts", {}))
+    taken.update({name: after[name] - before[name] for name in after})

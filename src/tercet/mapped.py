@@ -1,0 +1,160 @@
+"""What may be larger than memory, read from mapped files as it is asked for.
+
+The system keeps of such files what fits and takes it back when it needs the room, so a corpus ten
+times as large takes ten times the disk and hardly more memory.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+#: Rows that are worked on at a time: 25 MB of vectors of 384 dimensions.
+BLOCK = 16_384
+_STRINGS = 4_096  # texts turned into Python's at a time
+
+
+class Strings(Sequence[str]):
+    """A column of strings out of Arrow arrays, each made when it is asked for."""
+
+    def __init__(self, chunks: Iterable[pa.Array]) -> None:
+        self._chunks = [chunk for chunk in chunks if len(chunk)]
+        self._starts = [0]
+        for chunk in self._chunks:
+            self._starts.append(self._starts[-1] + len(chunk))
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        position = range(len(self))[index]
+        chunk = bisect_right(self._starts, position) - 1
+        return str(self._chunks[chunk][position - self._starts[chunk]].as_py())
+
+    def __iter__(self) -> Iterator[str]:
+        for chunk in self._chunks:
+            for start in range(0, len(chunk), _STRINGS):
+                yield from chunk.slice(start, _STRINGS).to_pylist()
+
+    def find(self, wanted: Iterable[str]) -> dict[str, int]:
+        """Position of each that is wanted and there: one pass, whatever the number of strings."""
+        names = pa.array(sorted(set(wanted)), pa.string())
+        which = pc.index_in(self._joined(), value_set=names)
+        places = np.flatnonzero(pc.is_valid(which).to_numpy())
+        numbers = which.drop_null().to_numpy()
+        return dict(zip(names.take(pa.array(numbers)).to_pylist(), places.tolist(), strict=True))
+
+    def order(self) -> np.ndarray:
+        """int64 positions, the smaller string first."""
+        return pc.sort_indices(self._joined()).to_numpy().astype(np.int64)
+
+    def _joined(self) -> pa.ChunkedArray:
+        return pa.chunked_array(self._chunks, pa.string())
+
+
+def by_id(ids: Sequence[str]) -> np.ndarray:
+    """int64 positions of the ids, the smaller first."""
+    if isinstance(ids, Strings):
+        return ids.order()
+    return np.array(sorted(range(len(ids)), key=ids.__getitem__), np.int64)
+
+
+class MappedVectors:
+    """float32 [rows, dimension] in shards of mapped files, kept in another order than the rows'.
+
+    It can be indexed and walked as an array can, by rows; what that gives is in memory.
+    """
+
+    dtype = np.dtype(np.float32)
+    ndim = 2
+
+    def __init__(self, shards: Sequence[np.ndarray], order: np.ndarray) -> None:
+        """`order` int64 [rows]: the row that each vector, shard after shard, belongs to."""
+        self._shards, self._order = shards, order
+        self._starts = np.cumsum([0, *map(len, shards)])
+        self._places = np.empty(len(order), np.int64)
+        self._places[order] = np.arange(len(order))
+        self.shape = (len(order), shards[0].shape[1])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """Vectors of a row, a slice of rows, or an array of rows."""
+        places = self._places[rows]
+        if np.ndim(places) == 0:
+            return self._gather(places[None])[0]
+        return self._gather(places)
+
+    def _gather(self, places: np.ndarray) -> np.ndarray:
+        shard = np.searchsorted(self._starts, places, side="right") - 1
+        vectors = np.empty((len(places), self.shape[1]), np.float32)
+        for number in np.unique(shard):
+            here = shard == number
+            vectors[here] = self._shards[number][places[here] - self._starts[number]]
+        return vectors
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for start in range(0, len(self), BLOCK):
+            yield from self[start : start + BLOCK]
+
+    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Rows and their vectors, as they lie on disk."""
+        for start, shard in zip(self._starts, self._shards, strict=False):
+            for i in range(0, len(shard), BLOCK):
+                part = shard[i : i + BLOCK]
+                yield self._order[start + i : start + i + len(part)], part
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """All of them in memory."""
+        if copy is False:
+            raise ValueError("mapped vectors become an array by being copied")
+        return self[:].astype(dtype or np.float32, copy=False)
+
+
+#: float32 [rows, dimension], in memory or mapped.
+Vectors = np.ndarray | MappedVectors
+
+
+def in_blocks(vectors: Vectors) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows, int64 [n], and their vectors, float32 [n, dimension], all of them in some order."""
+    if isinstance(vectors, MappedVectors):
+        yield from vectors.blocks()
+        return
+    for start in range(0, len(vectors), BLOCK):
+        part = vectors[start : start + BLOCK]
+        yield np.arange(start, start + len(part)), part
+
+
+def is_mapped(vectors: Vectors) -> bool:
+    """Whether they are in files, not in memory."""
+    return isinstance(vectors, MappedVectors | np.memmap)
+
+
+SCRATCH = "scratch-"
+
+
+def new_scratch(folder: Path, rows: int, dimension: int) -> Path:
+    """A file for so many float32 vectors, which whoever maps it removes at once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=SCRATCH, delete=False) as file:
+        file.truncate(4 * rows * dimension)
+    return Path(file.name)
+
+
+def map_scratch(path: Path, rows: int, dimension: int) -> np.memmap:
+    """The vectors of such a file, to write and to read."""
+    return np.memmap(path, np.float32, "r+", shape=(rows, dimension))
