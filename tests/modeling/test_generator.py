@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
+from tercet.modeling import ct2_generator
 from tercet.modeling.causal_generator import CausalGenerator, _line_ends
 from tercet.modeling.ct2_generator import CT2Generator, seq2seq_engine
 from tercet.modeling.generator import Draw, Seq2SeqGenerator
@@ -276,15 +277,16 @@ def test_ctranslate2_writes_again_what_it_wrote_and_keeps_the_converted_model(
 
 
 def test_ctranslate2_writes_the_likeliest_tokens_as_torch_does(
-    tiny_seq2seq_path: Path, cache: Path, passages: list[Passage]
+    tiny_seq2seq_path: Path, cache: Path, passages: list[Passage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ctranslate2")
+    # In int8 the tokens of an untrained model, nearly equally likely, depend on the processor.
+    monkeypatch.setitem(ct2_generator._COMPUTE, "cpu", "float32")
     load = {"sampling": Sampling(top_k=1, max_new_tokens=5), "device": "cpu"}
     ours = CT2Generator.from_pretrained(tiny_seq2seq_path, **load)
     theirs = Seq2SeqGenerator.from_pretrained(tiny_seq2seq_path, precision="fp32", **load)
     found, expected = (each.generate(passages, 1, seed=1) for each in (ours, theirs))
-    # int8 may prefer another of two tokens that are nearly as likely.
-    assert sum(a == b for a, b in zip(found, expected, strict=True)) >= len(passages) / 2
+    assert found == expected
 
 
 def test_ctranslate2_honours_how_tokens_are_drawn(
