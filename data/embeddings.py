@@ -16,7 +16,7 @@ from tercet.schema import Encoder
 
 #: Passages of a shard: enough that sorting by length within it wastes as little as sorting
 #: everything, or fewer, so that a small corpus too is some shards for every process.
-MOST, FEWEST, PARTS = 16_384, 1_024, 16
+MOST, FEWEST, PARTS = 8_192, 1_024, 16
 
 
 def embed_passages(writer: Writer, encoder: Encoder, passages: Passages) -> None:
@@ -47,7 +47,7 @@ def id_blocks(ids: Sequence[str]) -> list[np.ndarray]:
 
 
 def _table(vectors: np.ndarray) -> pa.Table:
-    flat = pa.array(vectors.astype(np.float32).ravel())
+    flat = pa.array(vectors.astype(np.float32, copy=False).ravel())
     return pa.table({"vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])})
 
 

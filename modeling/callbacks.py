@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -221,6 +222,7 @@ def from_first_process(work: Callable[[], Any]) -> Any:
 
 def _share(value: Any) -> list[Any]:
     """Every process's value, in all of them, in order of rank."""
+    PartialState(cpu=not torch.cuda.is_available())  # whoever comes first says what they are on
     return list(gather_object([value]))
 
 

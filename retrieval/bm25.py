@@ -14,7 +14,7 @@ from tercet.retrieval.clock import phase
 from tercet.retrieval.postings import Postings
 from tercet.schema import InputError, Passage, Ranking
 
-_AT_ONCE = 4_096  # passages whose terms are in memory
+_AT_ONCE = 2_048  # passages whose terms are in memory
 
 
 class BM25Retriever:

@@ -11,7 +11,7 @@ from tercet.mapped import BLOCK, Vectors, in_blocks, is_mapped
 from tercet.retrieval.checks import check_k, check_queries, check_vectors, in_order
 from tercet.schema import Ranking, Size
 
-_SCORES_AT_ONCE = 1 << 25  # float32 scores in memory: 128 MiB, and as much again to choose from
+_SCORES_AT_ONCE = 1 << 23  # float32 scores in memory: 32 MiB, and as much again to choose from
 #: Multiplications from which several threads are worth while. numpy's go on spinning for some 25 ms
 #: after a product, and an encoder that runs next on the same cores then takes twice its time.
 _WORTH_THREADS = 1 << 25

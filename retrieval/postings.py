@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-_AT_ONCE = 1 << 20  # postings that are put in order at a time
+_AT_ONCE = 1 << 18  # postings that are put in order at a time
 
 
 class Postings:

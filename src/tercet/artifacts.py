@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import pyarrow as pa
 from filelock import FileLock, Timeout
@@ -62,10 +62,16 @@ def digest(value: Any) -> str:
 
 def write_file(path: Path, data: bytes) -> None:
     """Write a file whole or not at all, and make it outlast a crash."""
+    with _replacing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
     temporary = path.with_name(path.name + ".tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -185,11 +191,9 @@ class Writer:
         """Write `name`-NNNNN.arrow, a table or what `make` returns, unless it is there."""
         path = self._path(name, number)
         if not path.exists():
-            sink = pa.BufferOutputStream()
             table = make() if callable(make) else make
-            with pa.ipc.new_stream(sink, table.schema) as stream:
+            with _replacing(path) as file, pa.ipc.new_stream(file, table.schema) as stream:
                 stream.write_table(table)
-            write_file(path, sink.getvalue())
         return path
 
     def shards(

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-#: Rows that are worked on at a time: 25 MB of vectors of 384 dimensions.
-BLOCK = 16_384
+#: Rows that are worked on at a time: 12 MB of vectors of 384 dimensions.
+BLOCK = 8_192
 _STRINGS = 4_096  # texts turned into Python's at a time
 
 

@@ -1,0 +1,168 @@
+"""Stages shared by processes: each writes its own shards, and nobody can tell from the bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from tercet.artifacts import Stage, Writer, counted, counts_of, produce
+
+ROOT = Path(__file__).parents[1]
+PROGRAM = str(ROOT / "scripts" / "targets.py")  # makes all that comes before training
+TWO = [
+    *(sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0"),
+    *("--config_file", str(ROOT / "accelerate_config.yaml")),
+]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def recipe(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_encoder_path: Path,
+    tiny_cross_encoder_path: Path,
+    tiny_seq2seq_path: Path,
+    tiny_texts: list[str],
+) -> Path:
+    """Several shards of every stage; a second encoder and a model that writes queries."""
+    folder = tmp_path_factory.mktemp("shared")
+    corpus = folder / "corpus"
+    corpus.mkdir()
+    with (corpus / "corpus.jsonl").open("w") as file:
+        for i in range(2500):
+            text = f"{tiny_texts[i % len(tiny_texts)]} {tiny_texts[(i * 7) % len(tiny_texts)]}"
+            file.write(json.dumps({"_id": f"p{i}", "text": f"{text} {i % 2000}"}) + "\n")
+    path = folder / "recipe.yaml"
+    path.write_text(
+        f"""
+runs_dir: {folder}/runs
+corpus: {{source: beir, path: {corpus}}}
+queries:
+  count: 60
+  per_passage: 1
+  shard_passages: 8
+  generators:
+    - {{kind: spans}}
+    - {{kind: seq2seq, model: {tiny_seq2seq_path}, engine: torch, max_new_tokens: 4}}
+negatives:
+  candidates: 8
+  shard_queries: 8
+  retrievers:
+    - {{kind: dense, share: 2}}
+    - {{kind: bm25, share: 1}}
+    - {{kind: dense, share: 1, model: {tiny_encoder_path}}}
+teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48, shard_pairs: 64}}
+model: {{name: {tiny_encoder_path}, precision: fp32, max_length: 48}}
+triplets: {{teacher_weight: 0.5}}
+"""
+    )
+    return path
+
+
+def manifests(recipe: Path, name: str) -> dict[str, dict]:
+    """What each stage wrote, with its hashes and what it counted."""
+    run = recipe.parent / "runs" / name
+    return {path.parent.name: json.loads(path.read_text()) for path in run.glob("*/manifest.json")}
+
+
+@pytest.fixture(scope="module")
+def alone(recipe: Path) -> dict[str, dict]:
+    """What one process makes."""
+    command = [sys.executable, PROGRAM, str(recipe), "--name", "one"]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    made = manifests(recipe, "one")
+    shards = {stage: sum("-0" in name for name in made[stage]["files"]) for stage in made}
+    assert min(shards[name] for name in ("queries", "embeddings", "negatives", "scores")) >= 3
+    assert made["queries"]["facts"]["tokens_written"] > 0
+    assert made["embeddings"]["facts"]["tokens"] > 2500
+    return made
+
+
+def test_two_processes_write_the_bytes_that_one_writes(
+    recipe: Path, alone: dict[str, dict]
+) -> None:
+    command = [*TWO, PROGRAM, str(recipe), "--name", "two"]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert manifests(recipe, "two") == alone
+
+
+@pytest.mark.parametrize("moment", ["queries.partial", "scores.partial/pairs-00001.arrow"])
+def test_two_processes_that_are_killed_are_resumed_by_one_or_two(
+    recipe: Path, alone: dict[str, dict], moment: str
+) -> None:
+    name = f"killed-{moment[:6]}"
+    run = recipe.parent / "runs" / name
+    with subprocess.Popen(
+        [*TWO, PROGRAM, str(recipe), "--name", name],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=ENVIRONMENT,
+        start_new_session=True,
+    ) as launch:
+        while launch.poll() is None and not (run / moment).exists():
+            time.sleep(0.002)
+        os.killpg(launch.pid, signal.SIGKILL)
+    command = [*(TWO if "queries" in moment else [sys.executable]), PROGRAM, str(recipe)]
+    done = subprocess.run([*command, "--name", name], capture_output=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert manifests(recipe, name) == alone
+
+
+def test_a_process_writes_every_so_many_th_shard_and_the_first_waits(tmp_path: Path) -> None:
+    asked: list[range] = []
+
+    def make(block: range) -> pa.Table:
+        asked.append(block)
+        return counted(pa.table({"row": list(block)}), {"rows": len(block)})
+
+    blocks = [range(i, i + 3) for i in range(0, 15, 3)]
+    assert Writer(tmp_path, place=(1, 2)).shards("x", blocks, make, lambda _: None) is None
+    assert asked == blocks[1::2]
+    done: list[int] = []
+    paths = Writer(tmp_path, place=(0, 2)).shards("x", blocks, make, done.append)
+    assert paths == [tmp_path / f"x-0000{i}.arrow" for i in range(5)]
+    assert asked == blocks[1::2] + blocks[::2]
+    assert sum(done) == counts_of(paths)["rows"] == 15
+    assert Writer(tmp_path).shards("x", blocks, make, lambda _: None) == paths
+    assert len(asked) == 5, "what is there is not made again"
+
+
+@pytest.fixture
+def second(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    yield
+
+
+def test_what_a_killed_launch_left_is_not_taken_for_this_one(
+    tmp_path: Path, second: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = (Stage(tmp_path / "stage", {}, {}, launch=name) for name in ("old", "new"))
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(KeyboardInterrupt):
+        produce(old, lambda writer: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert old.open and not new.open
+    with new.write() as writer:
+        assert new.open and not old.open
+        writer.shard("x", 0, pa.table({"row": [1]}))
+    monkeypatch.setenv("RANK", "1")
+    assert old.open and new.open, "finished"
+
+
+def test_a_late_process_stops_where_the_first_has_finished_without_it(
+    tmp_path: Path, second: None
+) -> None:
+    gone = Writer(tmp_path / "stage.partial", place=(1, 2))
+    table = pa.table({"row": [1]})
+    assert gone.shards("x", [[1], [2]], lambda _: table, lambda _: None) is None
