@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import faiss
 import numpy as np
 import pytest
@@ -204,3 +206,32 @@ def test_faulty_vectors_are_refused():
         FaissIndex().search(QUERIES, 3)
     with pytest.raises(InputError, match="7 dimensions"):
         built(FaissIndex()).search(np.ones((1, 7), np.float32), 3)
+
+
+def unit_vectors(count: int, dimension: int, seed: int = 0) -> np.ndarray:
+    vectors = np.random.default_rng(seed).standard_normal((count, dimension))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_lists_on_disk_give_what_lists_in_memory_give() -> None:
+    vectors, queries = unit_vectors(3000, 16), unit_vectors(20, 16, seed=1)
+    names = [f"p{i}" for i in range(3000)]
+    factory = "IVF{lists},SQ8"
+    found = []
+    for on_disk in (False, True):
+        index = FaissIndex(factory, nprobe=54, on_disk=on_disk)
+        index.build(names, vectors)
+        found.append(index.search(queries, 10))
+    assert found[0] == found[1]
+    folder = Path(index._folder.name)
+    assert folder.exists()
+    index.discard()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("factory", ["HNSW32", "IVF{lists},PQ4,Refine(SQ8)"])
+def test_what_stays_in_memory_is_not_called_on_disk(factory: str) -> None:
+    with pytest.raises(InputError, match="on_disk"):
+        FaissIndex(factory, on_disk=True).build(
+            [f"p{i}" for i in range(3000)], unit_vectors(3000, 16)
+        )
