@@ -13,7 +13,7 @@ import os
 import sqlite3
 import time
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from email.utils import parsedate_to_datetime
 from itertools import islice
@@ -24,6 +24,7 @@ import numpy as np
 
 from tercet.artifacts import slug
 from tercet.console import console, progress
+from tercet.modeling.cohere_prices import MODELS, money, most_tokens, refuse_retired, tokens_of
 from tercet.modeling.encoder import Kind
 from tercet.modeling.model_cache import cache_folder
 from tercet.modeling.st_files import Similarity
@@ -41,21 +42,8 @@ except ImportError:
 MOST_TEXTS = 96  # in a call, says the API
 
 _WORTH_A_BAR = 512  # texts
-_BYTES_PER_TOKEN = 3  # prose has more in most scripts: a forecast errs on the dear side
 _KEYS = ("CO_API_KEY", "COHERE_API_KEY")  # the SDK's own order
 _INPUT_TYPES: dict[Kind, str] = {"query": "search_query", "passage": "search_document"}
-
-#: Model -> widths, the first being what the API gives unasked; dollars a million tokens.
-#: Prices read on 2026-11-25; of v3 none is listed any more, and these are the last ones.
-_MODELS = {
-    "embed-v4.0": ((1536, 1024, 512, 256), 0.12),
-    "embed-multilingual-v3.0": ((1024,), 0.10),
-    "embed-multilingual-light-v3.0": ((384,), 0.10),
-    "embed-english-v3.0": ((1024,), 0.10),
-    "embed-english-light-v3.0": ((384,), 0.10),
-}
-_SPACE_OF_22_12 = ("embed-multilingual-v2.0", "multilingual-22-12")
-_SUCCESSORS = ("embed-multilingual-v3.0", "embed-v4.0")
 
 
 class Forecast(NamedTuple):
@@ -81,26 +69,6 @@ class _Failure(NamedTuple):
 
 class _Stopped(Exception):
     """Why encoding cannot go on, in words fit to be shown: no key, no request."""
-
-
-def refuse_retired(model: str, passages: Iterable[str] = ()) -> None:
-    """Raise InputError if `model` is the one of Cohere's 22-12 vectors, naming the ways on.
-
-    The price that it forecasts is that of embedding `passages` anew; of a million without them.
-    """
-    if model not in _SPACE_OF_22_12:
-        return
-    tokens = sum(map(_tokens, passages))
-    of = "these passages" if tokens else "a million passages of 100 tokens"
-    dollars = {name: (tokens or 10**8) / 1e6 * _MODELS[name][1] for name in _SUCCESSORS}
-    prices = " or ".join(f"{name}, about {_money(price)}" for name, price in dollars.items())
-    raise InputError(
-        f"{model}, the space of Cohere's 22-12 vectors, was retired on 2026-04-04: no new text can "
-        "be embedded in it. Three ways on: the precomputed query vectors of the -queries-22-12 "
-        "datasets, which work without a key; embedding corpus and queries anew with a v3 or v4 "
-        f"model ({prices} for {of}); or an adapted query encoder, trained to place queries among "
-        "the vectors that are there"
-    )
 
 
 class CohereEncoder:
@@ -143,7 +111,7 @@ class CohereEncoder:
         if not _INSTALLED:
             raise InputError("cohere is not installed: pip install 'tercet[cohere]'")
         refuse_retired(model)
-        widths, listed = _MODELS.get(model, ((), None))
+        widths, listed = MODELS.get(model, ((), None))
         self.name, self.dimension = model, _width(model, widths, output_dimension)
         self.identity = f"cohere {model} {self.dimension}"
         price = listed if dollars_per_million_tokens is None else dollars_per_million_tokens
@@ -197,7 +165,7 @@ class CohereEncoder:
                 chunk = texts[start : start + LOOKED_UP_AT_ONCE]
                 keys = {self._key(text, kind): text for text in chunk}
                 missing = keys.keys() - new - self._cache.get(db, keys).keys()
-                tokens += sum(_tokens(keys[key]) for key in missing)
+                tokens += sum(tokens_of(keys[key]) for key in missing)
                 new |= missing
         return Forecast(len(new), tokens, None if self._price is None else self._cost(tokens))
 
@@ -205,7 +173,7 @@ class CohereEncoder:
         """Dollars that a text costs on average, by an estimate of its tokens; None if not known."""
         if self._price is None or not texts:
             return None
-        return self._cost(sum(map(_tokens, texts))) / len(texts)
+        return self._cost(sum(map(tokens_of, texts))) / len(texts)
 
     def check_means(self, texts: Mapping[Kind, Sequence[str]]) -> Forecast:
         """What embedding these texts would take, if there are a key and a budget for it.
@@ -222,8 +190,8 @@ class CohereEncoder:
             )
         if self._dollars is not None and (price or 0) > self._dollars - self.spent:
             raise InputError(
-                f"{self.name}: {count:,} texts cost about {_money(price or 0)}, and the budget is "
-                f"{_money(self._dollars)}: raise it, or embed fewer"
+                f"{self.name}: {count:,} texts cost about {money(price or 0)}, and the budget is "
+                f"{money(self._dollars)}: raise it, or embed fewer"
             )
         return Forecast(count, tokens, price)
 
@@ -263,7 +231,7 @@ class CohereEncoder:
         except _Stopped as stopped:
             reason = str(stopped)
         left, _, dollars = self.forecast(texts, kind)
-        price = "" if dollars is None else f", for about {_money(dollars)}"
+        price = "" if dollars is None else f", for about {money(dollars)}"
         raise InputError(
             f"{self.name}: {reason}. Of {len(texts):,} texts {left:,} have no vector in "
             f"{self._cache.file} yet: another run goes on with these{price}"
@@ -330,7 +298,7 @@ class CohereEncoder:
                 return outcome
             reason, passing, perhaps_billed, asked = outcome
             if perhaps_billed:
-                self._lost += _most_tokens(texts)
+                self._lost += most_tokens(texts)
             if not passing:
                 raise _Stopped(reason)
             if asked and asked > self._longest_wait:
@@ -358,7 +326,7 @@ class CohereEncoder:
         units = getattr(getattr(response, "meta", None), "billed_units", None)
         said: Any = getattr(units, "input_tokens", None)
         sane = isinstance(said, int | float) and 0 <= said < math.inf
-        tokens = math.ceil(said) if sane else _most_tokens(texts)
+        tokens = math.ceil(said) if sane else most_tokens(texts)
         return _Answer(rows, getattr(response, "texts", None), tokens)
 
     def _failure(self, error: Exception) -> _Failure:
@@ -382,12 +350,12 @@ class CohereEncoder:
 
     def _afford(self, texts: Sequence[str]) -> None:
         """Raise _Stopped if a call could pass the budget."""
-        most, lost = self._cost(_most_tokens(texts)), self._cost(self._lost)
+        most, lost = self._cost(most_tokens(texts)), self._cost(self._lost)
         if self._dollars is not None and self.spent + lost + most > self._dollars:
-            perhaps = f" and up to {_money(lost)} for answers that were lost" if lost else ""
+            perhaps = f" and up to {money(lost)} for answers that were lost" if lost else ""
             raise _Stopped(
-                f"the budget of {_money(self._dollars)} could be passed: {_money(self.spent)} is "
-                f"spent{perhaps}, and the next {len(texts)} texts cost at most {_money(most)}"
+                f"the budget of {money(self._dollars)} could be passed: {money(self.spent)} is "
+                f"spent{perhaps}, and the next {len(texts)} texts cost at most {money(most)}"
             )
 
     def _read(self, answer: _Answer, texts: list[str]) -> tuple[np.ndarray, str]:
@@ -414,7 +382,7 @@ class CohereEncoder:
 def _width(model: str, widths: tuple[int, ...], asked: int | None) -> int:
     width = asked if asked is not None else next(iter(widths), None)
     if width is None:
-        known = ", ".join(_MODELS)
+        known = ", ".join(MODELS)
         raise InputError(f"model {model!r} is none of {known}: set its output_dimension")
     if width < 1 or (widths and width not in widths):
         choices = ", ".join(map(str, widths)) or "1 or more"
@@ -446,20 +414,6 @@ def _check(texts: Sequence[str], kind: Kind) -> None:
             text.encode()
         except UnicodeEncodeError:
             raise InputError(f"{kind} {position} holds half a surrogate pair: mend it") from None
-
-
-def _money(dollars: float) -> str:
-    return f"${dollars:,.2f}" if dollars >= 0.1 or not dollars else f"${dollars:.2g}"
-
-
-def _tokens(text: str) -> int:
-    return math.ceil(len(text.encode()) / _BYTES_PER_TOKEN)
-
-
-def _most_tokens(texts: Iterable[str]) -> int:
-    """A bound: but for two at its ends, a token has a byte of the text or of its NFKC form."""
-    forms = ((text, unicodedata.normalize("NFKC", text)) for text in texts)
-    return sum(2 + max(len(form.encode()) for form in pair) for pair in forms)
 
 
 def _retry_after(error: Exception) -> float | None:

@@ -17,6 +17,7 @@ from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from tercet.artifacts import file_sha256
+from tercet.modeling.cohere_prices import refuse_retired
 from tercet.schema import InputError
 
 # Everything a model needs besides weights. Python files would run code: they are never asked for.
@@ -60,6 +61,7 @@ def resolve(
     safetensors the older format.
     Raises InputError for a folder that does not exist, a Hub that does not answer, or no weights.
     """
+    refuse_retired(name)
     path = Path(name).expanduser()
     if path.is_dir():
         return _local(name, path.resolve(), patterns)

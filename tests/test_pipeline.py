@@ -9,6 +9,7 @@ import pytest
 
 from tercet.cli import load_recipe
 from tercet.pipeline import Pipeline
+from tercet.schema import InputError
 
 STAGES = ["corpus", "queries", "embeddings", "negatives", "scores", "triplets", "targets"]
 
@@ -108,3 +109,23 @@ def test_other_judgements_leave_all_of_it_and_the_model_as_they_are(
     assert again == ["corpus"]
     # They choose nothing, so no other model would come of them.
     assert before.model_stage().plan == after.model_stage().plan
+
+
+def test_candidates_are_the_same_from_lists_on_disk_that_are_all_read(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, exact = made(recipe, capsys)
+    options = ("backend=faiss", "factory=IVF1,Flat", "on_disk=true", "nprobe=1")
+    again, lists = made(recipe, capsys, *(f"--negatives.index.{option}" for option in options))
+    assert "negatives" in again
+    columns = ["query_id", "passages", "student_rank"]
+    found = [
+        pipeline.negatives.dataset("candidates").select_columns(columns).to_list()
+        for pipeline in (exact, lists)
+    ]
+    assert found[0] == found[1]
+
+
+def test_a_retired_model_is_refused_with_what_to_do_instead(recipe: Path) -> None:
+    with pytest.raises(InputError, match="retired on 2026-04-04.*Three ways on"):
+        Pipeline(load_recipe(recipe, ["--model.name=embed-multilingual-v2.0"])).check()

@@ -161,3 +161,50 @@ def test_miracl_trains_and_is_compared_with_cohere_s_vectors_old_and_new(
     for file in tmp_path.rglob("*"):
         assert not file.is_file() or KEY.encode() not in file.read_bytes(), file
     assert KEY not in paid.stdout + paid.stderr
+
+
+def test_wikipedia_is_mined_by_lists_on_disk_and_its_queries_need_another_way(
+    tiny_beir_path: Path,
+    tiny_seq2seq_path: Path,
+    tiny_encoder_path: Path,
+    tiny_cross_encoder_path: Path,
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "wikipedia-22-12-en-embeddings"
+    (folder / "data").mkdir(parents=True)
+    passages = records(tiny_beir_path / "corpus.jsonl")
+    columns: dict[str, Any] = {
+        "id": pa.array(range(len(passages)), pa.int32()),
+        "title": [row.get("title", "") for row in passages],
+        "text": [row["text"] for row in passages],
+        "url": ["https://example.org"] * len(passages),
+        "wiki_id": pa.array(range(len(passages)), pa.int32()),
+        "views": pa.array([1.5] * len(passages), pa.float32()),
+        "paragraph_id": pa.array([0] * len(passages), pa.int32()),
+        "langs": pa.array([7] * len(passages), pa.int32()),
+        "emb": _vectors([vector(i // 3, str(i)) for i in range(len(passages))]),
+    }
+    pq.write_table(pa.table(columns), folder / "data" / "train-00000-of-00001.parquet")
+    changed = {
+        "runs_dir": tmp_path / "runs",
+        "corpus.passages.path": folder,
+        "queries.generators.0.model": tiny_seq2seq_path,
+        "teacher.name": tiny_cross_encoder_path,
+        "model.name": tiny_encoder_path,
+        # Sizes that 60 passages allow, and no server.
+        "queries.count": 90,
+        "teacher.max_length": 64,
+        "negatives.index.factory": "IVF1,SQ8",
+        "index.backend": "exact",
+    }
+    arguments = [f"--{name}={value}" for name, value in changed.items()]
+    recipe = str(ROOT / "recipes" / "wikipedia_en.yaml")
+    made = program("scripts/targets.py", recipe, *arguments)
+    assert made.returncode == 0, made.stdout + made.stderr
+    manifest = json.loads((tmp_path / "runs/wikipedia_en/negatives/manifest.json").read_text())
+    assert manifest["facts"]["short_lists"] == 0
+    asked = program(
+        "eval.py", recipe, *arguments, "--evaluation.systems=[{kind: base}, {kind: vectors}]"
+    )
+    assert asked.returncode == 2
+    assert "retired on 2026-04-04" in asked.stderr and "Three ways on" in asked.stderr

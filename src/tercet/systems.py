@@ -15,6 +15,7 @@ from tercet.console import console
 from tercet.data.corpus import read_judged
 from tercet.data.sources import Joined
 from tercet.mapped import MappedVectors, Vectors
+from tercet.modeling.cohere_prices import RETIRED, refuse_retired
 from tercet.modeling.hub import resolve
 from tercet.modeling.teacher import weight_files
 from tercet.pipeline import Pipeline
@@ -25,6 +26,8 @@ from tercet.schema import Encoder, InputError, Query, Retriever
 if TYPE_CHECKING:
     from tercet.modeling.cohere_encoder import CohereEncoder
 
+#: In the names of the datasets whose vectors are of Cohere's space that was retired.
+OF_22_12 = "22-12"
 #: Kinds that are an encoder and vectors, and need an index to search them.
 DENSE = ("base", "adapted", "dense", "vectors", "cohere")
 #: Those of them whose queries are encoded before they are timed: a file's, or an API's.
@@ -182,6 +185,9 @@ class Systems:
             source = self.pipeline.parts.source
             if not isinstance(source, Joined):
                 raise InputError("this corpus.source holds no vectors: give two Parquet files")
+            section = self.pipeline.recipe.corpus
+            if what != "passages" and not section.queries.vector and OF_22_12 in section.label:
+                refuse_retired(RETIRED[0], self.pipeline.passages.contents)
             of = source.passage_vectors if what == "passages" else source.query_vectors
             path = "the corpus's own vectors"
             blocks = ((place, [id], vector[None]) for place, id, vector in of())

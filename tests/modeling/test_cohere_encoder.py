@@ -27,8 +27,9 @@ from cohere_server import Api, Trouble, serve, vector
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tercet.modeling import cohere_encoder
-from tercet.modeling.cohere_encoder import CohereEncoder, refuse_retired
+from tercet.modeling import cohere_encoder, cohere_prices
+from tercet.modeling.cohere_encoder import CohereEncoder
+from tercet.modeling.cohere_prices import refuse_retired
 from tercet.schema import Encoder, InputError
 
 KEY = "co_canary" + "7Qx" * 9
@@ -602,10 +603,10 @@ def test_a_forecast_is_on_the_dear_side_and_sends_nothing(
 @given(st.text(min_size=1, max_size=30))
 def test_tokens_are_bounded_by_the_bytes_of_any_form(text: str) -> None:
     text = text.encode(errors="ignore").decode()
-    most = cohere_encoder._most_tokens([text])
+    most = cohere_prices.most_tokens([text])
     assert most > len(text.encode())
-    assert cohere_encoder._most_tokens(["\ufdfa"]) > 18  # a ligature of eighteen letters
-    assert cohere_encoder._tokens(text) <= most
+    assert cohere_prices.most_tokens(["\ufdfa"]) > 18  # a ligature of eighteen letters
+    assert cohere_prices.tokens_of(text) <= most
 
 
 def test_the_pace_is_kept(api: Api) -> None:

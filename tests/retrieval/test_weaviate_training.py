@@ -43,6 +43,13 @@ training: {{num_train_epochs: 2, per_device_train_batch_size: 8, bf16: false, le
 index: {{alias: Tercet_training_test}}
 """
     )
+    mined = [
+        Pipeline(
+            load_recipe(path, ["--name", "mined", "--negatives.index.backend", backend])
+        ).negatives.dataset("candidates")["passages"][:]
+        for backend in ("exact", "weaviate")
+    ]
+    assert mined[0] == mined[1]
 
     def run(backend: str) -> tuple[list[dict[str, float]], list[Any]]:
         pipeline = Pipeline(load_recipe(path, ["--name", backend, "--index.backend", backend]))
