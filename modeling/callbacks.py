@@ -19,6 +19,7 @@ from tercet.artifacts import is_main_process, process
 from tercet.console import progress
 from tercet.mapped import Vectors, map_scratch, new_scratch
 from tercet.modeling.encoder import BiEncoder
+from tercet.resources import give_back
 from tercet.schema import Encoder, Index, InputError, Qrels, Query
 
 
@@ -188,6 +189,7 @@ def encode_blocks(
     with bar as advance:
         for rows in mine:
             vectors[rows] = encoder.encode_passages([contents[row] for row in rows.tolist()])
+            give_back()
             if advance is not None:
                 advance(len(rows))
     vectors.flush()

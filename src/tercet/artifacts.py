@@ -29,7 +29,7 @@ from rich.markup import escape
 
 from tercet.console import console
 from tercet.mapped import SCRATCH
-from tercet.resources import Resources, measured
+from tercet.resources import Resources, give_back, measured
 from tercet.schema import InputError
 
 if TYPE_CHECKING:
@@ -217,6 +217,7 @@ class Writer:
                 if rank and not self.folder.exists():
                     return None  # a killed run had left every shard: the first has finished
                 raise
+            give_back()
             done(len(blocks[number]))
         if rank:
             return None

@@ -5,18 +5,22 @@ Kept in `resources.json` beside the stages' folders, so that manifests hold no c
 
 from __future__ import annotations
 
+import ctypes
+import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 _SIDE, _TIMES = 1024, 3  # of the matrix product: some 10 ms a time on two cores
 _EVERY = 0.05  # seconds between two looks at the memory
 _STATUS = Path("/proc/self/status")
+_LIBC: Any = ctypes.CDLL(None) if os.name == "posix" else None
 
 
 @dataclass
@@ -58,6 +62,15 @@ def memory() -> int | None:
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
     return None
+
+
+def give_back() -> None:
+    """Return freed memory to the system, which glibc does not where arrays of unlike sizes lie.
+
+    The gaps add up to hundreds of megabytes over a large corpus. Elsewhere than on Linux, nothing.
+    """
+    if hasattr(_LIBC, "malloc_trim"):
+        _LIBC.malloc_trim(0)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Poolin
 from transformers import AutoModel, AutoTokenizer
 
 from tercet.modeling.batching import plan_batches, run_halving
+from tercet.counting import counting
 from tercet.modeling.encoder import BiEncoder
 from tercet.modeling.precision import describe, inference_dtype
 from tercet.schema import InputError
@@ -179,6 +180,16 @@ def test_truncated_vectors_are_the_first_dimensions(
 def test_no_texts_give_no_vectors(tiny_encoder_path: Path) -> None:
     encoder = load(tiny_encoder_path)
     assert encoder.encode_queries([]).shape == (0, 32)
+
+
+def test_what_is_read_and_what_is_cut_is_counted(tiny_encoder_path: Path) -> None:
+    encoder = load(tiny_encoder_path, max_length=16)
+    exactly = "oak " * 14  # and two special tokens
+    encoder.encode_passages(["oak " * 100_000, "oak", exactly])
+    assert encoder.counts == {"tokens": 16 + 3 + 16, "cut": 1}
+    with counting(encoder) as counts:
+        encoder.encode_queries([exactly])
+    assert counts == {"tokens": 16, "cut": 0}
 
 
 def test_an_empty_text_has_a_vector(tiny_encoder_path: Path) -> None:

@@ -162,3 +162,23 @@ def test_the_real_reranker_prefers_the_answer() -> None:
     pairs = [("how many people live in berlin", text) for text in (berlin, "A museum in New York.")]
     answer, other = load(RERANKER).score(pairs)
     assert answer > 5 > -5 > other
+
+
+def test_what_is_read_and_what_is_cut_is_counted(tiny_cross_encoder_path: Path) -> None:
+    teacher = load(tiny_cross_encoder_path, max_length=20)
+    teacher.counts.clear()
+    pairs = [("oak", "oak " * 100_000), ("oak " * 3, "oak")]
+    assert teacher.lengths(pairs).tolist() == [20, 7]
+    assert not teacher.counts, "what is only measured is not read"
+    teacher.score(pairs)
+    assert teacher.counts == {"tokens": 27, "cut": 1}
+
+
+@pytest.mark.parametrize("max_length", [16, 64])
+def test_lengths_are_those_of_the_pairs_as_they_are_read(
+    tiny_cross_encoder_path: Path, tiny_texts: list[str], max_length: int
+) -> None:
+    teacher = load(tiny_cross_encoder_path, max_length=max_length)
+    pairs = [(tiny_texts[i], tiny_texts[-i]) for i in range(len(tiny_texts))]
+    read = [len(ids) for ids in teacher._tokenize(pairs)["input_ids"]]
+    assert teacher.lengths(pairs).tolist() == read
