@@ -14,8 +14,8 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from transformers import AutoModel, AutoTokenizer
 
-from tercet.modeling.batching import plan_batches, run_halving
 from tercet.counting import counting
+from tercet.modeling.batching import plan_batches, run_halving
 from tercet.modeling.encoder import BiEncoder
 from tercet.modeling.precision import describe, inference_dtype
 from tercet.schema import InputError
