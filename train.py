@@ -1,6 +1,7 @@
 """Adapt a retriever to a corpus that nobody labelled.
 
     python train.py recipes/quickstart.yaml
+    python train.py recipes/quickstart.yaml --plan
     python train.py recipes/quickstart.yaml --audit
     accelerate launch --config_file accelerate_config.yaml train.py recipes/beir.yaml
 
@@ -15,14 +16,17 @@ from dataclasses import asdict
 from tercet import cli
 from tercet.artifacts import is_main_process, locked, write_json
 from tercet.console import console
+from tercet.forecast import FORECAST
 from tercet.pipeline import Pipeline
+from tercet.plan import plan
 from tercet.recipe import Recipe
-from tercet.retrieval import print_audit, print_report, write_report
+from tercet.retrieval import print_audit, print_forecast, print_report, write_report
 from tercet.run_report import run_report
 from tercet.teacher_audit import audit_teacher
 
 RESTART = "--restart"
 AUDIT = "--audit"
+PLAN = "--plan"
 
 
 def main(recipe: Recipe, flags: set[str]) -> None:
@@ -30,6 +34,12 @@ def main(recipe: Recipe, flags: set[str]) -> None:
     pipeline = Pipeline(recipe, restart=RESTART in flags)
     pipeline.check()
     with locked(recipe.folder):
+        if PLAN in flags:
+            if is_main_process():
+                forecast = plan(pipeline)
+                write_json(recipe.folder / FORECAST, asdict(forecast))
+                print_forecast(forecast)
+            return
         if AUDIT in flags:
             if is_main_process():
                 audit = audit_teacher(pipeline)
@@ -61,6 +71,7 @@ if __name__ == "__main__":
         "train.py",
         "Adapt a retriever to the recipe's corpus, and report by how much it got better.",
         {
+            PLAN: "tell in about a minute what every stage will take, and stop",
             AUDIT: "tell in minutes whether the teacher is worth learning from, and stop",
             RESTART: "discard checkpoints of other settings instead of refusing them",
         },

@@ -17,6 +17,8 @@ from tercet.modeling.generator import check_doc2query as check_doc2query
 from tercet.modeling.losses import all_pairs_margin_mse as all_pairs_margin_mse
 from tercet.modeling.objective import check_widths as check_widths
 from tercet.modeling.precision import hardware as hardware
+from tercet.modeling.rehearsal import Rehearsal as Rehearsal
+from tercet.modeling.rehearsal import rehearse as rehearse
 from tercet.modeling.sampler import Sampling as Sampling
 from tercet.modeling.styles import DEFAULT_STYLE as DEFAULT_STYLE
 from tercet.modeling.styles import STYLES as STYLES

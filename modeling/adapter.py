@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 #: Sum of errors of margins, as in `tercet.modeling.losses`: (student, target, mask) -> scalar.
 MarginLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+#: Times that an adapter sees each query.
+EPOCHS = 20
 
 
 class QueryAdapter(nn.Module):
@@ -48,7 +50,7 @@ def train_adapter(
     *,
     normalize: bool,
     rank: int = 64,
-    epochs: int = 20,
+    epochs: int = EPOCHS,
     learning_rate: float = 1e-3,
     batch_size: int = 64,
     seed: int = 13,

@@ -69,6 +69,11 @@ class CT2Generator(Sampler):
             passage_tokens=passage_tokens,
         )
 
+    @property
+    def streams(self) -> int:
+        """Batches that a call of `generate` writes side by side."""
+        return _STREAMS[self._device.type]
+
     def _inputs(self, contents: list[str]) -> list[list[int]]:
         return self.cut_ids(contents)
 

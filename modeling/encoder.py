@@ -199,8 +199,12 @@ class BiEncoder:
 
     def batches(self, lengths: Sequence[int] | np.ndarray) -> list[np.ndarray]:
         """Positions of texts of these token counts, in the batches that `encode` runs."""
-        limit = self.batch_tokens or _DEFAULT_BATCH_TOKENS.get(self.device.type, 8_192)
-        return plan_batches(lengths, limit)
+        return plan_batches(lengths, self.tokens_at_once)
+
+    @property
+    def tokens_at_once(self) -> int:
+        """Tokens of a batch of `encode`, padding included."""
+        return self.batch_tokens or _DEFAULT_BATCH_TOKENS.get(self.device.type, 8_192)
 
     def encode_queries(
         self, texts: Sequence[str], *, show_progress: str | None = None

@@ -76,6 +76,10 @@ class Sampler(ABC):
                 queries[i] = [query for query in tidy if query and self._is_new(query)]
         return queries
 
+    def tokens_read(self, contents: list[str]) -> int:
+        """Tokens that the model reads of passages, each once, prompt included."""
+        return sum(map(len, self._inputs(contents)))
+
     @abstractmethod
     def _inputs(self, contents: list[str]) -> list[list[int]]:
         """Token ids that the model reads for each passage."""

@@ -12,6 +12,7 @@ from tercet.retrieval.comparison import compare_all as compare_all
 from tercet.retrieval.comparison import overlap as overlap
 from tercet.retrieval.dense import DenseRetriever as DenseRetriever
 from tercet.retrieval.exact import ExactIndex as ExactIndex
+from tercet.retrieval.forecast_table import print_forecast as print_forecast
 from tercet.retrieval.hybrid import HybridRetriever as HybridRetriever
 from tercet.retrieval.indexes import describe_faiss as describe_faiss
 from tercet.retrieval.indexes import drop_leftovers as drop_leftovers

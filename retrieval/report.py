@@ -13,7 +13,14 @@ from rich.text import Text
 
 from tercet.artifacts import write_file, write_json
 from tercet.console import console
+from tercet.forecast import ComparedForecast
 from tercet.retrieval.choices import Step
+from tercet.retrieval.forecast_table import (
+    HEADER,
+    comparison_notes,
+    comparison_rows,
+    print_compared,
+)
 from tercet.retrieval.metrics import mean
 from tercet.retrieval.significance import Interval, paired_bootstrap
 
@@ -47,6 +54,8 @@ class Report:
     #: What each stage counted.
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     command: str = ""
+    #: What was expected before the run, where anything was, beside what happened.
+    forecast: ComparedForecast | None = None
 
 
 def compare(before: PerQuery, after: PerQuery, *, resamples: int, seed: int) -> list[Comparison]:
@@ -69,6 +78,8 @@ def print_report(report: Report) -> None:
         console.print(f"  {note}")
     parts = ", ".join(f"{name} {_clock(value)}" for name, value in report.seconds.items())
     console.print(f"  time: {_clock(sum(report.seconds.values()))} ({parts})")
+    if report.forecast:
+        print_compared(report.forecast)
 
 
 def print_comparison(title: str, comparisons: Sequence[Comparison]) -> None:
@@ -159,6 +170,9 @@ def markdown(report: Report) -> str:
         lines += _table(("epoch", "step", *names), evaluations)
     lines += ["", "## Time", ""]
     lines += _table(("stage", "time"), [(n, _clock(v)) for n, v in report.seconds.items()])
+    if report.forecast:
+        lines += ["", "## Forecast and fact", "", *comparison_notes(report.forecast), ""]
+        lines += _table(HEADER, comparison_rows(report.forecast))
     lines += ["", "## What the stages counted", ""]
     counts = [
         (stage, name.replace("_", " "), f"{value:,.6g}" if isinstance(value, float) else str(value))

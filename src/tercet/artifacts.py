@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -364,6 +365,23 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
     return [f"{name} {texts[0]} -> {texts[1]}" if max(map(len, texts)) <= 24 else name]
 
 
+class NotMade(Exception):
+    """A stage that would have to be made, where only what exists is asked for."""
+
+
+_only_existing = ContextVar("only_existing", default=False)
+
+
+@contextmanager
+def only_existing() -> Iterator[None]:
+    """Asking for a stage that is missing or stale raises NotMade meanwhile, and makes nothing."""
+    before = _only_existing.set(True)
+    try:
+        yield
+    finally:
+        _only_existing.reset(before)
+
+
 def produce(stage: Stage, make: Callable[[Writer], None], *, together: bool = False) -> Artifact:
     """The stage's artefact: reused where nothing it depends on changed, else made by `make`.
 
@@ -381,6 +399,8 @@ def produce(stage: Stage, make: Callable[[Writer], None], *, together: bool = Fa
         artifact.verify()
         console.print(f"[green]reuse[/] [bold]{stage.name}[/]: {escape(reason)}")
         return artifact
+    if _only_existing.get():
+        raise NotMade(stage.name)
     console.print(f"[yellow]make[/]  [bold]{stage.name}[/]: {escape(reason)}")
     with measured() as taken, stage.write() as writer:
         writer.place = process() if together else (0, 1)

@@ -417,15 +417,19 @@ class Pipeline:
             zero_shot_vectors=vectors,
         )
 
-    @cached_property
-    def evaluation(self) -> Artifact:
-        """Figures of the model as it came and as adapted, on the test queries."""
+    def evaluation_stage(self) -> Stage:
+        """What the figures follow from."""
         settings = {"measures": self.recipe.measures, "index": asdict(self.recipe.index)}
         settings |= {"test_split": self.recipe.corpus.test_split}
         inputs = {"model": self.model.digest, "embeddings": self.embeddings.digest}
         inputs |= {"corpus": self.corpus.digest, "triplets": self.triplets.digest}
         inputs |= self._student()
-        made = produce(self._stage("evaluation", settings, inputs), self._measure)
+        return self._stage("evaluation", settings, inputs)
+
+    @cached_property
+    def evaluation(self) -> Artifact:
+        """Figures of the model as it came and as adapted, on the test queries."""
+        made = produce(self.evaluation_stage(), self._measure)
         if is_main_process():
             self._ensure_published()
         return made

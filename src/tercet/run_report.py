@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 from tercet import retrieval
 from tercet.artifacts import read_json, read_times
+from tercet.forecast import compare_forecast
 from tercet.pipeline import Pipeline
 from tercet.retrieval.choices import Step
 from tercet.settings import flatten
@@ -41,6 +42,7 @@ def run_report(pipeline: Pipeline) -> retrieval.Report:
             if name != "embeddings"
         },
         command=" ".join(["python", *sys.argv]),
+        forecast=compare_forecast(recipe),
     )
 
 

@@ -1,0 +1,392 @@
+"""A forecast of a run before any work: what a run in small measured, reckoned up to the whole.
+
+What the run has made already is asked for one thing only: whether it is still of this recipe.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from tercet import data, modeling
+from tercet.adapter_trial import FEWEST, MOST_TRAINED
+from tercet.artifacts import NotMade, only_existing
+from tercet.calibration import padded, shared
+from tercet.data.embeddings import SHARD_PASSAGES
+from tercet.data.near_duplicates import NearDuplicates, normalised
+from tercet.data.targets import WEIGHTS
+from tercet.forecast import ROWS, Expected, Forecast, TrainingSize, settings_of
+from tercet.modeling.adapter import EPOCHS
+from tercet.pipeline import Pipeline
+from tercet.recipe import Recipe
+from tercet.resources import Resources
+from tercet.small_run import SmallRun, small_run
+
+#: Copies of the weights in a checkpoint: they and the optimizer's two moments.
+SAVED = 3
+
+
+def plan(pipeline: Pipeline) -> Forecast:
+    """What is expected of each stage of the recipe's run. Raises InputError as the run would."""
+    start = time.monotonic()
+    done = finished(pipeline)
+    reckoning = Reckoning(pipeline.recipe, small_run(pipeline))
+    stages = {
+        name: replace(getattr(reckoning, name)(), done=name in done, rows=reckoning.rows[name])
+        for name in ROWS
+    }
+    return Forecast(
+        stages=stages,
+        size=reckoning.size(),
+        notes=reckoning.notes(),
+        settings=settings_of(pipeline.recipe),
+        seconds=time.monotonic() - start,
+    )
+
+
+def finished(pipeline: Pipeline) -> set[str]:
+    """The stages that the run would reuse. Nothing is made."""
+    found = set[str]()
+    try:
+        with only_existing():
+            for name in ROWS:
+                if name != "evaluation":  # asking for it may fill an index anew
+                    getattr(pipeline, name)
+                elif not pipeline.evaluation_stage().finished()[0]:
+                    break
+                found.add(name)
+    except NotMade:
+        pass
+    return found
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many of each thing a run is expected to have."""
+
+    passages: int
+    sampled: int
+    asked: int
+    queries: int
+    distinct: int
+    pairs: int
+    train: int
+    held_out: int
+    steps: int
+    batches: float
+    evaluations: int
+
+
+class Reckoning:
+    """Rows, tokens, seconds and bytes of each stage, from what a small run measured."""
+
+    def __init__(self, recipe: Recipe, small: SmallRun) -> None:
+        self.recipe, self.small = recipe, small
+        self.args = modeling.training_arguments(recipe)
+
+    # ── how many ─────────────────────────────────────────────────────────────────────────────
+
+    @cached_property
+    def counts(self) -> Counts:
+        """Queries kept, pairs to score, queries to train on."""
+        small, section = self.small, self.recipe.queries
+        passages = small.reading.passages
+        per_passage, sampled = data.passages_to_sample(passages, section.count, section.per_passage)
+        written = [query for each in small.written for query, _ in each.queries]
+        asked = sum(each.asked for each in small.written)
+        made = min(section.count, round(len(written) / asked * sampled))
+        kept = self._kept()
+        queries = max(1, round(made * len(kept) / len(written)))
+        distinct = max(1, round(queries * float(np.mean(1 / (1 + shared(kept, queries))))))
+        candidates = min(self.recipe.negatives.candidates, passages - 1)
+        held = self._held_out
+        # A query that says what a held-out one says is left out, whatever its case.
+        others = shared([normalised(text) for text in kept], queries)
+        train = queries * (1 - held) * float(np.mean((1 - held) ** others))
+        if self.recipe.triplets.filter_percentile:
+            train *= 1 - self.recipe.triplets.filter_percentile / 100
+        batches, steps, evaluations = self._steps(max(1, round(train)))
+        return Counts(
+            passages=passages,
+            sampled=sampled,
+            asked=made,
+            queries=queries,
+            distinct=distinct,
+            pairs=distinct * candidates + queries,
+            train=max(1, round(train)),
+            held_out=round(queries * held),
+            steps=steps,
+            batches=batches,
+            evaluations=evaluations,
+        )
+
+    def _kept(self) -> list[str]:
+        """The sampled queries that the stage would not drop."""
+        near = NearDuplicates(self.small.reading.judged)
+        seen = set[tuple[str, str]]()
+        kept = []
+        for each in self.small.written:
+            for query, passage in each.queries:
+                text = normalised(query)
+                if text and (passage.id, text) not in seen and text not in near:
+                    kept.append(query)
+                seen.add((passage.id, text))
+        return kept or [query for query, _ in self.small.lists.queries]
+
+    @property
+    def _held_out(self) -> float:
+        part = self.recipe.triplets.held_out
+        return part if self.small.reading.tested else 1.5 * part
+
+    def _steps(self, train: int) -> tuple[float, int, int]:
+        """Batches and steps of all epochs, and evaluations, the one before training not counted."""
+        args = self.args
+        batches = math.ceil(train / args.per_device_train_batch_size)
+        each = math.ceil(batches / args.gradient_accumulation_steps)
+        epochs = args.num_train_epochs
+        steps = math.ceil(each * epochs)
+        if args.max_steps > 0:
+            steps, epochs = args.max_steps, args.max_steps / each
+        if args.eval_strategy == "epoch":
+            return batches * epochs, steps, math.ceil(epochs)
+        every = args.eval_steps if args.eval_steps >= 1 else math.ceil(args.eval_steps * steps)
+        return batches * epochs, steps, math.ceil(steps / every)
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """What `tercet.forecast.ROWS` names, of each stage."""
+        c = self.counts
+        return {
+            "corpus": c.passages,
+            "queries": c.queries,
+            "embeddings": c.passages,
+            "negatives": c.queries * min(self.recipe.negatives.candidates, c.passages - 1),
+            "scores": c.pairs,
+            "triplets": c.train,
+            "targets": c.queries,
+            "model": c.steps,
+            "evaluation": 2 * len(self.recipe.measures) * self._tested,
+        }
+
+    @property
+    def _tested(self) -> int:
+        tested = self.small.reading.tested
+        return tested or round(self.counts.queries * self.recipe.triplets.held_out / 2)
+
+    # ── stages ───────────────────────────────────────────────────────────────────────────────
+
+    def corpus(self) -> Expected:
+        """Read once more, and written."""
+        reading = self.small.reading
+        disk = reading.size + 12 * reading.passages + sum(map(len, reading.judged))
+        return self._expected(2 * reading.seconds, self.small.read, disk)
+
+    def queries(self) -> Expected:
+        """Each generator writes about its share of the sampled passages."""
+        c, written = self.counts, self.small.written
+        shares = self._shares()
+        read = sum(n * each.tokens_read for n, each in zip(shares, written, strict=True))
+        new = sum(n * each.tokens_written for n, each in zip(shares, written, strict=True))
+        seconds = sum(
+            each.begin + n * each.seconds for n, each in zip(shares, written, strict=True)
+        )
+        text = np.mean([len(q.encode()) + len(p.id) for w in written for q, p in w.queries])
+        disk = round((c.asked + c.queries) * (text + len(written[0].name) + 12) + 8 * c.queries)
+        return self._expected(
+            seconds,
+            _slowest([each.taken for each in written]),
+            disk,
+            round(read + new),
+            tokens_read=round(read),
+            tokens_written=round(new),
+        )
+
+    def _shares(self) -> list[float]:
+        """Passages that each generator writes about."""
+        shares = [g.share for g in self.recipe.queries.generators][: len(self.small.written)]
+        return [self.counts.sampled * share / sum(shares) for share in shares]
+
+    def embeddings(self) -> Expected:
+        """All passages, in shards sorted by length."""
+        small, c = self.small, self.counts
+        tokens = round(float(small.embedded.lengths.mean()) * c.passages)
+        size = self._vectors(c.passages)
+        taken = replace(small.embedded.taken, peak=_plus(small.embedded.taken.peak, size))
+        return self._expected(self._encoding(c.passages), taken, size, tokens)
+
+    def _vectors(self, passages: int) -> int:
+        return 4 * self.small.embedded.vectors.shape[1] * passages
+
+    def _encoding(self, passages: int) -> float:
+        """Seconds of encoding so many passages, padded as a whole shard of them is."""
+        embedded = self.small.embedded
+        lengths = np.resize(embedded.lengths, min(passages, SHARD_PASSAGES))
+        whole = padded(lengths, embedded.batch_tokens) / len(lengths) * passages
+        return whole * embedded.seconds_per_token
+
+    def negatives(self) -> Expected:
+        """Each retriever built and searched with every query."""
+        small, c = self.small, self.counts
+        build, search = small.exact
+        seconds = build + c.queries * (search + small.embedded.seconds_per_query)
+        seconds += sum(each.begin + c.queries * each.seconds for each in small.lists.found)
+        candidates = self.rows["negatives"]
+        disk = candidates * (self._id + 4 + 8 * len(small.lists.found)) + c.queries * self._query
+        taken = replace(small.mined, peak=_plus(small.mined.peak, self._vectors(c.passages)))
+        return self._expected(seconds, taken, disk)
+
+    @property
+    def _id(self) -> float:
+        """Bytes of a passage's id."""
+        return float(np.mean([len(p.id.encode()) for p in self.small.reading.sample]))
+
+    @property
+    def _query(self) -> float:
+        """Bytes of a query with its id and its place in an Arrow file."""
+        texts = [len(query.encode()) for query, _ in self.small.lists.queries]
+        return float(np.mean(texts)) + len(str(self.counts.queries)) + 9
+
+    def scores(self) -> Expected:
+        """Each different pair, sorted by length."""
+        small, c = self.small, self.counts
+        scored = small.scored
+        tokens = float(scored.lengths.mean()) * c.pairs
+        alike = np.resize(scored.lengths, min(c.pairs, self.recipe.teacher.shard_pairs))
+        waste = padded(alike, scored.batch_tokens) / alike.sum()
+        seconds = scored.begin + c.pairs * scored.seconds_per_pair
+        seconds += tokens * waste * scored.seconds_per_token
+        listed = self.rows["negatives"] + c.queries
+        disk = 20 * c.pairs + listed * (self._id + 8) + c.queries * self._query
+        return self._expected(seconds, scored.taken, disk, round(tokens))
+
+    def triplets(self) -> Expected:
+        """Every query encoded once more."""
+        small, c = self.small, self.counts
+        listed = self.rows["negatives"] + c.queries
+        disk = listed * (self._id + 12) + c.queries * (self._query + 10)
+        return self._expected(c.queries * small.embedded.seconds_per_query, small.mined, disk)
+
+    def targets(self) -> Expected:
+        """A query adapter for each of the weights that are tried, where any is."""
+        small, c = self.small, self.counts
+        seconds = 0.0
+        validation = round(c.queries * self.recipe.triplets.held_out * 2 / 3)
+        if self.recipe.triplets.teacher_weight is None and validation >= FEWEST:
+            learnt = min(c.train, MOST_TRAINED)
+            seconds = len(WEIGHTS) * EPOCHS * learnt * small.adapting
+            seconds += (learnt + validation) * small.embedded.seconds_per_query
+        disk = 4 * (self.rows["negatives"] + c.queries) + 10 * c.queries
+        return self._expected(seconds, small.mined, disk)
+
+    def model(self) -> Expected:
+        """Steps; evaluations of each epoch; mixtures of the model as it came and as trained."""
+        small, c, section = self.small, self.counts, self.recipe.evaluation
+        training = self.tokens * small.rehearsal.seconds_per_token
+        training += c.steps * small.rehearsal.update
+        # Weights of a last epoch that ships as it is are not encoded again.
+        steps = section.interpolation_steps
+        encoded = c.evaluations + (steps if steps > 1 else 0)
+        passages = min(section.passages or c.passages, c.passages)
+        searched = 1 + c.evaluations + steps + 1
+        encoding, searching = encoded * self._encoding(passages), searched * self._searching()
+        checkpoint = 4 * (small.parameters + (SAVED - 1) * small.rehearsal.trained_parameters)
+        kept = min(self.args.save_total_limit or c.evaluations, c.evaluations)
+        weights = 4 * small.parameters
+        # The model as it came is kept beside, for mixtures with it.
+        extra = weights + 2 * self._vectors(passages)
+        return self._expected(
+            training + encoding + searching,
+            replace(small.trained, peak=_plus(small.trained.peak, extra)),
+            weights + kept * checkpoint,
+            round(self.tokens),
+            training_seconds=training,
+            encoding_seconds=encoding,
+            searching_seconds=searching,
+        )
+
+    @cached_property
+    def tokens(self) -> float:
+        """Tokens of all training batches: each query, each different passage of a batch once."""
+        c, small, k = self.counts, self.small, self.recipe.triplets.negatives_per_query
+        epochs = c.batches * self.args.per_device_train_batch_size / c.train
+        batch = min(self.args.per_device_train_batch_size, c.train)
+        k = min(k, self.recipe.negatives.candidates)
+        different = small.lists.passages_a_batch(batch, k, self.recipe.seed) / batch
+        each = small.embedded.tokens_per_query + different * small.tokens_per_passage
+        return round(epochs, 6) * c.train * each
+
+    def _searching(self) -> float:
+        """Seconds of filling the index and searching it with the queries of every split."""
+        build, search = self.small.served
+        queries = self.counts.held_out + self.small.reading.tested
+        return build + queries * (search + self.small.embedded.seconds_per_query)
+
+    def evaluation(self) -> Expected:
+        """The test queries, by the model as it came and as adapted."""
+        build, search = self.small.served
+        each = build + self._tested * (search + self.small.embedded.seconds_per_query)
+        whole = self.recipe.evaluation.passages
+        seconds = 2 * each + (self._encoding(self.counts.passages) if whole else 0)
+        disk = self.rows["evaluation"] * 40
+        return self._expected(seconds, self.small.trained, disk)
+
+    def _expected(
+        self, seconds: float, taken: Resources, disk: float, tokens: int = 0, **parts: float
+    ) -> Expected:
+        return Expected(
+            rows=0,
+            tokens=tokens,
+            seconds=seconds,
+            gflops=taken.gflops,
+            peak=taken.peak,
+            disk=round(disk),
+            parts=parts,
+        )
+
+    # ── in words ─────────────────────────────────────────────────────────────────────────────
+
+    def size(self) -> TrainingSize:
+        """The student beside what it reads."""
+        small, c = self.small, self.counts
+        return TrainingSize(
+            parameters=small.parameters,
+            trained_parameters=small.rehearsal.trained_parameters,
+            tokens=round(self.tokens),
+            queries=c.train,
+            steps=c.steps,
+            tokens_of_a_triplet=small.embedded.tokens_per_query + 2 * small.tokens_per_passage,
+        )
+
+    def notes(self) -> list[str]:
+        """What the figures rest on."""
+        small = self.small
+        written = sum(len(each.queries) for each in small.written)
+        notes = [
+            f"from {written:,} queries written, {len(small.embedded.passages):,} passages "
+            f"embedded and {len(small.scored.lengths):,} pairs tokenised, in {small.seconds:.0f} s"
+        ]
+        if small.reading.note:
+            notes.append(small.reading.note)
+        if self.recipe.index.backend == "weaviate":
+            notes.append("the server's part of filling and searching its index is not in it")
+        filters = self.recipe.triplets
+        if filters.filter_rank or filters.filter_fits:
+            notes.append("what filter_rank and filter_fits drop is not known before")
+        if self.recipe.evaluation.early_stopping_patience:
+            notes.append("training may end earlier, by early_stopping_patience")
+        return notes
+
+
+def _slowest(all_taken: list[Resources]) -> Resources:
+    """The mean speed of the machine, and the most memory."""
+    peaks = [taken.peak for taken in all_taken if taken.peak is not None]
+    speed = float(np.mean([taken.gflops for taken in all_taken]))
+    return Resources(gflops=speed, peak=max(peaks, default=None))
+
+
+def _plus(peak: int | None, more: int) -> int | None:
+    return None if peak is None else peak + more

@@ -1,0 +1,205 @@
+"""A run in small: every stage's work on a sample of a recipe's own corpus, one after the other.
+
+It writes nothing. Models stay loaded as they do in the run, so that memory is that of the run.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from datasets import Dataset
+
+from tercet import data, modeling, retrieval
+from tercet.calibration import (
+    EMBEDDING,
+    PAIRS,
+    SCORING,
+    TRAINING,
+    WRITING,
+    Embedded,
+    Found,
+    Scored,
+    Written,
+    embed,
+    score,
+    search,
+    time_adapter,
+    time_index,
+    write,
+)
+from tercet.console import console
+from tercet.pipeline import Pipeline
+from tercet.reading import Reading, read_source
+from tercet.recipe import Recipe, RetrieverSettings
+from tercet.resources import Resources, measured
+from tercet.sampled import Lists
+from tercet.schema import InputError, Passage, Retriever
+
+#: Sampled queries that are searched with, and trained on: as many as tell, and no more.
+ASKED = 256
+
+
+@dataclass(frozen=True)
+class SmallRun:
+    """What was measured, in the order of the stages."""
+
+    reading: Reading
+    read: Resources
+    written: list[Written]
+    embedded: Embedded
+    lists: Lists
+    mined: Resources
+    scored: Scored
+    #: Seconds of building an exact index and of a search in it; the same of the recipe's index.
+    exact: tuple[float, float]
+    served: tuple[float, float]
+    adapting: float
+    rehearsal: modeling.Rehearsal
+    trained: Resources
+    #: Tokens of one of a list's passages, its own or another, as the student reads it.
+    tokens_per_passage: float
+    #: Parameters of the student, and bytes of what is saved with them.
+    parameters: int
+    seconds: float
+
+
+def small_run(pipeline: Pipeline) -> SmallRun:
+    """Measure everything that a recipe's run will do. Raises InputError as the run would."""
+    recipe, start = pipeline.recipe, time.monotonic()
+    with measured() as read:
+        reading = read_source(pipeline.parts.source, recipe.corpus.test_split, seed=recipe.seed)
+    console.print(f"  {reading.passages:,} passages; writing a few queries", style="dim")
+    written = _write(pipeline, reading)
+    queries = _asked([query for each in written for query in each.queries], recipe.seed)
+    if not queries:
+        asked = sum(each.asked for each in written)
+        raise InputError(f"the generators write no query about any of {asked} passages tried")
+    order = np.random.default_rng(recipe.seed + 1).permutation(len(reading.sample))
+    shuffled = [reading.sample[i] for i in order]
+    console.print("  embedding, searching and scoring a few", style="dim")
+    texts = [query for query, _ in queries]
+    embedded = embed(pipeline.student, shuffled, texts, budget=EMBEDDING)
+    with measured() as mined:
+        found = [_find(pipeline, r, reading, embedded, queries) for r in _retrievers(recipe)]
+        exact = time_index(retrieval.ExactIndex, embedded.vectors, reading.passages)
+        served = exact
+        if recipe.index.backend == "faiss":
+            served = time_index(pipeline.parts.make_index, embedded.vectors, reading.passages)
+    lists = Lists(queries, found, recipe.negatives.candidates)
+    scored = score(pipeline.parts.teacher, lists.pairs(PAIRS, recipe.seed), budget=SCORING)
+    console.print("  training a few steps", style="dim")
+    adapting = time_adapter(embedded.vectors.shape[1], recipe.negatives.candidates)
+    student = pipeline.parts.student()
+    drawn = lists.drawn(recipe.triplets.negatives_per_query, recipe.seed)
+    ids = student.tokenize([p.contents for each in drawn for p in each], "passage")
+    parameters = sum(p.numel() for p in student.backbone.parameters())
+    with measured() as trained:
+        rehearsal = _train(student, recipe, queries, drawn)
+    return SmallRun(
+        reading=reading,
+        read=read,
+        written=written,
+        embedded=embedded,
+        lists=lists,
+        mined=mined,
+        scored=scored,
+        exact=exact,
+        served=served,
+        adapting=adapting,
+        rehearsal=rehearsal,
+        trained=trained,
+        tokens_per_passage=float(np.mean([len(row) for row in ids])),
+        parameters=parameters,
+        seconds=time.monotonic() - start,
+    )
+
+
+def _write(pipeline: Pipeline, reading: Reading) -> list[Written]:
+    """Each generator writes about passages of its own, as in the run."""
+    section, seed = pipeline.recipe.queries, pipeline.recipe.seed
+    per_passage, wanted = data.passages_to_sample(
+        reading.passages, section.count, section.per_passage
+    )
+    order = np.random.default_rng(seed).permutation(len(reading.sample))[:wanted]
+    shares = np.array([g.share for g in section.generators])
+    bounds = np.round(np.cumsum([0.0, *shares]) / shares.sum() * len(order)).astype(int)
+    return [
+        write(
+            pipeline.parts,
+            settings,
+            [reading.sample[i] for i in order[low:high]],
+            reading.sample,
+            per_passage,
+            seed=seed,
+            budget=WRITING * settings.share / shares.sum(),
+        )
+        for settings, low, high in zip(section.generators, bounds, bounds[1:], strict=False)
+        if high > low
+    ]
+
+
+def _asked(queries: list[tuple[str, Passage]], seed: int) -> list[tuple[str, Passage]]:
+    order = np.random.default_rng(seed).permutation(len(queries))[:ASKED]
+    return [queries[i] for i in sorted(order)]
+
+
+def _retrievers(recipe: Recipe) -> list[RetrieverSettings]:
+    return recipe.negatives.retrievers
+
+
+def _find(
+    pipeline: Pipeline,
+    settings: RetrieverSettings,
+    reading: Reading,
+    embedded: Embedded,
+    queries: list[tuple[str, Passage]],
+) -> Found:
+    section = pipeline.recipe.negatives
+    shares = sum(each.share for each in section.retrievers)
+    index = retrieval.ExactIndex()
+    index.build([p.id for p in embedded.passages], embedded.vectors)
+    student = retrieval.DenseRetriever(pipeline.student, index, name="student")
+
+    def make(passages: list[Passage]) -> Retriever:
+        return pipeline.parts.retriever(settings, passages, student)
+
+    return search(
+        make,
+        reading.sample if settings.kind == "bm25" else embedded.passages,
+        queries,
+        reading,
+        share=settings.share,
+        depth=round(section.candidates * settings.share / shares),
+        timed=settings.kind == "bm25" or settings.model is not None,
+    )
+
+
+def _train(
+    student: modeling.BiEncoder,
+    recipe: Recipe,
+    queries: list[tuple[str, Passage]],
+    drawn: list[list[Passage]],
+) -> modeling.Rehearsal:
+    """A few steps on sampled lists; what they are taught is nothing in particular."""
+    random = np.random.default_rng(recipe.seed)
+    rows = [(query, each) for (query, _), each in zip(queries, drawn, strict=True) if each[1:]]
+    scores = [random.normal(scale=0.1, size=len(each)).astype(np.float32) for _, each in rows]
+    lists = Dataset.from_dict(
+        {
+            "query": [query for query, _ in rows],
+            "split": ["train"] * len(rows),
+            "passages": [[p.id for p in each] for _, each in rows],
+            "teacher": scores,
+        }
+    )
+    train = data.Triplets(
+        lists,
+        Dataset.from_dict({"target": scores}),
+        negatives_per_query=recipe.triplets.negatives_per_query,
+        near_positive=recipe.loss.near_positive,
+        seed=recipe.seed,
+    )
+    texts = {p.id: p.contents for _, each in rows for p in each}
+    return modeling.rehearse(student, train, texts, recipe, budget=TRAINING)

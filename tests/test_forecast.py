@@ -1,0 +1,207 @@
+"""What `--plan` expects of a run, and what the run then takes."""
+
+from __future__ import annotations
+
+import json
+import random
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pytest import CaptureFixture, MonkeyPatch
+
+from tercet.calibration import Found, paced, padded, shared, spread
+from tercet.data.sources.beir import BeirFolder
+from tercet.forecast import ROWS, TrainingSize, read_forecast
+from tercet.modeling.batching import plan_batches
+from tercet.modeling.encoder import BiEncoder
+from tercet.reading import read_source
+from tercet.retrieval.forecast_table import clock, size, size_in_words
+from tercet.sampled import Lists
+from tercet.schema import Passage
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def recipe(
+    tmp_path: Path, tiny_beir_path: Path, tiny_encoder_path: Path, tiny_cross_encoder_path: Path
+) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
+        f"""
+name: tiny
+runs_dir: {tmp_path}/runs
+corpus: {{source: beir, path: {tiny_beir_path}}}
+queries: {{count: 60, per_passage: 1}}
+negatives: {{candidates: 8}}
+teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48}}
+model: {{name: {tiny_encoder_path}, precision: fp32, max_length: 48}}
+triplets: {{negatives_per_query: 3, teacher_weight: 0.5}}
+training: {{num_train_epochs: 2, per_device_train_batch_size: 8, bf16: false, learning_rate: 1e-3}}
+"""
+    )
+    return path
+
+
+def train(monkeypatch: MonkeyPatch, recipe: Path, *given: str) -> None:
+    """train.py in this process, which has its libraries loaded."""
+    monkeypatch.setattr(sys, "argv", ["train.py", str(recipe), *given])
+    runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+
+
+def test_a_plan_makes_nothing_and_the_run_takes_what_it_said(
+    recipe: Path, tiny_encoder_path: Path, monkeypatch: MonkeyPatch, capsys: CaptureFixture[str]
+) -> None:
+    run = recipe.parent / "runs" / "tiny"
+    train(monkeypatch, recipe, "--plan")
+    assert {path.name for path in run.iterdir()} <= {"forecast.json", ".lock"}
+    assert "Chinchilla" in capsys.readouterr().out
+    forecast = read_forecast(run)
+    assert forecast is not None
+    assert list(forecast.left) == list(ROWS)
+    assert all(stage.seconds > 0 for stage in forecast.stages.values() if stage.tokens)
+    train(monkeypatch, recipe)
+    stages = json.loads((run / "metrics.json").read_text())["forecast"]["stages"]
+    for name, stage in stages.items():
+        rows = stage["rows"]
+        assert rows["expected"] == pytest.approx(rows["fact"], rel=0.06, abs=1), name
+        tokens = stage["tokens"]
+        if tokens["fact"] is not None:
+            assert tokens["expected"] == pytest.approx(tokens["fact"], rel=0.06), name
+        assert stage["seconds"]["fact"] is not None
+        assert stage["disk"]["fact"] > 0
+    encoder = BiEncoder.from_pretrained(tiny_encoder_path, max_length=48)
+    texts = [passage.contents for _, passage in BeirFolder(source_of(recipe)).passages()]
+    tokens = sum(map(len, encoder.tokenize(texts, "passage")))
+    assert forecast.stages["embeddings"].tokens == tokens
+    assert "## Forecast and fact" in (run / "report.md").read_text()
+    # What is done costs nothing more, and what was expected of it is still told.
+    manifests = {path: path.read_bytes() for path in run.glob("*/manifest.json")}
+    capsys.readouterr()
+    train(monkeypatch, recipe, "--plan")
+    assert "nothing is left to do" in capsys.readouterr().out
+    again = read_forecast(run)
+    assert again is not None
+    assert not again.left
+    assert again.stages["scores"].rows == forecast.stages["scores"].rows
+    assert manifests == {path: path.read_bytes() for path in run.glob("*/manifest.json")}
+    # Other settings: what does not depend on them stays done, and the report compares nothing.
+    train(monkeypatch, recipe, "--plan", "--teacher.max_length", "32")
+    other = read_forecast(run)
+    assert other is not None
+    assert list(other.left) == ["scores", "triplets", "targets", "model", "evaluation"]
+    train(monkeypatch, recipe)
+    assert "is of other settings" in (run / "report.md").read_text()
+
+
+def source_of(recipe: Path) -> str:
+    line = next(line for line in recipe.read_text().splitlines() if line.startswith("corpus"))
+    return line.partition("path: ")[2].rstrip("}")
+
+
+@pytest.mark.parametrize("section", ["model", "teacher"])
+def test_a_plan_refuses_what_the_run_would(
+    recipe: Path, section: str, monkeypatch: MonkeyPatch, capfd: CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        train(monkeypatch, recipe, "--plan", f"--{section}.name", str(recipe.parent))
+    assert end.value.code == 2
+    assert str(recipe.parent) in capfd.readouterr().err
+    assert not (recipe.parent / "runs").exists()
+
+
+def test_a_causal_model_is_tried_before_it_writes(
+    recipe: Path, tiny_causal_path: Path, monkeypatch: MonkeyPatch
+) -> None:
+    generators = f"[{{kind: causal, model: {tiny_causal_path}, max_new_tokens: 6}}]"
+    train(monkeypatch, recipe, "--plan", "--queries.generators", generators)
+    forecast = read_forecast(recipe.parent / "runs" / "tiny")
+    assert forecast is not None
+    parts = forecast.stages["queries"].parts
+    assert 0 < parts["tokens_written"] < parts["tokens_read"]
+    assert forecast.stages["queries"].tokens == sum(parts.values())
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 7, 64, 1000])
+def test_a_spread_beginning_with_the_middle_has_everything_once(length: int) -> None:
+    found = spread(list(range(length)))
+    assert sorted(found) == list(range(length))
+    if length > 8:
+        assert found[0] == length // 2
+        assert np.mean(found[:3]) == pytest.approx(length / 2, rel=0.1)
+
+
+def test_padding_is_that_of_the_batches() -> None:
+    lengths = np.array([3, 9, 4, 4, 8, 2])
+    batches = plan_batches(lengths, 20)
+    assert padded(lengths, 20) == sum(len(b) * lengths[b].max() for b in batches)
+
+
+def test_what_is_timed_is_not_what_warms_up() -> None:
+    seen: list[list[int]] = []
+
+    def work(items: list[int]) -> int:
+        seen.append(items)
+        return len(items)
+
+    made, slices, _ = paced(work, range(1_000), budget=60)
+    assert sum(made) == 1_000
+    assert [i for part in slices for i in range(1_000)[part]] == [i for s in seen[1:] for i in s]
+
+
+def test_texts_that_several_queries_have_are_told_from_a_sample() -> None:
+    random.seed(0)
+    texts = [str(random.randrange(20_000)) for _ in range(2_000)]
+    distinct = len(set(texts))
+    sample = texts[:1_000]
+    expected = len(texts) * float(np.mean(1 / (1 + shared(sample, len(texts)))))
+    assert expected == pytest.approx(distinct, rel=0.03)
+    assert len(texts) * np.mean(1 / (1 + shared(texts, len(texts)))) == pytest.approx(distinct)
+
+
+def test_passages_that_queries_of_a_batch_share_count_once() -> None:
+    """Against batches drawn from whole lists, of which some passages are many queries'."""
+    random = np.random.default_rng(0)
+    popular = 1 / np.arange(1, 2_001)
+    lists = [
+        random.choice(2_000, 10, replace=False, p=popular / popular.sum()).tolist()
+        for _ in range(600)
+    ]
+    drawn = [
+        len({p for q in random.choice(600, 16, False) for p in random.choice(lists[q], 5, False)})
+        for _ in range(300)
+    ]
+    own = [Passage(f"own{i}", "", "") for i in range(200)]
+    rankings = [[Passage(str(p), "", "") for p in lists[i]] for i in range(200)]
+    queries = [(str(i), passage) for i, passage in enumerate(own)]
+    sampled = Lists(queries, [Found(1, 1.0, rankings, 0.0, 0.0)], candidates=10)
+    assert sampled.passages_a_batch(16, 5, seed=1) - 16 == pytest.approx(np.mean(drawn), rel=0.05)
+
+
+def test_a_source_that_is_long_is_read_in_part(tmp_path: Path) -> None:
+    lines = [json.dumps({"_id": str(i), "title": "", "text": f"text {i}"}) for i in range(20_000)]
+    (tmp_path / "corpus.jsonl").write_text("\n".join(lines) + "\n")
+    whole = read_source(BeirFolder(str(tmp_path)), "test", seed=1, budget=60)
+    part = read_source(BeirFolder(str(tmp_path)), "test", seed=1, budget=0)
+    assert whole.passages == len(whole.sample) == 20_000
+    assert not whole.note
+    assert len(part.sample) == 1_000
+    assert part.passages == pytest.approx(20_000, rel=0.1)
+    assert "taken to be alike" in part.note
+
+
+def test_the_size_of_training_is_told_beside_the_field() -> None:
+    size_of_gpl = TrainingSize(66_000_000, 66_000_000, 582_400_000, 250_000, 140_000, 130.0)
+    words = " ".join(size_in_words(size_of_gpl))
+    assert "8.8 a parameter" in words
+    assert "4.48 million triplets" in words
+    assert "more than GPL's" in words or "of the order of GPL's practice" in words
+
+
+def test_amounts_are_said_as_people_say_them() -> None:
+    said = [clock(s) for s in (0.2, 59, 61, 5_400, 9_000, 260_000)]
+    assert said == ["1 s", "59 s", "1 min", "90 min", "2.5 h", "3.0 days"]
+    assert [size(s) for s in (12, 3_400, 5.6e7, 2.12e9)] == ["12 B", "3.4 kB", "56 MB", "2.12 GB"]
