@@ -138,7 +138,7 @@ def comparison_rows(comparison: ComparedForecast) -> list[tuple[str, str, str, s
             (ROWS[name][0], stage.rows, _count),
             ("tokens", stage.tokens, _count),
             ("time", stage.seconds, _precise),
-            ("time, at the machine's speed then", scaled, _precise),
+            ("time, scaled", scaled, _precise),
             ("memory", stage.peak, size),
             ("disk", stage.disk, size),
         ]
@@ -158,8 +158,8 @@ def comparison_notes(comparison: ComparedForecast) -> list[str]:
         return [f"forecast.json is of other settings ({changes}), and is not compared"]
     return [
         "Expected before the run, by `train.py RECIPE --plan`. A machine that others use too is "
-        "not always as fast: the second line of time is what was expected at the speed that a "
-        "matrix product had as the stage began."
+        "not always as fast: the scaled time is what was expected at the speed that a matrix "
+        "product had as the stage began."
     ]
 
 

@@ -52,6 +52,8 @@ ONLY_IN = {
 KNOW_ROOMS = (
     *("pipeline", "parts", "systems", "experiment", "outcome"),
     *("adapter_trial", "clock_queries", "run_report", "teacher_audit", "tracking", "ingest"),
+    # What the forecast stands on.
+    *("calibration", "counts", "plan", "reading", "sampled", "small_run", "writing_trial"),
 )
 
 

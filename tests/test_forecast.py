@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from pytest import CaptureFixture, MonkeyPatch
 
-from tercet.calibration import Found, paced, padded, shared, spread
+from tercet.calibration import Found, paced, padded
+from tercet.counts import shared
 from tercet.data.sources.beir import BeirFolder
 from tercet.forecast import ROWS, TrainingSize, read_forecast
 from tercet.modeling.batching import plan_batches
@@ -21,6 +22,7 @@ from tercet.reading import read_source
 from tercet.retrieval.forecast_table import clock, size, size_in_words
 from tercet.sampled import Lists
 from tercet.schema import Passage
+from tercet.writing_trial import spread
 
 ROOT = Path(__file__).parents[1]
 

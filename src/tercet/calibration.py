@@ -7,7 +7,6 @@ the likeness of lengths that the stage will make.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -15,17 +14,13 @@ from typing import TypeVar
 import numpy as np
 
 from tercet import modeling
-from tercet.artifacts import digest
 from tercet.modeling.batching import plan_batches
-from tercet.modeling.sampler import Sampler
-from tercet.parts import Parts
 from tercet.reading import KEPT, Reading
-from tercet.recipe import GeneratorSettings
 from tercet.resources import Resources, gigaflops, measured
-from tercet.schema import Generator, Index, Passage, Retriever
+from tercet.schema import Index, Passage, Retriever
 
-#: Seconds of timed work for writing (all generators together), embedding, scoring and training.
-WRITING, EMBEDDING, SCORING, TRAINING = 20.0, 3.0, 5.0, 8.0
+#: Seconds of timed work for embedding, scoring and training.
+EMBEDDING, SCORING, TRAINING = 3.0, 5.0, 8.0
 #: Texts tokenised to learn their lengths, and pairs.
 TOKENISED, PAIRS = 4_096, 4_096
 _WARM = 8  # texts, pairs or passages that are not timed
@@ -33,23 +28,6 @@ DEPTH = 100  # of the searches that evaluate
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class Written:
-    """What one generator wrote about its sample. Seconds, tokens and queries are a passage's.
-
-    `begin` is what loading it and its first words took, in seconds, which no passage repeats.
-    """
-
-    name: str
-    queries: list[tuple[str, Passage]]
-    asked: int
-    seconds: float
-    begin: float
-    tokens_read: float
-    tokens_written: float
-    taken: Resources
 
 
 @dataclass(frozen=True)
@@ -64,6 +42,7 @@ class Embedded:
     seconds_per_token: float  # padding included
     tokens_per_query: float
     seconds_per_query: float
+    seconds_per_judged: float
     taken: Resources
 
 
@@ -100,17 +79,6 @@ def padded(lengths: np.ndarray, batch_tokens: int) -> int:
     return sum(len(batch) * int(lengths[batch].max()) for batch in batches)
 
 
-def spread(items: Sequence[T]) -> list[T]:
-    """The middle one, those in the middle of both halves, and so on: any beginning is spread."""
-    places, step = dict.fromkeys([len(items) // 2] if items else []), 4
-    while len(places) < len(items):
-        places |= dict.fromkeys(len(items) * part // step for part in range(1, step, 2))
-        step *= 2
-        if step > 4 * len(items):
-            places |= dict.fromkeys(range(len(items)))
-    return [items[place] for place in places]
-
-
 def paced(
     work: Callable[[list[T]], R], items: Sequence[T], budget: float
 ) -> tuple[list[R], list[slice], float]:
@@ -132,70 +100,19 @@ def paced(
     return made, slices, time.perf_counter() - began
 
 
-def write(
-    parts: Parts,
-    settings: GeneratorSettings,
-    passages: Sequence[Passage],
-    corpus: list[Passage],
-    per_passage: int,
-    *,
-    seed: int,
-    budget: float,
-) -> Written:
-    """Let a generator write about some of `passages`, batch by batch as the stage would.
-
-    A batch has passages of like length, and those that are timed are spread over the lengths.
-    """
-    start = time.perf_counter()
-    generator = parts.generator(settings, corpus)
-    order = sorted(passages, key=lambda passage: (len(passage.contents), passage.id))
-    size = max(1, settings.batch_size // per_passage) * getattr(generator, "streams", 1)
-    groups = spread([order[i : i + size] for i in range(0, len(order), size)])
-    generator.generate(groups[0][:2], per_passage, seed)
-    begin, written, asked = time.perf_counter() - start, list[tuple[str, Passage]](), 0
-    with measured() as taken:
-        start = time.perf_counter()
-        for number, group in enumerate(groups):
-            shard = int(digest([seed, generator.name, number])[:8], 16)
-            found = generator.generate(group, per_passage, shard)
-            written += [(q, p) for p, each in zip(group, found, strict=True) for q in each]
-            asked += len(group)
-            elapsed = time.perf_counter() - start
-            if elapsed * (1 + 1 / (number + 1)) > budget:
-                break
-    return Written(
-        generator.name,
-        written,
-        asked,
-        elapsed / asked,
-        begin,
-        _tokens_read(generator, passages[:TOKENISED]),
-        _tokens_of(generator, [query for query, _ in written]) / asked,
-        _halfway(taken),
-    )
-
-
-def _tokens_read(generator: Generator, passages: Sequence[Passage]) -> float:
-    if not isinstance(generator, Sampler):
-        return 0.0
-    return generator.tokens_read([p.contents for p in passages]) / len(passages)
-
-
-def _tokens_of(generator: Generator, queries: list[str]) -> int:
-    if not isinstance(generator, Sampler) or not queries:
-        return 0
-    ids = generator.tokenizer(queries, add_special_tokens=False)["input_ids"]
-    return sum(map(len, ids))
-
-
-def _halfway(taken: Resources) -> Resources:
+def halfway(taken: Resources) -> Resources:
     """With the machine's speed as it was at the middle: the mean of before and after."""
     taken.gflops = (taken.gflops + gigaflops()) / 2
     return taken
 
 
 def embed(
-    encoder: modeling.BiEncoder, passages: list[Passage], queries: list[str], *, budget: float
+    encoder: modeling.BiEncoder,
+    passages: list[Passage],
+    queries: list[str],
+    judged: list[str],
+    *,
+    budget: float,
 ) -> Embedded:
     """Encode some of the passages, which are in random order, and the queries."""
     contents = [passage.contents for passage in passages[:TOKENISED]]
@@ -205,7 +122,8 @@ def embed(
         start = time.perf_counter()
         encoder.encode_queries(queries)
         of_queries = time.perf_counter() - start
-    vectors = np.concatenate(made)
+    vectors, tokens_per_query = np.concatenate(made), _tokens_each(encoder, queries)
+    longer = _tokens_each(encoder, judged[:TOKENISED]) / tokens_per_query if judged else 1.0
     tokens = sum(padded(lengths[part], encoder.tokens_at_once) for part in slices)
     return Embedded(
         passages[: len(vectors)],
@@ -213,10 +131,15 @@ def embed(
         lengths,
         encoder.tokens_at_once,
         seconds / tokens,
-        float(np.mean([len(ids) for ids in encoder.tokenize(queries, "query")])),
+        tokens_per_query,
         of_queries / len(queries),
-        _halfway(taken),
+        longer * of_queries / len(queries),
+        halfway(taken),
     )
+
+
+def _tokens_each(encoder: modeling.BiEncoder, queries: list[str]) -> float:
+    return float(np.mean([len(ids) for ids in encoder.tokenize(queries, "query")]))
 
 
 def search(
@@ -266,7 +189,7 @@ def score(
     with measured() as taken:
         _, slices, seconds = paced(teacher.score, pairs, budget)
     rate = seconds / sum(padded(lengths[part], teacher.batch_tokens) for part in slices)
-    return Scored(lengths, teacher.batch_tokens, rate, tokenising, begin, _halfway(taken))
+    return Scored(lengths, teacher.batch_tokens, rate, tokenising, begin, halfway(taken))
 
 
 def time_index(make: Callable[[], Index], vectors: np.ndarray, rows: int) -> tuple[float, float]:
@@ -307,10 +230,3 @@ def time_adapter(dimension: int, candidates: int) -> float:
         epochs=2,
     )
     return (time.perf_counter() - start) / (2 * queries)
-
-
-def shared(texts: Sequence[str], total: int) -> np.ndarray:
-    """For each sampled text, how many of `total` like them are expected to equal it, beside it."""
-    counts = Counter(texts)
-    scale = (total - 1) / max(1, len(texts) - 1)
-    return np.array([(counts[text] - 1) * scale for text in texts])

@@ -5,19 +5,18 @@ What the run has made already is asked for one thing only: whether it is still o
 
 from __future__ import annotations
 
-import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 
-from tercet import data, modeling
+from tercet import modeling
 from tercet.adapter_trial import FEWEST, MOST_TRAINED
 from tercet.artifacts import NotMade, only_existing
-from tercet.calibration import padded, shared
+from tercet.calibration import padded
+from tercet.counts import count
 from tercet.data.embeddings import SHARD_PASSAGES
-from tercet.data.near_duplicates import NearDuplicates, normalised
 from tercet.data.targets import WEIGHTS
 from tercet.forecast import ROWS, Expected, Forecast, TrainingSize, settings_of
 from tercet.modeling.adapter import EPOCHS
@@ -36,7 +35,9 @@ def plan(pipeline: Pipeline) -> Forecast:
     done = finished(pipeline)
     reckoning = Reckoning(pipeline.recipe, small_run(pipeline))
     stages = {
-        name: replace(getattr(reckoning, name)(), done=name in done, rows=reckoning.rows[name])
+        name: replace(
+            getattr(reckoning, name)(), done=name in done, rows=reckoning.counts.rows[name]
+        )
         for name in ROWS
     }
     return Forecast(
@@ -64,118 +65,13 @@ def finished(pipeline: Pipeline) -> set[str]:
     return found
 
 
-@dataclass(frozen=True)
-class Counts:
-    """How many of each thing a run is expected to have."""
-
-    passages: int
-    sampled: int
-    asked: int
-    queries: int
-    distinct: int
-    pairs: int
-    train: int
-    held_out: int
-    steps: int
-    batches: float
-    evaluations: int
-
-
 class Reckoning:
     """Rows, tokens, seconds and bytes of each stage, from what a small run measured."""
 
     def __init__(self, recipe: Recipe, small: SmallRun) -> None:
         self.recipe, self.small = recipe, small
         self.args = modeling.training_arguments(recipe)
-
-    # ── how many ─────────────────────────────────────────────────────────────────────────────
-
-    @cached_property
-    def counts(self) -> Counts:
-        """Queries kept, pairs to score, queries to train on."""
-        small, section = self.small, self.recipe.queries
-        passages = small.reading.passages
-        per_passage, sampled = data.passages_to_sample(passages, section.count, section.per_passage)
-        written = [query for each in small.written for query, _ in each.queries]
-        asked = sum(each.asked for each in small.written)
-        made = min(section.count, round(len(written) / asked * sampled))
-        kept = self._kept()
-        queries = max(1, round(made * len(kept) / len(written)))
-        distinct = max(1, round(queries * float(np.mean(1 / (1 + shared(kept, queries))))))
-        candidates = min(self.recipe.negatives.candidates, passages - 1)
-        held = self._held_out
-        # A query that says what a held-out one says is left out, whatever its case.
-        others = shared([normalised(text) for text in kept], queries)
-        train = queries * (1 - held) * float(np.mean((1 - held) ** others))
-        if self.recipe.triplets.filter_percentile:
-            train *= 1 - self.recipe.triplets.filter_percentile / 100
-        batches, steps, evaluations = self._steps(max(1, round(train)))
-        return Counts(
-            passages=passages,
-            sampled=sampled,
-            asked=made,
-            queries=queries,
-            distinct=distinct,
-            pairs=distinct * candidates + queries,
-            train=max(1, round(train)),
-            held_out=round(queries * held),
-            steps=steps,
-            batches=batches,
-            evaluations=evaluations,
-        )
-
-    def _kept(self) -> list[str]:
-        """The sampled queries that the stage would not drop."""
-        near = NearDuplicates(self.small.reading.judged)
-        seen = set[tuple[str, str]]()
-        kept = []
-        for each in self.small.written:
-            for query, passage in each.queries:
-                text = normalised(query)
-                if text and (passage.id, text) not in seen and text not in near:
-                    kept.append(query)
-                seen.add((passage.id, text))
-        return kept or [query for query, _ in self.small.lists.queries]
-
-    @property
-    def _held_out(self) -> float:
-        part = self.recipe.triplets.held_out
-        return part if self.small.reading.tested else 1.5 * part
-
-    def _steps(self, train: int) -> tuple[float, int, int]:
-        """Batches and steps of all epochs, and evaluations, the one before training not counted."""
-        args = self.args
-        batches = math.ceil(train / args.per_device_train_batch_size)
-        each = math.ceil(batches / args.gradient_accumulation_steps)
-        epochs = args.num_train_epochs
-        steps = math.ceil(each * epochs)
-        if args.max_steps > 0:
-            steps, epochs = args.max_steps, args.max_steps / each
-        if args.eval_strategy == "epoch":
-            return batches * epochs, steps, math.ceil(epochs)
-        every = args.eval_steps if args.eval_steps >= 1 else math.ceil(args.eval_steps * steps)
-        return batches * epochs, steps, math.ceil(steps / every)
-
-    @cached_property
-    def rows(self) -> dict[str, int]:
-        """What `tercet.forecast.ROWS` names, of each stage."""
-        c = self.counts
-        return {
-            "corpus": c.passages,
-            "queries": c.queries,
-            "embeddings": c.passages,
-            "negatives": c.queries * min(self.recipe.negatives.candidates, c.passages - 1),
-            "scores": c.pairs,
-            "triplets": c.train,
-            "targets": c.queries,
-            "model": c.steps,
-            "evaluation": 2 * len(self.recipe.measures) * self._tested,
-        }
-
-    @property
-    def _tested(self) -> int:
-        tested = self.small.reading.tested
-        return tested or round(self.counts.queries * self.recipe.triplets.held_out / 2)
+        self.counts = count(recipe, small)
 
     # ── stages ───────────────────────────────────────────────────────────────────────────────
 
@@ -195,7 +91,7 @@ class Reckoning:
             each.begin + n * each.seconds for n, each in zip(shares, written, strict=True)
         )
         text = np.mean([len(q.encode()) + len(p.id) for w in written for q, p in w.queries])
-        disk = round((c.asked + c.queries) * (text + len(written[0].name) + 12) + 8 * c.queries)
+        disk = round((c.written + c.queries) * (text + len(written[0].name) + 12) + 8 * c.queries)
         return self._expected(
             seconds,
             _slowest([each.taken for each in written]),
@@ -234,7 +130,7 @@ class Reckoning:
         build, search = small.exact
         seconds = build + c.queries * (search + small.embedded.seconds_per_query)
         seconds += sum(each.begin + c.queries * each.seconds for each in small.lists.found)
-        candidates = self.rows["negatives"]
+        candidates = c.queries * c.candidates
         disk = candidates * (self._id + 4 + 8 * len(small.lists.found)) + c.queries * self._query
         taken = replace(small.mined, peak=_plus(small.mined.peak, self._vectors(c.passages)))
         return self._expected(seconds, taken, disk)
@@ -259,14 +155,14 @@ class Reckoning:
         waste = padded(alike, scored.batch_tokens) / alike.sum()
         seconds = scored.begin + c.pairs * scored.seconds_per_pair
         seconds += tokens * waste * scored.seconds_per_token
-        listed = self.rows["negatives"] + c.queries
+        listed = c.listed
         disk = 20 * c.pairs + listed * (self._id + 8) + c.queries * self._query
         return self._expected(seconds, scored.taken, disk, round(tokens))
 
     def triplets(self) -> Expected:
         """Every query encoded once more."""
         small, c = self.small, self.counts
-        listed = self.rows["negatives"] + c.queries
+        listed = c.listed
         disk = listed * (self._id + 12) + c.queries * (self._query + 10)
         return self._expected(c.queries * small.embedded.seconds_per_query, small.mined, disk)
 
@@ -279,7 +175,7 @@ class Reckoning:
             learnt = min(c.train, MOST_TRAINED)
             seconds = len(WEIGHTS) * EPOCHS * learnt * small.adapting
             seconds += (learnt + validation) * small.embedded.seconds_per_query
-        disk = 4 * (self.rows["negatives"] + c.queries) + 10 * c.queries
+        disk = 4 * c.listed + 10 * c.queries
         return self._expected(seconds, small.mined, disk)
 
     def model(self) -> Expected:
@@ -319,19 +215,20 @@ class Reckoning:
         each = small.embedded.tokens_per_query + different * small.tokens_per_passage
         return round(epochs, 6) * c.train * each
 
-    def _searching(self) -> float:
-        """Seconds of filling the index and searching it with the queries of every split."""
-        build, search = self.small.served
-        queries = self.counts.held_out + self.small.reading.tested
-        return build + queries * (search + self.small.embedded.seconds_per_query)
+    def _searching(self, *, held_out: bool = True) -> float:
+        """Seconds of filling the index, and of searching it with the queries of the splits."""
+        (build, search), rates = self.small.served, self.small.embedded
+        judged = self.small.reading.tested
+        seconds = build + judged * (search + rates.seconds_per_judged)
+        synthetic = (self.counts.held_out if held_out else 0) + self.counts.tested - judged
+        return seconds + synthetic * (search + rates.seconds_per_query)
 
     def evaluation(self) -> Expected:
         """The test queries, by the model as it came and as adapted."""
-        build, search = self.small.served
-        each = build + self._tested * (search + self.small.embedded.seconds_per_query)
-        whole = self.recipe.evaluation.passages
-        seconds = 2 * each + (self._encoding(self.counts.passages) if whole else 0)
-        disk = self.rows["evaluation"] * 40
+        seconds = 2 * self._searching(held_out=False)
+        if self.recipe.evaluation.passages:  # the epochs' index does not hold all
+            seconds += self._encoding(self.counts.passages)
+        disk = self.counts.figures * 40
         return self._expected(seconds, self.small.trained, disk)
 
     def _expected(

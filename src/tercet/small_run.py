@@ -17,17 +17,14 @@ from tercet.calibration import (
     PAIRS,
     SCORING,
     TRAINING,
-    WRITING,
     Embedded,
     Found,
     Scored,
-    Written,
     embed,
     score,
     search,
     time_adapter,
     time_index,
-    write,
 )
 from tercet.console import console
 from tercet.pipeline import Pipeline
@@ -36,6 +33,7 @@ from tercet.recipe import Recipe, RetrieverSettings
 from tercet.resources import Resources, measured
 from tercet.sampled import Lists
 from tercet.schema import InputError, Passage, Retriever
+from tercet.writing_trial import WRITING, Written, write
 
 #: Sampled queries that are searched with, and trained on: as many as tell, and no more.
 ASKED = 256
@@ -80,9 +78,11 @@ def small_run(pipeline: Pipeline) -> SmallRun:
     shuffled = [reading.sample[i] for i in order]
     console.print("  embedding, searching and scoring a few", style="dim")
     texts = [query for query, _ in queries]
-    embedded = embed(pipeline.student, shuffled, texts, budget=EMBEDDING)
+    embedded = embed(pipeline.student, shuffled, texts, reading.judged, budget=EMBEDDING)
     with measured() as mined:
-        found = [_find(pipeline, r, reading, embedded, queries) for r in _retrievers(recipe)]
+        found = [
+            _find(pipeline, r, reading, embedded, queries) for r in recipe.negatives.retrievers
+        ]
         exact = time_index(retrieval.ExactIndex, embedded.vectors, reading.passages)
         served = exact
         if recipe.index.backend == "faiss":
@@ -143,10 +143,6 @@ def _write(pipeline: Pipeline, reading: Reading) -> list[Written]:
 def _asked(queries: list[tuple[str, Passage]], seed: int) -> list[tuple[str, Passage]]:
     order = np.random.default_rng(seed).permutation(len(queries))[:ASKED]
     return [queries[i] for i in sorted(order)]
-
-
-def _retrievers(recipe: Recipe) -> list[RetrieverSettings]:
-    return recipe.negatives.retrievers
 
 
 def _find(
