@@ -35,10 +35,9 @@ def main(recipe: Recipe, flags: set[str]) -> None:
     pipeline.check()
     with locked(recipe.folder):
         if PLAN in flags:
-            if is_main_process():
-                forecast = plan(pipeline)
-                write_json(recipe.folder / FORECAST, asdict(forecast))
-                print_forecast(forecast)
+            forecast = plan(pipeline)
+            write_json(recipe.folder / FORECAST, asdict(forecast))
+            print_forecast(forecast)
             return
         if AUDIT in flags:
             if is_main_process():
@@ -71,7 +70,7 @@ if __name__ == "__main__":
         "train.py",
         "Adapt a retriever to the recipe's corpus, and report by how much it got better.",
         {
-            PLAN: "tell in about a minute what every stage will take, and stop",
+            PLAN: "tell in a minute or two what every stage will take, and stop",
             AUDIT: "tell in minutes whether the teacher is worth learning from, and stop",
             RESTART: "discard checkpoints of other settings instead of refusing them",
         },

@@ -28,7 +28,7 @@ def print_forecast(forecast: Forecast) -> None:
 def _plan_table(forecast: Forecast) -> Table:
     costs = any(stage.dollars for stage in forecast.stages.values())
     table = Table(title="what is expected", title_style="bold", title_justify="left")
-    table.add_column("stage")
+    table.add_column("stage", no_wrap=True)
     for name in ("rows", "tokens", "time", "disk", "memory", *(["dollars"] if costs else [])):
         table.add_column(name, justify="right", no_wrap=name != "rows")
     for name, stage in forecast.stages.items():

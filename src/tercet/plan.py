@@ -5,6 +5,7 @@ What the run has made already is asked for one thing only: whether it is still o
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 from functools import cached_property
@@ -23,6 +24,7 @@ from tercet.modeling.adapter import EPOCHS
 from tercet.pipeline import Pipeline
 from tercet.recipe import Recipe
 from tercet.resources import Resources
+from tercet.schema import InputError
 from tercet.small_run import SmallRun, small_run
 
 #: Copies of the weights in a checkpoint: they and the optimizer's two moments.
@@ -31,6 +33,8 @@ SAVED = 3
 
 def plan(pipeline: Pipeline) -> Forecast:
     """What is expected of each stage of the recipe's run. Raises InputError as the run would."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("a plan is made in one process: python train.py RECIPE --plan")
     start = time.monotonic()
     done = finished(pipeline)
     reckoning = Reckoning(pipeline.recipe, small_run(pipeline))
@@ -103,7 +107,7 @@ class Reckoning:
 
     def _shares(self) -> list[float]:
         """Passages that each generator writes about."""
-        shares = [g.share for g in self.recipe.queries.generators][: len(self.small.written)]
+        shares = [each.share for each in self.small.written]
         return [self.counts.sampled * share / sum(shares) for share in shares]
 
     def embeddings(self) -> Expected:

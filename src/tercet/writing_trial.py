@@ -32,6 +32,7 @@ class Written:
     """
 
     name: str
+    share: float
     queries: list[tuple[str, Passage]]
     asked: int
     seconds: float
@@ -85,6 +86,7 @@ def write(
                 break
     return Written(
         generator.name,
+        settings.share,
         written,
         asked,
         elapsed / asked,
