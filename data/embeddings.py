@@ -42,8 +42,13 @@ def embed_passages(writer: Writer, encoder: Encoder, passages: Passages) -> None
 def id_blocks(ids: Sequence[str]) -> list[np.ndarray]:
     """Rows in the order of their ids, int64 [rows] each: what is encoded together."""
     order = by_id(ids)
-    size = min(MOST, max(FEWEST, -(-len(order) // PARTS)))
+    size = shard_size(len(order))
     return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def shard_size(passages: int) -> int:
+    """Passages that are encoded together, of so many."""
+    return min(MOST, max(FEWEST, -(-passages // PARTS)))
 
 
 def _table(vectors: np.ndarray) -> pa.Table:

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from transformers import (
@@ -143,6 +144,8 @@ def _no_evaluation(encoder: BiEncoder) -> RetrievalEvaluation:
         make_index=_unasked,
         search=_unasked,
         measures=(),
+        blocks=(),
+        scratch=Path(),
     )
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tercet import data, modeling
+from tercet import modeling
 from tercet.data.near_duplicates import NearDuplicates, normalised
+from tercet.data.queries import plan as passages_to_sample
 from tercet.recipe import Recipe
 from tercet.small_run import SmallRun
 
@@ -59,7 +60,7 @@ class Counts:
 def count(recipe: Recipe, small: SmallRun) -> Counts:
     """Queries kept, different pairs of them, queries to train on."""
     section, passages = recipe.queries, small.reading.passages
-    per_passage, sampled = data.passages_to_sample(passages, section.count, section.per_passage)
+    per_passage, sampled = passages_to_sample(passages, section.count, section.per_passage)
     texts = [query for each in small.written for query, _ in each.queries]
     asked = sum(each.asked for each in small.written)
     written = min(section.count, round(len(texts) / asked * sampled))

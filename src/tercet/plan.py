@@ -5,7 +5,6 @@ What the run has made already is asked for one thing only: whether it is still o
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import replace
 from functools import cached_property
@@ -14,10 +13,10 @@ import numpy as np
 
 from tercet import modeling
 from tercet.adapter_trial import FEWEST, MOST_TRAINED
-from tercet.artifacts import NotMade, only_existing
+from tercet.artifacts import NotMade, only_existing, process
 from tercet.calibration import padded
 from tercet.counts import count
-from tercet.data.embeddings import SHARD_PASSAGES
+from tercet.data.embeddings import shard_size
 from tercet.data.targets import WEIGHTS
 from tercet.forecast import ROWS, Expected, Forecast, TrainingSize, settings_of
 from tercet.modeling.adapter import EPOCHS
@@ -33,7 +32,7 @@ SAVED = 3
 
 def plan(pipeline: Pipeline) -> Forecast:
     """What is expected of each stage of the recipe's run. Raises InputError as the run would."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if process()[1] > 1:
         raise InputError("a plan is made in one process: python train.py RECIPE --plan")
     start = time.monotonic()
     done = finished(pipeline)
@@ -124,14 +123,14 @@ class Reckoning:
     def _encoding(self, passages: int) -> float:
         """Seconds of encoding so many passages, padded as a whole shard of them is."""
         embedded = self.small.embedded
-        lengths = np.resize(embedded.lengths, min(passages, SHARD_PASSAGES))
+        lengths = np.resize(embedded.lengths, min(passages, shard_size(passages)))
         whole = padded(lengths, embedded.batch_tokens) / len(lengths) * passages
         return whole * embedded.seconds_per_token
 
     def negatives(self) -> Expected:
         """Each retriever built and searched with every query."""
         small, c = self.small, self.counts
-        build, search = small.exact
+        build, search = small.mining
         seconds = build + c.queries * (search + small.embedded.seconds_per_query)
         seconds += sum(each.begin + c.queries * each.seconds for each in small.lists.found)
         candidates = c.queries * c.candidates

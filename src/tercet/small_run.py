@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from datasets import Dataset
@@ -27,6 +28,8 @@ from tercet.calibration import (
     time_index,
 )
 from tercet.console import console
+from tercet.data import Passages
+from tercet.data.queries import plan as passages_to_sample
 from tercet.pipeline import Pipeline
 from tercet.reading import Reading, read_source
 from tercet.recipe import Recipe, RetrieverSettings
@@ -50,8 +53,8 @@ class SmallRun:
     lists: Lists
     mined: Resources
     scored: Scored
-    #: Seconds of building an exact index and of a search in it; the same of the recipe's index.
-    exact: tuple[float, float]
+    #: Seconds of building the index that is mined, and of a search in it; of the one that serves.
+    mining: tuple[float, float]
     served: tuple[float, float]
     adapting: float
     rehearsal: modeling.Rehearsal
@@ -84,9 +87,14 @@ def small_run(pipeline: Pipeline) -> SmallRun:
             _find(pipeline, r, reading, embedded, queries) for r in recipe.negatives.retrievers
         ]
         exact = time_index(retrieval.ExactIndex, embedded.vectors, reading.passages)
-        served = exact
-        if recipe.index.backend == "faiss":
-            served = time_index(pipeline.parts.make_index, embedded.vectors, reading.passages)
+        mining, served = (
+            exact
+            if settings.backend != "faiss"
+            else time_index(
+                partial(pipeline.parts.index_of, settings), embedded.vectors, reading.passages
+            )
+            for settings in (recipe.negatives.index, recipe.index)
+        )
     lists = Lists(queries, found, recipe.negatives.candidates)
     scored = score(pipeline.parts.teacher, lists.pairs(PAIRS, recipe.seed), budget=SCORING)
     console.print("  training a few steps", style="dim")
@@ -105,7 +113,7 @@ def small_run(pipeline: Pipeline) -> SmallRun:
         lists=lists,
         mined=mined,
         scored=scored,
-        exact=exact,
+        mining=mining,
         served=served,
         adapting=adapting,
         rehearsal=rehearsal,
@@ -119,18 +127,17 @@ def small_run(pipeline: Pipeline) -> SmallRun:
 def _write(pipeline: Pipeline, reading: Reading) -> list[Written]:
     """Each generator writes about passages of its own, as in the run."""
     section, seed = pipeline.recipe.queries, pipeline.recipe.seed
-    per_passage, wanted = data.passages_to_sample(
-        reading.passages, section.count, section.per_passage
-    )
+    per_passage, wanted = passages_to_sample(reading.passages, section.count, section.per_passage)
     order = np.random.default_rng(seed).permutation(len(reading.sample))[:wanted]
     shares = np.array([g.share for g in section.generators])
     bounds = np.round(np.cumsum([0.0, *shares]) / shares.sum() * len(order)).astype(int)
+    corpus = Passages.of(reading.sample)
     return [
         write(
             pipeline.parts,
             settings,
             [reading.sample[i] for i in order[low:high]],
-            reading.sample,
+            corpus,
             per_passage,
             seed=seed,
             budget=WRITING * settings.share / shares.sum(),
@@ -153,21 +160,27 @@ def _find(
     queries: list[tuple[str, Passage]],
 ) -> Found:
     section = pipeline.recipe.negatives
-    shares = sum(each.share for each in section.retrievers)
-    index = retrieval.ExactIndex()
-    index.build([p.id for p in embedded.passages], embedded.vectors)
-    student = retrieval.DenseRetriever(pipeline.student, index, name="student")
+    depth = section.candidates * settings.share / sum(each.share for each in section.retrievers)
+    passages = reading.sample if settings.kind == "bm25" else embedded.passages
 
-    def make(passages: list[Passage]) -> Retriever:
-        return pipeline.parts.retriever(settings, passages, student)
+    def make() -> Retriever:
+        if settings.kind == "bm25":
+            return pipeline.parts.bm25(settings, Passages.of(passages))
+        encoder, vectors = pipeline.student, embedded.vectors
+        if settings.model:
+            encoder = modeling.BiEncoder.from_pretrained(settings.model)
+            vectors = encoder.encode_passages([p.contents for p in passages])
+        index = retrieval.ExactIndex()
+        index.build([p.id for p in passages], vectors)
+        return retrieval.DenseRetriever(encoder, index)
 
     return search(
         make,
-        reading.sample if settings.kind == "bm25" else embedded.passages,
+        passages,
         queries,
         reading,
         share=settings.share,
-        depth=round(section.candidates * settings.share / shares),
+        depth=round(depth),
         timed=settings.kind == "bm25" or settings.model is not None,
     )
 

@@ -12,6 +12,8 @@ from typing import TypeVar
 
 from tercet.artifacts import digest
 from tercet.calibration import TOKENISED, halfway
+from tercet.counting import counting
+from tercet.data import Passages
 from tercet.modeling.sampler import Sampler
 from tercet.parts import Parts
 from tercet.recipe import GeneratorSettings
@@ -57,7 +59,7 @@ def write(
     parts: Parts,
     settings: GeneratorSettings,
     passages: Sequence[Passage],
-    corpus: list[Passage],
+    corpus: Passages,
     per_passage: int,
     *,
     seed: int,
@@ -74,7 +76,7 @@ def write(
     groups = spread([order[i : i + size] for i in range(0, len(order), size)])
     generator.generate(groups[0][:1], per_passage, seed)
     begin, written, asked = time.perf_counter() - start, list[tuple[str, Passage]](), 0
-    with measured() as taken:
+    with measured() as taken, counting(generator) as counts:
         start = time.perf_counter()
         for number, group in enumerate(groups):
             shard = int(digest([seed, generator.name, number])[:8], 16)
@@ -92,7 +94,7 @@ def write(
         elapsed / asked,
         begin,
         _tokens_read(generator, passages[:TOKENISED]),
-        _tokens_of(generator, [query for query, _ in written]) / asked,
+        counts["written"] / asked,
         halfway(taken),
     )
 
@@ -101,10 +103,3 @@ def _tokens_read(generator: Generator, passages: Sequence[Passage]) -> float:
     if not isinstance(generator, Sampler):
         return 0.0
     return generator.tokens_read([p.contents for p in passages]) / len(passages)
-
-
-def _tokens_of(generator: Generator, queries: list[str]) -> int:
-    if not isinstance(generator, Sampler) or not queries:
-        return 0
-    ids = generator.tokenizer(queries, add_special_tokens=False)["input_ids"]
-    return sum(map(len, ids))
