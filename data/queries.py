@@ -50,7 +50,7 @@ def generate_queries(
     parts = _deal(passages, sample, generators, shard_passages)
 
     def make(part: _Part) -> pa.Table:
-        of_part = int(digest([seed, part.generator.name, part.number])[:8], 16)
+        of_part = seed_of_shard(seed, part.generator.name, part.number)
         chosen = [passages[row] for row in part.rows]
         with counting(part.generator) as counts:
             table = _generate(part.generator, chosen, per_passage, of_part)
@@ -73,6 +73,11 @@ def plan(passages: int, count: int, per_passage: int | None) -> tuple[int, int]:
     rule = max(PER_PASSAGE, math.ceil(count / passages))
     per_passage = per_passage or min(MOST_PER_PASSAGE, rule)
     return per_passage, min(passages, math.ceil(count / per_passage))
+
+
+def seed_of_shard(seed: int, generator: str, number: int) -> int:
+    """A seed of its own for each shard."""
+    return int(digest([seed, generator, number])[:8], 16)
 
 
 @dataclass(frozen=True)

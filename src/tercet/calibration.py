@@ -20,7 +20,7 @@ from tercet.resources import Resources, gigaflops, measured
 from tercet.schema import Index, Passage, Retriever
 
 #: Seconds of timed work for embedding, scoring and training.
-EMBEDDING, SCORING, TRAINING = 3.0, 5.0, 8.0
+EMBEDDING, SCORING, TRAINING = 6.0, 6.0, 8.0
 #: Texts tokenised to learn their lengths, and pairs.
 TOKENISED, PAIRS = 4_096, 4_096
 _WARM = 8  # texts, pairs or passages that are not timed
@@ -50,12 +50,13 @@ class Embedded:
 class Found:
     """What one retriever found for the sampled queries among a sample of the passages.
 
-    `part` is the part of the passages that were searched. `begin` and `seconds` (a query's) are
+    `part` is the part of the passages that was searched. `begin` and `seconds` (a query's) are
     what building and searching all of them will take.
     """
 
     share: float
     part: float
+    reach: int  # passages of a ranking, if so many were found
     rankings: list[list[Passage]]
     begin: float
     seconds: float
@@ -87,16 +88,14 @@ def paced(
     What it made of each slice, the slices, and the seconds; the first few items only warm it up.
     """
     work(list(items[:_WARM]))
-    made, slices, start, size = list[R](), list[slice](), 0, 4 * _WARM
+    made, slices, start, size, taken = list[R](), list[slice](), 0, 4 * _WARM, 0.0
     began = time.perf_counter()
-    while start < len(items):
+    while start < len(items) and size >= _WARM:
         part = slice(start, min(start + size, len(items)))
         made.append(work(list(items[part])))
         slices.append(part)
-        taken = time.perf_counter() - began
-        if 2 * taken > budget:  # the next slice, twice as large, would take as long again
-            break
-        start, size = part.stop, 2 * size
+        start, taken = part.stop, time.perf_counter() - began
+        size = min(2 * size, int(start * (budget / taken - 1)))
     return made, slices, time.perf_counter() - began
 
 
@@ -173,7 +172,7 @@ def search(
         rankings.append(others[:reach])
     if not timed:
         begin = seconds = 0.0
-    return Found(share, part, rankings, begin / part, seconds / part)
+    return Found(share, part, reach, rankings, begin / part, seconds / part)
 
 
 def score(

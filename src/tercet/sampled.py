@@ -25,27 +25,16 @@ class Lists:
     found: Sequence[Found]
     candidates: int
 
-    def _weights(self, row: int) -> list[float]:
-        return [each.share if each.rankings[row] else 0.0 for each in self.found]
-
-    def _pick(self, row: int, random: np.random.Generator) -> Passage | None:
-        """One of a list's candidates; None where nothing was found."""
-        weights = np.array(self._weights(row))
-        if not weights.any():
-            return None
-        ranking = self.found[random.choice(len(weights), p=weights / weights.sum())].rankings[row]
-        return ranking[random.integers(len(ranking))]
-
     def pairs(self, count: int, seed: int) -> list[tuple[str, str]]:
         """Seeded draws among all pairs of query and passage, in random order."""
-        random = np.random.default_rng(seed)
-        rows = np.resize(random.permutation(len(self.queries)), count)
-        pairs = []
-        for row in rows.tolist():
-            query, own = self.queries[row]
-            other = self._pick(row, random) if random.random() * (self.candidates + 1) > 1 else None
-            pairs.append((query, (other or own).contents))
-        return pairs
+        chance = 1 / (self.candidates + 1)
+        drawn = self._draws(count, seed, chance)
+        return [(self.queries[row][0], passage.contents) for row, passage in drawn]
+
+    def trained_on(self, negatives: int, count: int, seed: int) -> list[str]:
+        """Seeded draws among the passages that training reads."""
+        drawn = self._draws(count, seed, 1 / (negatives + 1))
+        return [passage.contents for _, passage in drawn]
 
     def drawn(self, negatives: int, seed: int) -> list[list[Passage]]:
         """Each query's own passage, and up to so many different ones of its candidates."""
@@ -60,42 +49,63 @@ class Lists:
             lists.append(list(picks.values()))
         return lists
 
+    def _draws(self, count: int, seed: int, own_part: float) -> list[tuple[int, Passage]]:
+        """Rows of queries, all about as often, each with its own passage or a candidate."""
+        random = np.random.default_rng(seed)
+        rows = np.resize(random.permutation(len(self.queries)), count)
+        draws = []
+        for row in rows.tolist():
+            other = self._pick(row, random) if random.random() > own_part else None
+            draws.append((row, other or self.queries[row][1]))
+        return draws
+
+    def _pick(self, row: int, random: np.random.Generator) -> Passage | None:
+        """One of a list's candidates; None where nothing was found.
+
+        A retriever that found fewer than its share leaves places to the others.
+        """
+        weights = np.array([f.share * len(f.rankings[row]) / f.reach for f in self.found])
+        if not weights.any():
+            return None
+        ranking = self.found[random.choice(len(weights), p=weights / weights.sum())].rankings[row]
+        return ranking[random.integers(len(ranking))]
+
     def passages_a_batch(self, queries: int, negatives: int, seed: int) -> float:
         """Different passages that so many queries with so many negatives each are expected to have.
 
         Reckoned over seeded batches of the sampled queries. Of what a retriever found in a sample
-        of the passages, each stands for as many as were not in it.
+        of the passages, each stands for as many as were not in it; where the sample is so thin that
+        it has less than one of a list's candidates, it tells nothing of who shares them.
         """
         random, size = np.random.default_rng(seed), min(queries, len(self.queries))
-        found = [
-            self._different(random.choice(len(self.queries), size, replace=False), negatives)
+        repeated = [
+            self._repeated(random.choice(len(self.queries), size, replace=False), negatives)
             for _ in range(_BATCHES)
         ]
-        return float(np.mean(found)) * queries / size
+        return queries * (1 + negatives - float(np.mean(repeated)) / size)
 
-    def _different(self, batch: np.ndarray, negatives: int) -> float:
-        """Passages that these queries are expected to draw, each counted once."""
-        own = {self.queries[row][1].id for row in batch}
+    def _repeated(self, batch: np.ndarray, negatives: int) -> float:
+        """Passages drawn for these queries that are expected to have been drawn for one before."""
         #: The chance that nobody in the batch draws a passage, by what was looked at so far.
-        nobody = dict.fromkeys(own, 0.0)
-        different = float(len(own))
+        nobody = {self.queries[row][1].id: 0.0 for row in batch}
+        own, repeated, seen_draws = float(len(batch) - len(nobody)), 0.0, 0.0
         for each in sorted(self.found, key=lambda found: -found.part):
-            chance = self._stands_for(each) * negatives / self.candidates
-            before = dict(nobody)
+            expected = self._in_sample(each)
+            if expected < 1:
+                continue
+            chance = min(1.0, expected / each.reach) * negatives / self.candidates
+            before, draws = dict(nobody), 0.0
             for row in batch:
+                draws += chance * len(each.rankings[row])
                 for passage in each.rankings[row]:
                     nobody[passage.id] = nobody.get(passage.id, 1.0) * (1 - chance)
             seen = {p.id for row in batch for p in each.rankings[row]}
             new = sum(before.get(name, 1.0) - nobody[name] for name in seen)
-            different += new / each.part
-        return different
+            repeated += (draws - new) / each.part
+            seen_draws += draws / each.part
+        # Draws that no ranking shows are of candidates further down: taken to be as those seen.
+        return own + repeated * len(batch) * negatives / seen_draws if seen_draws else own
 
-    def _stands_for(self, found: Found) -> float:
-        """Candidates among all passages for which one that was found in the sample stands.
-
-        Times its part of the passages: below one where even the first was too many.
-        """
-        reach = max((len(ranking) for ranking in found.rankings), default=0)
-        shares = sum(each.share for each in self.found)
-        wanted = self.candidates * found.share / shares * found.part
-        return min(1.0, wanted / reach) if reach else 0.0
+    def _in_sample(self, found: Found) -> float:
+        """A retriever's candidates of one list that are expected in the passages it searched."""
+        return self.candidates * found.share / sum(f.share for f in self.found) * found.part

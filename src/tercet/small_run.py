@@ -30,6 +30,7 @@ from tercet.calibration import (
 from tercet.console import console
 from tercet.data import Passages
 from tercet.data.queries import plan as passages_to_sample
+from tercet.data.queries import seed_of_shard
 from tercet.pipeline import Pipeline
 from tercet.reading import Reading, read_source
 from tercet.recipe import Recipe, RetrieverSettings
@@ -39,7 +40,7 @@ from tercet.schema import InputError, Passage, Retriever
 from tercet.writing_trial import WRITING, Written, write
 
 #: Sampled queries that are searched with, and trained on: as many as tell, and no more.
-ASKED = 256
+ASKED = 1_024
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ def small_run(pipeline: Pipeline) -> SmallRun:
     adapting = time_adapter(embedded.vectors.shape[1], recipe.negatives.candidates)
     student = pipeline.parts.student()
     drawn = lists.drawn(recipe.triplets.negatives_per_query, recipe.seed)
-    ids = student.tokenize([p.contents for each in drawn for p in each], "passage")
+    read_in_training = lists.trained_on(recipe.triplets.negatives_per_query, PAIRS, recipe.seed)
+    ids = student.tokenize(read_in_training, "passage")
     parameters = sum(p.numel() for p in student.backbone.parameters())
     with measured() as trained:
         rehearsal = _train(student, recipe, queries, drawn)
@@ -131,20 +133,28 @@ def _write(pipeline: Pipeline, reading: Reading) -> list[Written]:
     order = np.random.default_rng(seed).permutation(len(reading.sample))[:wanted]
     shares = np.array([g.share for g in section.generators])
     bounds = np.round(np.cumsum([0.0, *shares]) / shares.sum() * len(order)).astype(int)
-    corpus = Passages.of(reading.sample)
-    return [
-        write(
-            pipeline.parts,
-            settings,
-            [reading.sample[i] for i in order[low:high]],
-            corpus,
-            per_passage,
-            seed=seed,
-            budget=WRITING * settings.share / shares.sum(),
-        )
-        for settings, low, high in zip(section.generators, bounds, bounds[1:], strict=False)
-        if high > low
-    ]
+    corpus, shards, written = Passages.of(reading.sample), 0, list[Written]()
+    for settings, low, high in zip(section.generators, bounds, bounds[1:], strict=False):
+        lengths = {int(row): len(reading.sample[row].contents) for row in order[low:high]}
+        rows = sorted(lengths, key=lambda row: (lengths[row], row))
+
+        def shard_seed(name: str, place: int, before: int = shards) -> int:
+            return seed_of_shard(seed, name, before + place // section.shard_passages)
+
+        if rows:
+            written.append(
+                write(
+                    pipeline.parts,
+                    settings,
+                    [reading.sample[row] for row in rows],
+                    corpus,
+                    per_passage,
+                    seed=shard_seed,
+                    budget=WRITING * settings.share / shares.sum(),
+                )
+            )
+        shards += -(-len(rows) // section.shard_passages)
+    return written
 
 
 def _asked(queries: list[tuple[str, Passage]], seed: int) -> list[tuple[str, Passage]]:

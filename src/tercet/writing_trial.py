@@ -6,11 +6,10 @@ A batch is as large as the stage's and has passages of like length, as there.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tercet.artifacts import digest
 from tercet.calibration import TOKENISED, halfway
 from tercet.counting import counting
 from tercet.data import Passages
@@ -62,29 +61,30 @@ def write(
     corpus: Passages,
     per_passage: int,
     *,
-    seed: int,
+    seed: Callable[[str, int], int],
     budget: float,
 ) -> Written:
     """Let a generator write about some of `passages`, batch by batch as the stage would.
 
-    A batch has passages of like length, and those that are timed are spread over the lengths.
+    They are sorted by length, as its batches are, and those that are timed are spread over the
+    lengths. `seed` tells that of the shard in which a passage will be, from the
+    generator's name and the passage's place.
     """
     start = time.perf_counter()
     generator = parts.generator(settings, corpus)
-    order = sorted(passages, key=lambda passage: (len(passage.contents), passage.id))
     size = max(1, settings.batch_size // per_passage) * getattr(generator, "streams", 1)
-    groups = spread([order[i : i + size] for i in range(0, len(order), size)])
-    generator.generate(groups[0][:1], per_passage, seed)
+    starts = spread(range(0, len(passages), size))
+    generator.generate(passages[starts[0] : starts[0] + 1], per_passage, 0)
     begin, written, asked = time.perf_counter() - start, list[tuple[str, Passage]](), 0
     with measured() as taken, counting(generator) as counts:
         start = time.perf_counter()
-        for number, group in enumerate(groups):
-            shard = int(digest([seed, generator.name, number])[:8], 16)
-            found = generator.generate(group, per_passage, shard)
+        for number, first in enumerate(starts, 1):
+            group = passages[first : first + size]
+            found = generator.generate(group, per_passage, seed(generator.name, first))
             written += [(q, p) for p, each in zip(group, found, strict=True) for q in each]
             asked += len(group)
             elapsed = time.perf_counter() - start
-            if elapsed * (1 + 1 / (number + 1)) > budget:
+            if elapsed * (1 + 1 / number) > budget:
                 break
     return Written(
         generator.name,
@@ -93,7 +93,7 @@ def write(
         asked,
         elapsed / asked,
         begin,
-        _tokens_read(generator, passages[:TOKENISED]),
+        _tokens_read(generator, passages[:: 1 + len(passages) // TOKENISED]),
         counts["written"] / asked,
         halfway(taken),
     )
