@@ -91,7 +91,7 @@ def count(recipe: Recipe, small: SmallRun) -> Counts:
 
 def _kept(small: SmallRun) -> list[str]:
     """The sampled queries that the stage would not drop."""
-    near = NearDuplicates(small.reading.judged)
+    near = NearDuplicates(query.text for query in small.reading.judged)
     seen = set[tuple[str, str]]()
     kept = []
     for each in small.written:

@@ -81,7 +81,7 @@ class Reckoning:
     def corpus(self) -> Expected:
         """Read once more, and written."""
         reading = self.small.reading
-        disk = reading.size + 12 * reading.passages + sum(map(len, reading.judged))
+        disk = reading.size + reading.size_of_judged
         return self._expected(2 * reading.seconds, self.small.read, disk)
 
     def queries(self) -> Expected:
@@ -90,14 +90,12 @@ class Reckoning:
         shares = self._shares()
         read = sum(n * each.tokens_read for n, each in zip(shares, written, strict=True))
         new = sum(n * each.tokens_written for n, each in zip(shares, written, strict=True))
-        seconds = sum(
-            each.begin + n * each.seconds for n, each in zip(shares, written, strict=True)
-        )
+        seconds = [each.begin + n * each.seconds for n, each in zip(shares, written, strict=True)]
         text = np.mean([len(q.encode()) + len(p.id) for w in written for q, p in w.queries])
         disk = round((c.written + c.queries) * (text + len(written[0].name) + 12) + 8 * c.queries)
         return self._expected(
-            seconds,
-            _slowest([each.taken for each in written]),
+            sum(seconds),
+            _together([(s, each.taken) for s, each in zip(seconds, written, strict=True)]),
             disk,
             round(read + new),
             tokens_read=round(read),
@@ -197,9 +195,10 @@ class Reckoning:
         weights = 4 * small.parameters
         # The model as it came is kept beside, for mixtures with it.
         extra = weights + 2 * self._vectors(passages)
+        parts = [(training, small.trained), (encoding + searching, small.embedded.taken)]
         return self._expected(
             training + encoding + searching,
-            replace(small.trained, peak=_plus(small.trained.peak, extra)),
+            replace(_together(parts), peak=_plus(small.trained.peak, extra)),
             weights + kept * checkpoint,
             round(self.tokens),
             training_seconds=training,
@@ -231,8 +230,12 @@ class Reckoning:
         seconds = 2 * self._searching(held_out=False)
         if self.recipe.evaluation.passages:  # the epochs' index does not hold all
             seconds += self._encoding(self.counts.passages)
-        disk = self.counts.figures * 40
-        return self._expected(seconds, self.small.trained, disk)
+        ids = [len(query.id.encode()) for query in self.small.reading.judged] or [6]
+        names = [len(measure) for measure in self.recipe.measures]
+        # System, measure and query by name, and the figure.
+        disk = self.counts.figures * (8 + float(np.mean(names) + np.mean(ids)) + 3 * 4 + 8)
+        taken = replace(self.small.embedded.taken, peak=self.small.trained.peak)
+        return self._expected(seconds, taken, disk)
 
     def _expected(
         self, seconds: float, taken: Resources, disk: float, tokens: int = 0, **parts: float
@@ -281,10 +284,11 @@ class Reckoning:
         return notes
 
 
-def _slowest(all_taken: list[Resources]) -> Resources:
-    """The mean speed of the machine, and the most memory."""
-    peaks = [taken.peak for taken in all_taken if taken.peak is not None]
-    speed = float(np.mean([taken.gflops for taken in all_taken]))
+def _together(all_taken: list[tuple[float, Resources]]) -> Resources:
+    """The machine's speed, a mean by the seconds that each part takes, and the most memory."""
+    peaks = [taken.peak for _, taken in all_taken if taken.peak is not None]
+    seconds = sum(each for each, _ in all_taken) or 1.0
+    speed = sum(each * taken.gflops for each, taken in all_taken) / seconds
     return Resources(gflops=speed, peak=max(peaks, default=None))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tercet.data.sources import Source
-from tercet.schema import Passage
+from tercet.schema import Passage, Query
 
 #: Passages kept of a source, and the seconds after which it is not read on.
 KEPT, SECONDS = 20_000, 10.0
@@ -19,10 +19,11 @@ class Reading:
     """What was seen of a source."""
 
     passages: int
-    #: UTF-8 bytes of ids, titles and texts of all passages.
+    #: Bytes of ids, titles and texts of all passages; of judged queries and judgements.
     size: int
+    size_of_judged: int
     sample: list[Passage]
-    judged: list[str]
+    judged: list[Query]
     #: Different queries of the test split.
     tested: int
     seconds: float
@@ -41,7 +42,7 @@ def read_source(source: Source, test_split: str, *, seed: int, budget: float = S
     for place, passage in source.passages():
         if passage.contents:
             count += 1
-            size += sum(len(text.encode()) for text in (passage.id, passage.title, passage.text))
+            size += _stored(passage.id, passage.title, passage.text)
             if len(sample) < KEPT:
                 sample.append(passage)
             elif (at := draw.randrange(count)) < KEPT:
@@ -59,9 +60,18 @@ def read_source(source: Source, test_split: str, *, seed: int, budget: float = S
         )
         count, size = int(count / (part or 1)), int(size / (part or 1))
         seconds /= part or 1
-    judged = [query.text for _, query in source.queries()]
-    tested = {query for _, split, query, _, _ in source.judgements() if split == test_split}
-    return Reading(count, size, sample, judged, len(tested), seconds, note)
+    judged = [query for _, query in source.queries()]
+    of_judged, tested = sum(_stored(query.id, query.text) for query in judged), set[str]()
+    for _, split, query, passage_id, _ in source.judgements():
+        of_judged += _stored(split, query, passage_id) + 4  # the grade
+        if split == test_split:
+            tested.add(query)
+    return Reading(count, size, of_judged, sample, judged, len(tested), seconds, note)
+
+
+def _stored(*texts: str) -> int:
+    """Bytes of a row of texts in an Arrow file: UTF-8, and where each begins."""
+    return sum(len(text.encode()) + 4 for text in texts)
 
 
 def _part_read(place: str, count: int) -> float | None:

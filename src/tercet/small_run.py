@@ -22,6 +22,7 @@ from tercet.calibration import (
     Found,
     Scored,
     embed,
+    halfway,
     score,
     search,
     time_adapter,
@@ -81,8 +82,8 @@ def small_run(pipeline: Pipeline) -> SmallRun:
     order = np.random.default_rng(recipe.seed + 1).permutation(len(reading.sample))
     shuffled = [reading.sample[i] for i in order]
     console.print("  embedding, searching and scoring a few", style="dim")
-    texts = [query for query, _ in queries]
-    embedded = embed(pipeline.student, shuffled, texts, reading.judged, budget=EMBEDDING)
+    texts, judged = [query for query, _ in queries], [query.text for query in reading.judged]
+    embedded = embed(pipeline.student, shuffled, texts, judged, budget=EMBEDDING)
     with measured() as mined:
         found = [
             _find(pipeline, r, reading, embedded, queries) for r in recipe.negatives.retrievers
@@ -107,6 +108,7 @@ def small_run(pipeline: Pipeline) -> SmallRun:
     parameters = sum(p.numel() for p in student.backbone.parameters())
     with measured() as trained:
         rehearsal = _train(student, recipe, queries, drawn)
+    halfway(trained)
     return SmallRun(
         reading=reading,
         read=read,
