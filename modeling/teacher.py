@@ -139,8 +139,13 @@ class CrossEncoderTeacher:
         """Tokens of each text, special ones not included."""
         texts, lengths = list(different), list[int]()
         for start in range(0, len(texts), _TOKENIZE_AT_ONCE):
-            chunk = texts[start : start + _TOKENIZE_AT_ONCE]
-            lengths += map(len, self.tokenizer(chunk, add_special_tokens=False)["input_ids"])
+            encoded = self.tokenizer(
+                texts[start : start + _TOKENIZE_AT_ONCE],
+                add_special_tokens=False,
+                truncation=True,  # what is beyond the pair's limit does not matter
+                max_length=self.max_length,
+            )
+            lengths += map(len, encoded["input_ids"])
         return dict(zip(texts, lengths, strict=True))
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:

@@ -42,6 +42,8 @@ queries.generators.N.passage_tokens queries.generators.N.max_new_tokens
 queries.generators.N.batch_size queries.generators.N.temperature
 queries.generators.N.top_k queries.generators.N.top_p
 negatives.retrievers negatives.candidates negatives.shard_queries
+negatives.index.backend negatives.index.kind negatives.index.metric negatives.index.factory
+negatives.index.ef negatives.index.nprobe negatives.index.on_disk
 negatives.retrievers.N.kind negatives.retrievers.N.share negatives.retrievers.N.model
 negatives.retrievers.N.k1 negatives.retrievers.N.b negatives.retrievers.N.language
 teacher.name teacher.revision teacher.backend teacher.max_length teacher.precision
@@ -59,6 +61,7 @@ training.weight_decay training.bf16 training.logging_steps training.eval_strateg
 training.save_strategy training.save_total_limit training.metric_for_best_model
 training.dataloader_num_workers training.ddp_timeout
 index.backend index.kind index.metric index.factory index.ef index.nprobe index.alias
+index.on_disk
 evaluation.cutoffs evaluation.primary evaluation.passages evaluation.resamples
 evaluation.interpolation_steps evaluation.early_stopping_patience
 evaluation.systems evaluation.indexes evaluation.baseline
@@ -71,7 +74,7 @@ evaluation.systems.N.b evaluation.systems.N.language
 evaluation.systems.N.dollars_per_1000_queries evaluation.systems.N.dollars_per_million_passages
 evaluation.indexes.N.backend evaluation.indexes.N.kind evaluation.indexes.N.metric
 evaluation.indexes.N.factory evaluation.indexes.N.ef evaluation.indexes.N.nprobe
-evaluation.indexes.N.name
+evaluation.indexes.N.name evaluation.indexes.N.on_disk
 evaluation.clock_queries evaluation.clock_batch evaluation.clock_seconds
 evaluation.second_path evaluation.second_split
 ingest.collection ingest.vector ingest.kind ingest.metric
