@@ -40,10 +40,9 @@ def main(recipe: Recipe, flags: set[str]) -> None:
             print_forecast(forecast)
             return
         if AUDIT in flags:
-            if is_main_process():
-                audit = audit_teacher(pipeline)
-                write_json(recipe.folder / "audit.json", asdict(audit))
-                print_audit(audit)
+            audit = audit_teacher(pipeline)
+            write_json(recipe.folder / "audit.json", asdict(audit))
+            print_audit(audit)
             return
         # Asking for an artefact makes it, or reuses it where nothing it depends on has changed.
         stages = (

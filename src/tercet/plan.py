@@ -21,7 +21,7 @@ from tercet.data.targets import WEIGHTS
 from tercet.forecast import ROWS, Expected, Forecast, TrainingSize, settings_of
 from tercet.modeling.adapter import EPOCHS
 from tercet.pipeline import Pipeline
-from tercet.recipe import Recipe
+from tercet.recipe import IndexSettings, Recipe
 from tercet.resources import Resources
 from tercet.schema import InputError
 from tercet.small_run import SmallRun, small_run
@@ -112,11 +112,17 @@ class Reckoning:
         small, c = self.small, self.counts
         tokens = round(float(small.embedded.lengths.mean()) * c.passages)
         size = self._vectors(c.passages)
-        taken = replace(small.embedded.taken, peak=_plus(small.embedded.taken.peak, size))
+        shard = self._vectors(min(c.passages, shard_size(c.passages)))
+        taken = replace(small.embedded.taken, peak=_plus(small.embedded.taken.peak, shard))
         return self._expected(self._encoding(c.passages), taken, size, tokens)
 
     def _vectors(self, passages: int) -> int:
         return 4 * self.small.embedded.vectors.shape[1] * passages
+
+    def _held(self, index: IndexSettings) -> int:
+        """Bytes of vectors that an index holds in memory: the others leave them in files."""
+        in_memory = index.backend == "faiss" and not index.on_disk
+        return self._vectors(self.counts.passages) if in_memory else 0
 
     def _encoding(self, passages: int) -> float:
         """Seconds of encoding so many passages, padded as a whole shard of them is."""
@@ -133,7 +139,8 @@ class Reckoning:
         seconds += sum(each.begin + c.queries * each.seconds for each in small.lists.found)
         candidates = c.queries * c.candidates
         disk = candidates * (self._id + 4 + 8 * len(small.lists.found)) + c.queries * self._query
-        taken = replace(small.mined, peak=_plus(small.mined.peak, self._vectors(c.passages)))
+        held = self._held(self.recipe.negatives.index)
+        taken = replace(small.mined, peak=_plus(small.mined.peak, held))
         return self._expected(seconds, taken, disk)
 
     @property
@@ -194,7 +201,7 @@ class Reckoning:
         kept = min(self.args.save_total_limit or c.evaluations, c.evaluations)
         weights = 4 * small.parameters
         # The model as it came is kept beside, for mixtures with it.
-        extra = weights + 2 * self._vectors(passages)
+        extra = weights + self._held(self.recipe.index)
         parts = [(training, small.trained), (encoding + searching, small.embedded.taken)]
         return self._expected(
             training + encoding + searching,

@@ -39,7 +39,6 @@ def run_report(pipeline: Pipeline) -> retrieval.Report:
         facts={
             name: {k: v for k, v in getattr(pipeline, name).facts.items() if k != "tested_on"}
             for name in STAGES
-            if name != "embeddings"
         },
         command=" ".join(["python", *sys.argv]),
         forecast=compare_forecast(recipe),
@@ -59,6 +58,11 @@ def _notes(pipeline: Pipeline, steps: Sequence[Step]) -> list[str]:
     ]
     if facts["base_kept"]:
         notes.append("the trained model did not gain on both, so the model as it came is shipped")
+    if cut := pipeline.embeddings.facts.get("truncated"):
+        notes.append(
+            f"{cut:,} of {passages:,} passages are longer than the model reads "
+            "(model.max_length): their ends cannot be found"
+        )
     if sample < passages:
         notes.append(f"every epoch searched {sample:,} of {passages:,} passages")
     return notes + pipeline.warnings()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tercet import retrieval
+from tercet.artifacts import process
 from tercet.data.corpus import read_judged
 from tercet.data.targets import calibrate
 from tercet.pipeline import Pipeline
 from tercet.retrieval.audit import Audit, HeadRoom, audit, audit_lists, measure_head_room
-from tercet.schema import Qrels, Query
+from tercet.schema import InputError, Qrels, Query
 
 QUERIES = 200  # synthetic ones, enough to tell whether they are about their passages
 DEPTH = 100
@@ -18,7 +19,12 @@ ORDERED = ("ndcg", "map", "mrr")
 
 
 def audit_teacher(pipeline: Pipeline) -> Audit:
-    """Head-room on the judged queries there are, and what a few synthetic queries show."""
+    """Head-room on the judged queries there are, and what a few synthetic queries show.
+
+    Raises InputError in a launch of several processes.
+    """
+    if process()[1] > 1:
+        raise InputError("an audit is made in one process: python train.py RECIPE --audit")
     recipe = pipeline.recipe
     small = Pipeline(
         replace(
