@@ -11,9 +11,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from tercet import Recipe, cli
-from tercet.artifacts import locked, read_json
+from tercet.artifacts import locked
 from tercet.console import console
 from tercet.experiment import Experiment
+from tercet.files import read_json
 from tercet.outcome import results_of
 from tercet.retrieval import append_csv, print_results, write_page, write_results
 

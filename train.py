@@ -14,8 +14,9 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from tercet import cli
-from tercet.artifacts import is_main_process, locked, write_json
+from tercet.artifacts import is_main_process, locked
 from tercet.console import console
+from tercet.files import write_json
 from tercet.forecast import FORECAST
 from tercet.pipeline import Pipeline
 from tercet.plan import plan

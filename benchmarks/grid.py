@@ -24,10 +24,11 @@ from grid_tables import DEFAULT_TOWERS, Row, page, show, summary
 
 from tercet import Recipe, modeling, retrieval
 from tercet.adapter_trial import MEASURE, known_items
-from tercet.artifacts import read_times, write_file, write_json
+from tercet.artifacts import read_times
 from tercet.cli import load_recipe
 from tercet.console import console, progress
 from tercet.data.targets import WEIGHTS, Method, anchored, best_weight, calibrate
+from tercet.files import write_file, write_json
 from tercet.modeling.losses import all_pairs_margin_mse, listwise_kl, margin_mse
 from tercet.pipeline import Pipeline
 from tercet.retrieval.audit import measure_head_room

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from tercet.artifacts import Artifact, Writer, counted, counts_of, read_table
+from tercet.artifacts import Artifact, Writer
 from tercet.console import progress
 from tercet.counting import COUNTED, counting
 from tercet.data.passages import Passages
+from tercet.files import counted, counts_of, read_table
 from tercet.mapped import MappedVectors, by_id
 from tercet.schema import Encoder
 

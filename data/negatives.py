@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import pyarrow as pa
 from datasets import Dataset
 
-from tercet.artifacts import Writer, read_table
+from tercet.artifacts import Writer
 from tercet.console import progress
+from tercet.files import read_table
 from tercet.schema import InputError, Ranking, Retriever
 
 

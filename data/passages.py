@@ -9,7 +9,8 @@ from typing import overload
 import numpy as np
 import pyarrow as pa
 
-from tercet.artifacts import Artifact, read_table
+from tercet.artifacts import Artifact
+from tercet.files import read_table
 from tercet.mapped import Strings
 from tercet.schema import Passage
 

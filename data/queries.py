@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from tercet.artifacts import Writer, counted, counts_of, digest, read_table
+from tercet.artifacts import Writer
 from tercet.console import progress
 from tercet.counting import counting
 from tercet.data.near_duplicates import NearDuplicates, normalised
 from tercet.data.passages import Passages
+from tercet.files import counted, counts_of, digest, read_table
 from tercet.schema import Generator, InputError, Passage
 
 GENERATED = pa.schema({"query": pa.string(), "passage_id": pa.string(), "generator": pa.string()})

@@ -14,10 +14,11 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from tercet.artifacts import Writer, counted, counts_of, read_table
+from tercet.artifacts import Writer
 from tercet.console import progress
 from tercet.counting import COUNTED, counting
 from tercet.data.passages import Passages
+from tercet.files import counted, counts_of, read_table
 from tercet.schema import InputError, Teacher
 
 #: No cross-encoder says this much; a score beyond it is a fault, and would ruin a mean of squares.

@@ -18,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from tercet.artifacts import Writer, write_file
+from tercet.artifacts import Writer
+from tercet.files import write_file
 from tercet.schema import InputError
 
 Method = Literal["spread", "least_squares", "none", "clipped"]

@@ -11,8 +11,9 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
-from tercet.artifacts import differences, is_main_process, read_json, write_json
+from tercet.artifacts import differences, is_main_process
 from tercet.console import console
+from tercet.files import read_json, write_json
 from tercet.modeling.callbacks import RetrievalEvaluation
 from tercet.modeling.choice import Choice, choose
 from tercet.modeling.collator import TripletCollator

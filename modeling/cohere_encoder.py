@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from tercet.artifacts import slug
 from tercet.console import console, progress
+from tercet.files import slug
 from tercet.modeling.cohere_prices import MODELS, money, most_tokens, refuse_retired, tokens_of
 from tercet.modeling.encoder import Kind
 from tercet.modeling.model_cache import cache_folder

@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args
 import torch
 from transformers import AutoModelForSeq2SeqLM
 
-from tercet.artifacts import digest
 from tercet.console import console
+from tercet.files import digest
 from tercet.modeling.hub import load_model, load_tokenizer, resolve
 from tercet.modeling.model_cache import cache_folder, make_once
 from tercet.modeling.precision import default_device

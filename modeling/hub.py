@@ -16,7 +16,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RevisionN
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
-from tercet.artifacts import file_sha256
+from tercet.files import file_sha256
 from tercet.modeling.cohere_prices import refuse_retired
 from tercet.schema import InputError
 

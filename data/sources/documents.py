@@ -14,8 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tercet.artifacts import digest, file_sha256
 from tercet.console import console
+from tercet.files import digest, file_sha256
 from tercet.schema import InputError, Passage
 
 try:

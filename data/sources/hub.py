@@ -12,8 +12,8 @@ from typing import Any
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
-from tercet.artifacts import digest, file_sha256
 from tercet.data.sources.rows import Rows
+from tercet.files import digest, file_sha256
 from tercet.schema import InputError
 
 #: What `save_to_disk` leaves in a folder: of one split, or of several.

@@ -8,27 +8,33 @@ equal manifests.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import os
-import re
 import shutil
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 from filelock import FileLock, Timeout
 from rich.markup import escape
 
 from tercet.console import console
+from tercet.files import (
+    arrow_rows,
+    digest,
+    file_sha256,
+    read_json,
+    replacing,
+    sync_folder,
+    write_json,
+)
 from tercet.mapped import SCRATCH
 from tercet.resources import Resources, give_back, measured
 from tercet.schema import InputError
@@ -43,91 +49,6 @@ RESOURCES = "resources.json"
 Block = TypeVar("Block", bound=Sized)
 Happened = TypeVar("Happened")
 VERSIONS = ("tercet", "torch", "transformers", "tokenizers", "datasets", "numpy")
-
-
-def slug(name: str) -> str:
-    """A name as that of a file."""
-    return re.sub(r"[^\w.+-]+", "_", name)
-
-
-def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def digest(value: Any) -> str:
-    """Hex SHA-256 of a JSON value, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, and make it outlast a crash."""
-    with _replacing(path) as file:
-        file.write(data)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    with suppress(FileNotFoundError):  # the first process has synced it and moved it on
-        _sync_folder(path.parent)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all."""
-    write_file(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
-
-
-def read_json(path: Path) -> Any:
-    """What `write_json` wrote. Raises InputError naming the file if it is damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise InputError(f"{path} is damaged: remove {path.parent} to make it again") from None
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def read_table(path: Path) -> pa.Table:
-    """An Arrow stream file as a table, memory-mapped."""
-    return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
-
-
-def counted(table: pa.Table, counts: Mapping[str, int]) -> pa.Table:
-    """A shard's table with numbers that are not its rows', for `counts_of`."""
-    return table.replace_schema_metadata({name: str(count) for name, count in counts.items()})
-
-
-def counts_of(paths: Iterable[Path]) -> dict[str, int]:
-    """Sums of the shards' `counted` numbers."""
-    total: Counter[str] = Counter()
-    for path in paths:
-        with pa.memory_map(str(path)) as source:
-            metadata = pa.ipc.open_stream(source).schema.metadata or {}
-        for name, count in metadata.items():
-            total[name.decode()] += int(count)
-    return dict(total)
-
-
-def arrow_rows(path: Path) -> int:
-    """Rows in an Arrow stream file."""
-    with pa.memory_map(str(path)) as source:
-        return sum(batch.num_rows for batch in pa.ipc.open_stream(source))
 
 
 @dataclass(frozen=True)
@@ -193,7 +114,7 @@ class Writer:
         path = self._path(name, number)
         if not path.exists():
             table = make() if callable(make) else make
-            with _replacing(path) as file, pa.ipc.new_stream(file, table.schema) as stream:
+            with replacing(path) as file, pa.ipc.new_stream(file, table.schema) as stream:
                 stream.write_table(table)
         return path
 
@@ -342,7 +263,7 @@ def _replace_folder(new: Path, final: Path) -> None:
     if final.exists():
         os.replace(final, old)
     os.replace(new, final)
-    _sync_folder(final.parent)
+    sync_folder(final.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tercet.artifacts import slug
+from tercet.files import slug
 from tercet.recipe import Recipe, SystemSettings
 from tercet.schema import InputError
 from tercet.settings import Node, nearest

@@ -15,11 +15,12 @@ from typing import Any, Self
 import pyarrow as pa
 
 from tercet import retrieval
-from tercet.artifacts import Stage, Writer, digest, produce, slug
+from tercet.artifacts import Stage, Writer, produce
 from tercet.clock_queries import clock_queries
 from tercet.console import console, progress
 from tercet.data.corpus import read_judged
 from tercet.data.sources import BeirFolder
+from tercet.files import digest, slug
 from tercet.pipeline import Pipeline
 from tercet.recipe import ComparedIndex, Recipe
 from tercet.resources import gigaflops

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tercet.artifacts import Artifact, differences, existing, read_json, read_resources
+from tercet.artifacts import Artifact, differences, existing, read_resources
+from tercet.files import read_json
 from tercet.recipe import Recipe
 from tercet.resources import Resources
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from tercet.artifacts import Stage, Writer, locked, produce, read_json, write_json
+from tercet.artifacts import Stage, Writer, locked, produce
 from tercet.console import console, progress
 from tercet.data.sources import Joined, open_source
+from tercet.files import read_json, write_json
 from tercet.recipe import Recipe
 from tercet.retrieval import read_collection
 from tercet.schema import InputError

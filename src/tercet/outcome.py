@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from tercet import modeling, retrieval
-from tercet.artifacts import existing, read_json
+from tercet.artifacts import existing
 from tercet.corpus_settings import CorpusSection
 from tercet.data.corpus import read_judged
 from tercet.experiment import Experiment
+from tercet.files import read_json
 from tercet.pipeline import Pipeline
 from tercet.recipe import ComparedIndex
 from tercet.retrieval.results import EXACT, Cell, Figure, Forgetting, IndexFacts, Margins, Results

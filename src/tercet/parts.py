@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tercet import data, modeling, retrieval
-from tercet.artifacts import digest
 from tercet.data import Passages
 from tercet.data.sources import Source, open_source
+from tercet.files import digest
 from tercet.modeling.hub import SAFETENSORS, resolve
 from tercet.modeling.teacher import weight_files
 from tercet.recipe import (

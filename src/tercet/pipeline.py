@@ -18,22 +18,11 @@ import numpy as np
 
 from tercet import data, modeling, retrieval
 from tercet.adapter_trial import adapter_trial
-from tercet.artifacts import (
-    MANIFEST,
-    Artifact,
-    Stage,
-    Writer,
-    digest,
-    is_main_process,
-    locked,
-    produce,
-    read_json,
-    slug,
-    write_json,
-)
+from tercet.artifacts import MANIFEST, Artifact, Stage, Writer, is_main_process, locked, produce
 from tercet.console import console
 from tercet.data import Passages
 from tercet.data.corpus import read_judged
+from tercet.files import digest, read_json, slug, write_json
 from tercet.mapped import MappedVectors, Vectors, map_scratch, new_scratch
 from tercet.parts import Parts
 from tercet.recipe import WEIGHTLESS, Recipe, RetrieverSettings

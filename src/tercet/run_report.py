@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from tercet import retrieval
-from tercet.artifacts import read_json, read_times
+from tercet.artifacts import read_times
+from tercet.files import read_json
 from tercet.forecast import compare_forecast
 from tercet.pipeline import Pipeline
 from tercet.retrieval.choices import Step

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tercet import data, modeling, retrieval
-from tercet.artifacts import Artifact, Stage, digest, existing, file_sha256, produce, slug
+from tercet.artifacts import Artifact, Stage, existing, produce
 from tercet.console import console
 from tercet.data.corpus import read_judged
 from tercet.data.sources import Joined
+from tercet.files import digest, file_sha256, slug
 from tercet.mapped import MappedVectors, Vectors
 from tercet.modeling.cohere_prices import RETIRED, refuse_retired
 from tercet.modeling.hub import resolve
