@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from tercet.artifacts import Artifact, Writer
 from tercet.console import progress
-from tercet.counting import COUNTED, counting
+from tercet.counting import OF_READERS, counting
 from tercet.data.passages import Passages
 from tercet.files import counted, counts_of, read_table
 from tercet.mapped import MappedVectors, by_id
@@ -35,9 +35,8 @@ def embed_passages(writer: Writer, encoder: Encoder, passages: Passages) -> None
     with progress(f"embedding passages with {encoder.name}", len(passages), "passages") as advance:
         paths = writer.shards("vectors", id_blocks(passages.ids), make, advance)
     if paths is not None:
-        counts = counts_of(paths)
         writer.facts |= {"vectors": len(passages), "dimension": encoder.dimension}
-        writer.facts |= {name: counts[key] for key, name in COUNTED.items() if key in counts}
+        writer.facts |= counts_of(paths, OF_READERS)
 
 
 def id_blocks(ids: Sequence[str]) -> list[np.ndarray]:

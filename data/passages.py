@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from hashlib import blake2b
-from typing import overload
 
 import numpy as np
 import pyarrow as pa
 
 from tercet.artifacts import Artifact
 from tercet.files import read_table
-from tercet.mapped import Strings
+from tercet.mapped import Lazy, Strings
 from tercet.schema import Passage
 
 SCHEMA = pa.schema({"id": pa.string(), "title": pa.string(), "text": pa.string()})
@@ -19,7 +19,7 @@ SCHEMA = pa.schema({"id": pa.string(), "title": pa.string(), "text": pa.string()
 TWINS = pa.schema({"row": pa.int64(), "group": pa.int64()})
 
 
-class Passages(Sequence[Passage]):
+class Passages(Lazy[Passage]):
     """Passages in the corpus's order; `ids` and `contents` are theirs, as lazily read."""
 
     def __init__(self, tables: Sequence[pa.Table], twins: pa.Table | None = None) -> None:
@@ -49,14 +49,8 @@ class Passages(Sequence[Passage]):
     def __len__(self) -> int:
         return len(self.ids)
 
-    @overload
-    def __getitem__(self, index: int) -> Passage: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Passage]: ...
-    def __getitem__(self, index: int | slice) -> Passage | list[Passage]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        return Passage(self.ids[index], self._titles[index], self._texts[index])
+    def _at(self, position: int) -> Passage:
+        return Passage(self.ids[position], self._titles[position], self._texts[position])
 
     def __iter__(self) -> Iterator[Passage]:
         return map(Passage, self.ids, self._titles, self._texts)
@@ -69,6 +63,7 @@ class Passages(Sequence[Passage]):
         """Title and text of each of these that the corpus has."""
         return {id: self.contents[row] for id, row in self.rows(ids).items()}
 
+    @cached_property
     def twins(self) -> Mapping[str, list[str]]:
         """Passage id -> all ids with its text, its own among them; only where there are several."""
         groups: dict[int, list[str]] = {}
@@ -104,7 +99,7 @@ def find_twins(contents: Sequence[str], fingerprints: np.ndarray) -> pa.Table:
     )
 
 
-class _Contents(Sequence[str]):
+class _Contents(Lazy[str]):
     """Title and text of each passage."""
 
     def __init__(self, passages: Passages) -> None:
@@ -113,14 +108,8 @@ class _Contents(Sequence[str]):
     def __len__(self) -> int:
         return len(self._passages)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [passage.contents for passage in self._passages[index]]
-        return self._passages[index].contents
+    def _at(self, position: int) -> str:
+        return self._passages[position].contents
 
     def __iter__(self) -> Iterator[str]:
         return (passage.contents for passage in self._passages)

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from tercet.artifacts import Writer
 from tercet.console import progress
-from tercet.counting import counting
+from tercet.counting import OF_GENERATORS, counting
 from tercet.data.near_duplicates import NearDuplicates, normalised
 from tercet.data.passages import Passages
 from tercet.files import counted, counts_of, digest, read_table
@@ -48,23 +48,22 @@ def generate_queries(
     """
     per_passage, wanted = plan(len(passages), count, per_passage)
     sample = np.random.default_rng(seed).permutation(len(passages))[:wanted]
-    parts = _deal(passages, sample, generators, shard_passages)
+    parts = deal(passages.contents, sample, [share for _, share in generators], shard_passages)
 
-    def make(part: _Part) -> pa.Table:
-        of_part = seed_of_shard(seed, part.generator.name, part.number)
+    def make(part: Part) -> pa.Table:
+        generator, _ = generators[part.which]
+        of_part = seed_of_shard(seed, generator.name, part.number)
         chosen = [passages[row] for row in part.rows]
-        with counting(part.generator) as counts:
-            table = _generate(part.generator, chosen, per_passage, of_part)
+        with counting(generator) as counts:
+            table = _generate(generator, chosen, per_passage, of_part)
         return counted(table, counts)
 
     with progress("writing queries", len(sample), "passages") as advance:
         paths = writer.shards("generated", parts, make, advance)
     if paths is None:
         return
-    counts = counts_of(paths)
-    names = {"tokens": "tokens_read", "written": "tokens_written", "cut": "truncated_passages"}
     writer.facts |= {"passages_sampled": len(sample)}
-    writer.facts |= {names[name]: count for name, count in counts.items()}
+    writer.facts |= counts_of(paths, OF_GENERATORS)
     written = [row for path in paths for row in read_table(path).to_pylist()]
     _keep(writer, written[:count], judged)
 
@@ -82,32 +81,29 @@ def seed_of_shard(seed: int, generator: str, number: int) -> int:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """Passages that one generator writes about, as one shard."""
 
     number: int
-    generator: Generator
+    #: Which of the generators it is.
+    which: int
     rows: list[int]
 
     def __len__(self) -> int:
         return len(self.rows)
 
 
-def _deal(
-    passages: Passages,
-    sample: np.ndarray,
-    generators: Sequence[tuple[Generator, float]],
-    size: int,
-) -> list[_Part]:
-    """The sample dealt out by the generators' shares, each one's part sorted by length."""
-    shares = [share for _, share in generators]
+def deal(
+    contents: Sequence[str], sample: np.ndarray, shares: Sequence[float], size: int
+) -> list[Part]:
+    """A sample of rows dealt out by the generators' shares, each one's part sorted by length."""
     bounds = np.cumsum([0.0, *shares]) / sum(shares) * len(sample)
-    parts: list[_Part] = []
-    for (generator, _), low, high in zip(generators, bounds, bounds[1:], strict=False):
-        lengths = {int(i): len(passages.contents[i]) for i in sample[round(low) : round(high)]}
+    parts: list[Part] = []
+    for which, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        lengths = {int(i): len(contents[i]) for i in sample[round(low) : round(high)]}
         rows = sorted(lengths, key=lambda i: (lengths[i], i))
         for start in range(0, len(rows), size):
-            parts.append(_Part(len(parts), generator, rows[start : start + size]))
+            parts.append(Part(len(parts), which, rows[start : start + size]))
     return parts
 
 

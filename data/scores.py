@@ -16,7 +16,7 @@ from datasets import Dataset
 
 from tercet.artifacts import Writer
 from tercet.console import progress
-from tercet.counting import COUNTED, counting
+from tercet.counting import OF_READERS, counting
 from tercet.data.passages import Passages
 from tercet.files import counted, counts_of, read_table
 from tercet.schema import InputError, Teacher
@@ -79,9 +79,8 @@ def score_candidates(
         }
     )
     writer.shard("lists", 0, table)
-    counts = counts_of(paths)
     writer.facts |= {"queries": len(lists), "scores": len(keys), "pairs_scored": len(unique)}
-    writer.facts |= {name: counts[key] for key, name in COUNTED.items() if key in counts}
+    writer.facts |= counts_of(paths, OF_READERS)
 
 
 def _every_passage(candidates: Dataset) -> set[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +15,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tercet.artifacts import is_main_process, process
-from tercet.console import progress
+from tercet.console import WORTH_A_BAR, progress
 from tercet.mapped import Vectors, map_scratch, new_scratch
 from tercet.modeling.encoder import BiEncoder
 from tercet.resources import give_back
@@ -84,7 +83,6 @@ class FiniteGradients(TrainerCallback):
             )
 
 
-_WORTH_A_BAR = 512  # passages
 #: Split -> measure -> query id -> figure.
 Found = Mapping[str, Mapping[str, Mapping[str, float]]]
 
@@ -183,15 +181,13 @@ def encode_blocks(
     """
     rank, world = place
     mine = blocks[rank::world]
-    shown = is_main_process() and len(contents) >= _WORTH_A_BAR
+    shown = is_main_process() and len(contents) >= WORTH_A_BAR
     total = sum(map(len, mine))
-    bar = progress("embedding passages", total, "passages") if shown else nullcontext()
-    with bar as advance:
+    with progress("embedding passages", total, "passages", shown=shown) as advance:
         for rows in mine:
             vectors[rows] = encoder.encode_passages([contents[row] for row in rows.tolist()])
             give_back()
-            if advance is not None:
-                advance(len(rows))
+            advance(len(rows))
     vectors.flush()
 
 

@@ -14,7 +14,6 @@ import sqlite3
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Any, NamedTuple, NoReturn
@@ -22,7 +21,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from tercet.console import console, progress
+from tercet.console import WORTH_A_BAR, console, progress
 from tercet.files import slug
 from tercet.modeling.cohere_prices import MODELS, money, most_tokens, refuse_retired, tokens_of
 from tercet.modeling.encoder import Kind
@@ -41,7 +40,6 @@ except ImportError:
 
 MOST_TEXTS = 96  # in a call, says the API
 
-_WORTH_A_BAR = 512  # texts
 _KEYS = ("CO_API_KEY", "COHERE_API_KEY")  # the SDK's own order
 _INPUT_TYPES: dict[Kind, str] = {"query": "search_query", "passage": "search_document"}
 
@@ -218,15 +216,14 @@ class CohereEncoder:
         """
         _check(texts, kind)
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
-        wanted = show_progress is not None and len(texts) >= _WORTH_A_BAR
+        shown = show_progress is not None and len(texts) >= WORTH_A_BAR
         unit = "queries" if kind == "query" else "passages"
-        bar = progress(show_progress or "", len(texts), unit) if wanted else nullcontext()
+        bar = progress(show_progress or "", len(texts), unit, shown=shown)
         try:
             with self._cache.open() as db, bar as advance:
                 for positions, vector in self._found(db, texts, kind):
                     vectors[positions] = vector / np.linalg.norm(vector.astype(np.float64))
-                    if advance is not None:
-                        advance(len(positions))
+                    advance(len(positions))
             return vectors
         except _Stopped as stopped:
             reason = str(stopped)

@@ -6,7 +6,7 @@ import copy
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 
-from tercet.console import progress
+from tercet.console import WORTH_A_BAR, progress
 from tercet.modeling.batching import cut_count, pad, plan_batches, position_limit, run_halving
 from tercet.modeling.hub import load_model, load_tokenizer, quiet, resolve
 from tercet.modeling.precision import Precision, default_device, inference_dtype
@@ -29,7 +29,6 @@ Kind = Literal["query", "passage"]
 
 _DEFAULT_BATCH_TOKENS = {"cpu": 2_048, "cuda": 131_072}  # CPU: measured, more is slower
 _TOKENIZE_AT_ONCE = 4_096  # texts; bounds the memory of the tokenizer's intermediate objects
-_WORTH_A_BAR = 512  # texts
 
 
 class BiEncoder:
@@ -229,17 +228,16 @@ class BiEncoder:
         # In an order of the texts' own: the vectors do not depend on the order in which they came.
         order = np.array(sorted(range(len(ids)), key=lambda i: ids[i].tobytes()), dtype=np.int64)
         vectors = np.empty((len(ids), self.dimension), dtype=np.float32)
-        wanted = show_progress is not None and len(ids) >= _WORTH_A_BAR
+        shown = show_progress is not None and len(ids) >= WORTH_A_BAR
         unit = "queries" if kind == "query" else "passages"
-        bar = progress(show_progress or "", len(ids), unit) if wanted else nullcontext()
+        bar = progress(show_progress or "", len(ids), unit, shown=shown)
         with self._inference(), bar as advance:
             for places in self.batches([len(ids[i]) for i in order]):
                 batch = order[places]
                 rows = run_halving(lambda part: self._vectors([ids[i] for i in part]), batch)
                 self._check(rows, batch, texts, kind)
                 vectors[batch] = rows
-                if advance is not None:
-                    advance(len(batch))
+                advance(len(batch))
         return vectors
 
     def set_dropout(self, p: float) -> None:

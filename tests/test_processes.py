@@ -134,7 +134,7 @@ def test_a_process_writes_every_so_many_th_shard_and_the_first_waits(tmp_path: P
     paths = Writer(tmp_path, place=(0, 2)).shards("x", blocks, make, done.append)
     assert paths == [tmp_path / f"x-0000{i}.arrow" for i in range(5)]
     assert asked == blocks[1::2] + blocks[::2]
-    assert sum(done) == counts_of(paths)["rows"] == 15
+    assert sum(done) == counts_of(paths, {"rows": "rows"})["rows"] == 15
     assert Writer(tmp_path).shards("x", blocks, make, lambda _: None) == paths
     assert len(asked) == 5, "what is there is not made again"
 

@@ -25,6 +25,8 @@ from rich.table import Column
 from rich.text import Text
 
 _WIDTH_OF_A_FILE = 200  # columns, where COLUMNS gives no other; a table takes what it needs of them
+#: Texts from which encoding them is worth a bar.
+WORTH_A_BAR = 512
 _MINUTE = 60.0  # seconds between two lines where there is no terminal
 
 #: In a file or a pipe a line stays a line, however long, and a table is cut nowhere.
@@ -56,13 +58,17 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress(what: str, total: int | None, unit: str) -> Iterator[Advance]:
+def progress(what: str, total: int | None, unit: str, *, shown: bool = True) -> Iterator[Advance]:
     """A bar with the rate and, where the total is known, the time left.
 
     `unit` is a plural noun, such as "passages".
 
-    On anything but a terminal it prints a line a minute and one at the end instead.
+    On anything but a terminal it prints a line a minute and one at the end instead; where it is not
+    to be `shown`, nothing.
     """
+    if not shown:
+        yield lambda amount: None
+        return
     if not console.is_terminal:
         with _lines(what, total, unit) as advance:
             yield advance

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-#: What manifests call an encoder's and a teacher's counts.
-COUNTED = {"tokens": "tokens", "cut": "truncated"}
+#: What manifests call the counts of encoders and teachers, and of generators.
+OF_READERS = {"tokens": "tokens", "cut": "truncated"}
+OF_GENERATORS = {"tokens": "tokens_read", "written": "tokens_written", "cut": "truncated_passages"}
 
 
 @contextmanager

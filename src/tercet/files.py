@@ -87,15 +87,15 @@ def counted(table: pa.Table, counts: Mapping[str, int]) -> pa.Table:
     return table.replace_schema_metadata({name: str(count) for name, count in counts.items()})
 
 
-def counts_of(paths: Iterable[Path]) -> dict[str, int]:
-    """Sums of the shards' `counted` numbers."""
+def counts_of(paths: Iterable[Path], names: Mapping[str, str]) -> dict[str, int]:
+    """Sums of the shards' `counted` numbers, by what `names` makes of theirs."""
     total: Counter[str] = Counter()
     for path in paths:
         with pa.memory_map(str(path)) as source:
             metadata = pa.ipc.open_stream(source).schema.metadata or {}
         for name, count in metadata.items():
             total[name.decode()] += int(count)
-    return dict(total)
+    return {names[name]: count for name, count in total.items()}
 
 
 def arrow_rows(path: Path) -> int:

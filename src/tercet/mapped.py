@@ -7,10 +7,12 @@ times as large takes ten times the disk and hardly more memory.
 from __future__ import annotations
 
 import tempfile
+from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import pyarrow as pa
@@ -19,10 +21,29 @@ import pyarrow.compute as pc
 #: Rows that are worked on at a time: 12 MB of vectors of 384 dimensions.
 BLOCK = 8_192
 _STRINGS = 4_096  # texts turned into Python's at a time
+T = TypeVar("T")
 
 
-class Strings(Sequence[str]):
-    """A column of strings out of Arrow arrays, each made when it is asked for."""
+class Lazy(Sequence[T]):
+    """A sequence whose items are made as they are asked for; a subclass says how."""
+
+    @abstractmethod
+    def _at(self, position: int) -> T:
+        """The item at a position from 0 on."""
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        positions = range(len(self))[index]
+        if isinstance(positions, range):
+            return [self._at(position) for position in positions]
+        return self._at(positions)
+
+
+class Strings(Lazy[str]):
+    """A column of strings out of Arrow arrays."""
 
     def __init__(self, chunks: Iterable[pa.Array]) -> None:
         self._chunks = [chunk for chunk in chunks if len(chunk)]
@@ -33,14 +54,7 @@ class Strings(Sequence[str]):
     def __len__(self) -> int:
         return self._starts[-1]
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        position = range(len(self))[index]
+    def _at(self, position: int) -> str:
         chunk = bisect_right(self._starts, position) - 1
         return str(self._chunks[chunk][position - self._starts[chunk]].as_py())
 
@@ -57,6 +71,7 @@ class Strings(Sequence[str]):
         numbers = which.drop_null().to_numpy()
         return dict(zip(names.take(pa.array(numbers)).to_pylist(), places.tolist(), strict=True))
 
+    @cached_property
     def order(self) -> np.ndarray:
         """int64 positions, the smaller string first."""
         return pc.sort_indices(self._joined()).to_numpy().astype(np.int64)
@@ -68,7 +83,7 @@ class Strings(Sequence[str]):
 def by_id(ids: Sequence[str]) -> np.ndarray:
     """int64 positions of the ids, the smaller first."""
     if isinstance(ids, Strings):
-        return ids.order()
+        return ids.order
     return np.array(sorted(range(len(ids)), key=ids.__getitem__), np.int64)
 
 

@@ -157,7 +157,7 @@ class Pipeline:
                 data.mine_candidates(
                     writer,
                     self.queries.dataset("queries"),
-                    self.passages.twins(),
+                    self.passages.twins,
                     [(self._retriever(r, indexes), r.share) for r in section.retrievers],
                     candidates=section.candidates,
                     shard_queries=section.shard_queries,
@@ -279,7 +279,7 @@ class Pipeline:
             return queries, qrels, f"{len(qrels):,} judged queries of split {split!r}"
         lists = self.triplets.dataset("lists")
         held = lists.select(np.flatnonzero(np.array(lists["split"]) == name))[:]
-        twins = self.passages.twins()
+        twins = self.passages.twins
         rows = zip(held["query_id"], held["query"], held["passages"], strict=True)
         queries, qrels = [], {}
         for query_id, text, (source, *_) in rows:

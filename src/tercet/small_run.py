@@ -30,8 +30,8 @@ from tercet.calibration import (
 )
 from tercet.console import console
 from tercet.data import Passages
+from tercet.data.queries import Part, deal, seed_of_shard
 from tercet.data.queries import plan as passages_to_sample
-from tercet.data.queries import seed_of_shard
 from tercet.pipeline import Pipeline
 from tercet.reading import Reading, read_source
 from tercet.recipe import Recipe, RetrieverSettings
@@ -133,29 +133,27 @@ def _write(pipeline: Pipeline, reading: Reading) -> list[Written]:
     section, seed = pipeline.recipe.queries, pipeline.recipe.seed
     per_passage, wanted = passages_to_sample(reading.passages, section.count, section.per_passage)
     order = np.random.default_rng(seed).permutation(len(reading.sample))[:wanted]
-    shares = np.array([g.share for g in section.generators])
-    bounds = np.round(np.cumsum([0.0, *shares]) / shares.sum() * len(order)).astype(int)
-    corpus, shards, written = Passages.of(reading.sample), 0, list[Written]()
-    for settings, low, high in zip(section.generators, bounds, bounds[1:], strict=False):
-        lengths = {int(row): len(reading.sample[row].contents) for row in order[low:high]}
-        rows = sorted(lengths, key=lambda row: (lengths[row], row))
+    shares = [settings.share for settings in section.generators]
+    corpus, written = Passages.of(reading.sample), list[Written]()
+    parts = deal(corpus.contents, order, shares, section.shard_passages)
+    for which, settings in enumerate(section.generators):
+        mine = [part for part in parts if part.which == which]
 
-        def shard_seed(name: str, place: int, before: int = shards) -> int:
-            return seed_of_shard(seed, name, before + place // section.shard_passages)
+        def shard_seed(name: str, place: int, mine: list[Part] = mine) -> int:
+            return seed_of_shard(seed, name, mine[place // section.shard_passages].number)
 
-        if rows:
+        if mine:
             written.append(
                 write(
                     pipeline.parts,
                     settings,
-                    [reading.sample[row] for row in rows],
+                    [reading.sample[row] for part in mine for row in part.rows],
                     corpus,
                     per_passage,
                     seed=shard_seed,
-                    budget=WRITING * settings.share / shares.sum(),
+                    budget=WRITING * settings.share / sum(shares),
                 )
             )
-        shards += -(-len(rows) // section.shard_passages)
     return written
 
 

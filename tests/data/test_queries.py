@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tercet.artifacts import Artifact, Stage, produce
 from tercet.data import Passages, SpanGenerator, generate_queries
-from tercet.data.queries import _deal
+from tercet.data.queries import deal
 from tercet.data.sources import BeirFolder
 from tercet.schema import Generator, InputError, Passage
 
@@ -146,14 +146,13 @@ def test_generators_get_their_shares_of_different_passages(tmp_path: Path) -> No
 def test_every_sampled_passage_is_dealt_once(n: int, shares: list[float], size: int) -> None:
     passages = [Passage(str(i), "", "x" * (i % 5)) for i in range(n)]
     sample = np.random.default_rng(0).permutation(n)
-    generators = [Numbering(str(which)) for which in range(len(shares))]
-    parts = _deal(Passages.of(passages), sample, list(zip(generators, shares, strict=True)), size)
+    parts = deal([passage.contents for passage in passages], sample, shares, size)
     assert sorted(row for part in parts for row in part.rows) == list(range(n))
     assert all(0 < len(part) <= size for part in parts)
     assert [part.number for part in parts] == list(range(len(parts)))
-    dealt = Counter(part.generator.name for part in parts for _ in part.rows)
+    dealt = Counter(part.which for part in parts for _ in part.rows)
     for which, share in enumerate(shares):
-        assert abs(dealt[str(which)] - n * share / sum(shares)) <= 1
+        assert abs(dealt[which] - n * share / sum(shares)) <= 1
 
 
 def test_queries_are_one_line_and_no_shard_has_the_seed_of_another(tmp_path: Path) -> None:
