@@ -2,7 +2,6 @@
 
     python train.py recipes/quickstart.yaml
     python train.py recipes/quickstart.yaml --plan
-    python train.py recipes/quickstart.yaml --plan
     python train.py recipes/quickstart.yaml --audit
     accelerate launch --config_file accelerate_config.yaml train.py recipes/beir.yaml
 

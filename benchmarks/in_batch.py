@@ -61,7 +61,7 @@ def main() -> None:
     titles = [passages[i].title or passages[i].contents for i in lists.positives]
     encoder = BiEncoder.from_pretrained(MODEL)
     encoder.set_dropout(0.0)
-    collator = TripletCollator(encoder, titles, {p.id: p.contents for p in passages})
+    collator = TripletCollator.of_texts(encoder, titles, {p.id: p.contents for p in passages})
     training = {name: default for name, (default, _) in TRAINING.items()}
     with tempfile.TemporaryDirectory() as folder:
         recipe = Recipe(runs_dir=folder, loss=LossSection(info_nce=1.0), training=training)

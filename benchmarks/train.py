@@ -124,7 +124,9 @@ def ours(
     evaluation: Any = NoEvaluation()
 
     def run() -> Encode:
-        collator = TripletCollator(encoder, queries[: len(lists)], {i: texts[i] for i in used})
+        collator = TripletCollator.of_texts(
+            encoder, queries[: len(lists)], {i: texts[i] for i in used}
+        )
         with tempfile.TemporaryDirectory() as folder:
             loss = LossSection(kind="margin_mse")
             args = training_arguments(Recipe(runs_dir=folder, loss=loss, training=training))

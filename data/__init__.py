@@ -4,6 +4,7 @@ from tercet.data.corpus import write_corpus as write_corpus
 from tercet.data.embeddings import embed_passages as embed_passages
 from tercet.data.embeddings import id_blocks as id_blocks
 from tercet.data.embeddings import read_vectors as read_vectors
+from tercet.data.embeddings import store_vectors as store_vectors
 from tercet.data.negatives import mine_candidates as mine_candidates
 from tercet.data.passages import Passages as Passages
 from tercet.data.queries import generate_queries as generate_queries

@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 
 from tercet.artifacts import Artifact, Writer
-from tercet.data.passages import SCHEMA, Passages, find_twins, fingerprint, repeated
+from tercet.data.passages import SCHEMA, Passages, find_twins, repeated
 from tercet.data.sources import Source
 from tercet.files import read_table
+from tercet.mapped import fingerprint
 from tercet.schema import InputError, Passage, Query
 
 #: A shard of passages ends with so many, or with so much text.

@@ -1,8 +1,9 @@
-"""Passages -> vectors of the model as it came, computed once for mining, anchor and epoch 0."""
+"""Passages -> vectors of the model as it came, once for mining, anchor and epoch 0; or given."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +13,15 @@ from tercet.console import progress
 from tercet.counting import OF_READERS, counting
 from tercet.data.passages import Passages
 from tercet.files import counted, counts_of, read_table
-from tercet.mapped import MappedVectors, by_id
+from tercet.mapped import MappedVectors, Vectors, by_id
 from tercet.schema import Encoder
 
 #: Passages of a shard: enough that sorting by length within it wastes as little as sorting
 #: everything, or fewer, so that a small corpus too is some shards for every process.
 MOST, FEWEST, PARTS = 8_192, 1_024, 16
+
+
+Facts = Mapping[str, Any]
 
 
 def embed_passages(writer: Writer, encoder: Encoder, passages: Passages) -> None:
@@ -37,6 +41,20 @@ def embed_passages(writer: Writer, encoder: Encoder, passages: Passages) -> None
     if paths is not None:
         writer.facts |= {"vectors": len(passages), "dimension": encoder.dimension}
         writer.facts |= counts_of(paths, OF_READERS)
+
+
+def store_vectors(
+    writer: Writer, vectors: Vectors, passages: Passages, facts: Facts, *, normalize: bool
+) -> None:
+    """Keep vectors that exist already, float32 [passages, dimension], as `embed_passages` does."""
+
+    def make(block: np.ndarray) -> pa.Table:
+        rows = np.asarray(vectors[block])
+        return _table(rows / np.linalg.norm(rows, axis=1, keepdims=True) if normalize else rows)
+
+    with progress("keeping the passages' vectors", len(passages), "passages") as advance:
+        writer.shards("vectors", id_blocks(passages.ids), make, advance)
+    writer.facts |= {"vectors": len(passages), "dimension": vectors.shape[1], **facts}
 
 
 def id_blocks(ids: Sequence[str]) -> list[np.ndarray]:

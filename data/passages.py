@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from hashlib import blake2b
 
 import numpy as np
 import pyarrow as pa
 
 from tercet.artifacts import Artifact
 from tercet.files import read_table
-from tercet.mapped import Lazy, Strings
+from tercet.mapped import Lazy, Strings, fingerprint
 from tercet.schema import Passage
 
 SCHEMA = pa.schema({"id": pa.string(), "title": pa.string(), "text": pa.string()})
@@ -72,11 +71,6 @@ class Passages(Lazy[Passage]):
         for row, group in zip(*(column.to_pylist() for column in self._twins.columns), strict=True):
             groups.setdefault(group, []).append(self.ids[row])
         return {id: ids for ids in groups.values() for id in ids}
-
-
-def fingerprint(text: str) -> int:
-    """64 bits of a text, so that millions can be compared in the memory of numbers."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 def repeated(fingerprints: np.ndarray) -> np.ndarray:

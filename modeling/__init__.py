@@ -1,12 +1,18 @@
 """Models, and what trains them: the one room that knows torch."""
 
 from tercet.modeling.adapt import adapt as adapt
+from tercet.modeling.adapted import AdaptedEncoder as AdaptedEncoder
+from tercet.modeling.adapted import Comparing as Comparing
+from tercet.modeling.adapted import load_query_encoder as load_query_encoder
 from tercet.modeling.adapter import QueryAdapter as QueryAdapter
 from tercet.modeling.adapter import train_adapter as train_adapter
 from tercet.modeling.callbacks import RetrievalEvaluation as RetrievalEvaluation
 from tercet.modeling.callbacks import encode_blocks as encode_blocks
 from tercet.modeling.callbacks import from_first_process as from_first_process
 from tercet.modeling.causal_generator import CausalGenerator as CausalGenerator
+from tercet.modeling.collator import Known as Known
+from tercet.modeling.collator import Side as Side
+from tercet.modeling.collator import Texts as Texts
 from tercet.modeling.collator import TripletCollator as TripletCollator
 from tercet.modeling.ct2_generator import CT2Generator as CT2Generator
 from tercet.modeling.ct2_generator import describe_engine as describe_engine
@@ -17,9 +23,12 @@ from tercet.modeling.generator import check_doc2query as check_doc2query
 from tercet.modeling.losses import all_pairs_margin_mse as all_pairs_margin_mse
 from tercet.modeling.objective import check_widths as check_widths
 from tercet.modeling.precision import hardware as hardware
+from tercet.modeling.regression import regress as regress
 from tercet.modeling.rehearsal import Rehearsal as Rehearsal
 from tercet.modeling.rehearsal import rehearse as rehearse
 from tercet.modeling.sampler import Sampling as Sampling
+from tercet.modeling.space import Space as Space
+from tercet.modeling.student import Student as Student
 from tercet.modeling.styles import DEFAULT_STYLE as DEFAULT_STYLE
 from tercet.modeling.styles import STYLES as STYLES
 from tercet.modeling.teacher import CrossEncoderTeacher as CrossEncoderTeacher

@@ -20,6 +20,7 @@ from tercet.modeling.collator import TripletCollator
 from tercet.modeling.encoder import BiEncoder
 from tercet.modeling.lora import merged, with_lora
 from tercet.modeling.precision import Precision, describe
+from tercet.modeling.student import Student
 from tercet.modeling.trainer import MarginMSETrainer, last_checkpoint, training_arguments
 from tercet.recipe import Recipe
 from tercet.schema import InputError
@@ -38,7 +39,7 @@ class Outcome:
 
 
 def adapt(
-    encoder: BiEncoder,
+    student: Student,
     train: Any,
     collator: TripletCollator,
     evaluation: RetrievalEvaluation,
@@ -47,7 +48,7 @@ def adapt(
     plan: Mapping[str, Any],
     restart: bool,
 ) -> Outcome:
-    """Train `encoder` in place, from the last whole checkpoint of this plan if there is one.
+    """Train `student` in place, from the last whole checkpoint of this plan if there is one.
 
     It ends with the weights that `tercet.modeling.choice` chooses between the model as it came and
     the best checkpoint. Raises InputError if there are checkpoints of another plan, unless told to
@@ -55,23 +56,24 @@ def adapt(
     """
     args = training_arguments(recipe)
     folder = Path(args.output_dir)
-    base = {name: value.clone() for name, value in encoder.backbone.state_dict().items()}
+    base = {name: value.clone() for name, value in student.trained.state_dict().items()}
     with PartialState().main_process_first():
         if is_main_process():
             _claim(folder, dict(plan) | {"processes": args.world_size}, restart)
         checkpoint = last_checkpoint(folder)
     args.eval_on_start = checkpoint is None
     if is_main_process():
-        encoder.write_sentence_transformers_files(folder)
-    if recipe.model.lora_rank:
-        encoder.backbone = with_lora(encoder.backbone, recipe.model, seed=recipe.seed)
+        student.write_files(folder)
+    if recipe.model.lora_rank and isinstance(student, BiEncoder):
+        student.backbone = with_lora(student.backbone, recipe.model, seed=recipe.seed)
     trainer = MarginMSETrainer(
-        encoder,
+        student,
         args,
         train,
         collator,
         evaluation,
         loss=recipe.loss,
+        penalty=recipe.model.adapter_penalty,
         patience=recipe.evaluation.early_stopping_patience,
     )
     if is_main_process():
@@ -80,26 +82,23 @@ def adapt(
         resumed = f", resumed from {Path(checkpoint).name}" if checkpoint else ""
         console.print(
             f"      training on {len(train):,} queries, {args.world_size} processes, "
-            f"{describe(wanted, encoder.device)}{resumed}"
+            f"{describe(wanted, student.device)}{resumed}"
         )
     trainer.train(resume_from_checkpoint=checkpoint)
     state = trainer.state
-    if state.best_model_checkpoint is None and state.best_global_step:
-        # The run's folder was moved since that checkpoint was noted.
-        state.best_model_checkpoint = str(folder / f"checkpoint-{state.best_global_step}")
-        trainer._load_best_model()
-    if recipe.model.lora_rank:
-        encoder.backbone = merged(encoder.backbone)
+    trainer.load_best()
+    if recipe.model.lora_rank and isinstance(student, BiEncoder):
+        student.backbone = merged(student.backbone)
     measure = args.metric_for_best_model or ""
     steps = recipe.evaluation.interpolation_steps
-    choice = choose(encoder.backbone, base, evaluation, steps=steps, measure=measure)
+    choice = choose(student.trained, base, evaluation, steps=steps, measure=measure)
     searches = sum(gather_object([evaluation.searches]))
     if is_main_process():
         console.print(f"      evaluated with {searches} searches in all")
     if args.push_to_hub and is_main_process():
         # The pushes so far were of epochs; the last one is of the best.
         console.print(
-            f"      pushed {encoder.push_to_hub(trainer.hub_model_id, revision=args.hub_revision)}"
+            f"      pushed {student.push_to_hub(trainer.hub_model_id, revision=args.hub_revision)}"
         )
     # Losses are left out: a resumed run logs them over other steps.
     history = [

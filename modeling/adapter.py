@@ -1,6 +1,6 @@
-"""A query adapter: what a student can learn in seconds while its passages' vectors stand still.
+"""A query adapter: what can be learnt in seconds while the passages' vectors stand still.
 
-It is the bench on which targets are tried before both towers are trained towards them.
+It is a student of its own, and the bench on which targets are tried before they train others.
 """
 
 from __future__ import annotations
@@ -38,7 +38,14 @@ class QueryAdapter(nn.Module):
     def apply_to(self, queries: np.ndarray) -> np.ndarray:
         """The same for arrays."""
         with torch.inference_mode():
-            return self(torch.from_numpy(queries)).numpy()
+            found = self(torch.from_numpy(queries).to(self.down.device))
+            return np.asarray(found.cpu().numpy())
+
+    def matrix(self) -> np.ndarray:
+        """The map as one matrix, float32 [dimension, dimension]: a query's row times this."""
+        with torch.inference_mode():
+            down, up = self.down.double(), self.up.double()
+            return np.asarray((torch.eye(len(down)).to(down) + down @ up).float().cpu().numpy())
 
 
 def train_adapter(

@@ -58,7 +58,7 @@ def encode_cut(
     chunk_tokens: int,
 ) -> Tensor:
     """`encode(inputs)` [texts, dimension] by chunks, in the order given; differentiable."""
-    if inputs["attention_mask"].numel() <= chunk_tokens:
+    if "vectors" in inputs or inputs["attention_mask"].numel() <= chunk_tokens:
         return encode(inputs)
     chunks = cut_batch(inputs, chunk_tokens)
     encoded = torch.cat([encode(chunk) for _, chunk in chunks])

@@ -17,7 +17,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from tercet.artifacts import is_main_process, process
 from tercet.console import WORTH_A_BAR, progress
 from tercet.mapped import Vectors, map_scratch, new_scratch
-from tercet.modeling.encoder import BiEncoder
+from tercet.modeling.student import Student
 from tercet.resources import give_back
 from tercet.schema import Encoder, Index, InputError, Qrels, Query
 
@@ -90,13 +90,15 @@ Found = Mapping[str, Mapping[str, Mapping[str, float]]]
 class RetrievalEvaluation:
     """Encodes the evaluation corpus, fills a fresh index, searches it with each split's queries.
 
+    With frozen passages it encodes queries alone.
+
     Encoding is shared between the processes, block by block into a file in `scratch` that loses its
     name at once; the search is the first one's.
     """
 
     def __init__(
         self,
-        encoder: BiEncoder,
+        encoder: Student,
         ids: Sequence[str],
         contents: Sequence[str],
         splits: Mapping[str, tuple[Sequence[Query], Qrels]],
@@ -107,14 +109,19 @@ class RetrievalEvaluation:
         blocks: Sequence[np.ndarray],
         scratch: Path,
         zero_shot_vectors: Vectors | None = None,
+        frozen: bool = False,
     ) -> None:
-        """`blocks` share out the rows of the passages, int64 [rows] each, as encoded together."""
+        """`blocks` share out the rows of the passages, int64 [rows] each, as encoded together.
+
+        `frozen` says that the passages' vectors are `zero_shot_vectors` whatever is learnt.
+        """
         self.encoder, self.ids, self.contents = encoder, ids, contents
         self.splits, self.measures = splits, measures
         self.make_index, self.search = make_index, search
         self.blocks, self.scratch = blocks, scratch
         #: Vectors of the model as it came, which need not encode the corpus again.
         self.zero_shot_vectors = zero_shot_vectors
+        self.frozen = frozen
         #: What was encoded last, and the weights that it was encoded with.
         self._encoded: tuple[str, Vectors] | None = None
         self.searches = 0
@@ -128,13 +135,13 @@ class RetrievalEvaluation:
         `self.index` for the caller, who discards it.
         Raises InputError or RuntimeError in every process, with its message, if it fails in one.
         """
-        given = self.zero_shot_vectors if zero_shot else None
+        given = self.zero_shot_vectors if zero_shot or self.frozen else None
         vectors = self._vectors() if given is None else given
         return from_first_process(lambda: self._search(vectors, keep))
 
     def _vectors(self) -> Vectors:
         """The passages' by the current weights: those of the last time, if they are the same."""
-        weights = weights_digest(self.encoder.backbone)
+        weights = weights_digest(self.encoder.trained)
         if self._encoded is None or self._encoded[0] != weights:
             self._encoded = None  # its file goes before the next one comes
             shape = len(self.ids), self.encoder.dimension
@@ -168,7 +175,7 @@ class RetrievalEvaluation:
 
 
 def encode_blocks(
-    encoder: BiEncoder,
+    encoder: Encoder,
     contents: Sequence[str],
     blocks: Sequence[np.ndarray],
     vectors: np.memmap,

@@ -153,6 +153,11 @@ class CohereEncoder:
         with self._cache.open() as db:
             return self._cache.spent(db)
 
+    @property
+    def has_key(self) -> bool:
+        """Whether it can ask the API for what the cache lacks."""
+        return self._client is not None
+
     def forecast(self, texts: Sequence[str], kind: Kind = "passage") -> Forecast:
         """What embedding these texts would take; sends nothing, and needs no key."""
         _check(texts, kind)

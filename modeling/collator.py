@@ -1,44 +1,79 @@
-"""Triplets -> a batch: texts tokenised once before training, each passage encoded once a batch."""
+"""Triplets -> a batch: texts tokenised once before training, each passage once in a batch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from tercet.modeling.encoder import BiEncoder
+from tercet.mapped import Vectors
+from tercet.modeling.encoder import BiEncoder, Kind
 
 #: What the Trainer leaves out when it counts the labels of a batch.
 IGNORED = -100.0
 
 
-class TripletCollator:
-    """Pads the queries and the different passages of a batch, and says which belong together.
+class Side(Protocol):
+    """The queries or the passages of a data set, by row."""
 
-    A batch has `query` and `passage` (the encoder's inputs), `positive` int64 [queries] and
+    def __call__(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """A batch of them, as the student takes it."""
+        ...
+
+
+class Texts:
+    """A side that the student reads: token ids, made once before training."""
+
+    def __init__(self, encoder: BiEncoder, texts: Sequence[str], kind: Kind) -> None:
+        self._encoder = encoder
+        self.ids = [np.array(ids, np.int32) for ids in encoder.tokenize(texts, kind)]
+
+    def __call__(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """As `BiEncoder.collate`."""
+        return self._encoder.collate([self.ids[row] for row in rows])
+
+
+class Known:
+    """A side whose vectors are known, float32 [rows, dimension], in memory or mapped."""
+
+    def __init__(self, vectors: Vectors) -> None:
+        self._vectors = vectors
+
+    def __call__(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """`vectors`, float32 [rows, dimension]."""
+        return {"vectors": torch.from_numpy(self._vectors[np.asarray(rows, np.int64)])}
+
+
+class TripletCollator:
+    """Puts together the queries and the different passages of a batch, and what belongs together.
+
+    A batch has `query` and `passage` (as their sides give them), `positive` int64 [queries] and
     `negative` int64 [queries, negatives] (rows of `passage`), `labels` float32 [queries,
     negatives], the target margins, IGNORED where a query has fewer, `passage_number` int64
-    [passages], the same for the same tokens in every batch of every process, and `near` int64
+    [passages], the same for equal passages in every batch of every process, and `near` int64
     [queries, most], such numbers of what is no negative of a query, -1 where it has fewer.
     """
 
-    def __init__(
-        self, encoder: BiEncoder, queries: Sequence[str], passages: Mapping[str, str]
-    ) -> None:
-        self.encoder = encoder
-        self._queries = [_compact(ids) for ids in encoder.tokenize(queries, "query")]
-        tokens = map(_compact, encoder.tokenize(list(passages.values()), "passage"))
-        first: dict[bytes, int] = {}
-        self._passages: list[np.ndarray] = []
-        self._number: dict[str, int] = {}
-        for name, ids in zip(passages, tokens, strict=True):
-            self._number[name] = first.setdefault(ids.tobytes(), len(first))
-            if len(first) > len(self._passages):
-                self._passages.append(ids)
+    def __init__(self, queries: Side, passages: Side, number: Mapping[str, int]) -> None:
+        """`number` has the row of each passage's id in `passages`, one for equal passages."""
+        self._queries, self._passages, self._number = queries, passages, number
+
+    @classmethod
+    def of_texts(
+        cls, encoder: BiEncoder, queries: Sequence[str], passages: Mapping[str, str]
+    ) -> TripletCollator:
+        """Both sides read; `passages` are texts by id, and equal where their tokens are."""
+        side = Texts(encoder, list(passages.values()), "passage")
+        rows: dict[bytes, int] = {}
+        number = {
+            name: rows.setdefault(ids.tobytes(), row)
+            for row, (name, ids) in enumerate(zip(passages, side.ids, strict=True))
+        }
+        return cls(Texts(encoder, queries, "query"), side, number)
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """One batch of items with `query` (a row), `passages` (ids), `margins` and `near` (ids)."""
@@ -55,8 +90,8 @@ class TripletCollator:
             labels[i, :count] = torch.from_numpy(item["margins"])
             negative[i, :count] = torch.tensor(places[i][1:])
         return {
-            "query": self.encoder.collate([self._queries[item["query"]] for item in items]),
-            "passage": self.encoder.collate([self._passages[number] for number in rows]),
+            "query": self._queries([item["query"] for item in items]),
+            "passage": self._passages(list(rows)),
             "passage_number": torch.tensor(list(rows)),
             "positive": torch.tensor([first for first, *_ in places]),
             "negative": negative,
@@ -68,10 +103,6 @@ class TripletCollator:
         """Int64 [lists, longest]: numbers of passages, -1 where there are no more."""
         rows = [torch.tensor([self._number[p] for p in ids], dtype=torch.int64) for ids in lists]
         return pad_sequence(rows, batch_first=True, padding_value=-1)
-
-
-def _compact(ids: Sequence[int]) -> np.ndarray:
-    return np.array(ids, dtype=np.int32)
 
 
 def margins(queries: Tensor, passages: Tensor, positive: Tensor, negative: Tensor) -> Tensor:

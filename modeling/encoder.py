@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,16 @@ from tercet.console import WORTH_A_BAR, progress
 from tercet.modeling.batching import cut_count, pad, plan_batches, position_limit, run_halving
 from tercet.modeling.hub import load_model, load_tokenizer, quiet, resolve
 from tercet.modeling.precision import Precision, default_device, inference_dtype
-from tercet.modeling.st_files import EncoderConfig, Pooling, Similarity, read_config, write_config
+from tercet.modeling.space import Space
+from tercet.modeling.st_files import (
+    EncoderConfig,
+    Pooling,
+    Similarity,
+    linear,
+    read_config,
+    read_projection,
+    write_config,
+)
 from tercet.schema import InputError
 
 Kind = Literal["query", "passage"]
@@ -35,7 +44,9 @@ class BiEncoder:
     """A transformer, its pooling and its prompts; keeps the `tercet.schema.Encoder` protocol.
 
     `backbone` is the transformer, an ordinary module: train it directly, with `collate`d inputs
-    and `pool` over its last hidden state, and this object encodes with what it has learnt.
+    and `pool` over its last hidden state, and this object encodes with what it has learnt. A
+    `projection` is a part of it, `backbone.projection`, so what trains and saves the one does the
+    other; its `forward` does not use it, `pool` does.
     """
 
     def __init__(
@@ -58,6 +69,8 @@ class BiEncoder:
         self.identity = identity
         #: As `tercet.counting` has it.
         self.counts: Counter[str] = Counter()
+        #: The passages' vectors that it encodes queries for, where it encodes no passages.
+        self.space: Space | None = None
         self._name = name
         self._first: int | None = None
         if tokenizer.pad_token_id is None:
@@ -103,7 +116,10 @@ class BiEncoder:
         config = read_config(model.path, name)
         tokenizer = load_tokenizer(name, model.path)
         backbone = load_model(AutoModel, name, model.path, spare="pooler.", dtype=torch.float32)
-        return cls(
+        projection = read_projection(model.path)
+        if projection is not None:
+            _attach(backbone, projection, name)
+        encoder = cls(
             backbone.to(device or default_device()),
             tokenizer,
             replace(config.within(position_limit(backbone.config)), **given),
@@ -112,6 +128,8 @@ class BiEncoder:
             precision=precision,
             batch_tokens=batch_tokens,
         )
+        encoder.space = Space.load(model.path)
+        return encoder
 
     @property
     def name(self) -> str:
@@ -121,11 +139,41 @@ class BiEncoder:
     @property
     def dimension(self) -> int:
         """Length of a vector."""
-        return self._first or self._whole
+        if self._first or self.projection is None:
+            return self._first or self._hidden
+        return self.projection.out_features
 
     @property
-    def _whole(self) -> int:
+    def _hidden(self) -> int:
         return int(self.backbone.config.hidden_size)
+
+    @property
+    def projection(self) -> nn.Linear | None:
+        """What takes pooled vectors into another space, float32; None where nothing does."""
+        if self.config.projected is None:
+            return None
+        layer: nn.Linear = self.backbone.projection
+        return layer
+
+    def project(self, weight: np.ndarray, bias: np.ndarray | None, similarity: Similarity) -> None:
+        """Take vectors into the space of another model, whose `similarity` they then have.
+
+        A vector becomes `weight` [out, in] times it, plus `bias` [out]; both are trained with the
+        backbone. It replaces a projection that is there. Raises InputError for another `in`.
+        """
+        layer = linear(torch.as_tensor(weight), None if bias is None else torch.as_tensor(bias))
+        _attach(self.backbone, layer.to(self.device), self.name)
+        inner = self.config.projected or self.config.similarity
+        self.config = replace(self.config, similarity=similarity, projected=inner)
+        self._first = None
+
+    def unprojected(self) -> BiEncoder:
+        """The same model, whose vectors are those that its projection takes, if it has one."""
+        other = copy.copy(self)
+        if self.config.projected is not None:
+            other.config = replace(self.config, similarity=self.config.projected, projected=None)
+            other._first = None
+        return other
 
     def truncated(self, dimension: int) -> BiEncoder:
         """The same model, whose vectors are the first dimensions alone. Raises InputError."""
@@ -160,8 +208,23 @@ class BiEncoder:
         else:
             mask = attention_mask.unsqueeze(-1).to(states.dtype)
             vectors = (states * mask).sum(dim=1) / mask.sum(dim=1)
+        if self.projection is not None:
+            if self.config.projected == "cosine":
+                vectors = F.normalize(vectors, dim=-1)
+            # Autocast would multiply in half precision.
+            with torch.autocast(vectors.device.type, enabled=False):
+                vectors = self.projection(vectors)
         vectors = vectors[:, : self._first]
         return F.normalize(vectors, dim=-1) if self.normalize else vectors
+
+    @property
+    def trained(self) -> nn.Module:
+        """What a trainer trains."""
+        return self.backbone
+
+    def embed(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+        """float32 [texts, dimension] of `collate`d inputs, by `trained` or what wraps it."""
+        return self.pool(model(**inputs).last_hidden_state, inputs["attention_mask"])
 
     def tokenize(self, texts: Sequence[str], kind: Kind) -> list[list[int]]:
         """Token ids of each text with its prompt and special tokens, truncated; not padded."""
@@ -256,16 +319,25 @@ class BiEncoder:
         """Write a folder that AutoModel, SentenceTransformer and `from_pretrained` load."""
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
+        # The projection has a file of its own, and a plain AutoModel does not know it.
+        weights = {
+            name: value
+            for name, value in self.backbone.state_dict().items()
+            if not name.startswith("projection.")
+        }
         with quiet():
-            self.backbone.save_pretrained(folder)
+            self.backbone.save_pretrained(folder, state_dict=weights)
         self.tokenizer.save_pretrained(folder)
-        self.write_sentence_transformers_files(folder)
+        self.write_files(folder)
+        if self.space:
+            self.space.save(folder)
 
-    def write_sentence_transformers_files(self, path: str | Path) -> None:
-        """Write pooling, prompts and lengths beside weights that a trainer saves."""
+    def write_files(self, path: str | Path) -> None:
+        """Write pooling, projection, prompts and lengths beside weights that a trainer saves."""
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
-        write_config(folder, self.config, self._whole)  # the weights know of no truncation
+        # The weights know of no truncation.
+        write_config(folder, self.config, self._hidden, self.projection)
 
     def push_to_hub(
         self,
@@ -326,3 +398,13 @@ class BiEncoder:
                 f"model {self.name!r}: the vector of {kind} {position} is not finite or is zero"
                 f" (it begins {texts[position][:60]!r}); precision fp32 may help"
             )
+
+
+def _attach(backbone: Any, projection: nn.Linear, name: str) -> None:
+    hidden = int(backbone.config.hidden_size)
+    if projection.in_features != hidden:
+        raise InputError(
+            f"model {name!r} has vectors of {hidden} dimensions, and its projection takes"
+            f" {projection.in_features}"
+        )
+    backbone.add_module("projection", projection)

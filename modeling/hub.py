@@ -28,6 +28,7 @@ _COMPANIONS = (
     "config_sentence_transformers.json",
     "sentence_*_config.json",
     "[0-9]*_*/config.json",
+    "[0-9]*_Dense/model.safetensors",
     "tercet.json",
     "tokenizer*.json",
     "special_tokens_map.json",

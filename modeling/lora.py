@@ -20,8 +20,9 @@ def with_lora(backbone: Any, section: ModelSection, *, seed: int) -> Any:
         lora_alpha=section.lora_alpha or 2 * rank,
         lora_dropout=section.dropout,
         target_modules="all-linear",
-        # No vector depends on it.
-        exclude_modules=r"(.*\.)?pooler(\..*)?",
+        # No vector depends on the pooler, and a projection is trained whole.
+        exclude_modules=r"(.*\.)?(pooler|projection)(\..*)?",
+        modules_to_save=["projection"] if hasattr(backbone, "projection") else None,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)

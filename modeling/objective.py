@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tercet.modeling.collator import IGNORED, margins
-from tercet.modeling.encoder import BiEncoder
 from tercet.modeling.losses import (
     all_pairs_margin_mse,
     info_nce,
@@ -21,7 +20,7 @@ from tercet.modeling.losses import (
     margin_mse,
 )
 from tercet.recipe import LossSection
-from tercet.schema import InputError
+from tercet.schema import Encoder, InputError
 
 
 class Objective:
@@ -31,9 +30,11 @@ class Objective:
     process must take part, and the processes' sums add up to that of one process with all lists.
     """
 
-    def __init__(self, section: LossSection, *, normalize: bool) -> None:
+    def __init__(self, section: LossSection, *, normalize: bool, penalty: float = 0.0) -> None:
+        """`penalty` weighs the squared way of query vectors from where they are known to be."""
         self.section = section
         self.normalize = normalize
+        self.penalty = penalty
         self.of_lists = list_loss(section)
 
     def __call__(self, query: Tensor, passage: Tensor, batch: Mapping[str, Any]) -> Tensor:
@@ -45,7 +46,11 @@ class Objective:
         losses = [self._of(query, passage, batch)]
         for width in self.section.matryoshka:
             losses.append(self._of(self._cut(query, width), self._cut(passage, width), batch))
-        return torch.stack(losses).mean()
+        loss = torch.stack(losses).mean()
+        if self.penalty:
+            moved = (query - batch["query"]["vectors"]).square().sum(dim=1)
+            loss = loss + self.penalty * (moved * batch["labels"].ne(IGNORED).sum(dim=1)).sum()
+        return loss
 
     def _cut(self, vectors: Tensor, width: int) -> Tensor:
         first = vectors[:, :width]
@@ -81,7 +86,7 @@ class Objective:
         )
 
 
-def check_widths(section: LossSection, encoder: BiEncoder) -> None:
+def check_widths(section: LossSection, encoder: Encoder) -> None:
     """Refuse shorter vectors that are not shorter than the encoder's. Raises InputError."""
     for width in section.matryoshka:
         if width >= encoder.dimension:

@@ -96,7 +96,7 @@ def rehearse(
     encoder.set_dropout(recipe.model.dropout)
     if recipe.model.lora_rank:
         encoder.backbone = with_lora(encoder.backbone, recipe.model, seed=recipe.seed)
-    collator = _Counting(TripletCollator(encoder, train.queries, texts))
+    collator = _Counting(TripletCollator.of_texts(encoder, train.queries, texts))
     watch = _Watch(budget)
     with tempfile.TemporaryDirectory() as folder:
         args = _arguments(recipe, folder, len(train))

@@ -8,6 +8,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
 from tercet.schema import InputError
 
 Pooling = Literal["mean", "cls"]
@@ -23,6 +27,11 @@ _MODULE_PACKAGES = (
     "sentence_transformers.base.modules.",
     "sentence_transformers.sentence_transformer.modules.",
 )
+_SUPPORTED = [
+    ["Transformer", "Pooling", *rest]
+    for rest in ([], ["Normalize"], ["Dense"], ["Dense", "Normalize"])
+] + [["Transformer", "Pooling", "Normalize", "Dense", *rest] for rest in ([], ["Normalize"])]
+_IDENTITY = "torch.nn.modules.linear.Identity"
 _POOLING_FLAGS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_mean_tokens": "mean",
@@ -49,7 +58,9 @@ class EncoderConfig:
     """How texts become vectors: what a checkpoint's weights alone do not say.
 
     `similarity` "cosine" means vectors of unit length. Lengths are in tokens, special ones
-    included; None is "not said". `query_max_length` None means as for passages.
+    included; None is "not said". `query_max_length` None means as for passages. `projected` is the
+    similarity of the vectors that a linear projection takes into another space, None where there
+    is no projection.
     """
 
     pooling: Pooling = "mean"
@@ -59,6 +70,7 @@ class EncoderConfig:
     max_length: int | None = None
     query_max_length: int | None = None
     lower_case: bool = False
+    projected: Similarity | None = None
 
     def within(self, limit: int) -> EncoderConfig:
         """With lengths at most the model's limit: what files say of them is sometimes careless."""
@@ -89,14 +101,15 @@ def read_config(folder: Path, name: str = "") -> EncoderConfig:
     """
     modules = _read(folder / "modules.json", default=[])
     kinds = [_module_kind(module, folder) for module in modules]
-    if modules and kinds not in (
-        ["Transformer", "Pooling"],
-        ["Transformer", "Pooling", "Normalize"],
-    ):
+    if modules and kinds not in _SUPPORTED:
         raise InputError(
             f"{folder / 'modules.json'}: modules {' + '.join(kinds)} are not supported:"
-            " only Transformer + Pooling, with or without Normalize"
+            " only Transformer + Pooling, with or without Normalize, and a Dense after them, with"
+            " or without Normalize"
         )
+    projected: Similarity | None = None
+    if "Dense" in kinds:
+        projected = "cosine" if kinds[2] == "Normalize" else "dot"
     settings = _read(folder / "config_sentence_transformers.json", default={})
     lengths = _read(folder / "sentence_bert_config.json", default={})
     tokenizer = _read(folder / "tokenizer_config.json", default={}) if modules else {}
@@ -105,26 +118,72 @@ def read_config(folder: Path, name: str = "") -> EncoderConfig:
     pooling, similarity = next(known, ("mean", "cosine"))
     return EncoderConfig(
         pooling=_pooling(folder / modules[1]["path"] / "config.json") if modules else pooling,
-        similarity="cosine" if "Normalize" in kinds else _similarity(settings, similarity, folder),
+        similarity=(
+            "cosine" if kinds[-1:] == ["Normalize"] else _similarity(settings, similarity, folder)
+        ),
         query_prompt=query_prompt,
         passage_prompt=passage_prompt,
         max_length=lengths.get("max_seq_length") or tokenizer.get("model_max_length"),
         query_max_length=_read(folder / "tercet.json", default={}).get("query_max_length"),
         lower_case=bool(lengths.get("do_lower_case", False)),
+        projected=projected,
     )
 
 
-def write_config(folder: Path, config: EncoderConfig, dimension: int) -> None:
-    """Write `config` so that sentence-transformers, old and new, makes the same vectors."""
-    kinds = {"Transformer": "", "Pooling": "1_Pooling"}
-    if config.similarity == "cosine":
-        kinds["Normalize"] = "2_Normalize"
+def read_projection(folder: Path) -> nn.Linear | None:
+    """The float32 linear layer of the Dense module in `folder`, if `modules.json` names one.
+
+    Raises InputError for one that does more than multiply and add, or lacks its weights.
+    """
+    modules = _read(folder / "modules.json", default=[])
+    paths = [module["path"] for module in modules if _module_kind(module, folder) == "Dense"]
+    if not paths:
+        return None
+    dense = folder / paths[0]
+    _check_linear(dense / "config.json")
+    file = dense / "model.safetensors"
+    try:
+        weights = load_file(file)
+        weight, bias = weights["linear.weight"], weights.get("linear.bias")
+    except (OSError, SafetensorError, KeyError) as error:
+        raise InputError(
+            f"{file} is not the weights of a Dense module ({error}): load the model with"
+            " sentence-transformers and save it again"
+        ) from None
+    return linear(weight, bias)
+
+
+def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """A float32 linear layer with copies of `weight` [out, in] and `bias` [out]."""
+    # Without an initialisation, which would draw from torch's generator.
+    layer: nn.Linear = nn.utils.skip_init(
+        nn.Linear, weight.shape[1], weight.shape[0], bias=bias is not None
+    )
+    named = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
+    layer.load_state_dict(named)
+    return layer
+
+
+def write_config(
+    folder: Path, config: EncoderConfig, dimension: int, projection: nn.Linear | None = None
+) -> None:
+    """Write `config` so that sentence-transformers, old and new, makes the same vectors.
+
+    `dimension` is that of the transformer; `projection` goes into a Dense module.
+    """
+    kinds = ["Transformer", "Pooling"]
+    if projection is not None:
+        kinds += [*(["Normalize"] if config.projected == "cosine" else []), "Dense"]
+    kinds += ["Normalize"] if config.similarity == "cosine" else []
+    paths = ["", *(f"{i}_{kind}" for i, kind in enumerate(kinds[1:], 1))]
     modules = [
         {"idx": i, "name": str(i), "path": path, "type": _LEGACY_PACKAGE + kind}
-        for i, (kind, path) in enumerate(kinds.items())
+        for i, (kind, path) in enumerate(zip(kinds, paths, strict=True))
     ]
-    for path in filter(None, kinds.values()):
+    for path in paths[1:]:
         (folder / path).mkdir(parents=True, exist_ok=True)
+    if projection is not None:
+        _write_projection(folder / paths[kinds.index("Dense")], projection)
     pooling: dict[str, Any] = {"word_embedding_dimension": dimension}
     pooling |= {flag: mode == config.pooling for flag, mode in list(_POOLING_FLAGS.items())[:4]}
     _write(folder / "modules.json", modules)
@@ -144,6 +203,34 @@ def write_config(folder: Path, config: EncoderConfig, dimension: int) -> None:
     (folder / "tercet.json").unlink(missing_ok=True)
     if config.query_max_length not in (None, config.max_length):
         _write(folder / "tercet.json", {"query_max_length": config.query_max_length})
+
+
+def _write_projection(folder: Path, projection: nn.Linear) -> None:
+    weights = {"linear.weight": projection.weight, "linear.bias": projection.bias}
+    given = {name: value for name, value in weights.items() if value is not None}
+    settings = {
+        "in_features": projection.in_features,
+        "out_features": projection.out_features,
+        "bias": projection.bias is not None,
+        "activation_function": _IDENTITY,
+    }
+    _write(folder / "config.json", settings)
+    tensors = {name: value.detach().float().cpu().contiguous() for name, value in given.items()}
+    save_file(tensors, folder / "model.safetensors")
+
+
+def _check_linear(path: Path) -> None:
+    config = _read(path, default={})
+    # Not said, sentence-transformers takes Tanh.
+    activation = config.get("activation_function", "torch.nn.modules.activation.Tanh")
+    if activation not in (_IDENTITY, "torch.nn.Identity"):
+        raise InputError(
+            f"{path}: a Dense module with the activation {activation!r} is not supported: only"
+            f" {_IDENTITY}"
+        )
+    ends = {config.get(f"module_{end}_name") or "sentence_embedding" for end in ("input", "output")}
+    if ends != {"sentence_embedding"} or config.get("use_residual"):
+        raise InputError(f"{path}: a Dense module that does more than project is not supported")
 
 
 def _module_kind(module: dict[str, Any], folder: Path) -> str:

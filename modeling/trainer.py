@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import EarlyStoppingCallback, Trainer, TrainerControl, TrainingArguments
-from transformers.trainer_utils import IntervalStrategy, rotate_checkpoints
+from transformers import EarlyStoppingCallback, TrainerControl, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
 
-from tercet.console import console
-from tercet.files import file_sha256, read_json, write_json
 from tercet.modeling.batching import encode_cut
 from tercet.modeling.callbacks import EpochDraws, FiniteGradients, RetrievalEvaluation, means
 from tercet.modeling.collator import IGNORED, TripletCollator
-from tercet.modeling.encoder import BiEncoder
 from tercet.modeling.gradient_cache import GradientCache
 from tercet.modeling.objective import Objective, check_widths
 from tercet.modeling.precision import default_device, inference_dtype
+from tercet.modeling.resumable import ResumableTrainer
+from tercet.modeling.resumable import last_checkpoint as last_checkpoint
+from tercet.modeling.student import Student
 from tercet.recipe import LossSection, Recipe
 from tercet.schema import InputError
 
-CHECKPOINT_MANIFEST = "checkpoint.json"
 #: Tokens encoded at once, padding included, in chunks of like length; on a CPU as many as encoding.
 CHUNK_TOKENS = {"cpu": 2_048, "cuda": 16_384}
 
 
-class MarginMSETrainer(Trainer):
-    """Trains a bi-encoder's backbone on target margins; evaluates it by searching.
+class MarginMSETrainer(ResumableTrainer):
+    """Trains a student on target margins; evaluates it by searching.
 
     The loss is a sum divided by the number of margins over all processes and accumulation steps,
     so it does not depend on how a batch is cut up. InfoNCE needs the whole batch, so it takes no
@@ -40,28 +37,29 @@ class MarginMSETrainer(Trainer):
 
     def __init__(
         self,
-        encoder: BiEncoder,
+        student: Student,
         args: TrainingArguments,
         train_dataset: Any,
         collator: TripletCollator,
         evaluation: RetrievalEvaluation,
         *,
         loss: LossSection,
+        penalty: float = 0.0,
         patience: int | None = None,
     ) -> None:
-        check_widths(loss, encoder)
-        self.encoder = encoder
+        check_widths(loss, student)
+        self.student = student
         self.evaluation = evaluation
-        self.objective = Objective(loss, normalize=encoder.normalize)
-        self.chunk_tokens = CHUNK_TOKENS.get(encoder.device.type, 8_192)
+        self.objective = Objective(loss, normalize=student.normalize, penalty=penalty)
+        self.chunk_tokens = CHUNK_TOKENS.get(student.device.type, 8_192)
         super().__init__(
-            model=encoder.backbone,
+            model=student.trained,
             args=args,
             data_collator=collator,
             train_dataset=train_dataset,
             # The Trainer wants one to evaluate at all; `evaluate` searches instead of reading it.
             eval_dataset=train_dataset,
-            processing_class=encoder.tokenizer,
+            processing_class=student.tokenizer,
             callbacks=[
                 EpochDraws(train_dataset),
                 FiniteGradients(),
@@ -85,15 +83,18 @@ class MarginMSETrainer(Trainer):
         """
 
         def encode(side: Mapping[str, Tensor]) -> Tensor:
-            return self.encoder.pool(model(**side).last_hidden_state, side["attention_mask"])
+            return self.student.embed(model, side)
 
-        sides = (inputs["query"], inputs["passage"])
-        if not self.objective.section.info_nce:
-            vectors = [encode_cut(encode, side, self.chunk_tokens) for side in sides]
-            loss = self._loss(vectors, inputs, num_items_in_batch)
+        query, passage = inputs["query"], inputs["passage"]
+        # Vectors that are known stay as they are, and an adapter's queries cost nothing at once.
+        known = [passage["vectors"]] if "vectors" in passage else []
+        read = [query] if known else [query, passage]
+        if not self.objective.section.info_nce or "vectors" in query:
+            vectors = [encode_cut(encode, side, self.chunk_tokens) for side in read]
+            loss = self._loss([*vectors, *known], inputs, num_items_in_batch)
         else:
-            cache = GradientCache(encode, sides, self.chunk_tokens)
-            value = self._loss(cache.vectors, inputs, num_items_in_batch)
+            cache = GradientCache(encode, read, self.chunk_tokens)
+            value = self._loss([*cache.vectors, *known], inputs, num_items_in_batch)
             cache.differentiate(value)
             *chunks, last = cache.chunks
             for chunk in chunks:
@@ -112,8 +113,9 @@ class MarginMSETrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
         """The Trainer's; counts the tokens of all processes, padding not included."""
-        masks = [inputs[side]["attention_mask"] for side in ("query", "passage")]
-        tokens = torch.stack([mask.sum() for mask in masks]).sum().to(self.args.device)
+        read = [inputs[side] for side in ("query", "passage") if "vectors" not in inputs[side]]
+        tokens = torch.tensor(sum(int(side["attention_mask"].sum()) for side in read))
+        tokens = tokens.to(self.args.device)
         self.state.num_input_tokens_seen += int(self.accelerator.reduce(tokens))
         return super().training_step(model, inputs, num_items_in_batch)
 
@@ -152,52 +154,6 @@ class MarginMSETrainer(Trainer):
             self.args, self.state, self.control, metrics
         )
         return metrics
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        super()._save(output_dir, state_dict)
-        self.encoder.write_sentence_transformers_files(output_dir or self.args.output_dir)
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """The Trainer's, then a manifest: a checkpoint that has none was cut short.
-
-        Only then are older ones removed, so that one is whole at any time.
-        """
-        kept, self.args.save_total_limit = self.args.save_total_limit, None
-        super()._save_checkpoint(model, trial)
-        self.args.save_total_limit = kept
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            output = Path(self.args.output_dir)
-            folder = output / f"checkpoint-{self.state.global_step}"
-            files = [file for file in folder.rglob("*") if file.is_file()]
-            hashes = {file.relative_to(folder).as_posix(): file_sha256(file) for file in files}
-            write_json(folder / CHECKPOINT_MANIFEST, hashes)
-            rotate_checkpoints(str(output), kept, self.state.best_model_checkpoint)
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """The Trainer's, once the push before it has read the files that this one replaces."""
-        if self.args.hub_always_push:
-            self._finish_current_push()
-        super()._push_from_checkpoint(checkpoint_folder)
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that is whole; those cut short are removed, and said so."""
-    numbered = sorted(folder.glob("checkpoint-*"), key=lambda p: -int(p.name.split("-")[1]))
-    for checkpoint in numbered:
-        if _is_whole(checkpoint):
-            return str(checkpoint)
-        console.print(f"[red]{checkpoint} was cut short[/]: removed, the one before it is used")
-        shutil.rmtree(checkpoint)
-    return None
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    manifest = checkpoint / CHECKPOINT_MANIFEST
-    return manifest.exists() and all(
-        (checkpoint / name).is_file() and file_sha256(checkpoint / name) == sha256
-        for name, sha256 in read_json(manifest).items()
-    )
 
 
 def training_arguments(recipe: Recipe) -> TrainingArguments:

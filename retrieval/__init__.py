@@ -17,6 +17,7 @@ from tercet.retrieval.hybrid import HybridRetriever as HybridRetriever
 from tercet.retrieval.indexes import describe_faiss as describe_faiss
 from tercet.retrieval.indexes import drop_leftovers as drop_leftovers
 from tercet.retrieval.indexes import make_index as make_index
+from tercet.retrieval.indexes import open_live as open_live
 from tercet.retrieval.indexes import read_collection as read_collection
 from tercet.retrieval.metrics import evaluate as evaluate
 from tercet.retrieval.metrics import parse_measure as parse_measure
@@ -39,7 +40,9 @@ from tercet.retrieval.search import search_and_measure as search_and_measure
 from tercet.retrieval.search import write_figures as write_figures
 from tercet.retrieval.significance import bootstrap_mean as bootstrap_mean
 from tercet.retrieval.significance import paired_bootstrap as paired_bootstrap
+from tercet.retrieval.standing import Standing as Standing
 from tercet.retrieval.table import print_results as print_results
 from tercet.retrieval.vectors import KnownQueries as KnownQueries
 from tercet.retrieval.vectors import gather_vectors as gather_vectors
+from tercet.retrieval.vectors import parquet_blocks as parquet_blocks
 from tercet.retrieval.vectors import read_parquet_vectors as read_parquet_vectors

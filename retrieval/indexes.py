@@ -10,6 +10,7 @@ from tercet.retrieval.exact import ExactIndex
 from tercet.schema import Index, InputError
 
 if TYPE_CHECKING:
+    from tercet.retrieval.live_collection import LiveCollection
     from tercet.retrieval.weaviate_reader import WeaviateReader
 
 #: How far FAISS's graphs look where the recipe does not say: what they miss is the encoder's.
@@ -31,6 +32,8 @@ def make_index(section: IndexSettings, collection: str, owner: str = "") -> Inde
         return FaissIndex(
             section.factory, nprobe=section.nprobe, ef_search=ef, on_disk=section.on_disk
         )
+    if section.backend == "weaviate" and section.collection:
+        return open_live(section)
     if section.backend == "weaviate":
         from tercet.retrieval.weaviate_index import WeaviateIndex
 
@@ -49,6 +52,15 @@ def make_index(section: IndexSettings, collection: str, owner: str = "") -> Inde
             raise
         return index
     return ExactIndex()
+
+
+def open_live(section: IndexSettings) -> LiveCollection:
+    """The collection that a recipe names, as it stands. Raises InputError as `make_index` does."""
+    from tercet.retrieval.live_collection import LiveCollection
+
+    return LiveCollection.connect(
+        section.collection or "", vector=section.vector, id_property=section.id
+    )
 
 
 def read_collection(name: str) -> WeaviateReader:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tercet.mapped import Rows
 from tercet.schema import InputError, Query
 
 
@@ -20,18 +21,18 @@ def read_parquet_vectors(path: str | Path, ids: Sequence[str], what: str) -> tup
     from another corpus. `what` names the ids in messages. Raises InputError naming the file for a
     missing file or column, an id that is missing or occurs twice, and vectors of unlike length.
     """
-    file, wanted = _open(path), set(ids)
+    return gather_vectors(str(path), parquet_blocks(path), ids, what)
 
-    def blocks() -> Iterator[tuple[str, list[str], np.ndarray]]:
-        for batch in file.iter_batches(batch_size=8192, columns=["id", "vector"]):
-            names = [str(name) for name in batch.column("id").to_pylist()]
-            rows = [row for row, name in enumerate(names) if name in wanted]
-            if rows:
-                vectors = _matrix(batch.column("vector").take(pa.array(rows)), path)
-                yield str(path), [names[row] for row in rows], vectors
 
-    vectors, _ = gather_vectors(str(path), blocks(), ids, what)
-    return vectors, file.metadata.num_rows - len(ids)
+def parquet_blocks(path: str | Path) -> Iterator[tuple[str, list[str], np.ndarray]]:
+    """The file's rows as blocks of `gather_vectors`. Raises InputError as above."""
+    for batch in _open(path).iter_batches(batch_size=8192, columns=["id", "vector"]):
+        names = [str(name) for name in batch.column("id").to_pylist()]
+        yield str(path), names, _matrix(batch.column("vector"), path)
+
+
+def _in_memory(shape: tuple[int, int]) -> np.ndarray:
+    return np.empty(shape, np.float32)
 
 
 def gather_vectors(
@@ -39,24 +40,26 @@ def gather_vectors(
     blocks: Iterable[tuple[str, Sequence[str], np.ndarray]],
     ids: Sequence[str],
     what: str,
+    room: Callable[[tuple[int, int]], np.ndarray] = _in_memory,
 ) -> tuple[np.ndarray, int]:
     """float32 [len(ids), dimension] out of blocks, in the order of ids; how many vectors of others.
 
-    A block is a place, ids and their vectors, float32 [ids, dimension]. Raises InputError with the
-    place for an id that occurs twice and vectors of unlike length, with `where` for one without.
+    A block is a place, ids and their vectors, float32 [ids, dimension]. `room` makes an array of a
+    shape, to be filled. Raises InputError with the place for an id that occurs twice, vectors of
+    unlike length, and one that is not finite or is zero, with `where` for an id without any.
     """
-    rows = {id: row for row, id in enumerate(ids)}
+    rows = Rows(ids)
     gathered: np.ndarray | None = None
     found, others = np.zeros(len(ids), bool), 0
     for place, names, block in blocks:
-        places = np.array([rows.get(name, -1) for name in names], np.int64)
+        places = rows.of(names)
         known = places >= 0
         others += int((~known).sum())
         targets, block = places[known], block[known]
         if not len(targets):
             continue
         if gathered is None:
-            gathered = np.empty((len(ids), block.shape[1]), np.float32)
+            gathered = room((len(ids), block.shape[1]))
         if block.shape[1] != gathered.shape[1]:
             raise InputError(
                 f"{place}: vectors of {gathered.shape[1]} and of {block.shape[1]} dimensions"
@@ -65,6 +68,12 @@ def gather_vectors(
         if len(again) or len(set(targets.tolist())) < len(targets):
             twice = ids[again[0]] if len(again) else _first_twice([ids[t] for t in targets])
             raise InputError(f"{place}: id {twice!r} occurs twice: give every vector its own")
+        wrong = ~np.isfinite(block).all(axis=1) | ~block.any(axis=1)
+        if wrong.any():
+            id = ids[int(targets[wrong.argmax()])]
+            raise InputError(
+                f"{place}: the vector of {id!r} is not finite or is zero: make it anew"
+            )
         gathered[targets], found[targets] = block, True
     if gathered is None or not found.all():
         missing = [ids[row] for row in np.flatnonzero(~found)[:3]]

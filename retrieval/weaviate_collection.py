@@ -23,7 +23,7 @@ try:
         Tokenization,
         VectorDistances,
     )
-    from weaviate.classes.query import MetadataQuery
+    from weaviate.classes.query import Filter, MetadataQuery
     from weaviate.collections.classes.config import BQConfig, PQConfig, RQConfig, SQConfig
     from weaviate.util import generate_uuid5
 except ImportError as error:
@@ -31,10 +31,12 @@ except ImportError as error:
 
 #: What Weaviate calls the vector of a collection that has but one and names none.
 DEFAULT_VECTOR = "default"
+#: The property that holds a passage's id in what Tercet writes.
+ID_PROPERTY = "passage_id"
 SAMPLE = 64  # passages that are read back after writing
+MOST = 10_000  # results of one query: the server's QUERY_MAXIMUM_RESULTS unless it was changed
 
 _TIES = 16  # asked for beyond k, so that equal scores at the cut-off fall to the right id
-_MOST = 10_000  # results of one query: the server's QUERY_MAXIMUM_RESULTS unless it was changed
 _CODES = ((PQConfig, "pq"), (RQConfig, "rq"), (SQConfig, "sq"), (BQConfig, "bq"))
 _KINDS: dict[str, Kind] = {
     kind: kind
@@ -51,11 +53,20 @@ class Collection:
         name: str,
         settings: WeaviateSettings,
         vector: str = DEFAULT_VECTOR,
+        *,
+        named: bool = True,
+        id_property: str | None = ID_PROPERTY,
     ) -> None:
+        """`named` is false for the one vector that older collections have without a name.
+
+        An object's id is the text of `id_property`, or its UUID where there is none.
+        """
         self.server = server
         self.name = name
         self.settings = settings
         self.vector = vector
+        self.named = named
+        self.id_property = id_property
         self.count = 0
         self.dimension = 0
         self._handle = server.client.collections.use(name)
@@ -72,7 +83,7 @@ class Collection:
     ) -> Collection:
         """Lays out a new, empty one, with a named vector and properties that hold texts."""
         passage_id = Property(
-            name="passage_id",
+            name=ID_PROPERTY,
             data_type=DataType.TEXT,
             tokenization=Tokenization.FIELD,
             index_filterable=True,
@@ -105,7 +116,7 @@ class Collection:
         handle = server.client.collections.use(name)
         config = server.ask(f"read collection {name}", handle.config.get)
         if DEFAULT_VECTOR not in (config.vector_config or {}) or not any(
-            prop.name == "passage_id" for prop in config.properties
+            prop.name == ID_PROPERTY for prop in config.properties
         ):
             raise InputError(f"collection {config.name} was not written by Tercet: choose another")
         vector_index = config.vector_config[DEFAULT_VECTOR].vector_index_config
@@ -128,7 +139,7 @@ class Collection:
     @property
     def most(self) -> int:
         """The most passages that one query can return."""
-        return self.settings.rescored if self.settings.kind == "hfresh" else _MOST
+        return self.settings.rescored if self.settings.kind == "hfresh" else MOST
 
     def fill(self, ids: Sequence[str], vectors: Vectors) -> None:
         """Writes all passages, waits until they are indexed and compressed, and reads back."""
@@ -153,7 +164,7 @@ class Collection:
             with self._handle.batch.fixed_size(self.settings.batch_size, 2) as batch:
                 for row, (id, vector) in enumerate(zip(ids, vectors, strict=True)):
                     batch.add_object(
-                        {"passage_id": id, **(texts[row] if texts else {})},
+                        {ID_PROPERTY: id, **(texts[row] if texts else {})},
                         uuid=generate_uuid5(id),
                         vector={self.vector: vector},
                     )
@@ -162,7 +173,7 @@ class Collection:
         if failed := self._handle.batch.failed_objects:  # the client never raises for these
             raise RefusedPassages(
                 self.name,
-                {fault.object_.properties["passage_id"]: fault.message for fault in failed},
+                {fault.object_.properties[ID_PROPERTY]: fault.message for fault in failed},
             )
 
     def verify(self, ids: Sequence[str], vectors: Vectors) -> None:
@@ -176,21 +187,28 @@ class Collection:
     def compare(self, ids: Sequence[str], vectors: np.ndarray) -> None:
         """Reads these passages back. Raises WeaviateError naming one with another vector."""
         keys = [generate_uuid5(id) for id in ids]
+        found = self.fetch(keys)
+        for id, key, vector in zip(ids, keys, vectors, strict=True):
+            stored = found.get(key)
+            if stored is None or stored.properties[ID_PROPERTY] != id:
+                raise WeaviateError(f"{self.name} lost passage {id!r}")
+            if not self.same(np.asarray(stored.vector[self.vector], np.float32), vector):
+                raise WeaviateError(f"{self.name} holds another vector for {id!r}")
+
+    def fetch(self, keys: Sequence[str]) -> dict[str, Any]:
+        """Objects by their UUIDs, those that are there, each with its id and its vector."""
         objects = self.server.ask(
             f"read back {self.name}",
             lambda: (
                 self._handle.query.fetch_objects_by_ids(
-                    keys, limit=len(keys), include_vector=True
+                    keys,
+                    limit=len(keys),
+                    include_vector=[self.vector] if self.named else True,
+                    return_properties=self._id_properties,
                 ).objects
             ),
         )
-        found = {str(stored.uuid): stored for stored in objects}
-        for id, key, vector in zip(ids, keys, vectors, strict=True):
-            stored = found.get(key)
-            if stored is None or stored.properties["passage_id"] != id:
-                raise WeaviateError(f"{self.name} lost passage {id!r}")
-            if not self._same(np.asarray(stored.vector[self.vector], np.float32), vector):
-                raise WeaviateError(f"{self.name} holds another vector for {id!r}")
+        return {str(stored.uuid): stored for stored in objects}
 
     def total(self) -> int:
         """Passages that it holds, counted by the server."""
@@ -207,7 +225,8 @@ class Collection:
             lambda: self._handle.query.near_vector(
                 query,
                 limit=min(k + _TIES, self.most),
-                return_properties=["passage_id"],
+                target_vector=self.vector if self.named else None,
+                return_properties=self._id_properties,
                 return_metadata=MetadataQuery(distance=True),
             ),
         )
@@ -217,7 +236,7 @@ class Collection:
         else:
             length = np.linalg.norm(query) if self.settings.metric == "dot" else np.float32(1)
             scores = (1 - distances) * length
-        ids = [str(hit.properties["passage_id"]) for hit in reply.objects]
+        ids = [object_id(hit, self.id_property) for hit in reply.objects]
         return in_order(list(zip(ids, scores.tolist(), strict=True)), k)
 
     def is_compressed(self) -> bool:
@@ -256,11 +275,27 @@ class Collection:
                 patience,
             )
 
-    def _same(self, stored: np.ndarray, sent: np.ndarray) -> bool:
+    def same(self, stored: np.ndarray, sent: np.ndarray) -> bool:
+        """Whether two vectors, float32 [dimension], are one to this collection's metric."""
         if stored.shape == sent.shape and not self.settings.by_dot:
             # Servers may keep the vectors that they compare by cosine at length 1.
             stored, sent = (v / max(np.linalg.norm(v), 1e-30) for v in (stored, sent))
         return stored.shape == sent.shape and np.allclose(stored, sent, rtol=1e-4, atol=1e-6)
+
+    @property
+    def _id_properties(self) -> list[str]:
+        return [self.id_property] if self.id_property else []
+
+
+def object_id(stored: Any, id_property: str | None) -> str:
+    """The passage's id: what the property holds; the UUID if it holds nothing, or is None."""
+    value = stored.properties.get(id_property) if id_property else None
+    return str(stored.uuid) if value in (None, "") else str(value)
+
+
+def one_of(name: str, values: Sequence[Any]) -> Any:
+    """A filter: objects whose property has one of the values."""
+    return Filter.by_property(name).contains_any(list(values))
 
 
 def _distance(settings: WeaviateSettings) -> Any:

@@ -26,7 +26,7 @@ MOST_TRAINED, MOST_ASKED = 4_000, 1_000
 
 
 def adapter_trial(
-    student: modeling.BiEncoder,
+    student: modeling.Comparing,
     passages: Passages,
     vectors: Vectors,
     lists: Dataset,

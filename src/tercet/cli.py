@@ -15,7 +15,7 @@ from rich.text import Text
 
 from tercet.consistency import check_across
 from tercet.console import console
-from tercet.recipe import TRAINING, Recipe
+from tercet.recipe import TRAINING, Recipe, training_defaults
 from tercet.schema import InputError
 from tercet.settings import Node, build, check_range, coerce_scalar, nearest, override, read_yaml
 
@@ -68,7 +68,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     override(root, overrides)
     training = root.value.pop("training", None)
     recipe = build(Recipe, root)
-    settings = dict(recipe.training)
+    settings = training_defaults(recipe.model)
     if training is not None and training.value is not None:
         settings |= _training(training)
     settings["metric_for_best_model"] = str(settings["metric_for_best_model"]).removeprefix("eval_")
@@ -211,18 +211,19 @@ def run(
             raise InputError(f"{program} needs a recipe first, such as recipes/quickstart.yaml")
         main(load_recipe(rest[0], rest[1:]), given)
     except InputError as error:
-        _stop(str(error), 2)
+        stop(str(error), 2)
     except KeyboardInterrupt:
-        _stop("interrupted: the same command goes on where this one was", 130)
+        stop("interrupted: the same command goes on where this one was", 130)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            _stop("the disk is full: make room, then give the same command again", 1)
+            stop("the disk is full: make room, then give the same command again", 1)
         if not isinstance(error, PermissionError):
             raise
-        _stop(f"{error.filename}: {error.strerror}", 2)
+        stop(f"{error.filename}: {error.strerror}", 2)
 
 
-def _stop(reason: str, code: int) -> NoReturn:
+def stop(reason: str, code: int) -> NoReturn:
+    """End the program with one line that says why."""
     sys.stdout.flush()
     print(f"error: {reason}", file=sys.stderr)
     sys.exit(code)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tercet.files import slug
@@ -52,10 +52,10 @@ def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
             )
     if not recipe.queries.generators or not recipe.negatives.retrievers:
         raise InputError(f"{root.where}: at least one generator and one retriever are needed")
-    if recipe.triplets.negatives_per_query > recipe.negatives.candidates:
+    if recipe.negatives_per_query > recipe.negatives.candidates:
         raise InputError(
             f"{where('triplets', 'negatives_per_query')}: triplets.negatives_per_query "
-            f"({recipe.triplets.negatives_per_query}) is more than negatives.candidates "
+            f"({recipe.negatives_per_query}) is more than negatives.candidates "
             f"({recipe.negatives.candidates})"
         )
     if recipe.loss.info_nce and recipe.training["gradient_accumulation_steps"] > 1:
@@ -68,6 +68,7 @@ def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
         raise InputError(
             f"{where('model', 'lora_alpha')}: model.lora_alpha is LoRA's: give model.lora_rank too"
         )
+    _check_query_side(recipe, where)
     names = [
         "bm25" if r.kind == "bm25" else Path(r.model).name if r.model else "student"
         for r in recipe.negatives.retrievers
@@ -93,6 +94,42 @@ def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
             f"{where('corpus')}: corpus.{unread} is not read with source {recipe.corpus.source}"
         )
     _check_experiment(recipe, where("evaluation"))
+
+
+def _check_query_side(recipe: Recipe, where: Callable[..., str]) -> None:
+    """Vectors that stay as they are, and what goes with them."""
+    model, index = recipe.model, recipe.index
+    if misplaced := model.misplaced():
+        raise InputError(f"{where('model')}: {misplaced}, and changes nothing here")
+    if model.vectors == "corpus" and not recipe.corpus.passages.vector:
+        raise InputError(
+            f"{where('model', 'vectors')}: model.vectors is corpus: name the column, "
+            "corpus.passages.vector"
+        )
+    if model.vectors == "index" and not index.collection:
+        raise InputError(
+            f"{where('model', 'vectors')}: model.vectors is index: name it, index.collection"
+        )
+    indexes = [("index", index), ("negatives", recipe.negatives.index)]
+    indexes += [("evaluation", each) for each in recipe.evaluation.indexes]
+    for place, each in indexes:
+        if each.collection and not model.frozen:
+            raise InputError(
+                f"{where(place)}: collection {each.collection!r} stays as it is, which belongs to "
+                "model.side query: passages that are encoded anew go into collections of their own"
+            )
+        if each.collection and each.backend != "weaviate":
+            raise InputError(
+                f"{where(place)}: collection {each.collection!r} is Weaviate's: "
+                "give backend weaviate too"
+            )
+        if (each.vector or each.id) and not each.collection:
+            raise InputError(f"{where(place)}: vector and id are of a collection: give that too")
+    if model.frozen and recipe.evaluation.passages:
+        raise InputError(
+            f"{where('evaluation', 'passages')}: evaluation.passages saves encoding, of which "
+            "model.side query does none: leave it out"
+        )
 
 
 def _check_experiment(recipe: Recipe, place: str) -> None:

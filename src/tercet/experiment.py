@@ -6,7 +6,7 @@ import importlib.util
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import cycle, islice
 from types import TracebackType
@@ -50,8 +50,7 @@ def compared_indexes(recipe: Recipe) -> list[ComparedIndex]:
     """Exact first, then those that the recipe lists, else the one of its `index` section."""
     given = recipe.evaluation.indexes
     if not given:
-        own = {k: v for k, v in asdict(recipe.index).items() if k != "alias"}
-        given = [ComparedIndex(**own)]
+        given = [ComparedIndex(**recipe.index.settings())]
     others = [index for index in given if index.backend != "exact"]
     return [ComparedIndex(name=EXACT), *others]
 

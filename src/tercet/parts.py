@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import platform
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tercet import data, modeling, retrieval
 from tercet.data import Passages
@@ -15,6 +16,7 @@ from tercet.files import digest
 from tercet.modeling.hub import SAFETENSORS, resolve
 from tercet.modeling.teacher import weight_files
 from tercet.recipe import (
+    UUIDS,
     GeneratorSettings,
     IndexSettings,
     Recipe,
@@ -23,6 +25,9 @@ from tercet.recipe import (
     TeacherSection,
 )
 from tercet.schema import Generator, Index, InputError, Retriever
+
+if TYPE_CHECKING:
+    from tercet.modeling.cohere_encoder import CohereEncoder
 
 
 class Parts:
@@ -64,11 +69,14 @@ class Parts:
         }
         models |= {r.model: (None, SAFETENSORS) for r in recipe.negatives.retrievers if r.model}
         models[teacher.name] = (teacher.revision, weight_files(teacher.name, teacher.backend))
-        models[recipe.model.name] = (recipe.model.revision, SAFETENSORS)
+        if not recipe.model.api:
+            models[recipe.model.name] = (recipe.model.revision, SAFETENSORS)
         return models
 
     def identity(self, name: str) -> str:
         """Digest or Hub commit of a model of the recipe, and what else decides what it writes."""
+        if self.recipe.model.api and name == self.recipe.model.name:
+            return f"{self.recipe.model.api} {name}"
         if name not in self._identities:
             engines = [
                 modeling.describe_engine()
@@ -81,20 +89,34 @@ class Parts:
             self._identities[name] = " ".join([model, *engines[:1]])
         return self._identities[name]
 
-    def student(self, path: Path | None = None) -> modeling.BiEncoder:
+    def student(self, path: Path | None = None, similarity: Any = None) -> modeling.BiEncoder:
         """The model as it came, or as it was adapted in `path`."""
         section = self.recipe.model
         return modeling.BiEncoder.from_pretrained(
             path or section.name,
             revision=None if path else section.revision,
             pooling=section.pooling,
-            similarity=section.similarity,
+            similarity=similarity or (None if path else section.similarity),
             query_prompt=section.query_prompt,
             passage_prompt=section.passage_prompt,
             max_length=section.max_length,
             query_max_length=section.query_max_length,
             precision=section.precision,
         )
+
+    def adapted(self, path: Path) -> modeling.BiEncoder | modeling.AdaptedEncoder:
+        """The model that ships, in `path`."""
+        if self.recipe.model.api:
+            return modeling.AdaptedEncoder.from_pretrained(path, dollars=self.recipe.model.dollars)
+        return self.student(path)
+
+    def api(self, dimension: int | None = None) -> CohereEncoder:
+        """The recipe's model behind an API, with vectors of this length or its usual one."""
+        # Its SDK is an extra.
+        from tercet.modeling.cohere_encoder import CohereEncoder
+
+        section = self.recipe.model
+        return CohereEncoder(section.name, output_dimension=dimension, dollars=section.dollars)
 
     def teacher(self, section: TeacherSection | None = None) -> modeling.CrossEncoderTeacher:
         """The recipe's cross-encoder, or another one."""
@@ -161,7 +183,14 @@ class Parts:
     def index_of(self, settings: IndexSettings) -> Index:
         """A fresh index of any kind, marked as this run's where it stands on a server."""
         name = f"Tercet_{self.recipe.name}"
-        return retrieval.make_index(settings, name, owner=self._owner)
+        return retrieval.make_index(self.live(settings), name, owner=self._owner)
+
+    def live(self, settings: IndexSettings) -> IndexSettings:
+        """The settings, with the ids of a collection that is the corpus too as they are there."""
+        corpus = self.recipe.corpus
+        if corpus.source == "weaviate" and settings.collection == corpus.path and not settings.id:
+            return replace(settings, id=corpus.passages.id or UUIDS)
+        return settings
 
     @property
     def _owner(self) -> str:

@@ -25,6 +25,7 @@ from tercet.data.corpus import read_judged
 from tercet.files import digest, read_json, slug, write_json
 from tercet.mapped import MappedVectors, Vectors, map_scratch, new_scratch
 from tercet.parts import Parts
+from tercet.query_side import QuerySide
 from tercet.recipe import WEIGHTLESS, Recipe, RetrieverSettings
 from tercet.retrieval.audit import DOUBTFUL
 from tercet.schema import Encoder, Index, InputError, Qrels, Query, Retriever
@@ -32,11 +33,16 @@ from tercet.schema import Encoder, Index, InputError, Qrels, Query, Retriever
 #: What is measured whenever weights are: what chooses, what guards the choice, what is reported.
 SPLITS = ("validation", "guard", "test")
 #: Settings of the model that its vectors, before it is trained, do not depend on.
-UNSEEN = ("name", "dropout", "lora_rank", "lora_alpha")
+UNSEEN = (
+    *("name", "dropout", "lora_rank", "lora_alpha", "side", "student", "vectors", "api", "dollars"),
+    *("adapter_rank", "adapter_penalty", "regression"),
+)
 
 
 class Pipeline:
     """The stages of one recipe, from its corpus to its evaluation."""
+
+    SPLITS = SPLITS
 
     def __init__(self, recipe: Recipe, *, restart: bool = False) -> None:
         self.recipe = recipe
@@ -45,17 +51,23 @@ class Pipeline:
         #: What the processes of one launch, and no other, have in common.
         self.launch = modeling.from_first_process(lambda: uuid4().hex)
         self._best_index: Index | None = None
+        #: Where the passages' vectors stay as they are.
+        self.query_side = QuerySide(self) if recipe.model.frozen else None
 
     def check(self) -> None:
         """Meet every source, model and server before any work. Raises InputError."""
         self.parts.check()
         if not (self.recipe.folder / "scores" / MANIFEST).exists():
             self.parts.teacher()  # one of another kind is refused now, not after the queries
-        modeling.check_widths(self.recipe.loss, self.student)  # its pooling and lengths, too
+        if self.query_side:
+            self.query_side.check()
+        if not self.recipe.model.given:
+            modeling.check_widths(self.recipe.loss, self.student)  # its pooling and lengths, too
 
-    def _stage(
+    def stage(
         self, name: str, settings: dict[str, Any], inputs: dict[str, str], **kwargs: Any
     ) -> Stage:
+        """A stage of this run, by its name."""
         return Stage(self.recipe.folder / name, settings, inputs, launch=self.launch, **kwargs)
 
     def _model(self, name: str) -> dict[str, str]:
@@ -63,7 +75,14 @@ class Pipeline:
 
     @cached_property
     def student_digest(self) -> str:
-        """Identity of the model as it came and of all that its vectors depend on."""
+        """Identity of the model as it starts and of all that its vectors depend on."""
+        if self.query_side and self.recipe.model.given:
+            return self.query_side.digest
+        return self.model_digest
+
+    @cached_property
+    def model_digest(self) -> str:
+        """Identity of the model that the recipe names, as it is read."""
         section = self.recipe.model
         settings = {k: v for k, v in asdict(section).items() if k not in UNSEEN}
         return digest([self.parts.identity(section.name), settings])
@@ -87,7 +106,7 @@ class Pipeline:
         source = self.parts.source
         inputs = {"source": modeling.from_first_process(source.identity)}
         settings = {"source": self.recipe.corpus.source}
-        stage = self._stage("corpus", settings, inputs, resumable=False, revision=2)
+        stage = self.stage("corpus", settings, inputs, resumable=False, revision=2)
         return produce(stage, lambda writer: data.write_corpus(writer, source))
 
     @cached_property
@@ -96,9 +115,9 @@ class Pipeline:
         return Passages.read(self.corpus)
 
     @cached_property
-    def student(self) -> modeling.BiEncoder:
-        """The model as it came."""
-        return self.parts.student()
+    def student(self) -> modeling.Comparing:
+        """The model as it starts: as it came, or regressed into the space of given vectors."""
+        return self.query_side.fresh() if self.query_side else self.parts.student()
 
     # ── synthetic queries, candidates, scores, triplets ──────────────────────────────────────
 
@@ -123,7 +142,7 @@ class Pipeline:
                 judged=judged[:],
             )
 
-        stage = self._stage("queries", self._seeded(asdict(section)), inputs, revision=4)
+        stage = self.stage("queries", self._seeded(asdict(section)), inputs, revision=4)
         return produce(stage, make, together=True)
 
     def _seeded(self, settings: dict[str, Any]) -> dict[str, Any]:
@@ -131,9 +150,12 @@ class Pipeline:
 
     @cached_property
     def embeddings(self) -> Artifact:
-        """The passages' vectors by the model as it came."""
+        """The passages' vectors by the model as it came, or as they are given."""
+        if self.query_side and self.recipe.model.given:
+            given = self.query_side.embeddings_stage(self._passages())
+            return produce(given, self.query_side.write_vectors)
         return produce(
-            self._stage("embeddings", {}, self._passages() | self._student(), revision=3),
+            self.stage("embeddings", {}, self._passages() | self._student(), revision=3),
             lambda writer: data.embed_passages(writer, self.student, self.passages),
             together=True,
         )
@@ -147,10 +169,11 @@ class Pipeline:
     def negatives(self) -> Artifact:
         """Each query's candidates."""
         section = self.recipe.negatives
+        settings = asdict(section) | {"index": section.index.settings()}
         inputs = {"queries": self.queries.digest, "embeddings": self.embeddings.digest}
         inputs |= self._passages() | self._student()
-        for settings in section.retrievers:
-            inputs |= self._model(settings.model) if settings.model else {}
+        for retriever in section.retrievers:
+            inputs |= self._model(retriever.model) if retriever.model else {}
 
         def make(writer: Writer) -> None:
             with ExitStack() as indexes:
@@ -165,7 +188,7 @@ class Pipeline:
 
         # An index that is built in memory or on a server is the first process's alone.
         together = section.index.backend == "exact"
-        stage = self._stage("negatives", asdict(section), inputs, revision=2)
+        stage = self.stage("negatives", settings, inputs, revision=2)
         return produce(stage, make, together=together)
 
     def _retriever(self, settings: RetrieverSettings, indexes: ExitStack) -> Retriever:
@@ -185,7 +208,7 @@ class Pipeline:
     def _vectors_by(self, encoder: modeling.BiEncoder, model: dict[str, str]) -> MappedVectors:
         """The passages' vectors by another model than the student, kept as an artefact."""
         made = produce(
-            self._stage(f"embeddings_{slug(encoder.name)}", {}, self._passages() | model),
+            self.stage(f"embeddings_{slug(encoder.name)}", {}, self._passages() | model),
             lambda writer: data.embed_passages(writer, encoder, self.passages),
             together=self.recipe.negatives.index.backend == "exact",
         )
@@ -199,7 +222,7 @@ class Pipeline:
         inputs |= self._passages() | self._model(section.name)
         settings = {k: v for k, v in asdict(section).items() if k not in ("name", "revision")}
         return produce(
-            self._stage("scores", settings, inputs, revision=2),
+            self.stage("scores", settings, inputs, revision=2),
             lambda writer: data.score_candidates(
                 writer,
                 self.negatives.dataset("candidates"),
@@ -223,7 +246,7 @@ class Pipeline:
         inputs = {"scores": self.scores.digest, "embeddings": self.embeddings.digest}
         inputs |= self._student()
         return produce(
-            self._stage("triplets", self._seeded(settings), inputs, revision=2),
+            self.stage("triplets", self._seeded(settings), inputs, revision=2),
             lambda writer: data.build_triplets(
                 writer,
                 self.scores.dataset("lists"),
@@ -260,7 +283,7 @@ class Pipeline:
                 plot=retrieval.calibration_svg,
             )
 
-        return produce(self._stage("targets", self._seeded(settings), inputs), make)
+        return produce(self.stage("targets", self._seeded(settings), inputs), make)
 
     # ── what is measured ─────────────────────────────────────────────────────────────────────
 
@@ -313,7 +336,7 @@ class Pipeline:
         """What the adapted model follows from."""
         recipe = self.recipe
         settings = {
-            "negatives_per_query": recipe.triplets.negatives_per_query,
+            "negatives_per_query": recipe.negatives_per_query,
             "loss": asdict(recipe.loss),
             "training": {
                 k: v
@@ -322,16 +345,20 @@ class Pipeline:
             },
             "dropout": recipe.model.dropout,
             "lora": [recipe.model.lora_rank, recipe.model.lora_alpha],
-            "index": {k: v for k, v in asdict(recipe.index).items() if k != "alias"},
+            "index": recipe.index.settings(),
             "early_stopping_patience": recipe.evaluation.early_stopping_patience,
             "interpolation_steps": recipe.evaluation.interpolation_steps,
         }
+        if recipe.model.frozen:
+            settings["student"] = recipe.model.student
+        if recipe.model.adapter:
+            settings["adapter"] = [recipe.model.adapter_rank, recipe.model.adapter_penalty]
         if recipe.evaluation.passages:  # a sample, with what is judged
             settings["searched"] = digest(self.evaluation_rows().tolist())
         inputs = {"triplets": self.triplets.digest, "targets": self.targets.digest}
         inputs |= self._passages()
         inputs |= {"embeddings": self.embeddings.digest} | self._student()
-        return self._stage("model", self._seeded(settings), inputs, revision=2)
+        return self.stage("model", self._seeded(settings), inputs, revision=2)
 
     @cached_property
     def model(self) -> Artifact:
@@ -353,7 +380,7 @@ class Pipeline:
         return data.Triplets(
             self.triplets.dataset("lists"),
             self.targets.dataset("targets"),
-            negatives_per_query=self.recipe.triplets.negatives_per_query,
+            negatives_per_query=self.recipe.negatives_per_query,
             near_positive=self.recipe.loss.near_positive,
             seed=self.recipe.seed,
         )
@@ -364,27 +391,42 @@ class Pipeline:
             retrieval.drop_leftovers(self.parts.make_index())
             for warning in self.warnings():
                 console.print(f"[yellow]{warning}[/]")
-        encoder = self.parts.student()
-        encoder.set_dropout(recipe.model.dropout)
-        texts = self.passages.texts(train.passage_ids())
-        evaluation = self._evaluation(encoder)
+        student, collator = self._to_train(train)
         outcome = modeling.adapt(
-            encoder,
+            student,
             train,
-            modeling.TripletCollator(encoder, train.queries, texts),
-            evaluation,
+            collator,
+            self._evaluation(student),
             recipe,
             plan=stage.plan,
             restart=self.restart,
         )
         self._best_index = outcome.choice.index
         if is_main_process():
-            encoder.save_pretrained(writer.folder)
+            student.space = self.query_side.space if self.query_side else None
+            student.save_pretrained(writer.folder)
             write_json(writer.folder / "history.json", outcome.history)
             retrieval.write_choices(writer, outcome.choice.found)
             writer.facts |= outcome.facts | {"tested_on": self.tested_on}
 
-    def _evaluation(self, encoder: modeling.BiEncoder) -> modeling.RetrievalEvaluation:
+    def _to_train(
+        self, train: data.Triplets
+    ) -> tuple[modeling.BiEncoder | modeling.AdaptedEncoder, modeling.TripletCollator]:
+        """What learns, from the start, and what it reads."""
+        student = self.query_side.student() if self.query_side else self.parts.student()
+        if isinstance(student, modeling.BiEncoder):
+            student.set_dropout(self.recipe.model.dropout)
+        if self.query_side:
+            return student, self.query_side.collator(student, train)
+        assert isinstance(student, modeling.BiEncoder)
+        texts = self.passages.texts(train.passage_ids())
+        return student, modeling.TripletCollator.of_texts(student, train.queries, texts)
+
+    def new_index(self) -> Index:
+        """An index to fill with the passages; the one that stands, where their vectors do."""
+        return self.query_side.index if self.query_side else self.parts.make_index()
+
+    def _evaluation(self, student: modeling.Student) -> modeling.RetrievalEvaluation:
         ids: Sequence[str] = self.passages.ids
         contents: Sequence[str] = self.passages.contents
         vectors: Vectors = self.vectors
@@ -394,26 +436,29 @@ class Pipeline:
             ids, contents = [ids[i] for i in chosen], [contents[i] for i in chosen]
             vectors = vectors[rows]
         return modeling.RetrievalEvaluation(
-            encoder,
+            student,
             ids,
             contents,
             {name: self.measured(name)[:2] for name in SPLITS},
-            make_index=self.parts.make_index,
+            make_index=self.new_index,
             search=retrieval.search_and_measure,
             measures=self.recipe.measures,
             blocks=data.id_blocks(ids),
             scratch=self.recipe.folder,
             zero_shot_vectors=vectors,
+            frozen=self.recipe.model.frozen,
         )
 
     def evaluation_stage(self) -> Stage:
         """What the figures follow from."""
-        settings = {"measures": self.recipe.measures, "index": asdict(self.recipe.index)}
+        index = self.recipe.index
+        settings: dict[str, Any] = {"measures": self.recipe.measures}
+        settings |= {"index": index.settings() | {"alias": index.alias}}
         settings |= {"test_split": self.recipe.corpus.test_split}
         inputs = {"model": self.model.digest, "embeddings": self.embeddings.digest}
         inputs |= {"corpus": self.corpus.digest, "triplets": self.triplets.digest}
         inputs |= self._student()
-        return self._stage("evaluation", settings, inputs)
+        return self.stage("evaluation", settings, inputs)
 
     @cached_property
     def evaluation(self) -> Artifact:
@@ -429,9 +474,15 @@ class Pipeline:
         published = index.serves(self.recipe.alias)
         index.discard()
         if not published:
-            self._measure_and_publish(self.parts.student(self.model.path))
+            self._measure_and_publish(self.adapted())
 
-    def _measure_and_publish(self, adapted: modeling.BiEncoder) -> dict[str, dict[str, float]]:
+    def adapted(self) -> modeling.BiEncoder | modeling.AdaptedEncoder:
+        """The model that ships."""
+        return self.parts.adapted(self.recipe.folder / "model")
+
+    def _measure_and_publish(self, adapted: Encoder) -> dict[str, dict[str, float]]:
+        if self.query_side:
+            return self.figures(adapted, self.vectors, publish=True)
         shape = len(self.passages), adapted.dimension
         path = new_scratch(self.recipe.folder, *shape)
         vectors = map_scratch(path, *shape)
@@ -447,7 +498,7 @@ class Pipeline:
 
         The index is discarded, unless told to `publish` it under the recipe's alias.
         """
-        index = self.parts.make_index()
+        index = self.new_index()
         try:
             index.build(self.passages.ids, vectors)
             figures = self._search(encoder, index)
@@ -466,8 +517,8 @@ class Pipeline:
 
     def _measure(self, writer: Writer) -> None:
         figures = {"zero-shot": self.figures(self.student, self.vectors)}
-        adapted = self.parts.student(self.model.path)
-        if self._best_index and not self.recipe.evaluation.passages:
+        adapted, frozen = self.adapted(), self.recipe.model.frozen
+        if self._best_index and not frozen and not self.recipe.evaluation.passages:
             figures["adapted"] = self._search(adapted, self._best_index)
             self._best_index.publish(self.recipe.alias)
         else:

@@ -34,6 +34,11 @@ def plan(pipeline: Pipeline) -> Forecast:
     """What is expected of each stage of the recipe's run. Raises InputError as the run would."""
     if process()[1] > 1:
         raise InputError("a plan is made in one process: python train.py RECIPE --plan")
+    if pipeline.recipe.model.frozen:
+        raise InputError(
+            "--plan knows no model.side query yet: its stages before the model are those of side "
+            "both, and the model takes minutes, an adapter seconds"
+        )
     start = time.monotonic()
     done = finished(pipeline)
     reckoning = Reckoning(pipeline.recipe, small_run(pipeline))
@@ -216,7 +221,7 @@ class Reckoning:
     @cached_property
     def tokens(self) -> float:
         """Tokens of all training batches: each query, each different passage of a batch once."""
-        c, small, k = self.counts, self.small, self.recipe.triplets.negatives_per_query
+        c, small, k = self.counts, self.small, self.recipe.negatives_per_query
         epochs = c.batches * self.args.per_device_train_batch_size / c.train
         batch = min(self.args.per_device_train_batch_size, c.train)
         k = min(k, self.recipe.negatives.candidates)

@@ -6,11 +6,12 @@ Reading, overriding and refusing are in `tercet.settings`; this file is the list
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from tercet.corpus_settings import CorpusSection
+from tercet.model_settings import ModelSection
 from tercet.settings import key, section
 
 
@@ -68,6 +69,12 @@ class RetrieverSettings:
     language: str | None = key("english", "BM25's stemmer and stop words; null for none")
 
 
+#: Keys of an index that holds the passages' vectors already.
+LIVE = ("collection", "vector", "id")
+#: As `id`: the objects' own.
+UUIDS = "uuid"
+
+
 @dataclass(frozen=True)
 class IndexSettings:
     """A kind of index, and how it is searched."""
@@ -85,6 +92,20 @@ class IndexSettings:
     on_disk: bool = key(
         False, "FAISS's inverted lists in a file, for more vectors than memory holds (IVF…)"
     )
+    collection: str | None = key(
+        None,
+        "Weaviate collection or alias that holds the passages' vectors already and is searched as "
+        "it stands (model.side query)",
+    )
+    vector: str | None = key(None, "its named vector; unset: the only one")
+    id: str | None = key(
+        None, "its property with the passages' ids, or uuid; unset: passage_id, else the UUID"
+    )
+
+    def settings(self) -> dict[str, Any]:
+        """What results depend on, by key; of a collection that there is, only if it is named."""
+        found = {k: v for k, v in asdict(self).items() if k != "alias"}
+        return {k: v for k, v in found.items() if k not in LIVE or v is not None}
 
 
 @dataclass(frozen=True)
@@ -132,7 +153,12 @@ class TripletsSection:
         "spread",
         "how the teacher's scores are scaled to the student's, within lists; clipped: CADET's",
     )
-    negatives_per_query: int = key(5, "drawn afresh from the candidates each epoch", low=1)
+    negatives_per_query: int | None = key(
+        None,
+        "drawn afresh from the candidates each epoch; unset: 5, or all with model.side query, "
+        "where passages cost nothing",
+        low=1,
+    )
     held_out: float = key(
         0.2,
         "part of the queries kept to choose by; a third of them guards the choice",
@@ -188,33 +214,6 @@ class LossSection:
         "shorter vectors that are to work too, in dimensions: the loss is the mean over them and "
         "the whole vector",
         low=1,
-    )
-
-
-@dataclass(frozen=True)
-class ModelSection:
-    """The bi-encoder to adapt."""
-
-    name: str = key("sentence-transformers/msmarco-distilbert-base-tas-b", "folder or Hub name")
-    revision: str | None = key(None, "Hub revision")
-    pooling: Literal["mean", "cls"] | None = key(None, "unset: the model's own, else mean")
-    similarity: Literal["dot", "cosine"] | None = key(None, "unset: the model's own, else cosine")
-    query_prompt: str | None = key(None, "put before queries; unset: the model's own")
-    passage_prompt: str | None = key(None, "put before passages; unset: the model's own")
-    max_length: int | None = key(None, "tokens a passage; unset: the model's own", low=8)
-    query_max_length: int | None = key(None, "tokens a query; unset: as passages", low=8)
-    precision: Literal["auto", "fp32", "bf16"] = key(
-        "auto", "arithmetic of encoding; auto: bf16 where the hardware has it"
-    )
-    dropout: float = key(0.0, "dropout while training; distillation wants none", low=0, high=0.9)
-    lora_rank: int | None = key(
-        None,
-        "LoRA: train updates of this rank to the linear layers instead of all weights, with a "
-        "learning rate some ten times as high; they are merged into the model that ships",
-        low=1,
-    )
-    lora_alpha: int | None = key(
-        None, "LoRA: the updates count alpha / rank times; unset: twice", low=1
     )
 
 
@@ -363,9 +362,9 @@ WEIGHTLESS = {
 
 #: What Tercet sets of TrainingArguments; any other of its names may be given as it is.
 TRAINING: dict[str, tuple[Any, str]] = {
-    "num_train_epochs": (1.0, "epochs"),
-    "learning_rate": (2e-5, "peak learning rate"),
-    "per_device_train_batch_size": (16, "queries a step and process"),
+    "num_train_epochs": (1.0, "epochs; an adapter's 20"),
+    "learning_rate": (2e-5, "peak learning rate; an adapter's 1e-3"),
+    "per_device_train_batch_size": (16, "queries a step and process; an adapter's 64"),
     "gradient_accumulation_steps": (1, "steps whose gradients are added up"),
     "lr_scheduler_type": ("linear", "how the learning rate falls"),
     "warmup_steps": (0.05, "steps of rising learning rate, a part of all if below 1"),
@@ -379,6 +378,19 @@ TRAINING: dict[str, tuple[Any, str]] = {
     "dataloader_num_workers": (0, "processes that prepare batches"),
     "ddp_timeout": (7200, "seconds a process waits for another"),
 }
+
+#: What an adapter's training has in their place: it has few weights, and its steps take no time.
+ADAPTER_TRAINING: dict[str, Any] = {
+    "num_train_epochs": 20.0,
+    "learning_rate": 1e-3,
+    "per_device_train_batch_size": 64,
+}
+
+
+def training_defaults(model: ModelSection) -> dict[str, Any]:
+    """TrainingArguments that a recipe does not give, for what its model trains."""
+    defaults = {name: default for name, (default, _) in TRAINING.items()}
+    return defaults | (ADAPTER_TRAINING if model.adapter else {})
 
 
 @dataclass(frozen=True)
@@ -396,13 +408,21 @@ class Recipe:
     loss: LossSection = section(LossSection)
     model: ModelSection = section(ModelSection)
     training: dict[str, Any] = key(
-        lambda: {name: default for name, (default, _) in TRAINING.items()},
+        lambda: training_defaults(ModelSection()),
         "TrainingArguments, by their own names",
     )
     index: IndexSection = section(IndexSection)
     evaluation: EvaluationSection = section(EvaluationSection)
     ingest: IngestSection = section(IngestSection)
     tracking: TrackingSection = section(TrackingSection)
+
+    @property
+    def negatives_per_query(self) -> int:
+        """Negatives that each query meets in an epoch."""
+        unset = (
+            self.negatives.candidates if self.model.frozen else min(5, self.negatives.candidates)
+        )
+        return self.triplets.negatives_per_query or unset
 
     @property
     def folder(self) -> Path:

@@ -7,14 +7,18 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from tercet import retrieval
-from tercet.artifacts import read_times
+from tercet.artifacts import Artifact, read_times
 from tercet.files import read_json
 from tercet.forecast import compare_forecast
 from tercet.pipeline import Pipeline
+from tercet.recipe import Recipe
 from tercet.retrieval.choices import Step
 from tercet.settings import flatten
 
-STAGES = ("corpus", "queries", "embeddings", "negatives", "scores", "triplets", "targets", "model")
+STAGES = (
+    *("corpus", "queries", "embeddings", "regression", "negatives", "scores", "triplets"),
+    *("targets", "model"),
+)
 
 
 def run_report(pipeline: Pipeline) -> retrieval.Report:
@@ -30,7 +34,7 @@ def run_report(pipeline: Pipeline) -> retrieval.Report:
     )
     times = read_times(recipe.folder)
     return retrieval.Report(
-        title=f"{recipe.name}: {recipe.model.name}, zero-shot and adapted",
+        title=f"{recipe.name}: {_what_learnt(recipe)}, zero-shot and adapted",
         comparisons=retrieval.compare(figures["zero-shot"], figures["adapted"], **draws),
         notes=_notes(pipeline, steps),
         steps=steps,
@@ -38,12 +42,29 @@ def run_report(pipeline: Pipeline) -> retrieval.Report:
         seconds={n: times[n] for n in (*STAGES, "evaluation") if n in times},
         settings=flatten(asdict(recipe)),
         facts={
-            name: {k: v for k, v in getattr(pipeline, name).facts.items() if k != "tested_on"}
+            name: {k: v for k, v in made.facts.items() if k != "tested_on"}
             for name in STAGES
+            if (made := _made(pipeline, name))
         },
         command=" ".join(["python", *sys.argv]),
         forecast=compare_forecast(recipe),
     )
+
+
+def _made(pipeline: Pipeline, name: str) -> Artifact | None:
+    """A stage's artefact; regression is a stage of few runs."""
+    if name != "regression":
+        made: Artifact = getattr(pipeline, name)
+        return made
+    model, side = pipeline.recipe.model, pipeline.query_side
+    return side.start if side and model.given and not model.adapter else None
+
+
+def _what_learnt(recipe: Recipe) -> str:
+    if not recipe.model.frozen:
+        return recipe.model.name
+    what = "query adapter" if recipe.model.adapter else "query encoder"
+    return f"{what} {recipe.model.name}"
 
 
 def _notes(pipeline: Pipeline, steps: Sequence[Step]) -> list[str]:
@@ -63,6 +84,12 @@ def _notes(pipeline: Pipeline, steps: Sequence[Step]) -> list[str]:
         notes.append(
             f"{cut:,} of {passages:,} passages are longer than the model reads "
             "(model.max_length): their ends cannot be found"
+        )
+    if side := pipeline.query_side:
+        space = side.space
+        notes.append(
+            f"the passages' vectors stayed as they are: {space.place}, {space.passages:,} compared "
+            f"by {space.similarity}"
         )
     if sample < passages:
         notes.append(f"every epoch searched {sample:,} of {passages:,} passages")

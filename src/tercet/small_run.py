@@ -83,7 +83,9 @@ def small_run(pipeline: Pipeline) -> SmallRun:
     shuffled = [reading.sample[i] for i in order]
     console.print("  embedding, searching and scoring a few", style="dim")
     texts, judged = [query for query, _ in queries], [query.text for query in reading.judged]
-    embedded = embed(pipeline.student, shuffled, texts, judged, budget=EMBEDDING)
+    encoder = pipeline.student
+    assert isinstance(encoder, modeling.BiEncoder)
+    embedded = embed(encoder, shuffled, texts, judged, budget=EMBEDDING)
     with measured() as mined:
         found = [
             _find(pipeline, r, reading, embedded, queries) for r in recipe.negatives.retrievers
@@ -102,8 +104,8 @@ def small_run(pipeline: Pipeline) -> SmallRun:
     console.print("  training a few steps", style="dim")
     adapting = time_adapter(embedded.vectors.shape[1], recipe.negatives.candidates)
     student = pipeline.parts.student()
-    drawn = lists.drawn(recipe.triplets.negatives_per_query, recipe.seed)
-    read_in_training = lists.trained_on(recipe.triplets.negatives_per_query, PAIRS, recipe.seed)
+    drawn = lists.drawn(recipe.negatives_per_query, recipe.seed)
+    read_in_training = lists.trained_on(recipe.negatives_per_query, PAIRS, recipe.seed)
     ids = student.tokenize(read_in_training, "passage")
     parameters = sum(p.numel() for p in student.backbone.parameters())
     with measured() as trained:
@@ -216,7 +218,7 @@ def _train(
     train = data.Triplets(
         lists,
         Dataset.from_dict({"target": scores}),
-        negatives_per_query=recipe.triplets.negatives_per_query,
+        negatives_per_query=recipe.negatives_per_query,
         near_positive=recipe.loss.near_positive,
         seed=recipe.seed,
     )

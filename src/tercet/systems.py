@@ -145,15 +145,21 @@ class Systems:
             vectors = self._read(system.queries, ids, "test queries")
             return retrieval.KnownQueries(system.label, self.queries, _as_asked(vectors, system))
         model = self._model(system)
-        return model.truncated(system.truncate_dim) if system.truncate_dim else model
+        if not system.truncate_dim:
+            return model
+        if not isinstance(model, modeling.BiEncoder) or model.space:
+            raise InputError(
+                f"{system.label}: the passages' vectors stay as they are: leave truncate_dim"
+            )
+        return model.truncated(system.truncate_dim)
 
-    def _model(self, system: SystemSettings) -> modeling.BiEncoder:
+    def _model(self, system: SystemSettings) -> Encoder:
         if system.kind == "base":
             return self.pipeline.student
         if system.kind == "adapted":
             self.pipeline.check_adapted()
             self._check_same_passages()
-            return self.pipeline.parts.student(self.pipeline.recipe.folder / "model")
+            return self.pipeline.adapted()
         precision = self.pipeline.recipe.model.precision
         return modeling.BiEncoder.from_pretrained(
             system.model, revision=system.revision, precision=precision
@@ -175,7 +181,8 @@ class Systems:
                     f"{self.encoder(system.label).dimension}: make both with one model"
                 )
             return _as_asked(vectors, system)
-        if system.kind == "base" and not system.truncate_dim:
+        stay = self.pipeline.recipe.model.frozen and system.kind in ("base", "adapted")
+        if stay or (system.kind == "base" and not system.truncate_dim):
             return self.pipeline.vectors
         return self.embedded(self.pipeline, system.label)
 

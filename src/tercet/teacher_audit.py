@@ -36,6 +36,8 @@ def audit_teacher(pipeline: Pipeline) -> Audit:
     )
     # The passages and their vectors are those of the run itself, which will want them too.
     vars(small).update(corpus=pipeline.corpus, embeddings=pipeline.embeddings)
+    if small.query_side:
+        vars(small).update(student=pipeline.student, student_digest=pipeline.student_digest)
     lists = small.triplets.dataset("lists")[:]
     texts = pipeline.passages.texts(passage for ids in lists["passages"] for passage in ids)
     return audit(

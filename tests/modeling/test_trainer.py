@@ -40,7 +40,7 @@ def test_a_batch_encodes_each_passage_once(encoder: BiEncoder, texts: dict[str, 
         {"query": 0, "passages": ["p1", "p2", "p3"], "margins": np.array([0.5, 0.25], np.float32)},
         {"query": 1, "passages": ["p2", "p1"], "margins": np.array([0.125], np.float32)},
     ]
-    batch = TripletCollator(encoder, ["one", "two"], texts)(items)
+    batch = TripletCollator.of_texts(encoder, ["one", "two"], texts)(items)
     assert batch["passage"]["input_ids"].shape[0] == 3
     assert batch["labels"].tolist() == [[0.5, 0.25], [0.125, IGNORED]]
     vectors = torch.eye(3)
@@ -54,7 +54,7 @@ def test_passages_of_one_text_are_one_passage(encoder: BiEncoder, texts: dict[st
         {"query": 0, "passages": ["p1", "twin"], "margins": np.array([0.5], np.float32)},
         {"query": 0, "passages": ["p2", "p1"], "margins": np.array([0.5], np.float32)},
     ]
-    collator = TripletCollator(encoder, ["one"], texts | {"twin": texts["p1"]})
+    collator = TripletCollator.of_texts(encoder, ["one"], texts | {"twin": texts["p1"]})
     batch = collator(items)
     assert (batch["positive"].tolist(), batch["negative"].tolist()) == ([0, 1], [[0], [0]])
     assert batch["passage_number"].tolist() == [1, 2]

@@ -88,7 +88,7 @@ def trainer(
         encoder,
         training_arguments(recipe),
         Drawn(list(texts), 16),
-        TripletCollator(encoder, queries, texts),
+        TripletCollator.of_texts(encoder, queries, texts),
         evaluation,
         loss=recipe.loss,
     )

@@ -1,0 +1,204 @@
+"""An encoder whose queries go through an adapter, while passages stay where they are."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from huggingface_hub import create_branch, create_repo, upload_folder
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from tercet.files import read_json, write_json
+from tercet.modeling.adapter import QueryAdapter
+from tercet.modeling.encoder import BiEncoder
+from tercet.modeling.space import Space
+from tercet.modeling.st_files import Similarity
+from tercet.schema import Encoder, InputError
+
+#: Files of an adapter whose encoder is behind an API; a local encoder is saved with it as one.
+CONFIG, WEIGHTS = "adapter.json", "adapter.safetensors"
+
+
+class Comparing(Encoder, Protocol):
+    """An encoder that says how its vectors compare."""
+
+    @property
+    def similarity(self) -> Similarity:
+        """What the dot product of two vectors is."""
+        ...
+
+    @property
+    def normalize(self) -> bool:
+        """Whether vectors have unit length."""
+        ...
+
+
+class AdaptedEncoder:
+    """Keeps `Encoder` and `Student`; its passages' vectors are those of the encoder beneath."""
+
+    tokenizer: Any = None
+
+    def __init__(
+        self, encoder: Comparing, adapter: QueryAdapter, *, api: str | None = None
+    ) -> None:
+        """`api` names the service that `encoder` asks; None for a local `BiEncoder`."""
+        self.encoder, self.adapter, self.api = encoder, adapter, api
+        #: The vectors that it belongs to, where that is known.
+        self.space: Space | None = None
+        self._known: dict[str, np.ndarray] = {}
+
+    @classmethod
+    def fresh(
+        cls, encoder: Comparing, rank: int, *, seed: int, api: str | None = None
+    ) -> AdaptedEncoder:
+        """One that changes nothing yet."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            adapter = QueryAdapter(encoder.dimension, rank=rank, normalize=encoder.normalize)
+        return cls(encoder, adapter, api=api)
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, **given: Any) -> AdaptedEncoder:
+        """A folder of `save_pretrained` over an API; `given` goes to the API's encoder.
+
+        Raises InputError for a folder that is none.
+        """
+        folder = Path(path)
+        config = read_json(folder / CONFIG)
+        if config.get("api") != "cohere":
+            raise InputError(f"{folder / CONFIG}: api {config.get('api')!r} is not known here")
+        # Its SDK is an extra.
+        from tercet.modeling.cohere_encoder import CohereEncoder
+
+        encoder = CohereEncoder(config["model"], output_dimension=config["dimension"], **given)
+        adapter = QueryAdapter(encoder.dimension, rank=config["rank"], normalize=encoder.normalize)
+        adapter.load_state_dict(load_file(folder / WEIGHTS))
+        adapted = cls(encoder, adapter.eval(), api=config["api"])
+        adapted.space = Space.load(folder)
+        return adapted
+
+    @property
+    def name(self) -> str:
+        """The encoder's."""
+        return self.encoder.name
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        return self.encoder.dimension
+
+    @property
+    def similarity(self) -> Similarity:
+        """The encoder's."""
+        return self.encoder.similarity
+
+    @property
+    def normalize(self) -> bool:
+        """Whether vectors have unit length."""
+        return self.encoder.normalize
+
+    @property
+    def trained(self) -> nn.Module:
+        """The adapter."""
+        return self.adapter
+
+    @property
+    def device(self) -> torch.device:
+        """Where the adapter is now."""
+        return self.adapter.down.device
+
+    def embed(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+        """As `Student.embed`, of the encoder's vectors of queries."""
+        return torch.as_tensor(model(inputs["vectors"]))
+
+    def remember(self, texts: Sequence[str]) -> np.ndarray:
+        """The encoder's own vectors of queries, float32 [texts, dimension], kept to be adapted.
+
+        Training asks for the same queries again and again, and the encoder needs no telling twice.
+        """
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            self._known |= zip(new, self.encoder.encode_queries(new), strict=True)
+        return np.stack([self._known[text] for text in texts])
+
+    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 [len(texts), dimension], in the order given."""
+        if not texts:
+            return np.empty((0, self.dimension), np.float32)
+        if all(text in self._known for text in texts):
+            return self.adapter.apply_to(self.remember(texts))
+        return self.adapter.apply_to(self.encoder.encode_queries(texts))
+
+    def encode_passages(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 [len(texts), dimension]: an adapter leaves passages as they are."""
+        return self.encoder.encode_passages(texts)
+
+    def truncated(self, dimension: int) -> AdaptedEncoder:
+        """Refused: the map has no first dimensions of its own. Raises InputError."""
+        raise InputError(f"{self.name} with an adapter has no shorter vectors: leave truncate_dim")
+
+    def write_files(self, path: str | Path) -> None:
+        """Which encoder the adapter is of."""
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        rank = self.adapter.down.shape[1]
+        config = {"model": self.name, "api": self.api, "dimension": self.dimension, "rank": rank}
+        write_json(folder / CONFIG, config)
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """A query encoder as one folder: with a local model the adapter is its last layer.
+
+        It encodes queries, and no passages: theirs are where they were.
+        """
+        if isinstance(self.encoder, BiEncoder):
+            merged = self._merged(self.encoder)
+            merged.space = self.space
+            merged.save_pretrained(path)
+            return
+        folder = Path(path)
+        self.write_files(folder)
+        weights = {name: value.cpu() for name, value in self.adapter.state_dict().items()}
+        save_file(weights, folder / WEIGHTS)
+        if self.space:
+            self.space.save(folder)
+
+    def _merged(self, encoder: BiEncoder) -> BiEncoder:
+        other = copy.copy(encoder)
+        other.backbone = copy.deepcopy(encoder.backbone)
+        matrix, bias = self.adapter.matrix().T, None
+        if encoder.projection is not None:
+            # Lengths do not matter to what is brought to length 1 in the end.
+            first = encoder.projection.weight.detach().double().cpu().numpy()
+            if encoder.projection.bias is not None:
+                bias = matrix @ encoder.projection.bias.detach().double().cpu().numpy()
+            matrix = matrix @ first
+        other.project(matrix, bias, encoder.similarity)
+        return other
+
+    def push_to_hub(self, repo_id: str, *, revision: str | None = None) -> str:
+        """Upload what `save_pretrained` writes; returns the commit's address."""
+        create_repo(repo_id, exist_ok=True)
+        if revision is not None:
+            create_branch(repo_id, branch=revision, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            commit = upload_folder(
+                repo_id=repo_id,
+                folder_path=folder,
+                revision=revision,
+                commit_message="Upload a query adapter trained with Tercet",
+            )
+        return str(commit.commit_url)
+
+
+def load_query_encoder(path: str | Path, **given: Any) -> BiEncoder | AdaptedEncoder:
+    """A model folder of either kind; `given` goes to its `from_pretrained`."""
+    kind: Any = AdaptedEncoder if (Path(path) / CONFIG).exists() else BiEncoder
+    found: BiEncoder | AdaptedEncoder = kind.from_pretrained(path, **given)
+    return found

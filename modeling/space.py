@@ -1,0 +1,93 @@
+"""The space that a query encoder belongs to: whose vectors, and how to know them again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from tercet.mapped import Vectors
+from tercet.modeling.st_files import Similarity
+from tercet.schema import InputError
+
+FILE = "space.safetensors"
+SAMPLE = 16  # passages whose vectors are kept
+#: Cosine of a vector with itself as a server keeps it: at length 1, or in half precision.
+SAME = 0.999
+
+
+@dataclass(frozen=True)
+class Space:
+    """A sample of passages with their vectors, float32 [sample, dimension], and what they are of.
+
+    `similarity` is how vectors compare, `passages` how many there are, `place` in words where.
+    """
+
+    ids: Sequence[str]
+    vectors: np.ndarray
+    similarity: Similarity
+    passages: int
+    place: str
+
+    @classmethod
+    def of(cls, ids: Sequence[str], vectors: Vectors, similarity: Similarity, place: str) -> Space:
+        """A seeded sample of all passages."""
+        rows = np.random.default_rng(0).permutation(len(ids))[:SAMPLE]
+        return cls([ids[row] for row in rows.tolist()], vectors[rows], similarity, len(ids), place)
+
+    def save(self, folder: Path) -> None:
+        """Write `space.safetensors` into a model's folder."""
+        about = {
+            "ids": json.dumps(list(self.ids)),
+            "similarity": self.similarity,
+            "passages": str(self.passages),
+            "place": self.place,
+        }
+        save_file({"vectors": np.ascontiguousarray(self.vectors)}, folder / FILE, metadata=about)
+
+    @classmethod
+    def load(cls, folder: Path) -> Space | None:
+        """The space of a model's folder; None if it belongs to none."""
+        if not (folder / FILE).exists():
+            return None
+        with safe_open(folder / FILE, framework="numpy") as file:
+            about, vectors = file.metadata(), file.get_tensor("vectors")
+        similarity: Similarity = "cosine" if about["similarity"] == "cosine" else "dot"
+        count = int(about["passages"])
+        return cls(json.loads(about["ids"]), vectors, similarity, count, about["place"])
+
+    def check(self, place: str, vectors_of: Callable[[Sequence[str]], np.ndarray]) -> None:
+        """Refuse vectors that are not those that the encoder was adapted to.
+
+        `vectors_of` gives the vectors of ids, float32 [ids, dimension], and may raise InputError
+        for one that is not there. Raises InputError with both places.
+        """
+        try:
+            found = vectors_of(self.ids)
+        except InputError as error:
+            raise InputError(f"{self._belongs(place)} ({error})") from None
+        if found.shape != self.vectors.shape:
+            raise InputError(
+                f"{self._belongs(place)} (its vectors have {found.shape[1]} dimensions, and these "
+                f"{self.vectors.shape[1]})"
+            )
+        products = np.einsum("nd,nd->n", found, self.vectors, dtype=np.float64)
+        lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(self.vectors, axis=1)
+        cosines = products / np.maximum(lengths, 1e-30)
+        if cosines.min() < SAME:
+            worst = int(cosines.argmin())
+            raise InputError(
+                f"{self._belongs(place)} (passage {self.ids[worst]!r} has another vector there, "
+                f"cosine {cosines[worst]:.2f})"
+            )
+
+    def _belongs(self, place: str) -> str:
+        return (
+            f"this query encoder belongs to {self.place}, {self.passages:,} passages compared by "
+            f"{self.similarity}, and not to {place}: adapt another to that one"
+        )

@@ -1,0 +1,44 @@
+"""Ask a live Weaviate collection with a model that train.py wrote for its vectors.
+
+    python scripts/search.py runs/NAME/model COLLECTION "a query" "another" [--vector NAME] [--k 5]
+
+A query encoder that was adapted to another collection's vectors is refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.table import Table
+
+from tercet import InputError
+from tercet.cli import stop
+from tercet.console import console
+from tercet.live_retriever import live_retriever
+
+
+def main() -> None:
+    """Search and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("model", help="folder of a run's model, or a Hub name")
+    parser.add_argument("collection", help="Weaviate collection or alias")
+    parser.add_argument("queries", nargs="+", metavar="query")
+    parser.add_argument("--vector", help="its named vector; unset: the only one")
+    parser.add_argument("--id", help="its property with the passages' ids, or uuid")
+    parser.add_argument("--k", type=int, default=5, help="passages a query")
+    given = parser.parse_args()
+    try:
+        retriever = live_retriever(given.model, given.collection, vector=given.vector, id=given.id)
+        for query, ranking in zip(
+            given.queries, retriever.search(given.queries, given.k), strict=True
+        ):
+            table = Table("passage", "score", title=query, title_justify="left")
+            for passage, score in ranking:
+                table.add_row(passage, f"{score:.4f}")
+            console.print(table)
+    except InputError as error:
+        stop(str(error), 2)
+
+
+if __name__ == "__main__":
+    main()
