@@ -25,7 +25,8 @@ SAME = 0.999
 class Space:
     """A sample of passages with their vectors, float32 [sample, dimension], and what they are of.
 
-    `similarity` is how vectors compare, `passages` how many there are, `place` in words where.
+    `similarity` is how vectors compare, `passages` how many there are, `place` in words where; a
+    collection's `vector` and property `id` are as `tercet.recipe.IndexSettings` has them.
     """
 
     ids: Sequence[str]
@@ -33,22 +34,32 @@ class Space:
     similarity: Similarity
     passages: int
     place: str
+    vector: str | None = None
+    id: str | None = None
 
     @classmethod
-    def of(cls, ids: Sequence[str], vectors: Vectors, similarity: Similarity, place: str) -> Space:
-        """A seeded sample of all passages."""
+    def of(
+        cls,
+        ids: Sequence[str],
+        vectors: Vectors,
+        similarity: Similarity,
+        place: str,
+        **named: str | None,
+    ) -> Space:
+        """A seeded sample of all passages; `named` are `vector` and `id`."""
         rows = np.random.default_rng(0).permutation(len(ids))[:SAMPLE]
-        return cls([ids[row] for row in rows.tolist()], vectors[rows], similarity, len(ids), place)
+        sample = [ids[row] for row in rows.tolist()]
+        return cls(sample, vectors[rows], similarity, len(ids), place, **named)
 
     def save(self, folder: Path) -> None:
         """Write `space.safetensors` into a model's folder."""
-        about = {
-            "ids": json.dumps(list(self.ids)),
-            "similarity": self.similarity,
-            "passages": str(self.passages),
-            "place": self.place,
-        }
-        save_file({"vectors": np.ascontiguousarray(self.vectors)}, folder / FILE, metadata=about)
+        about = {k: v for k, v in vars(self).items() if k != "vectors"} | {"ids": list(self.ids)}
+        # One value: several are written in any order, and equal spaces would be unequal files.
+        save_file(
+            {"vectors": np.ascontiguousarray(self.vectors)},
+            folder / FILE,
+            metadata={"space": json.dumps(about)},
+        )
 
     @classmethod
     def load(cls, folder: Path) -> Space | None:
@@ -56,10 +67,8 @@ class Space:
         if not (folder / FILE).exists():
             return None
         with safe_open(folder / FILE, framework="numpy") as file:
-            about, vectors = file.metadata(), file.get_tensor("vectors")
-        similarity: Similarity = "cosine" if about["similarity"] == "cosine" else "dot"
-        count = int(about["passages"])
-        return cls(json.loads(about["ids"]), vectors, similarity, count, about["place"])
+            about, vectors = json.loads(file.metadata()["space"]), file.get_tensor("vectors")
+        return cls(vectors=vectors, **about)
 
     def check(self, place: str, vectors_of: Callable[[Sequence[str]], np.ndarray]) -> None:
         """Refuse vectors that are not those that the encoder was adapted to.

@@ -100,6 +100,11 @@ class Experiment:
 
     def _check_second(self) -> None:
         if path := self.recipe.evaluation.second_path:
+            if self.recipe.model.given:
+                raise InputError(
+                    "evaluation.second_path needs passages encoded, and what made the vectors of "
+                    "model.vectors is not here: leave it out"
+                )
             BeirFolder(path)
             if not {"base", "adapted"} <= {system.kind for system in self.settings}:
                 raise InputError(

@@ -20,11 +20,14 @@ def live_retriever(
 ) -> retrieval.DenseRetriever:
     """Searches a Weaviate collection, or what an alias names, with a model that `train.py` wrote.
 
-    `vector` and `id` are as a recipe's `index.vector` and `index.id`; `given` goes to the model's
-    `from_pretrained`. A query encoder knows a sample of the vectors that it was adapted to: raises
-    InputError for a collection that holds others, as for one that is not there.
+    `vector` and `id` are as a recipe's `index.vector` and `index.id`, and unset as the model knows
+    them; `given` goes to the model's `from_pretrained`. A query encoder knows a sample of the
+    vectors that it was adapted to: raises InputError for a collection that holds others, as for one
+    that is not there.
     """
     encoder = modeling.load_query_encoder(model, **given)
+    if encoder.space:
+        vector, id = vector or encoder.space.vector, id or encoder.space.id
     index = retrieval.open_live(
         IndexSettings(backend="weaviate", collection=collection, vector=vector, id=id)
     )

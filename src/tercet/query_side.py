@@ -182,11 +182,17 @@ class QuerySide:
     @property
     def space(self) -> modeling.Space:
         """What the model that ships belongs to."""
-        section, facts = self.recipe.index, self.pipeline.embeddings.facts
+        section, facts = self.parts.live(self.recipe.index), self.pipeline.embeddings.facts
         place = facts.get("place") or f"{self.recipe.corpus.label} by {self.recipe.model.name}"
         if section.collection:
             named = f", vector {section.vector}" if section.vector else ""
             place = f"Weaviate collection {section.collection}{named}"
-        student = self.pipeline.student
-        passages = self.pipeline.passages
-        return modeling.Space.of(passages.ids, self.pipeline.vectors, student.similarity, place)
+        pipeline = self.pipeline
+        return modeling.Space.of(
+            pipeline.passages.ids,
+            pipeline.vectors,
+            pipeline.student.similarity,
+            place,
+            vector=section.vector,
+            id=section.id,
+        )

@@ -362,7 +362,7 @@ WEIGHTLESS = {
 
 #: What Tercet sets of TrainingArguments; any other of its names may be given as it is.
 TRAINING: dict[str, tuple[Any, str]] = {
-    "num_train_epochs": (1.0, "epochs; an adapter's 20"),
+    "num_train_epochs": (1.0, "epochs; an adapter's 10"),
     "learning_rate": (2e-5, "peak learning rate; an adapter's 1e-3"),
     "per_device_train_batch_size": (16, "queries a step and process; an adapter's 64"),
     "gradient_accumulation_steps": (1, "steps whose gradients are added up"),
@@ -381,7 +381,7 @@ TRAINING: dict[str, tuple[Any, str]] = {
 
 #: What an adapter's training has in their place: it has few weights, and its steps take no time.
 ADAPTER_TRAINING: dict[str, Any] = {
-    "num_train_epochs": 20.0,
+    "num_train_epochs": 10.0,
     "learning_rate": 1e-3,
     "per_device_train_batch_size": 64,
 }

@@ -220,7 +220,10 @@ class Systems:
         return data.read_vectors(made, pipeline.passages)
 
     def _passage_encoder(self, label: str) -> Encoder:
-        return self._api(label) if self.settings[label].kind == "cohere" else self.encoder(label)
+        kind = self.settings[label].kind
+        if kind == "adapted" and self.pipeline.recipe.model.frozen:
+            return self.pipeline.student  # what ships encodes queries alone
+        return self._api(label) if kind == "cohere" else self.encoder(label)
 
     def identity(self, label: str) -> str:
         """Digest of all that a system's rankings depend on, beside passages and queries."""
