@@ -25,8 +25,8 @@ SAME = 0.999
 class Space:
     """A sample of passages with their vectors, float32 [sample, dimension], and what they are of.
 
-    `similarity` is how vectors compare, `passages` how many there are, `place` in words where; a
-    collection's `vector` and property `id` are as `tercet.recipe.IndexSettings` has them.
+    `similarity` is how vectors compare, `passages` how many there are, `place` in words where; of
+    a live `collection`, `vector` and property `id` are as `tercet.recipe.IndexSettings` has them.
     """
 
     ids: Sequence[str]
@@ -34,6 +34,7 @@ class Space:
     similarity: Similarity
     passages: int
     place: str
+    collection: str | None = None
     vector: str | None = None
     id: str | None = None
 
@@ -46,7 +47,7 @@ class Space:
         place: str,
         **named: str | None,
     ) -> Space:
-        """A seeded sample of all passages; `named` are `vector` and `id`."""
+        """A seeded sample of all passages; `named` are `collection`, `vector`, `id`."""
         rows = np.random.default_rng(0).permutation(len(ids))[:SAMPLE]
         sample = [ids[row] for row in rows.tolist()]
         return cls(sample, vectors[rows], similarity, len(ids), place, **named)

@@ -44,6 +44,7 @@ queries.generators.N.top_k queries.generators.N.top_p
 negatives.retrievers negatives.candidates negatives.shard_queries
 negatives.index.backend negatives.index.kind negatives.index.metric negatives.index.factory
 negatives.index.ef negatives.index.nprobe negatives.index.on_disk
+negatives.index.collection negatives.index.vector negatives.index.id
 negatives.retrievers.N.kind negatives.retrievers.N.share negatives.retrievers.N.model
 negatives.retrievers.N.k1 negatives.retrievers.N.b negatives.retrievers.N.language
 teacher.name teacher.revision teacher.backend teacher.max_length teacher.precision
@@ -55,13 +56,17 @@ loss.near_positive loss.matryoshka
 model.name model.revision model.pooling model.similarity model.query_prompt model.passage_prompt
 model.max_length model.query_max_length model.precision model.dropout
 model.lora_rank model.lora_alpha
+model.side model.student model.vectors model.api model.dollars
+model.adapter_rank model.adapter_penalty
+model.regression.passages model.regression.num_train_epochs model.regression.learning_rate
+model.regression.per_device_train_batch_size model.regression.crop
 training.num_train_epochs training.learning_rate training.per_device_train_batch_size
 training.gradient_accumulation_steps training.lr_scheduler_type training.warmup_steps
 training.weight_decay training.bf16 training.logging_steps training.eval_strategy
 training.save_strategy training.save_total_limit training.metric_for_best_model
 training.dataloader_num_workers training.ddp_timeout
 index.backend index.kind index.metric index.factory index.ef index.nprobe index.alias
-index.on_disk
+index.on_disk index.collection index.vector index.id
 evaluation.cutoffs evaluation.primary evaluation.passages evaluation.resamples
 evaluation.interpolation_steps evaluation.early_stopping_patience
 evaluation.systems evaluation.indexes evaluation.baseline
@@ -75,6 +80,7 @@ evaluation.systems.N.dollars_per_1000_queries evaluation.systems.N.dollars_per_m
 evaluation.indexes.N.backend evaluation.indexes.N.kind evaluation.indexes.N.metric
 evaluation.indexes.N.factory evaluation.indexes.N.ef evaluation.indexes.N.nprobe
 evaluation.indexes.N.name evaluation.indexes.N.on_disk
+evaluation.indexes.N.collection evaluation.indexes.N.vector evaluation.indexes.N.id
 evaluation.clock_queries evaluation.clock_batch evaluation.clock_seconds
 evaluation.second_path evaluation.second_split
 ingest.collection ingest.vector ingest.kind ingest.metric
@@ -218,7 +224,10 @@ def test_help_lists_every_key_with_default_and_meaning() -> None:
             "queries: {generators: [{kind: causal, model: m, examples: [[a]]}]}",
             "queries.generators.0.examples must be pairs [passage, query]",
         ),
-        ("negatives: {candidates: 3}", "triplets.negatives_per_query (5) is more than "),
+        (
+            "{negatives: {candidates: 3}, triplets: {negatives_per_query: 5}}",
+            "triplets.negatives_per_query (5) is more than ",
+        ),
         ("model: {lora_alpha: 8}", "model.lora_alpha is LoRA's: give model.lora_rank too"),
         (
             "evaluation: {systems: [{kind: bm25, name: a, truncate_dim: 8}]}",

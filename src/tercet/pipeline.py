@@ -403,8 +403,11 @@ class Pipeline:
         )
         self._best_index = outcome.choice.index
         if is_main_process():
-            student.space = self.query_side.space if self.query_side else None
-            student.save_pretrained(writer.folder)
+            if self.query_side:
+                self.query_side.save(student, writer.folder)
+            else:
+                student.space = None  # all its passages are encoded anew
+                student.save_pretrained(writer.folder)
             write_json(writer.folder / "history.json", outcome.history)
             retrieval.write_choices(writer, outcome.choice.found)
             writer.facts |= outcome.facts | {"tested_on": self.tested_on}

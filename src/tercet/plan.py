@@ -163,7 +163,7 @@ class Reckoning:
         """Each different pair, sorted by length."""
         small, c = self.small, self.counts
         scored = small.scored
-        tokens = float(scored.lengths.mean()) * c.pairs
+        tokens = small.tokens_per_pair * c.pairs
         alike = np.resize(scored.lengths, min(c.pairs, self.recipe.teacher.shard_pairs))
         waste = padded(alike, scored.batch_tokens) / alike.sum()
         seconds = scored.begin + c.pairs * scored.seconds_per_pair

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tercet import data, modeling, retrieval
 from tercet.artifacts import MANIFEST, Artifact, Stage, Writer, is_main_process, produce
 from tercet.console import console
-from tercet.files import digest
+from tercet.files import digest, write_file
 from tercet.given_vectors import Given, belongs, given_vectors, write_given
 from tercet.mapped import Vectors
 from tercet.schema import InputError
@@ -193,6 +194,17 @@ class QuerySide:
             pipeline.vectors,
             pipeline.student.similarity,
             place,
+            collection=section.collection,
             vector=section.vector,
             id=section.id,
         )
+
+    def save(self, student: modeling.BiEncoder | modeling.AdaptedEncoder, folder: Path) -> None:
+        """Write the model that ships: it, the vectors that it belongs to, and its card."""
+        section = self.recipe.model
+        student.space = self.space
+        student.save_pretrained(folder)
+        card = modeling.query_card(
+            student.space, section.name, adapter=section.adapter, api=section.api
+        )
+        write_file(folder / "README.md", card.encode())

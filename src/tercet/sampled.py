@@ -14,6 +14,24 @@ _BATCHES = 50  # batches that the number of different passages is a mean over
 
 
 @dataclass(frozen=True)
+class Draws:
+    """Pairs of a query and a passage; `own` are the characters of each query's own passage."""
+
+    pairs: list[tuple[str, str]]
+    own: np.ndarray
+
+    def mean(self, lengths: np.ndarray, characters: float) -> float:
+        """The mean of the pairs' `lengths`, were own passages as long as the corpus's on average.
+
+        A few queries are about shorter or longer passages than most by chance, and so are their
+        candidates: that part of the chance is known, and taken out (a control variate).
+        """
+        apart = self.own - self.own.mean()
+        slope = float(apart @ lengths) / max(float(apart @ apart), 1.0)
+        return float(lengths.mean()) + slope * (characters - float(self.own.mean()))
+
+
+@dataclass(frozen=True)
 class Lists:
     """Sampled queries, each with the passage that it is about, and what was found for them.
 
@@ -25,16 +43,13 @@ class Lists:
     found: Sequence[Found]
     candidates: int
 
-    def pairs(self, count: int, seed: int) -> list[tuple[str, str]]:
+    def scored(self, count: int, seed: int) -> Draws:
         """Seeded draws among all pairs of query and passage, in random order."""
-        chance = 1 / (self.candidates + 1)
-        drawn = self._draws(count, seed, chance)
-        return [(self.queries[row][0], passage.contents) for row, passage in drawn]
+        return self._draws(count, seed, 1 / (self.candidates + 1))
 
-    def trained_on(self, negatives: int, count: int, seed: int) -> list[str]:
-        """Seeded draws among the passages that training reads."""
-        drawn = self._draws(count, seed, 1 / (negatives + 1))
-        return [passage.contents for _, passage in drawn]
+    def trained_on(self, negatives: int, count: int, seed: int) -> Draws:
+        """Seeded draws among the passages that training reads, with their queries."""
+        return self._draws(count, seed, 1 / (negatives + 1))
 
     def drawn(self, negatives: int, seed: int) -> list[list[Passage]]:
         """Each query's own passage, and up to so many different ones of its candidates."""
@@ -49,15 +64,17 @@ class Lists:
             lists.append(list(picks.values()))
         return lists
 
-    def _draws(self, count: int, seed: int, own_part: float) -> list[tuple[int, Passage]]:
+    def _draws(self, count: int, seed: int, own_part: float) -> Draws:
         """Rows of queries, all about as often, each with its own passage or a candidate."""
         random = np.random.default_rng(seed)
         rows = np.resize(random.permutation(len(self.queries)), count)
-        draws = []
+        pairs, own = [], []
         for row in rows.tolist():
+            query, passage = self.queries[row]
             other = self._pick(row, random) if random.random() > own_part else None
-            draws.append((row, other or self.queries[row][1]))
-        return draws
+            pairs.append((query, (other or passage).contents))
+            own.append(len(passage.contents))
+        return Draws(pairs, np.array(own, np.float64))
 
     def _pick(self, row: int, random: np.random.Generator) -> Passage | None:
         """One of a list's candidates; None where nothing was found.

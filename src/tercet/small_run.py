@@ -61,7 +61,9 @@ class SmallRun:
     adapting: float
     rehearsal: modeling.Rehearsal
     trained: Resources
-    #: Tokens of one of a list's passages, its own or another, as the student reads it.
+    #: Tokens of a query with one of its list's passages, its own or another, as the teacher reads.
+    tokens_per_pair: float
+    #: Tokens of such a passage as the student reads it.
     tokens_per_passage: float
     #: Parameters of the student, and bytes of what is saved with them.
     parameters: int
@@ -100,13 +102,17 @@ def small_run(pipeline: Pipeline) -> SmallRun:
             for settings in (recipe.negatives.index, recipe.index)
         )
     lists = Lists(queries, found, recipe.negatives.candidates)
-    scored = score(pipeline.parts.teacher, lists.pairs(PAIRS, recipe.seed), budget=SCORING)
+    characters = float(np.mean([len(passage.contents) for passage in reading.sample]))
+    draws = lists.scored(PAIRS, recipe.seed)
+    scored = score(pipeline.parts.teacher, draws.pairs, budget=SCORING)
+    tokens_per_pair = draws.mean(scored.lengths, characters)
     console.print("  training a few steps", style="dim")
     adapting = time_adapter(embedded.vectors.shape[1], recipe.negatives.candidates)
     student = pipeline.parts.student()
     drawn = lists.drawn(recipe.negatives_per_query, recipe.seed)
     read_in_training = lists.trained_on(recipe.negatives_per_query, PAIRS, recipe.seed)
-    ids = student.tokenize(read_in_training, "passage")
+    ids = student.tokenize([passage for _, passage in read_in_training.pairs], "passage")
+    lengths = np.array([len(row) for row in ids], np.float64)
     parameters = sum(p.numel() for p in student.backbone.parameters())
     with measured() as trained:
         rehearsal = _train(student, recipe, queries, drawn)
@@ -124,7 +130,8 @@ def small_run(pipeline: Pipeline) -> SmallRun:
         adapting=adapting,
         rehearsal=rehearsal,
         trained=trained,
-        tokens_per_passage=float(np.mean([len(row) for row in ids])),
+        tokens_per_pair=tokens_per_pair,
+        tokens_per_passage=read_in_training.mean(lengths, characters),
         parameters=parameters,
         seconds=time.monotonic() - start,
     )
