@@ -117,7 +117,7 @@ def plain_step(run: MarginMSETrainer, batch: dict[str, Any]) -> tuple[float, lis
     """Loss and gradients with the whole batch encoded at once."""
     run.model.zero_grad()
     vectors = [
-        run.encoder.pool(run.model(**batch[side]).last_hidden_state, batch[side]["attention_mask"])
+        run.student.pool(run.model(**batch[side]).last_hidden_state, batch[side]["attention_mask"])
         for side in ("query", "passage")
     ]
     loss = run.objective(*vectors, batch) / batch["labels"].ne(IGNORED).sum()
