@@ -5,15 +5,18 @@ File: `candidates` (query_id, query, positive, passages, and per retriever its r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 from datasets import Dataset
 
 from tercet.artifacts import Writer
 from tercet.console import progress
-from tercet.files import read_table
+from tercet.files import counted, counts_of, read_table
 from tercet.schema import InputError, Ranking, Retriever
+
+#: Hits of objects that are no passages of the corpus.
+UNKNOWN = "hits_outside_the_corpus"
 
 
 def mine_candidates(
@@ -24,11 +27,13 @@ def mine_candidates(
     *,
     candidates: int,
     shard_queries: int,
+    rows: Callable[[Iterable[str]], Mapping[str, int]] | None = None,
 ) -> None:
     """Write up to `candidates` passages for each query, fewer only where the corpus has no more.
 
     Each retriever gives the best of its share; the rest is topped up in turns. The query's passage
-    and its `twins`, whose text equals its own, are left out: they are no negatives.
+    and its `twins`, whose text equals its own, are left out: they are no negatives. `rows` says
+    which ids are the corpus's, where an index may hold others: these are left out and counted.
 
     Raises InputError if two retrievers have one name.
     """
@@ -36,8 +41,8 @@ def mine_candidates(
     if len(set(names)) != len(names):
         raise InputError(f"negatives.retrievers: two have one name ({', '.join(names)})")
 
-    def make(rows: range) -> pa.Table:
-        return _mine(queries[rows.start : rows.stop], twins, retrievers, candidates)
+    def make(part: range) -> pa.Table:
+        return _mine(queries[part.start : part.stop], twins, retrievers, candidates, rows)
 
     starts = range(0, len(queries), shard_queries)
     blocks = [range(start, min(start + shard_queries, len(queries))) for start in starts]
@@ -52,6 +57,8 @@ def mine_candidates(
         "short_lists": sum(length < candidates for length in found),
         "equal_texts_left_out": sum(len(twins.get(p, [p])) - 1 for p in queries["passage_id"]),
     }
+    if rows is not None:
+        writer.facts |= counts_of(paths, {UNKNOWN: UNKNOWN})
 
 
 def _mine(
@@ -59,12 +66,19 @@ def _mine(
     twins: Mapping[str, list[str]],
     retrievers: Sequence[tuple[Retriever, int]],
     candidates: int,
+    rows: Callable[[Iterable[str]], Mapping[str, int]] | None,
 ) -> pa.Table:
     positives = block["passage_id"]
     left_out = [set(twins.get(positive, [positive])) for positive in positives]
     # Deep enough that each retriever alone could fill the list.
     depth = candidates + max(map(len, left_out), default=1)
     found = [retriever.search(block["query"], depth) for retriever, _ in retrievers]
+    unknown = 0
+    if rows is not None:
+        known = rows(p for rankings in found for ranking in rankings for p, _ in ranking)
+        before = sum(len(ranking) for rankings in found for ranking in rankings)
+        found = [[[hit for hit in r if hit[0] in known] for r in each] for each in found]
+        unknown = before - sum(len(ranking) for rankings in found for ranking in rankings)
     shares = _shares([share for _, share in retrievers], candidates)
     columns: dict[str, list[object]] = {
         "query_id": list(block["id"]),
@@ -83,7 +97,8 @@ def _mine(
             pairs = [places.get(passage, (None, None)) for passage in chosen]
             columns[f"{retriever.name}_rank"].append([rank for rank, _ in pairs])
             columns[f"{retriever.name}_score"].append([score for _, score in pairs])
-    return pa.table({name: pa.array(c, type=_type(name)) for name, c in columns.items()})
+    table = pa.table({name: pa.array(c, type=_type(name)) for name, c in columns.items()})
+    return table if rows is None else counted(table, {UNKNOWN: unknown})
 
 
 def _type(column: str) -> pa.DataType:

@@ -1,6 +1,7 @@
 """Models, and what trains them: the one room that knows torch."""
 
 from tercet.modeling.adapt import adapt as adapt
+from tercet.modeling.adapted import CONFIG as ADAPTER_CONFIG
 from tercet.modeling.adapted import AdaptedEncoder as AdaptedEncoder
 from tercet.modeling.adapted import Comparing as Comparing
 from tercet.modeling.adapted import load_query_encoder as load_query_encoder

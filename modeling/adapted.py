@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from tercet.files import read_json, write_json
 from tercet.modeling.adapter import QueryAdapter
 from tercet.modeling.encoder import BiEncoder
+from tercet.modeling.hub import resolve
+from tercet.modeling.precision import default_device
 from tercet.modeling.space import Space
 from tercet.modeling.st_files import Similarity
 from tercet.schema import Encoder, InputError
@@ -51,6 +53,7 @@ class AdaptedEncoder:
         self.encoder, self.adapter, self.api = encoder, adapter, api
         #: The vectors that it belongs to, where that is known.
         self.space: Space | None = None
+        self.card = ""
         self._known: dict[str, np.ndarray] = {}
 
     @classmethod
@@ -61,25 +64,34 @@ class AdaptedEncoder:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             adapter = QueryAdapter(encoder.dimension, rank=rank, normalize=encoder.normalize)
-        return cls(encoder, adapter, api=api)
+        return cls(encoder, adapter.to(default_device()), api=api)
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, **given: Any) -> AdaptedEncoder:
-        """A folder of `save_pretrained` over an API; `given` goes to the API's encoder.
+    def from_pretrained(
+        cls, path: str | Path, *, encoder: Comparing | None = None, **given: Any
+    ) -> AdaptedEncoder:
+        """A folder of `save_pretrained`, or its Hub name, over an API.
 
-        Raises InputError for a folder that is none.
+        `encoder` is what asks the API; without it one is made, with what is `given`. Raises
+        InputError for a folder that is none, or of another encoder.
         """
-        folder = Path(path)
+        folder = resolve(str(path)).path
         config = read_json(folder / CONFIG)
         if config.get("api") != "cohere":
             raise InputError(f"{folder / CONFIG}: api {config.get('api')!r} is not known here")
-        # Its SDK is an extra.
-        from tercet.modeling.cohere_encoder import CohereEncoder
+        if encoder is None:
+            # Its SDK is an extra.
+            from tercet.modeling.cohere_encoder import CohereEncoder
 
-        encoder = CohereEncoder(config["model"], output_dimension=config["dimension"], **given)
-        adapter = QueryAdapter(encoder.dimension, rank=config["rank"], normalize=encoder.normalize)
-        adapter.load_state_dict(load_file(folder / WEIGHTS))
-        adapted = cls(encoder, adapter.eval(), api=config["api"])
+            encoder = CohereEncoder(config["model"], output_dimension=config["dimension"], **given)
+        if (encoder.name, encoder.dimension) != (config["model"], config["dimension"]):
+            raise InputError(
+                f"{folder} adapts {config['model']} with {config['dimension']} dimensions, not "
+                f"{encoder.name} with {encoder.dimension}"
+            )
+        adapted = cls.fresh(encoder, config["rank"], seed=0, api=config["api"])
+        adapted.adapter.load_state_dict(load_file(folder / WEIGHTS))
+        adapted.adapter.eval()
         adapted.space = Space.load(folder)
         return adapted
 
@@ -144,29 +156,32 @@ class AdaptedEncoder:
         raise InputError(f"{self.name} with an adapter has no shorter vectors: leave truncate_dim")
 
     def write_files(self, path: str | Path) -> None:
-        """Which encoder the adapter is of."""
+        """Which encoder of an API the adapter is of; over a local one only the whole is shipped."""
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
-        rank = self.adapter.down.shape[1]
-        config = {"model": self.name, "api": self.api, "dimension": self.dimension, "rank": rank}
-        write_json(folder / CONFIG, config)
+        if self.api:
+            rank = self.adapter.down.shape[1]
+            config = {"model": self.name, "api": self.api, "dimension": self.dimension}
+            write_json(folder / CONFIG, config | {"rank": rank})
 
     def save_pretrained(self, path: str | Path) -> None:
         """A query encoder as one folder: with a local model the adapter is its last layer.
 
         It encodes queries, and no passages: theirs are where they were.
         """
+        folder = Path(path)
         if isinstance(self.encoder, BiEncoder):
             merged = self._merged(self.encoder)
-            merged.space = self.space
-            merged.save_pretrained(path)
+            merged.space, merged.card = self.space, self.card
+            merged.save_pretrained(folder)
             return
-        folder = Path(path)
         self.write_files(folder)
         weights = {name: value.cpu() for name, value in self.adapter.state_dict().items()}
         save_file(weights, folder / WEIGHTS)
         if self.space:
             self.space.save(folder)
+        if self.card:
+            (folder / "README.md").write_text(self.card, encoding="utf-8")
 
     def _merged(self, encoder: BiEncoder) -> BiEncoder:
         other = copy.copy(encoder)
@@ -197,8 +212,10 @@ class AdaptedEncoder:
         return str(commit.commit_url)
 
 
-def load_query_encoder(path: str | Path, **given: Any) -> BiEncoder | AdaptedEncoder:
-    """A model folder of either kind; `given` goes to its `from_pretrained`."""
-    kind: Any = AdaptedEncoder if (Path(path) / CONFIG).exists() else BiEncoder
-    found: BiEncoder | AdaptedEncoder = kind.from_pretrained(path, **given)
-    return found
+def load_query_encoder(name_or_path: str | Path, **given: Any) -> BiEncoder | AdaptedEncoder:
+    """A model folder of either kind, or a Hub name; `given` goes to its `from_pretrained`."""
+    folder = resolve(str(name_or_path), given.get("revision")).path
+    if (folder / CONFIG).exists():
+        given.pop("revision", None)
+        return AdaptedEncoder.from_pretrained(folder, **given)
+    return BiEncoder.from_pretrained(name_or_path, **given)

@@ -32,8 +32,10 @@ class QueryAdapter(nn.Module):
 
     def forward(self, queries: Tensor) -> Tensor:
         """float32 [queries, dimension] to the same shape."""
-        moved = queries + queries @ self.down @ self.up
-        return F.normalize(moved, dim=-1) if self.normalize else moved
+        # Autocast would multiply in half precision: small moves are all there is to learn.
+        with torch.autocast(queries.device.type, enabled=False):
+            moved = queries + queries @ self.down @ self.up
+            return F.normalize(moved, dim=-1) if self.normalize else moved
 
     def apply_to(self, queries: np.ndarray) -> np.ndarray:
         """The same for arrays."""

@@ -13,7 +13,9 @@ def query_card(space: Space, base: str, *, adapter: bool, api: str | None) -> st
     learnt = "a low-rank adapter of the query vectors of" if adapter else "the query side of"
     front = ["---", "library_name: sentence-transformers", "pipeline_tag: feature-extraction"]
     front += ["tags:", "- tercet", "- retrieval", "- query-encoder"]
-    if api is None and not Path(base).exists():
+    if Path(base).exists():  # a path is this machine's affair
+        base = Path(base).name
+    elif api is None:
         front.append(f"base_model: {json.dumps(base)}")
     where = f"collection {space.collection}" if space.collection else space.place
     rows = {

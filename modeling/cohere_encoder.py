@@ -153,11 +153,6 @@ class CohereEncoder:
         with self._cache.open() as db:
             return self._cache.spent(db)
 
-    @property
-    def has_key(self) -> bool:
-        """Whether it can ask the API for what the cache lacks."""
-        return self._client is not None
-
     def forecast(self, texts: Sequence[str], kind: Kind = "passage") -> Forecast:
         """What embedding these texts would take; sends nothing, and needs no key."""
         _check(texts, kind)
@@ -392,13 +387,18 @@ def _width(model: str, widths: tuple[int, ...], asked: int | None) -> int:
     return width
 
 
+def key_variable() -> str | None:
+    """The environment's variable that holds a key, if one does."""
+    return next((name for name in _KEYS if os.environ.get(name, "").strip()), None)
+
+
 def _connect(base_url: str | None, timeout: float) -> tuple[str, str, Any, Callable[[str], str]]:
     """The key's variable, the host, a client if there is a key, and what strikes out the key."""
     url = base_url or os.environ.get("CO_API_URL") or "https://api.cohere.com"
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InputError("base_url, or CO_API_URL, is no address that begins https://")
-    variable = next((name for name in _KEYS if os.environ.get(name, "").strip()), None)
+    variable = key_variable()
     if variable is None:
         return _KEYS[0], parts.hostname, None, str
     key = os.environ[variable].strip()  # the line feed that ends a file would break the header

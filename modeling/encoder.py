@@ -71,6 +71,8 @@ class BiEncoder:
         self.counts: Counter[str] = Counter()
         #: The passages' vectors that it encodes queries for, where it encodes no passages.
         self.space: Space | None = None
+        #: What is saved as README.md with it.
+        self.card = ""
         self._name = name
         self._first: int | None = None
         if tokenizer.pad_token_id is None:
@@ -277,7 +279,15 @@ class BiEncoder:
     def encode_passages(
         self, texts: Sequence[str], *, show_progress: str | None = None
     ) -> np.ndarray:
-        """float32 [len(texts), dimension], in the order given; `show_progress` titles a bar."""
+        """float32 [len(texts), dimension], in the order given; `show_progress` titles a bar.
+
+        Raises InputError if queries alone were trained, towards vectors that stay as they are.
+        """
+        if self.space:
+            raise InputError(
+                f"model {self.name!r} encodes queries alone, for {self.space.place}: its passages "
+                "keep the vectors that they have there"
+            )
         return self.encode(texts, "passage", show_progress=show_progress)
 
     def encode(
@@ -331,6 +341,8 @@ class BiEncoder:
         self.write_files(folder)
         if self.space:
             self.space.save(folder)
+        if self.card:
+            (folder / "README.md").write_text(self.card, encoding="utf-8")
 
     def write_files(self, path: str | Path) -> None:
         """Write pooling, projection, prompts and lengths beside weights that a trainer saves."""

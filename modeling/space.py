@@ -71,33 +71,40 @@ class Space:
             about, vectors = json.loads(file.metadata()["space"]), file.get_tensor("vectors")
         return cls(vectors=vectors, **about)
 
-    def check(self, place: str, vectors_of: Callable[[Sequence[str]], np.ndarray]) -> None:
+    def check(
+        self, place: str, similarity: str, vectors_of: Callable[[Sequence[str]], np.ndarray]
+    ) -> None:
         """Refuse vectors that are not those that the encoder was adapted to.
 
-        `vectors_of` gives the vectors of ids, float32 [ids, dimension], and may raise InputError
-        for one that is not there. Raises InputError with both places.
+        They are compared by `similarity`. `vectors_of` gives the vectors of ids, float32 [ids,
+        dimension], and may raise InputError for one that is not there. Raises InputError with both
+        places.
         """
+        if self.similarity == "dot" and similarity == "cosine":
+            raise self.refusal(place, "which compares by cosine")
         try:
             found = vectors_of(self.ids)
         except InputError as error:
-            raise InputError(f"{self._belongs(place)} ({error})") from None
+            raise self.refusal(place, str(error)) from None
         if found.shape != self.vectors.shape:
-            raise InputError(
-                f"{self._belongs(place)} (its vectors have {found.shape[1]} dimensions, and these "
-                f"{self.vectors.shape[1]})"
+            raise self.refusal(
+                place,
+                f"its vectors have {found.shape[1]} dimensions, and these {self.vectors.shape[1]}",
             )
         products = np.einsum("nd,nd->n", found, self.vectors, dtype=np.float64)
         lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(self.vectors, axis=1)
         cosines = products / np.maximum(lengths, 1e-30)
         if cosines.min() < SAME:
             worst = int(cosines.argmin())
-            raise InputError(
-                f"{self._belongs(place)} (passage {self.ids[worst]!r} has another vector there, "
-                f"cosine {cosines[worst]:.2f})"
+            raise self.refusal(
+                place,
+                f"passage {self.ids[worst]!r} has another vector there, cosine "
+                f"{cosines[worst]:.2f}",
             )
 
-    def _belongs(self, place: str) -> str:
-        return (
+    def refusal(self, place: str, why: str) -> InputError:
+        """What is said of a place that it does not belong to."""
+        return InputError(
             f"this query encoder belongs to {self.place}, {self.passages:,} passages compared by "
-            f"{self.similarity}, and not to {place}: adapt another to that one"
+            f"{self.similarity}, and not to {place}: adapt another to that one ({why})"
         )

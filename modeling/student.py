@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from tercet.modeling.space import Space
 from tercet.modeling.st_files import Similarity
 from tercet.schema import Encoder
 
@@ -40,6 +41,10 @@ class Student(Encoder, Protocol):
     def normalize(self) -> bool:
         """Whether vectors have unit length."""
         ...
+
+    #: The passages' vectors that it belongs to, and its README.md; saved with it.
+    space: Space | None
+    card: str
 
     def embed(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         """float32 [rows, dimension] of a side of a batch, by `trained` or what wraps it."""

@@ -90,23 +90,23 @@ class LiveCollection:
         Raises InputError as Index does, and for a collection with fewer objects, without one of
         these passages, or with another vector for it.
         """
-        rows = check_vectors(ids, vectors)
         self.count = self._collection.total()
-        if rows.shape[1] != self.dimension:
-            raise InputError(
+        if len(ids) != len(vectors) or vectors.shape[1] != self.dimension:
+            raise Unfit(
                 f"vector {self.vector} of collection {self.name} has {self.dimension} dimensions, "
-                f"the passages' vectors have {rows.shape[1]}: {_ADAPT}"
+                f"the passages' vectors have {vectors.shape[1]}: {_ADAPT}"
             )
         if self.count < len(ids):
-            raise InputError(
+            raise Unfit(
                 f"collection {self.name} holds {self.count:,} objects and the corpus "
                 f"{len(ids):,} passages: {_ADAPT}"
             )
         sample = np.random.default_rng(0).choice(len(ids), min(SAMPLE, len(ids)), replace=False)
         chosen = [ids[row] for row in sample]
-        for id, stored, given in zip(chosen, self.vectors_of(chosen), rows[sample], strict=True):
-            if not self._collection.same(stored, given):
-                raise InputError(
+        given = check_vectors(chosen, vectors[sample])
+        for id, stored, vector in zip(chosen, self.vectors_of(chosen), given, strict=True):
+            if not self._collection.same(stored, vector):
+                raise Unfit(
                     f"collection {self.name} holds another vector {self.vector} for passage "
                     f"{id!r}: {_ADAPT}"
                 )

@@ -13,12 +13,13 @@ from tercet.schema import Index, Ranking, Size
 class Standing:
     """An `Index` around another: whoever is done with it leaves it to the next.
 
-    `discard` is for those who think that it is theirs, and does nothing; `close` ends it.
+    `discard` is for those who think that it is theirs, and does nothing: what a run leaves on a
+    server without having published it, the next one drops.
     """
 
     def __init__(self, index: Index) -> None:
         self._index = index
-        self._filled = self._kept = False
+        self._filled = False
 
     def build(self, ids: Sequence[str], vectors: Vectors) -> None:
         """As `Index.build`, the first time."""
@@ -42,15 +43,9 @@ class Standing:
         return self._index.drop_leftovers()
 
     def publish(self, alias: str) -> None:
-        """As `Index.publish`; it is not for `close` to drop then."""
+        """As `Index.publish`."""
         self._index.publish(alias)
-        self._kept = True
 
     def serves(self, alias: str) -> bool:
         """As `Index.serves`."""
         return self._index.serves(alias)
-
-    def close(self) -> None:
-        """Free what it holds, unless it is published."""
-        if not self._kept:
-            self._index.discard()

@@ -27,7 +27,7 @@ from tercet.modeling import AdaptedEncoder, BiEncoder, Space, load_query_encoder
 from tercet.pipeline import Pipeline
 from tercet.retrieval import ExactIndex
 from tercet.run_report import run_report
-from tercet.schema import InputError
+from tercet.schema import InputError, Passage
 
 ROOT = Path(__file__).parents[1]
 KEY = "co-canary-77e1f0c5"
@@ -103,7 +103,13 @@ def test_with_the_models_own_vectors_only_queries_learn_and_stages_are_shared(
 ) -> None:
     _ = Pipeline(load_recipe(recipe, ["--model.side=both"])).targets
     # From here on no passage is encoded.
-    monkeypatch.setattr(BiEncoder, "encode_passages", None)
+    encode = BiEncoder.encode
+
+    def of_queries(self: BiEncoder, texts: Any, kind: str, **given: Any) -> np.ndarray:
+        assert kind == "query"
+        return encode(self, texts, "query", **given)
+
+    monkeypatch.setattr(BiEncoder, "encode", of_queries)
     for student in ("encoder", "adapter"):
         capsys.readouterr()
         pipeline = Pipeline(load_recipe(recipe, [f"--model.student={student}"]))
@@ -117,8 +123,14 @@ def test_with_the_models_own_vectors_only_queries_learn_and_stages_are_shared(
         texts = [query.text for query in pipeline.measured("test")[0]]
         theirs = SentenceTransformer(str(pipeline.model.path), device="cpu").encode(texts)
         assert np.allclose(theirs, shipped.encode_queries(texts), atol=1e-5)
+        with pytest.raises(InputError, match="encodes queries alone"):
+            shipped.encode_passages(["a passage"])
         report = run_report(pipeline)
         assert any("stayed as they are" in note for note in report.notes)
+        assert "encodes" in (pipeline.model.path / "README.md").read_text()
+    # A model of one side is none of the other, though both began as the same one.
+    with pytest.raises(InputError, match="say otherwise"):
+        Pipeline(load_recipe(recipe, ["--model.side=both"])).check_adapted()
 
 
 def test_an_adapter_that_learnt_nothing_is_the_model_as_it_came(tiny_encoder_path: Path) -> None:
@@ -170,7 +182,7 @@ def test_a_closed_space_is_learnt_from_its_passages(
     pipeline.check()
     assert pipeline.evaluation.facts["test"].startswith("12 judged")
     order = made(capsys.readouterr().out)
-    assert order[:3] == ["corpus", "queries", "embeddings"] and "regression" in order
+    assert order[:3] == ["corpus", "embeddings", "queries"] and "regression" in order
     assert pipeline.embeddings.facts["similarity"] == "dot"
     shipped = load_query_encoder(pipeline.model.path)
     assert shipped.dimension == 24 and shipped.similarity == "dot"
@@ -248,31 +260,45 @@ def api() -> Iterator[Api]:
 def test_an_adapter_over_an_api_sends_each_query_once(
     recipe: Path, api: Api, tiny_beir_path: Path, tmp_path: Path
 ) -> None:
-    random = np.random.default_rng(5)
-    ids = [json.loads(line)["_id"] for line in (tiny_beir_path / "corpus.jsonl").open()]
-    rows = random.standard_normal((len(ids), 384)).astype(np.float32)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    passages = [json.loads(line) for line in (tiny_beir_path / "corpus.jsonl").open()]
+    texts = [Passage(p["_id"], p.get("title", ""), p["text"]).contents for p in passages]
     path = tmp_path / "cohere.parquet"
-    column = pa.array(rows.tolist(), pa.list_(pa.float32()))
-    pq.write_table(pa.table({"id": ids, "vector": column}), path)
+    cache = {"TERCET_CACHE": str(tmp_path / "cache"), "CO_API_URL": api.address}
+    # As whoever paid for them would have them.
+    write = (
+        "import sys, json, pyarrow as pa, pyarrow.parquet as pq\n"
+        "from tercet.modeling.cohere_encoder import CohereEncoder\n"
+        "model, path = sys.argv[1:]\n"
+        "ids, texts = json.load(sys.stdin)\n"
+        "rows = CohereEncoder(model).encode_passages(texts)\n"
+        "column = pa.array(rows.tolist(), pa.list_(pa.float32()))\n"
+        "pq.write_table(pa.table({'id': ids, 'vector': column}), path)\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", write, MODEL, str(path)],
+        input=json.dumps([[p["_id"] for p in passages], texts]),
+        text=True,
+        check=True,
+        env=os.environ | cache | {"CO_API_KEY": KEY},
+    )
+    before = len(api.calls)
     lines = recipe.read_text().splitlines()
     model = f"model: {{name: {MODEL}, api: cohere, side: query, student: adapter, vectors: {path}}}"
     recipe.write_text("\n".join(model if x.startswith("model:") else x for x in lines))
-    environment = {"TERCET_CACHE": str(tmp_path / "cache"), "CO_API_URL": api.address}
-    without = program("train.py", recipe, **environment)
-    assert without.returncode == 2 and "CO_API_KEY" in without.stderr and not api.calls
-    found = program("train.py", recipe, **environment, CO_API_KEY=KEY)
+    without = program("train.py", recipe, **cache)
+    assert without.returncode == 2 and "CO_API_KEY" in without.stderr
+    assert len(api.calls) == before
+    found = program("train.py", recipe, **cache, CO_API_KEY=KEY)
     assert found.returncode == 0, found.stdout + found.stderr
-    compared = program(
-        "eval.py", recipe, "--evaluation.clock_queries=0", **environment, CO_API_KEY=KEY
-    )
+    compared = program("eval.py", recipe, "--evaluation.clock_queries=20", **cache, CO_API_KEY=KEY)
     assert compared.returncode == 0, compared.stdout + compared.stderr
-    assert {call.body["input_type"] for call in api.calls} == {"search_query"}
+    # A few passages tell that the model made the vectors: they were paid for before.
+    assert {call.body["input_type"] for call in api.calls[before:]} == {"search_query"}
     assert len(api.texts()) == len(set(api.texts())) and not any(api.again.values())
     # What was paid for trains another time without a key or a call.
     sent = len(api.texts())
     shutil.rmtree(tmp_path / "runs" / "tiny" / "model")
-    again = program("train.py", recipe, **environment)
+    again = program("train.py", recipe, **cache)
     assert again.returncode == 0, again.stdout + again.stderr
     assert len(api.texts()) == sent
     shipped = load_query_encoder(tmp_path / "runs" / "tiny" / "model")
@@ -292,18 +318,20 @@ def test_a_query_encoder_knows_the_vectors_it_belongs_to(tmp_path: Path) -> None
     def of(vectors: np.ndarray) -> Any:
         return lambda names: vectors[[ids.index(name) for name in names]]
 
-    space.check("collection A", of(rows))
-    space.check("collection A, scaled", of(2 * rows))
+    space.check("collection A", "dot", of(rows))
+    space.check("collection A, scaled", "dot", of(2 * rows))
     with pytest.raises(InputError, match="belongs to collection A, 40 passages .* not to B"):
-        space.check("B", of(rows[::-1]))
+        space.check("B", "dot", of(rows[::-1]))
     with pytest.raises(InputError, match="4 dimensions"):
-        space.check("B", of(rows[:, :4]))
+        space.check("B", "dot", of(rows[:, :4]))
+    with pytest.raises(InputError, match="which compares by cosine"):
+        space.check("B", "cosine", of(rows))
 
     def missing(names: Any) -> np.ndarray:
         raise InputError("B has no passage 'p3'")
 
     with pytest.raises(InputError, match="no passage 'p3'"):
-        space.check("B", missing)
+        space.check("B", "dot", missing)
 
 
 @pytest.mark.parametrize(
@@ -318,6 +346,8 @@ def test_a_query_encoder_knows_the_vectors_it_belongs_to(tmp_path: Path) -> None
         (["--index.vector=x"], "vector and id are of a collection"),
         (["--model.dollars=1"], "model.dollars belongs to model.api"),
         (["--evaluation.passages=10"], "saves encoding"),
+        (["--loss.matryoshka=[8]"], "asks for shorter vectors of passages"),
+        (["--index.backend=weaviate", "--index.collection=X", "--index.ef=9"], "leave out ef"),
         (["--model.student=adapter", "--model.lora_rank=2"], "model.lora_rank belongs to"),
     ],
 )

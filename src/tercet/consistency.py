@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tercet.files import slug
-from tercet.recipe import Recipe, SystemSettings
+from tercet.recipe import IndexSettings, Recipe, SystemSettings
 from tercet.schema import InputError
 from tercet.settings import Node, nearest
 
@@ -123,8 +123,24 @@ def _check_query_side(recipe: Recipe, where: Callable[..., str]) -> None:
                 f"{where(place)}: collection {each.collection!r} is Weaviate's: "
                 "give backend weaviate too"
             )
+        plain = IndexSettings(backend=each.backend)
+        for name in ("kind", "metric", "ef"):
+            if each.collection and getattr(each, name) != getattr(plain, name):
+                raise InputError(
+                    f"{where(place)}: collection {each.collection!r} is searched as it stands: "
+                    f"leave out {name}"
+                )
         if (each.vector or each.id) and not each.collection:
             raise InputError(f"{where(place)}: vector and id are of a collection: give that too")
+    if index.collection and index.alias:
+        raise InputError(
+            f"{where('index', 'alias')}: index.collection keeps its name: leave out index.alias"
+        )
+    if model.frozen and recipe.loss.matryoshka:
+        raise InputError(
+            f"{where('loss', 'matryoshka')}: loss.matryoshka asks for shorter vectors of passages, "
+            "which stay as they are with model.side query: leave it out"
+        )
     if model.frozen and recipe.evaluation.passages:
         raise InputError(
             f"{where('evaluation', 'passages')}: evaluation.passages saves encoding, of which "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from tercet import data, modeling, retrieval
+from tercet import data, retrieval
 from tercet.artifacts import Writer
 from tercet.console import progress
 from tercet.data import Passages
@@ -17,7 +17,7 @@ from tercet.data.sources import Joined
 from tercet.files import digest, file_sha256
 from tercet.mapped import BLOCK, Vectors, map_scratch, new_scratch
 from tercet.parts import Parts
-from tercet.schema import InputError
+from tercet.schema import Encoder, InputError
 
 if TYPE_CHECKING:
     from tercet.retrieval.weaviate_reader import WeaviateReader
@@ -70,7 +70,7 @@ class _Parquet:
     """A file of id and vector."""
 
     def __init__(self, path: str) -> None:
-        self._path = self.place = path
+        self._path, self.place = path, Path(path).name
         if not Path(path).is_file():
             raise InputError(
                 f"{path}: no such file (model.vectors): give model, corpus, index, or a Parquet of "
@@ -117,12 +117,18 @@ def given_vectors(parts: Parts) -> Given:
 
 
 def write_given(
-    writer: Writer, given: Given, passages: Passages, similarity: str | None, scratch: Path
+    writer: Writer,
+    given: Given,
+    passages: Passages,
+    similarity: str | None,
+    scratch: Path,
+    *,
+    as_they_are: bool,
 ) -> None:
     """Keep the vectors of all passages as an artefact; unit length where they compare by cosine.
 
-    `similarity` is found from their lengths where it is None. Raises InputError for passages
-    without a vector, and vectors that are of no use.
+    `similarity` is found from their lengths where it is None; `as_they_are` changes none. Raises
+    InputError for passages without a vector, and vectors that are of no use.
     """
 
     def room(shape: tuple[int, int]) -> np.ndarray:
@@ -140,7 +146,9 @@ def write_given(
     vectors, others = retrieval.gather_vectors(given.place, shown(), passages.ids, "passages", room)
     similarity = similarity or _similarity(vectors)
     facts = {"similarity": similarity, "place": given.place, "vectors_of_others": others}
-    data.store_vectors(writer, vectors, passages, facts, normalize=similarity == "cosine")
+    data.store_vectors(
+        writer, vectors, passages, facts, normalize=similarity == "cosine" and not as_they_are
+    )
 
 
 def _similarity(vectors: Vectors) -> str:
@@ -150,12 +158,12 @@ def _similarity(vectors: Vectors) -> str:
     return "cosine" if np.abs(lengths - 1).max() < UNIT else "dot"
 
 
-def belongs(encoder: modeling.BiEncoder, passages: Passages, vectors: Vectors) -> float:
-    """Mean cosine of a model's vectors of a few passages with those that are given.
+def belongs(encoder: Encoder, passages: Passages, vectors: Vectors, few: int) -> float:
+    """Mean cosine of a model's vectors of a `few` passages with those that are given.
 
     Near 1 where the model made them; 0 where the lengths differ, and near it where models do.
     """
-    rows = np.sort(np.random.default_rng(0).permutation(len(passages))[:64])
+    rows = np.sort(np.random.default_rng(0).permutation(len(passages))[:few])
     if encoder.dimension != vectors.shape[1]:
         return 0.0
     found = encoder.encode_passages([passages.contents[row] for row in rows.tolist()])

@@ -26,20 +26,24 @@ def live_retriever(
     that is not there.
     """
     encoder = modeling.load_query_encoder(model, **given)
-    if encoder.space:
-        vector, id = vector or encoder.space.vector, id or encoder.space.id
-    index = retrieval.open_live(
-        IndexSettings(backend="weaviate", collection=collection, vector=vector, id=id)
-    )
+    space = encoder.space
+    if space:
+        vector, id = vector or space.vector, id or space.id
     try:
-        if encoder.space:
-            place = f"collection {index.name}, vector {index.vector}"
-            encoder.space.check(place, index.vectors_of)
-        elif encoder.dimension != index.dimension:
-            raise InputError(
-                f"{model} makes vectors of {encoder.dimension} dimensions, and collection "
-                f"{index.name} holds {index.dimension}: name the one that it was adapted to"
-            )
+        index = retrieval.open_live(
+            IndexSettings(backend="weaviate", collection=collection, vector=vector, id=id)
+        )
+    except InputError as error:
+        if space and collection != space.collection:
+            raise space.refusal(f"collection {collection}", str(error)) from None
+        raise
+    try:
+        place = f"collection {index.name}, vector {index.vector}"
+        if encoder.dimension != index.dimension:
+            why = f"its vectors have {index.dimension} dimensions, queries {encoder.dimension}"
+            raise space.refusal(place, why) if space else InputError(f"{model}, {place}: {why}")
+        if space:
+            space.check(place, index.metric, index.vectors_of)
     except BaseException:
         index.discard()
         raise

@@ -54,14 +54,14 @@ class ModelSection:
     )
     adapter_rank: int = key(64, "adapter: rank of the map", low=1)
     adapter_penalty: float = key(
-        0.0, "adapter: weight of the mean squared way that query vectors are moved", low=0
+        0.01, "adapter: weight of the mean squared way that query vectors are moved", low=0
     )
     regression: RegressionSettings = section(RegressionSettings)
     pooling: Literal["mean", "cls"] | None = key(None, "unset: the model's own, else mean")
     similarity: Literal["dot", "cosine"] | None = key(
         None,
-        "unset: the model's own, else cosine; with `vectors` of index its distance, and of corpus "
-        "or a file dot",
+        "unset: the model's own, else cosine; of given `vectors` the index's, else cosine where "
+        "they are of unit length and dot where not",
     )
     query_prompt: str | None = key(None, "put before queries; unset: the model's own")
     passage_prompt: str | None = key(None, "put before passages; unset: the model's own")
@@ -105,7 +105,7 @@ class ModelSection:
             "model.api": (self.api is not None, ("dollars",)),
             "the model itself learning": (
                 not self.adapter,
-                ("dropout", "lora_rank", "lora_alpha", "regression"),
+                ("dropout", "lora_rank", "lora_alpha"),
             ),
             "a model that is read here": (
                 self.api is None,

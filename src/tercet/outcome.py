@@ -93,6 +93,8 @@ def _meaning(index: ComparedIndex) -> str:
     """What an index is, and how it is searched."""
     if index.backend == "faiss":
         return retrieval.describe_faiss(index)
+    if index.collection:
+        return f"collection {index.collection} as it stands"
     meaning = MEANINGS[index.kind if index.backend == "weaviate" else EXACT]
     return f"{meaning}, ef {index.ef}" if index.ef else meaning
 

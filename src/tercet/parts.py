@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tercet import data, modeling, retrieval
 from tercet.data import Passages
 from tercet.data.sources import Source, open_source
-from tercet.files import digest
+from tercet.files import digest, read_json
 from tercet.modeling.hub import SAFETENSORS, resolve
 from tercet.modeling.teacher import weight_files
 from tercet.recipe import (
@@ -36,6 +36,7 @@ class Parts:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self._identities: dict[str, str] = {}
+        self._apis: dict[int | None, CohereEncoder] = {}
         self._language_models: dict[tuple[str | None, ...], modeling.CausalGenerator] = {}
 
     def check(self) -> None:
@@ -96,7 +97,8 @@ class Parts:
             path or section.name,
             revision=None if path else section.revision,
             pooling=section.pooling,
-            similarity=similarity or (None if path else section.similarity),
+            # That of given vectors is not the base's own.
+            similarity=similarity or (None if path or section.given else section.similarity),
             query_prompt=section.query_prompt,
             passage_prompt=section.passage_prompt,
             max_length=section.max_length,
@@ -106,17 +108,25 @@ class Parts:
 
     def adapted(self, path: Path) -> modeling.BiEncoder | modeling.AdaptedEncoder:
         """The model that ships, in `path`."""
-        if self.recipe.model.api:
-            return modeling.AdaptedEncoder.from_pretrained(path, dollars=self.recipe.model.dollars)
-        return self.student(path)
+        if not self.recipe.model.api:
+            return self.student(path)
+        dimension = read_json(path / modeling.ADAPTER_CONFIG)["dimension"]
+        return modeling.AdaptedEncoder.from_pretrained(path, encoder=self.api(dimension))
 
     def api(self, dimension: int | None = None) -> CohereEncoder:
-        """The recipe's model behind an API, with vectors of this length or its usual one."""
-        # Its SDK is an extra.
-        from tercet.modeling.cohere_encoder import CohereEncoder
+        """The recipe's model behind an API, with vectors of this length or its usual one.
 
-        section = self.recipe.model
-        return CohereEncoder(section.name, output_dimension=dimension, dollars=section.dollars)
+        It is one object, so that one budget holds.
+        """
+        if dimension not in self._apis:
+            # Its SDK is an extra.
+            from tercet.modeling.cohere_encoder import CohereEncoder
+
+            section = self.recipe.model
+            self._apis[dimension] = CohereEncoder(
+                section.name, output_dimension=dimension, dollars=section.dollars
+            )
+        return self._apis[dimension]
 
     def teacher(self, section: TeacherSection | None = None) -> modeling.CrossEncoderTeacher:
         """The recipe's cross-encoder, or another one."""

@@ -124,6 +124,8 @@ class Pipeline:
     @cached_property
     def queries(self) -> Artifact:
         """Synthetic queries."""
+        if self.query_side:
+            self.query_side.meet()
         section = self.recipe.queries
         inputs = self._passages() | {"judged queries": self.corpus.digest_of("queries")}
         for settings in section.generators:
@@ -184,6 +186,7 @@ class Pipeline:
                     [(self._retriever(r, indexes), r.share) for r in section.retrievers],
                     candidates=section.candidates,
                     shard_queries=section.shard_queries,
+                    rows=self.passages.rows if section.index.collection else None,
                 )
 
         # An index that is built in memory or on a server is the first process's alone.
@@ -368,7 +371,14 @@ class Pipeline:
 
     def check_adapted(self) -> None:
         """Refuse a model adapted from another one than the recipe's, or read otherwise."""
-        before = read_json(self.recipe.folder / "model" / "manifest.json")["plan"]["inputs"]
+        plan = read_json(self.recipe.folder / "model" / "manifest.json")["plan"]
+        before = plan["inputs"]
+        learnt = plan["settings"].get("student")
+        if learnt != (self.recipe.model.student if self.recipe.model.frozen else None):
+            raise InputError(
+                f"{self.recipe.folder / 'model'} is {learnt or 'both towers'}, and this recipe's "
+                "model.side and model.student say otherwise: give those that it was trained with"
+            )
         if before["student"] != self._student()["student"]:
             raise InputError(
                 f"{self.recipe.folder / 'model'} was adapted from another model than this recipe's "
@@ -403,11 +413,7 @@ class Pipeline:
         )
         self._best_index = outcome.choice.index
         if is_main_process():
-            if self.query_side:
-                self.query_side.save(student, writer.folder)
-            else:
-                student.space = None  # all its passages are encoded anew
-                student.save_pretrained(writer.folder)
+            student.save_pretrained(writer.folder)
             write_json(writer.folder / "history.json", outcome.history)
             retrieval.write_choices(writer, outcome.choice.found)
             writer.facts |= outcome.facts | {"tested_on": self.tested_on}
@@ -422,6 +428,7 @@ class Pipeline:
         if self.query_side:
             return student, self.query_side.collator(student, train)
         assert isinstance(student, modeling.BiEncoder)
+        student.space = None  # all its passages are encoded anew
         texts = self.passages.texts(train.passage_ids())
         return student, modeling.TripletCollator.of_texts(student, train.queries, texts)
 

@@ -6,17 +6,20 @@ regressed into their space; an adapter maps the queries of the model that made t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tercet import data, modeling, retrieval
-from tercet.artifacts import MANIFEST, Artifact, Stage, Writer, is_main_process, produce
+from tercet.artifacts import MANIFEST, Artifact, Stage, Writer, is_main_process, process, produce
 from tercet.console import console
-from tercet.files import digest, write_file
+from tercet.files import digest
 from tercet.given_vectors import Given, belongs, given_vectors, write_given
-from tercet.mapped import Vectors
+from tercet.recipe import UUIDS
 from tercet.schema import InputError
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
 #: A model's vectors of passages, beside those that it is said to have made: mean cosine.
 SAME_MODEL = 0.98
+#: Passages that tell, and that tell enough where each is paid for.
+FEW, FEW_PAID = 64, 4
 
 
 class QuerySide:
@@ -36,19 +41,37 @@ class QuerySide:
         """Meet the vectors, and what learns beside them. Raises InputError."""
         section = self.recipe.model
         if section.given:
-            _ = self._given
+            next(self._given.blocks(), None)  # a missing column is refused now
         if section.api:
             self._check_key()
         elif section.given:
             self.parts.student()
+        if self.recipe.index.collection and self._metric == "cosine":
+            similarity = section.similarity if section.given else self.pipeline.student.similarity
+            if similarity == "dot":
+                raise InputError(
+                    f"index.collection {self.recipe.index.collection} compares by cosine, and the "
+                    "model by dot: set model.similarity cosine, or leave it out"
+                )
+
+    def meet(self) -> None:
+        """Have the vectors, and be sure of what is beneath an adapter, before any work."""
+        if self.recipe.model.given:
+            _ = self.pipeline.embeddings
+            if self.recipe.model.adapter:
+                _ = self.pipeline.student
 
     def _check_key(self) -> None:
         """Refuse a service without its key now, and not after the queries are written."""
+        from tercet.modeling.cohere_encoder import key_variable
+
         folder = self.recipe.folder
         paid_for = any((folder / stage / MANIFEST).exists() for stage in ("targets", "model"))
-        if not paid_for and not self.parts.api().has_key:
+        if not paid_for and not key_variable():
             name = self.recipe.model.name
             raise InputError(f"{name} embeds every query: set CO_API_KEY in the environment")
+        if self.recipe.model.dollars is not None and process()[1] > 1:
+            raise InputError("model.dollars is one process's budget: run train.py as one")
 
     # ── the passages' vectors ────────────────────────────────────────────────────────────────
 
@@ -58,24 +81,36 @@ class QuerySide:
 
     def embeddings_stage(self, passages: dict[str, str]) -> Stage:
         """The vectors that are given, kept as the model's own would be."""
-        settings = {"similarity": self._asked_similarity}
+        settings = {"similarity": self._asked_similarity, "metric": self._metric}
         inputs = passages | {"vectors": modeling.from_first_process(self._given.identity)}
         return self.pipeline.stage("embeddings", settings, inputs, revision=3)
 
     def write_vectors(self, writer: Writer) -> None:
-        """Read them, and refuse an adapter of a model that did not make them."""
-        passages = self.pipeline.passages
-        scratch, asked = self.recipe.folder, self._asked_similarity
-        write_given(writer, self._given, passages, asked, scratch)
+        """Read them; of unit length where they compare by cosine, but as a live index has them."""
+        write_given(
+            writer,
+            self._given,
+            self.pipeline.passages,
+            self._asked_similarity,
+            self.recipe.folder,
+            as_they_are=self._metric == "dot",
+        )
 
     @cached_property
-    def _asked_similarity(self) -> str | None:
-        """How the vectors compare, as far as the recipe or a live collection says."""
-        if self.recipe.model.similarity or not self.recipe.index.collection:
-            return self.recipe.model.similarity
+    def _metric(self) -> str | None:
+        """How a live collection compares; None where the index is another."""
+        if not self.recipe.index.collection:
+            return None
         index = retrieval.open_live(self.parts.live(self.recipe.index))
         index.discard()
-        return "cosine" if index.metric == "cosine" else None
+        return index.metric
+
+    @property
+    def _asked_similarity(self) -> str | None:
+        """How the vectors compare, as far as the recipe or a live collection says."""
+        if self.recipe.model.similarity or self._metric != "cosine":
+            return self.recipe.model.similarity
+        return "cosine"
 
     @property
     def similarity(self) -> Any:
@@ -92,32 +127,48 @@ class QuerySide:
     @property
     def digest(self) -> str:
         """Identity of the model as it starts where the vectors are another's."""
-        if not self.recipe.model.adapter:
-            return self.start.digest
-        return digest([self.pipeline.model_digest, self.similarity])
+        section, pipeline = self.recipe.model, self.pipeline
+        model = pipeline.model_digest if section.adapter else self.start.digest
+        return digest([model, pipeline.embeddings.digest])
 
     def fresh(self) -> modeling.Comparing:
         """The model as it starts: an adapter's is the one beneath it."""
         section = self.recipe.model
-        if section.api:
-            dimension = self.pipeline.embeddings.facts["dimension"] if section.given else None
-            return self.parts.api(dimension)
         if not section.given:
-            return self.parts.student()
+            return self.parts.api() if section.api else self.parts.student()
         if not section.adapter:
             return self.parts.student(self.start.path)
-        encoder = self.parts.student(similarity=self.similarity)
-        self._refuse_stranger(encoder, self.pipeline.vectors)
-        return encoder
-
-    def _refuse_stranger(self, encoder: modeling.BiEncoder, vectors: Vectors) -> None:
-        likeness = belongs(encoder, self.pipeline.passages, vectors)
+        encoder: modeling.Comparing = (
+            self.parts.api(self.pipeline.embeddings.facts["dimension"])
+            if section.api
+            else self.parts.student(similarity=self.similarity)
+        )
+        likeness = modeling.from_first_process(lambda: self._likeness(encoder))
         if likeness < SAME_MODEL:
             raise InputError(
                 f"{encoder.name} did not make the vectors of {self._given.place} (mean cosine "
                 f"{likeness:.2f} with its own): an adapter maps queries of the model that did; for "
                 "another model there is model.student encoder"
             )
+        return encoder
+
+    def _likeness(self, encoder: modeling.Comparing) -> float:
+        """How like a model's vectors of a few passages are to those that are given: 1 is equal."""
+        passages, vectors = self.pipeline.passages, self.pipeline.vectors
+        space = getattr(encoder, "space", None)
+        if space:  # it encodes no passages, and knows where they are
+
+            def vectors_of(ids: Sequence[str]) -> np.ndarray:
+                rows = passages.rows(ids)
+                missing = next((id for id in ids if id not in rows), None)
+                if missing is not None:
+                    raise InputError(f"there is no passage {missing!r}")
+                return vectors[np.array([rows[id] for id in ids])]
+
+            space.check(self._given.place, str(self.similarity), vectors_of)
+            return 1.0
+        few = FEW_PAID if self.recipe.model.api else FEW
+        return belongs(encoder, passages, vectors, few)
 
     @cached_property
     def start(self) -> Artifact:
@@ -126,13 +177,14 @@ class QuerySide:
         inputs = {
             "model": self.pipeline.model_digest,
             "embeddings": self.pipeline.embeddings.digest,
+            "passages": self.pipeline.passages_digest,
         }
         stage = self.pipeline.stage("regression", settings, inputs)
         return produce(stage, lambda writer: self._regress(writer, stage), together=True)
 
     def _regress(self, writer: Writer, stage: Stage) -> None:
         encoder, pipeline = self.parts.student(), self.pipeline
-        likeness = belongs(encoder, pipeline.passages, pipeline.vectors)
+        likeness = modeling.from_first_process(lambda: self._likeness(encoder))
         facts: dict[str, Any] = {"likeness_before": likeness}
         if likeness < SAME_MODEL:
             facts |= modeling.regress(
@@ -145,7 +197,8 @@ class QuerySide:
                 seed=self.recipe.seed,
                 plan=stage.plan,
             ).facts
-        elif is_main_process():
+        else:
+            encoder = self.parts.student(similarity=self.similarity)
             console.print("      the model made these vectors: it needs no way into their space")
         if is_main_process():
             encoder.save_pretrained(writer.folder)
@@ -153,13 +206,21 @@ class QuerySide:
 
     def student(self) -> modeling.BiEncoder | modeling.AdaptedEncoder:
         """What the trainer trains, from the start."""
-        section, encoder = self.recipe.model, self.fresh()
+        section = self.recipe.model
+        student: modeling.BiEncoder | modeling.AdaptedEncoder
         if section.adapter:
-            return modeling.AdaptedEncoder.fresh(
-                encoder, section.adapter_rank, seed=self.recipe.seed, api=section.api
+            student = modeling.AdaptedEncoder.fresh(
+                self.pipeline.student, section.adapter_rank, seed=self.recipe.seed, api=section.api
             )
-        assert isinstance(encoder, modeling.BiEncoder)
-        return encoder
+        else:
+            encoder = self.fresh()
+            assert isinstance(encoder, modeling.BiEncoder)
+            student = encoder
+        student.space = self.space
+        student.card = modeling.query_card(
+            student.space, section.name, adapter=section.adapter, api=section.api
+        )
+        return student
 
     def collator(
         self, student: modeling.BiEncoder | modeling.AdaptedEncoder, train: data.Triplets
@@ -180,31 +241,20 @@ class QuerySide:
             queries = modeling.Texts(student, train.queries, "query")
         return modeling.TripletCollator(queries, modeling.Known(self.pipeline.vectors), number)
 
-    @property
+    @cached_property
     def space(self) -> modeling.Space:
         """What the model that ships belongs to."""
-        section, facts = self.parts.live(self.recipe.index), self.pipeline.embeddings.facts
-        place = facts.get("place") or f"{self.recipe.corpus.label} by {self.recipe.model.name}"
-        if section.collection:
-            named = f", vector {section.vector}" if section.vector else ""
-            place = f"Weaviate collection {section.collection}{named}"
-        pipeline = self.pipeline
-        return modeling.Space.of(
-            pipeline.passages.ids,
-            pipeline.vectors,
-            pipeline.student.similarity,
-            place,
-            collection=section.collection,
-            vector=section.vector,
-            id=section.id,
+        section, recipe, pipeline = self.recipe.model, self.recipe, self.pipeline
+        place = pipeline.embeddings.facts.get("place") or (
+            f"{Path(recipe.corpus.label).name} by {Path(section.name).name}"
         )
-
-    def save(self, student: modeling.BiEncoder | modeling.AdaptedEncoder, folder: Path) -> None:
-        """Write the model that ships: it, the vectors that it belongs to, and its card."""
-        section = self.recipe.model
-        student.space = self.space
-        student.save_pretrained(folder)
-        card = modeling.query_card(
-            student.space, section.name, adapter=section.adapter, api=section.api
-        )
-        write_file(folder / "README.md", card.encode())
+        named: dict[str, str | None] = {}
+        if recipe.index.collection:
+            index = retrieval.open_live(self.parts.live(recipe.index))
+            index.discard()
+            place = f"Weaviate collection {index.name}, vector {index.vector}"
+            named = {"collection": index.name, "vector": index.vector}
+            named["id"] = index.id_property or UUIDS
+        similarity = self.similarity if section.given else pipeline.student.similarity
+        ids, vectors = pipeline.passages.ids, pipeline.vectors
+        return modeling.Space.of(ids, vectors, similarity, place, **named)

@@ -234,7 +234,8 @@ class ComparedIndex(IndexSettings):
     def label(self) -> str:
         """What the table calls it."""
         kinds = {"exact": "exact", "faiss": f"faiss {self.factory}"}
-        return self.name or kinds.get(self.backend, f"weaviate {self.kind}")
+        weaviate = f"weaviate {self.collection or self.kind}"
+        return self.name or kinds.get(self.backend, weaviate)
 
 
 SystemKind = Literal["bm25", "base", "adapted", "dense", "vectors", "cohere", "hybrid", "rerank"]

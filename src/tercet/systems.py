@@ -82,7 +82,15 @@ class Systems:
 
     def encoded_before(self, label: str) -> bool:
         """Whether a system encodes no query, or not all it needs to: vectors were made before."""
-        return any(self.settings[name].kind in ENCODED_BEFORE for name in self.dense(label))
+        return any(
+            self.settings[name].kind in ENCODED_BEFORE or self._asks_api(self.settings[name])
+            for name in self.dense(label)
+        )
+
+    def _asks_api(self, system: SystemSettings) -> bool:
+        """Whether the recipe's own model is behind an API."""
+        own = system.kind in ("base", "adapted")
+        return own and self.pipeline.recipe.model.api is not None
 
     def _prices(self, label: str) -> tuple[float | None, float | None]:
         """Dollars per thousand queries and per million passages: a system's and all its parts'."""
@@ -145,12 +153,16 @@ class Systems:
             vectors = self._read(system.queries, ids, "test queries")
             return retrieval.KnownQueries(system.label, self.queries, _as_asked(vectors, system))
         model = self._model(system)
+        if self._asks_api(system):  # each query once, and its answer is no time of ours
+            vectors = model.encode_queries([query.text for query in self.queries])
+            return retrieval.KnownQueries(system.label, self.queries, vectors)
         if not system.truncate_dim:
             return model
-        if not isinstance(model, modeling.BiEncoder) or model.space:
+        if self.pipeline.recipe.model.frozen and system.kind in ("base", "adapted"):
             raise InputError(
                 f"{system.label}: the passages' vectors stay as they are: leave truncate_dim"
             )
+        assert isinstance(model, modeling.BiEncoder)
         return model.truncated(system.truncate_dim)
 
     def _model(self, system: SystemSettings) -> Encoder:
@@ -253,7 +265,8 @@ class Systems:
         if system.kind == "base":
             return self.pipeline.student_digest
         if system.kind == "adapted":
-            return digest([self.pipeline.student_digest, self._adapted().digest])
+            side = self.pipeline.recipe.model.side
+            return digest([self.pipeline.student_digest, self._adapted().digest, side])
         model = resolve(system.model, system.revision).identity
         return digest([model, self.pipeline.recipe.model.precision])
 

@@ -71,6 +71,9 @@ def test_a_run_on_a_live_collection_writes_nothing_and_its_model_knows_it_again(
     vectors = np.array(made, np.float32)
     for name, some in zip(NAMES, (vectors, vectors[:, ::-1].copy()), strict=True):
         write(server, name, rows, some)
+    # Somebody else's object, which is no passage of the corpus for want of a text.
+    theirs = server.client.collections.use(NAMES[0])
+    theirs.data.insert({"key": "empty", "text": ""}, vector={"theirs": vectors[0] * 2})
     before = sorted(server.client.collections.list_all())
     path = tmp_path / "live.yaml"
     qrels, queries = tiny_beir_path / "qrels" / "*.tsv", tiny_beir_path / "queries.jsonl"
@@ -108,7 +111,9 @@ index: {{backend: weaviate, collection: {NAMES[0]}, vector: theirs}}
     assert np.allclose(np.sort(np.asarray(pipeline.vectors), axis=0), np.sort(vectors, axis=0))
     assert sorted(server.client.collections.list_all()) == before, "nothing was written"
     count = server.client.collections.use(NAMES[0]).aggregate.over_all(total_count=True)
-    assert count.total_count == 60
+    assert count.total_count == 61
+
+    assert pipeline.negatives.facts["hits_outside_the_corpus"] > 0
 
     # What ships searches that collection, and no other.
     retriever = live_retriever(model.path, NAMES[0], precision="fp32")
