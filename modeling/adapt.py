@@ -73,7 +73,7 @@ def adapt(
         collator,
         evaluation,
         loss=recipe.loss,
-        penalty=recipe.model.adapter_penalty,
+        penalty=recipe.model.adapter_penalty if recipe.model.adapter else 0.0,
         patience=recipe.evaluation.early_stopping_patience,
     )
     if is_main_process():
