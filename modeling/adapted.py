@@ -10,13 +10,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from huggingface_hub import create_branch, create_repo, upload_folder
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tercet.files import read_json, write_json
 from tercet.modeling.adapter import QueryAdapter
 from tercet.modeling.encoder import BiEncoder
+from tercet.modeling.hub import files_of, push_files
 from tercet.modeling.space import Space
 from tercet.modeling.st_files import Similarity
 from tercet.schema import Encoder, InputError
@@ -181,20 +181,24 @@ class AdaptedEncoder:
         other.project(matrix, bias, encoder.similarity)
         return other
 
-    def push_to_hub(self, repo_id: str, *, revision: str | None = None) -> str:
-        """Upload what `save_pretrained` writes; returns the commit's address."""
-        create_repo(repo_id, exist_ok=True)
-        if revision is not None:
-            create_branch(repo_id, branch=revision, exist_ok=True)
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        commit_message: str = "Upload a query adapter trained with Tercet",
+    ) -> str:
+        """Upload what `save_pretrained` writes; the commit's address. Raises InputError."""
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            commit = upload_folder(
-                repo_id=repo_id,
-                folder_path=folder,
+            return push_files(
+                files_of(Path(folder)),
+                repo_id,
+                private=private,
                 revision=revision,
-                commit_message="Upload a query adapter trained with Tercet",
+                message=commit_message,
             )
-        return str(commit.commit_url)
 
 
 def load_query_encoder(path: str | Path, **given: Any) -> BiEncoder | AdaptedEncoder:

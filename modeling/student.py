@@ -52,7 +52,3 @@ class Student(Encoder, Protocol):
     def save_pretrained(self, path: str | Path) -> None:
         """A folder that can be loaded, alone."""
         ...
-
-    def push_to_hub(self, repo_id: str, *, revision: str | None = None) -> str:
-        """Upload what `save_pretrained` writes; the commit's address."""
-        ...

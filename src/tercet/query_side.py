@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from tercet import data, modeling, retrieval
 from tercet.artifacts import MANIFEST, Artifact, Stage, Writer, is_main_process, produce
 from tercet.console import console
-from tercet.files import digest, write_file
+from tercet.files import digest
 from tercet.given_vectors import Given, belongs, given_vectors, write_given
 from tercet.mapped import Vectors
+from tercet.markdown import shown
 from tercet.schema import InputError
 
 if TYPE_CHECKING:
@@ -184,7 +185,10 @@ class QuerySide:
     def space(self) -> modeling.Space:
         """What the model that ships belongs to."""
         section, facts = self.parts.live(self.recipe.index), self.pipeline.embeddings.facts
-        place = facts.get("place") or f"{self.recipe.corpus.label} by {self.recipe.model.name}"
+        corpus, model = self.recipe.corpus, self.recipe.model
+        place = facts.get("place") or f"{corpus.label} by {model.name}"
+        for path in (corpus.label, model.name, model.vectors):  # the model is to be shared
+            place = place.replace(path, shown(path)) if path else place
         if section.collection:
             named = f", vector {section.vector}" if section.vector else ""
             place = f"Weaviate collection {section.collection}{named}"
@@ -200,11 +204,6 @@ class QuerySide:
         )
 
     def save(self, student: modeling.BiEncoder | modeling.AdaptedEncoder, folder: Path) -> None:
-        """Write the model that ships: it, the vectors that it belongs to, and its card."""
-        section = self.recipe.model
+        """Write the model that ships, and the vectors that it belongs to."""
         student.space = self.space
         student.save_pretrained(folder)
-        card = modeling.query_card(
-            student.space, section.name, adapter=section.adapter, api=section.api
-        )
-        write_file(folder / "README.md", card.encode())
