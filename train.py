@@ -11,10 +11,12 @@ Every stage writes an artefact under `runs/<name>/`; a run that was killed goes 
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 
 from tercet import cli
 from tercet.artifacts import is_main_process, locked
+from tercet.card import write_card
 from tercet.console import console
 from tercet.files import write_json
 from tercet.forecast import FORECAST
@@ -23,6 +25,7 @@ from tercet.plan import plan
 from tercet.recipe import Recipe
 from tercet.retrieval import print_audit, print_forecast, print_report, write_report
 from tercet.run_report import run_report
+from tercet.sharing import push_model
 from tercet.teacher_audit import audit_teacher
 
 RESTART = "--restart"
@@ -60,8 +63,14 @@ def main(recipe: Recipe, flags: set[str]) -> None:
         if is_main_process():
             report = run_report(pipeline)
             write_report(report, recipe.folder)
+            card = write_card(pipeline, report, sys.argv)
             print_report(report)
-            console.print(f"  model: {stages[-2].path}  report: {recipe.folder / 'report.md'}")
+            console.print(f"  model: {stages[-2].path}  its card: {card}")
+            console.print(f"  report: {recipe.folder / 'report.md'}")
+            if recipe.training.get("push_to_hub"):
+                # Epochs were pushed as they ended; this is what was chosen, with its card.
+                private = recipe.training.get("hub_private_repo")
+                console.print(f"  pushed {push_model(recipe, private=private)}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from tercet.modeling.adapter import train_adapter as train_adapter
 from tercet.modeling.callbacks import RetrievalEvaluation as RetrievalEvaluation
 from tercet.modeling.callbacks import encode_blocks as encode_blocks
 from tercet.modeling.callbacks import from_first_process as from_first_process
-from tercet.modeling.card import query_card as query_card
 from tercet.modeling.causal_generator import CausalGenerator as CausalGenerator
 from tercet.modeling.collator import Known as Known
 from tercet.modeling.collator import Side as Side

@@ -20,12 +20,12 @@ from tercet.modeling.collator import TripletCollator
 from tercet.modeling.encoder import BiEncoder
 from tercet.modeling.lora import merged, with_lora
 from tercet.modeling.precision import Precision, describe
+from tercet.modeling.resumable import PUSHED
 from tercet.modeling.student import Student
 from tercet.modeling.trainer import MarginMSETrainer, last_checkpoint, training_arguments
 from tercet.recipe import Recipe
 from tercet.schema import InputError
 
-# The Trainer pushes this folder to the Hub, without names that begin so.
 PLAN = "_plan.json"
 
 
@@ -62,8 +62,6 @@ def adapt(
             _claim(folder, dict(plan) | {"processes": args.world_size}, restart)
         checkpoint = last_checkpoint(folder)
     args.eval_on_start = checkpoint is None
-    if is_main_process():
-        student.write_files(folder)
     if recipe.model.lora_rank and isinstance(student, BiEncoder):
         student.backbone = with_lora(student.backbone, recipe.model, seed=recipe.seed)
     trainer = MarginMSETrainer(
@@ -85,6 +83,8 @@ def adapt(
             f"{describe(wanted, student.device)}{resumed}"
         )
     trainer.train(resume_from_checkpoint=checkpoint)
+    if is_main_process():
+        shutil.rmtree(folder / PUSHED, ignore_errors=True)
     state = trainer.state
     trainer.load_best()
     if recipe.model.lora_rank and isinstance(student, BiEncoder):
@@ -95,11 +95,6 @@ def adapt(
     searches = sum(gather_object([evaluation.searches]))
     if is_main_process():
         console.print(f"      evaluated with {searches} searches in all")
-    if args.push_to_hub and is_main_process():
-        # The pushes so far were of epochs; the last one is of the best.
-        console.print(
-            f"      pushed {student.push_to_hub(trainer.hub_model_id, revision=args.hub_revision)}"
-        )
     # Losses are left out: a resumed run logs them over other steps.
     history = [
         {"epoch": entry["epoch"], "step": entry["step"]}

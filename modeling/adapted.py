@@ -10,14 +10,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from huggingface_hub import create_branch, create_repo, upload_folder
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tercet.files import read_json, write_json
 from tercet.modeling.adapter import QueryAdapter
 from tercet.modeling.encoder import BiEncoder
-from tercet.modeling.hub import resolve
+from tercet.modeling.hub import files_of, push_files, resolve
 from tercet.modeling.precision import default_device
 from tercet.modeling.space import Space
 from tercet.modeling.st_files import Similarity
@@ -53,7 +52,6 @@ class AdaptedEncoder:
         self.encoder, self.adapter, self.api = encoder, adapter, api
         #: The vectors that it belongs to, where that is known.
         self.space: Space | None = None
-        self.card = ""
         self._known: dict[str, np.ndarray] = {}
 
     @classmethod
@@ -172,7 +170,7 @@ class AdaptedEncoder:
         folder = Path(path)
         if isinstance(self.encoder, BiEncoder):
             merged = self._merged(self.encoder)
-            merged.space, merged.card = self.space, self.card
+            merged.space = self.space
             merged.save_pretrained(folder)
             return
         self.write_files(folder)
@@ -180,8 +178,6 @@ class AdaptedEncoder:
         save_file(weights, folder / WEIGHTS)
         if self.space:
             self.space.save(folder)
-        if self.card:
-            (folder / "README.md").write_text(self.card, encoding="utf-8")
 
     def _merged(self, encoder: BiEncoder) -> BiEncoder:
         other = copy.copy(encoder)
@@ -196,20 +192,24 @@ class AdaptedEncoder:
         other.project(matrix, bias, encoder.similarity)
         return other
 
-    def push_to_hub(self, repo_id: str, *, revision: str | None = None) -> str:
-        """Upload what `save_pretrained` writes; returns the commit's address."""
-        create_repo(repo_id, exist_ok=True)
-        if revision is not None:
-            create_branch(repo_id, branch=revision, exist_ok=True)
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        commit_message: str = "Upload a query adapter trained with Tercet",
+    ) -> str:
+        """Upload what `save_pretrained` writes; the commit's address. Raises InputError."""
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            commit = upload_folder(
-                repo_id=repo_id,
-                folder_path=folder,
+            return push_files(
+                files_of(Path(folder)),
+                repo_id,
+                private=private,
                 revision=revision,
-                commit_message="Upload a query adapter trained with Tercet",
+                message=commit_message,
             )
-        return str(commit.commit_url)
 
 
 def load_query_encoder(name_or_path: str | Path, **given: Any) -> BiEncoder | AdaptedEncoder:

@@ -13,14 +13,20 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from huggingface_hub import create_branch, create_repo, upload_folder
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 
 from tercet.console import WORTH_A_BAR, progress
 from tercet.modeling.batching import cut_count, pad, plan_batches, position_limit, run_halving
-from tercet.modeling.hub import load_model, load_tokenizer, quiet, resolve
+from tercet.modeling.hub import (
+    files_of,
+    load_model,
+    load_tokenizer,
+    push_files,
+    quiet,
+    resolve,
+)
 from tercet.modeling.precision import Precision, default_device, inference_dtype
 from tercet.modeling.space import Space
 from tercet.modeling.st_files import (
@@ -71,8 +77,6 @@ class BiEncoder:
         self.counts: Counter[str] = Counter()
         #: The passages' vectors that it encodes queries for, where it encodes no passages.
         self.space: Space | None = None
-        #: What is saved as README.md with it.
-        self.card = ""
         self._name = name
         self._first: int | None = None
         if tokenizer.pad_token_id is None:
@@ -341,8 +345,6 @@ class BiEncoder:
         self.write_files(folder)
         if self.space:
             self.space.save(folder)
-        if self.card:
-            (folder / "README.md").write_text(self.card, encoding="utf-8")
 
     def write_files(self, path: str | Path) -> None:
         """Write pooling, projection, prompts and lengths beside weights that a trainer saves."""
@@ -359,19 +361,16 @@ class BiEncoder:
         revision: str | None = None,
         commit_message: str = "Upload a bi-encoder trained with Tercet",
     ) -> str:
-        """Upload what `save_pretrained` writes; returns the commit's address."""
-        create_repo(repo_id, private=private, exist_ok=True)
-        if revision is not None:
-            create_branch(repo_id, branch=revision, exist_ok=True)
+        """Upload what `save_pretrained` writes; the commit's address. Raises InputError."""
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            commit = upload_folder(
-                repo_id=repo_id,
-                folder_path=folder,
+            return push_files(
+                files_of(Path(folder)),
+                repo_id,
+                private=private,
                 revision=revision,
-                commit_message=commit_message,
+                message=commit_message,
             )
-        return str(commit.commit_url)
 
     def _token_arrays(self, texts: Sequence[str], kind: Kind) -> list[np.ndarray]:
         # int32 arrays: a tenth of the memory of lists, which ten million passages would not fit.

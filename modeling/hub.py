@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Literal
 
-from huggingface_hub import snapshot_download
+import httpx
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    create_branch,
+    create_commit,
+    create_repo,
+    list_repo_files,
+    snapshot_download,
+)
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RevisionNotFoundError
 from transformers import AutoTokenizer
 from transformers.utils import logging
@@ -39,6 +48,17 @@ _COMPANIONS = (
     "*.safetensors.index.json",
 )
 SAFETENSORS = ("*.safetensors",)
+#: Its licence is said there. It is no part of a model's identity.
+CARD = "README.md"
+#: What an earlier push may have left in a repository, and would be read with what is there now.
+_LEFTOVERS = {
+    "model": (
+        *("tercet.json", "space.safetensors", "adapter.json", "adapter.safetensors"),
+        *("adapter_config.json", "adapter_model.safetensors", "*.safetensors.index.json"),
+        *("*_Dense/*", "*_Normalize/*", "training_args.bin"),
+    ),
+    "dataset": ("*/*.parquet",),
+}
 # The older format, of most doc2query models. It is a pickle, which could run code: transformers
 # reads nothing but tensors out of it (`weights_only`), and refuses the rest.
 _OLD_FORMAT = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
@@ -70,6 +90,52 @@ def resolve(
         hint = "; `make models` brings the offline models" if name.startswith("models/") else ""
         raise InputError(f"model {name!r}: there is no such folder{hint}")
     return _download(name, revision, patterns)
+
+
+def push_files(
+    files: Mapping[str, Path | bytes],
+    repo_id: str,
+    *,
+    kind: Literal["model", "dataset"] = "model",
+    private: bool | None = None,
+    revision: str | None = None,
+    message: str,
+) -> str:
+    """Commit files, by their paths in the repository, which is made if need be; its address.
+
+    What an earlier push left, and these do not replace, goes where it would be misread. `private`
+    is for a new repository; None is what the account's new ones are. The token is that of HF_TOKEN
+    or `hf auth login`. Raises InputError where the Hub does not take them.
+    """
+    try:
+        repo = create_repo(repo_id, repo_type=kind, private=private, exist_ok=True).repo_id
+        if revision is not None:
+            create_branch(repo, branch=revision, repo_type=kind, exist_ok=True)
+        there = list_repo_files(repo, repo_type=kind, revision=revision)
+        left = {name for name in there if _matches(name, _LEFTOVERS[kind])}
+        commit = create_commit(
+            repo,
+            [
+                *(CommitOperationAdd(name, content) for name, content in files.items()),
+                *(CommitOperationDelete(name) for name in sorted(left - set(files))),
+            ],
+            commit_message=message,
+            repo_type=kind,
+            revision=revision,
+        )
+    except (HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(
+            f"the Hub did not take {repo_id!r} ({reason}): log in with `hf auth login` or set "
+            "HF_TOKEN, to an account that may write there"
+        ) from error
+    return str(commit.commit_url)
+
+
+def files_of(folder: Path) -> dict[str, Path]:
+    """All files of a folder by their paths in it, for `push_files`."""
+    files = (file for file in sorted(folder.rglob("*")) if file.is_file())
+    return {file.relative_to(folder).as_posix(): file for file in files}
 
 
 def load_tokenizer(name: str, path: Path, **kwargs: Any) -> Any:
@@ -157,7 +223,7 @@ def _snapshot(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
         folder = snapshot_download(
             name,
             revision=revision,
-            allow_patterns=[*_COMPANIONS, *patterns],
+            allow_patterns=[*_COMPANIONS, *patterns, CARD],
             ignore_patterns=["openvino/*", "checkpoint-*/*"],
         )
     except RevisionNotFoundError as error:

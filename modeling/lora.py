@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 from torch import nn
 
+from tercet.modeling.encoder import BiEncoder
+from tercet.modeling.student import Student
 from tercet.recipe import ModelSection
 
 
@@ -33,3 +36,12 @@ def merged(backbone: Any) -> nn.Module:
     """The plain backbone with its updates added to its weights."""
     plain: nn.Module = backbone.merge_and_unload()
     return plain
+
+
+def unwrapped(student: Student) -> Student:
+    """What ships of a student that trains: where it has updates, a copy with them merged."""
+    if not isinstance(student, BiEncoder) or not hasattr(student.backbone, "merge_and_unload"):
+        return student
+    other = copy.copy(student)
+    other.backbone = merged(copy.deepcopy(student.backbone))
+    return other

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import HfApi
+from rich.markup import escape
 from torch import nn
 from transformers import Trainer
-from transformers.trainer_utils import rotate_checkpoints
+from transformers.trainer_utils import HubStrategy, SaveStrategy, rotate_checkpoints
+from transformers.utils.hub import PushInProgress
 
 from tercet.console import console
 from tercet.files import file_sha256, read_json, write_json
+from tercet.modeling.hub import files_of, push_files
+from tercet.modeling.lora import unwrapped
 from tercet.modeling.student import Student
 
 CHECKPOINT_MANIFEST = "checkpoint.json"
+#: What is being pushed to the Hub, beside the checkpoints.
+PUSHED = "_pushed"
 
 
 class ResumableTrainer(Trainer):
@@ -44,14 +52,52 @@ class ResumableTrainer(Trainer):
             rotate_checkpoints(str(output), kept, self.state.best_model_checkpoint)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """The Trainer's, once the push before it has read the files that this one replaces."""
-        if self.args.hub_always_push:
+        """What `hub_strategy` asks for, as one commit whose model anyone can load.
+
+        The Trainer's own would be of the trained module alone: a map without the model beneath it,
+        low-rank updates of a base that others do not have.
+        """
+        args = self.args
+        if not self.is_world_process_zero() or args.hub_strategy == HubStrategy.END:
+            return
+        if args.hub_always_push:
             self._finish_current_push()
-        pushing = self.push_in_progress is not None and not self.push_in_progress.is_done()
-        if self.is_world_process_zero() and not pushing:
-            # It copies the model's own weights, and a projection is in a file beside them.
-            self.student.write_files(self.args.output_dir)
-        super()._push_from_checkpoint(checkpoint_folder)
+        under_way = getattr(self, "push_in_progress", None)
+        if under_way and not under_way.is_done():
+            return
+        self.callback_handler.on_push_begin(args, self.state, self.control)
+        # It is read in the background, while the next checkpoint may be written.
+        folder = Path(args.output_dir) / PUSHED
+        shutil.rmtree(folder, ignore_errors=True)
+        unwrapped(self.student).save_pretrained(folder)
+        files, checkpoint = files_of(folder), Path(checkpoint_folder)
+        kept = {
+            HubStrategy.CHECKPOINT: "last-checkpoint",
+            HubStrategy.ALL_CHECKPOINTS: checkpoint.name,
+        }
+        if args.hub_strategy in kept:
+            place = kept[args.hub_strategy]
+            files |= {f"{place}/{name}": file for name, file in files_of(checkpoint).items()}
+        steps = args.save_strategy == SaveStrategy.STEPS
+        reached = f"step {self.state.global_step}" if steps else f"epoch {int(self.state.epoch)}"
+        push = partial(
+            push_files,
+            files,
+            self.hub_model_id,
+            private=args.hub_private_repo,
+            revision=args.hub_revision,
+            message=f"Training in progress, {reached}",
+        )
+        self.push_in_progress = PushInProgress([HfApi().run_as_future(push)])
+
+    def _finish_current_push(self) -> None:
+        """The Trainer's, which says nothing of a push that failed."""
+        super()._finish_current_push()
+        push = getattr(self, "push_in_progress", None)
+        for job in push.jobs if push else []:
+            if job.exception():
+                console.print(f"[yellow]warning: {escape(str(job.exception()))}[/]")
+        self.push_in_progress = None
 
     def load_best(self) -> None:
         """Load the best checkpoint where `train` could not, its folder having been moved."""

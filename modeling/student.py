@@ -42,9 +42,8 @@ class Student(Encoder, Protocol):
         """Whether vectors have unit length."""
         ...
 
-    #: The passages' vectors that it belongs to, and its README.md; saved with it.
+    #: The passages' vectors that it belongs to, saved with it.
     space: Space | None
-    card: str
 
     def embed(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         """float32 [rows, dimension] of a side of a batch, by `trained` or what wraps it."""
@@ -56,8 +55,4 @@ class Student(Encoder, Protocol):
 
     def save_pretrained(self, path: str | Path) -> None:
         """A folder that can be loaded, alone."""
-        ...
-
-    def push_to_hub(self, repo_id: str, *, revision: str | None = None) -> str:
-        """Upload what `save_pretrained` writes; the commit's address."""
         ...

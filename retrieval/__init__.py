@@ -27,9 +27,11 @@ from tercet.retrieval.page import check_page as check_page
 from tercet.retrieval.page import write_page as write_page
 from tercet.retrieval.report import Report as Report
 from tercet.retrieval.report import compare as compare
+from tercet.retrieval.report import comparison_table as comparison_table
 from tercet.retrieval.report import print_comparison as print_comparison
 from tercet.retrieval.report import print_means as print_means
 from tercet.retrieval.report import print_report as print_report
+from tercet.retrieval.report import steps_table as steps_table
 from tercet.retrieval.report import write_report as write_report
 from tercet.retrieval.rerank import RerankedRetriever as RerankedRetriever
 from tercet.retrieval.robustness import changes as changes

@@ -14,6 +14,7 @@ from rich.text import Text
 from tercet.console import console
 from tercet.files import write_file, write_json
 from tercet.forecast import ComparedForecast
+from tercet.markdown import table as markdown_table
 from tercet.retrieval.choices import Step
 from tercet.retrieval.forecast_table import (
     HEADER,
@@ -132,7 +133,40 @@ def write_report(report: Report, folder: Path) -> None:
 
 def markdown(report: Report) -> str:
     """The report as Markdown."""
-    lines = [f"# {report.title}", ""]
+    lines = [f"# {report.title}", "", *comparison_table(report.comparisons)]
+    lines += ["", *(f"- {note}" for note in report.notes)]
+    if report.steps:
+        lines += ["", "## What was chosen without labels, and what the test queries say of it", ""]
+        lines += steps_table(report.steps)
+    if report.history:
+        lines += ["", "## Every evaluation, on the validation queries", ""]
+        names = [name for name in report.history[0] if name not in ("epoch", "step")]
+        evaluations = [
+            (f"{e['epoch']:g}", f"{e['step']}", *(f"{e[name]:.4f}" for name in names))
+            for e in report.history
+        ]
+        lines += markdown_table(("epoch", "step", *names), evaluations)
+    lines += ["", "## Time", ""]
+    lines += markdown_table(("stage", "time"), [(n, _clock(v)) for n, v in report.seconds.items()])
+    if report.forecast:
+        lines += ["", "## Forecast and fact", "", *comparison_notes(report.forecast), ""]
+        lines += markdown_table(HEADER, comparison_rows(report.forecast))
+    lines += ["", "## What the stages counted", ""]
+    counts = [
+        (stage, name.replace("_", " "), f"{value:,.6g}" if isinstance(value, float) else str(value))
+        for stage, facts in report.facts.items()
+        for name, value in facts.items()
+    ]
+    lines += markdown_table(("stage", "what", "value"), counts)
+    lines += ["", "## Settings", "", f"`{report.command}`", ""]
+    lines += markdown_table(
+        ("key", "value"), [(f"`{n}`", f"`{v}`") for n, v in report.settings.items()]
+    )
+    return "\n".join(lines) + "\n"
+
+
+def comparison_table(comparisons: Sequence[Comparison]) -> list[str]:
+    """Lines of a Markdown table: both means of each measure, and the interval of the difference."""
     rows = [
         (
             c.measure,
@@ -141,54 +175,23 @@ def markdown(report: Report) -> str:
             f"{c.interval.difference:+.4f}",
             _span(c.interval),
         )
-        for c in report.comparisons
+        for c in comparisons
     ]
-    lines += _table(("measure", "zero-shot", "adapted", "difference", "95% interval"), rows)
-    lines += ["", *(f"- {note}" for note in report.notes)]
-    if report.steps:
-        first = report.steps[0]
-        lines += ["", "## What was chosen without labels, and what the test queries say of it", ""]
-        lines += _table(
-            (
-                "trained weights' part",
-                f"validation, {first.measure}",
-                f"guard, {first.measure}",
-                f"test, {first.test_measure}",
-            ),
-            [
-                (f"{step.weight:g}", *map(_gain, (step.validation, step.guard, step.test)))
-                for step in report.steps
-            ],
-        )
-    if report.history:
-        lines += ["", "## Every evaluation, on the validation queries", ""]
-        names = [name for name in report.history[0] if name not in ("epoch", "step")]
-        evaluations = [
-            (f"{e['epoch']:g}", f"{e['step']}", *(f"{e[name]:.4f}" for name in names))
-            for e in report.history
-        ]
-        lines += _table(("epoch", "step", *names), evaluations)
-    lines += ["", "## Time", ""]
-    lines += _table(("stage", "time"), [(n, _clock(v)) for n, v in report.seconds.items()])
-    if report.forecast:
-        lines += ["", "## Forecast and fact", "", *comparison_notes(report.forecast), ""]
-        lines += _table(HEADER, comparison_rows(report.forecast))
-    lines += ["", "## What the stages counted", ""]
-    counts = [
-        (stage, name.replace("_", " "), f"{value:,.6g}" if isinstance(value, float) else str(value))
-        for stage, facts in report.facts.items()
-        for name, value in facts.items()
-    ]
-    lines += _table(("stage", "what", "value"), counts)
-    lines += ["", "## Settings", "", f"`{report.command}`", ""]
-    lines += _table(("key", "value"), [(f"`{n}`", f"`{v}`") for n, v in report.settings.items()])
-    return "\n".join(lines) + "\n"
+    return markdown_table(("measure", "zero-shot", "adapted", "difference", "95% interval"), rows)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
-    return lines + ["| " + " | ".join(row) + " |" for row in cells]
+def steps_table(steps: Sequence[Step]) -> list[str]:
+    """Lines of a Markdown table: what chose and what guarded, beside the test."""
+    first = steps[0]
+    header = (
+        "trained weights' part",
+        f"validation, {first.measure}",
+        f"guard, {first.measure}",
+        f"test, {first.test_measure}",
+    )
+    gains = [map(_gain, (step.validation, step.guard, step.test)) for step in steps]
+    rows = [(f"{s.weight:g}", *cells) for s, cells in zip(steps, gains, strict=True)]
+    return markdown_table(header, rows)
 
 
 def _gain(interval: Interval | None) -> str:

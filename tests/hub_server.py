@@ -19,7 +19,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
-LARGE = (".safetensors", ".bin", ".pt", ".pth")
+import yaml
+
+LARGE = (".safetensors", ".bin", ".pt", ".pth", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,13 @@ class Commit:
 
 @dataclass
 class Hub:
-    """What the server holds: one branch of each repository."""
+    """What the server holds: one branch of each repository; a dataset's name begins so."""
 
     token: str
     delay: float
     address: str = ""
     commits: dict[str, list[Commit]] = field(default_factory=dict)
+    private: dict[str, bool] = field(default_factory=dict)
     objects: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -85,14 +88,35 @@ class Handler(BaseHTTPRequestHandler):
     def create(self, body: bytes) -> tuple[int, dict[str, Any]]:
         """A new repository; 409 if there is one."""
         request = json.loads(body)
-        repo = f"{request['organization']}/{request['name']}"
+        repo = f"{request['organization'] or 'me'}/{request['name']}"
+        repo = f"datasets/{repo}" if request.get("type") == "dataset" else repo
         status = 409 if repo in self.hub.commits else 200
         self.hub.commits.setdefault(repo, [])
+        self.hub.private.setdefault(repo, request.get("visibility") == "private")
         return status, {"url": f"{self.hub.address}/{repo}"}
 
     def info(self, _: bytes, repo: str) -> tuple[int, dict[str, Any]]:
         """The newest commit."""
         return 200, {"id": repo, "sha": f"{len(self.hub.commits[repo]):040}", "siblings": []}
+
+    def tree(self, _: bytes, repo: str) -> tuple[int, Any]:
+        """All files of the newest commit."""
+        commits = self.hub.commits[repo]
+        files = commits[-1].files if commits else {}
+        return 200, [
+            {"type": "file", "path": name, "size": len(data), "oid": _git_sha1(data)}
+            for name, data in files.items()
+        ]
+
+    def validate(self, body: bytes) -> tuple[int, dict[str, Any]]:
+        """400 for a card whose front matter is no YAML."""
+        _, front, _ = json.loads(body)["content"].split("---\n", 2)
+        try:
+            content, error = yaml.safe_load(front), ""
+        except yaml.YAMLError as fault:
+            content, error = None, str(fault)
+        valid = isinstance(content, dict)
+        return 200 if valid else 400, {"errors": [] if valid else [{"message": error}]}
 
     def preupload(self, body: bytes, repo: str) -> tuple[int, dict[str, Any]]:
         """Which files are large, and the hashes of those that are here already."""
@@ -133,6 +157,8 @@ class Handler(BaseHTTPRequestHandler):
                 files[value["path"]] = base64.b64decode(value["content"])
             elif operation["key"] == "lfsFile" and value["oid"] in self.hub.objects:
                 files[value["path"]] = self.hub.objects[value["oid"]]
+            elif operation["key"] == "deletedFile":
+                del files[value["path"]]
             else:
                 return 400, {"error": f"{operation['key']} {value['path']} cannot be committed"}
         commits.append(Commit(header["value"]["summary"], files))
@@ -143,14 +169,17 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing: the test's output is its own."""
 
 
-REPO = r"(\w+/\w+)"
+REPO = r"((?:datasets/)?[\w.-]+/[\w.-]+)"
+API = r"/api/(?:models/)?((?:datasets/)?[\w.-]+/[\w.-]+)"
 ROUTES: list[tuple[str, str, Any]] = [
     ("POST", "/api/repos/create", Handler.create),
-    ("GET", f"/api/models/{REPO}/revision/main", Handler.info),
-    ("POST", f"/api/models/{REPO}/preupload/main", Handler.preupload),
+    ("POST", "/api/validate-yaml", Handler.validate),
+    ("GET", f"{API}/revision/main", Handler.info),
+    ("GET", rf"{API}/tree/main\?.*", Handler.tree),
+    ("POST", f"{API}/preupload/main", Handler.preupload),
     ("POST", f"/{REPO}.git/info/lfs/objects/batch", Handler.batch),
     ("PUT", "/lfs/([0-9a-f]{64})", Handler.put),
-    ("POST", f"/api/models/{REPO}/commit/main", Handler.commit),
+    ("POST", f"{API}/commit/main", Handler.commit),
 ]
 
 

@@ -52,7 +52,7 @@ ONLY_IN = {
 KNOW_ROOMS = (
     *("pipeline", "parts", "systems", "experiment", "outcome"),
     *("adapter_trial", "clock_queries", "run_report", "teacher_audit", "tracking", "ingest"),
-    *("query_side", "given_vectors", "live_retriever"),
+    *("query_side", "given_vectors", "live_retriever", "card", "sharing"),
     # What the forecast stands on.
     *("calibration", "counts", "plan", "reading", "sampled", "small_run", "writing_trial"),
 )

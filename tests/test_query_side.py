@@ -127,7 +127,6 @@ def test_with_the_models_own_vectors_only_queries_learn_and_stages_are_shared(
             shipped.encode_passages(["a passage"])
         report = run_report(pipeline)
         assert any("stayed as they are" in note for note in report.notes)
-        assert "encodes" in (pipeline.model.path / "README.md").read_text()
     # A model of one side is none of the other, though both began as the same one.
     with pytest.raises(InputError, match="say otherwise"):
         Pipeline(load_recipe(recipe, ["--model.side=both"])).check_adapted()

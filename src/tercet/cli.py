@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import re
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -197,13 +198,20 @@ def run(
     program: str,
     purpose: str,
     flags: dict[str, str] | None = None,
+    short: dict[str, tuple[str, str]] | None = None,
 ) -> None:
-    """Parse `sys.argv`, call `main(recipe, flags given)`; exit 2 with one line on a wrong input."""
-    flags = flags or {}
+    """Parse `sys.argv`, call `main(recipe, flags given)`; exit 2 with one line on a wrong input.
+
+    `short` maps another name of a key to the key and what it means here.
+    """
+    flags, short = flags or {}, short or {}
     arguments = sys.argv[1:]
     if not arguments or {"-h", "--help"} & set(arguments):
-        print_help(program, purpose, flags | {"--help": "this text"})
+        others = {f"{name} VALUE": f"{meaning} (--{key})" for name, (key, meaning) in short.items()}
+        print_help(program, purpose, others | flags | {"--help": "this text"})
         sys.exit(0 if arguments else 2)
+    for name, (key, _) in short.items():
+        arguments = [re.sub(rf"^{name}(?==|$)", f"--{key}", argument) for argument in arguments]
     given = {argument for argument in arguments if argument in flags}
     rest = [argument for argument in arguments if argument not in given]
     try:

@@ -90,6 +90,10 @@ class Parts:
             self._identities[name] = " ".join([model, *engines[:1]])
         return self._identities[name]
 
+    def folder(self, name: str) -> Path:
+        """Where a model of the recipe lies, downloaded if need be."""
+        return resolve(name, *self.models[name]).path
+
     def student(self, path: Path | None = None, similarity: Any = None) -> modeling.BiEncoder:
         """The model as it came, or as it was adapted in `path`."""
         section = self.recipe.model

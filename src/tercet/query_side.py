@@ -217,9 +217,6 @@ class QuerySide:
             assert isinstance(encoder, modeling.BiEncoder)
             student = encoder
         student.space = self.space
-        student.card = modeling.query_card(
-            student.space, section.name, adapter=section.adapter, api=section.api
-        )
         return student
 
     def collator(
