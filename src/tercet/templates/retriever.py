@@ -264,10 +264,18 @@ class WeaviateIndex:
     _ties = 16  # asked for beyond k, so that equal scores at the cut-off fall to the right id
 
     def __init__(self, collection: str, folder: Path | None) -> None:
-        """`folder` has the passages' texts, where the collection has not."""
+        """`folder` has the passages' texts, where the collection has not.
+
+        Raises ConnectionError where no server answers.
+        """
         self.collection = collection
         self._passages = None if folder is None else PassageFiles(folder)
-        self._client = weaviate.connect_to_custom(**_address())
+        address = _address()
+        try:
+            self._client = weaviate.connect_to_custom(**address)
+        except weaviate.exceptions.WeaviateConnectionError as error:
+            place = f"{address['http_host']}:{address['http_port']}"
+            raise ConnectionError(f"no Weaviate at {place}: set WEAVIATE_URL") from error
         # An asynchronous client belongs to the loop that it was opened in.
         self._async: dict[asyncio.AbstractEventLoop, weaviate.WeaviateAsyncClient] = {}
         self._locks: dict[asyncio.AbstractEventLoop, asyncio.Lock] = {}
