@@ -277,6 +277,10 @@ def test_what_cannot_be_exported_is_refused_in_a_line(run: Path, tmp_path: Path)
         with pytest.raises(InputError, match=message):
             export(run, tmp_path / path, *overrides)
     assert not list(tmp_path.iterdir())
+    (tmp_path / "mine.py").write_text("print()")
+    with pytest.raises(InputError, match="is there and is no retriever"):
+        write_retriever(tmp_path / "mine.py", ("exact",), {})
+    assert (tmp_path / "mine.py").read_text() == "print()"
 
 
 def test_whatever_a_string_holds_it_stays_a_string(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tercet.data.sources.weaviate import WeaviateCollection
 from tercet.parts import Parts
 from tercet.pipeline import Pipeline
 from tercet.recipe import IndexSettings, Recipe, SystemSettings
-from tercet.retriever_file import write_passages, write_retriever
+from tercet.retriever_file import check_ours, write_passages, write_retriever
 from tercet.schema import Index, InputError
 from tercet.systems import Systems
 
@@ -52,6 +52,7 @@ def export_retriever(
     path = path or recipe.folder / "retriever.py"
     if path.suffix != ".py":
         raise InputError(f"{path}: a retriever is a Python file: let its name end in .py")
+    check_ours(path)
     with locked(recipe.folder):
         export = _Export(_finished(recipe), path)
         values = export.values() | {"K": k}

@@ -1,7 +1,8 @@
 """A retriever as one Python file that needs no Tercet: the template, with a run's values in it.
 
 `templates/retriever.py` is a module as it stands. What is of one kind of retriever alone is marked
-there: `# region KIND` up to `# endregion`, and single lines by `# only: KIND`.
+there: `# region KIND` up to `# endregion`, and single lines by `# only: KIND`. Kinds are `exact`
+and `weaviate`, the index, and `space`: vectors are checked against a sample.
 """
 
 from __future__ import annotations
@@ -18,24 +19,31 @@ import numpy as np
 
 from tercet.files import write_file
 from tercet.mapped import BLOCK, Vectors, by_id
-from tercet.schema import Passage
+from tercet.schema import InputError, Passage
 
 TEMPLATE = Path(__file__).parent / "templates" / "retriever.py"
-#: Kinds that the template knows: an index in the process or on a server, and whether vectors are
-#: checked against a sample.
-KINDS = ("exact", "weaviate", "space")
+#: What every such file has in it.
+MARK = b"class TercetRetriever(BaseRetriever):"
 _WIDTH = 100  # of a line
 _REGION = re.compile(r"\s*# region (\w+)\n")
 _END = re.compile(r"\s*# endregion\n")
 _ONLY = re.compile(r"  # only: (\w+)\n")
 
 
+def check_ours(path: Path) -> None:
+    """Raises InputError for a file there that is somebody's own."""
+    if path.exists() and MARK not in path.read_bytes():
+        raise InputError(f"{path} is there and is no retriever: give --out another name")
+
+
 def write_retriever(path: Path, kinds: Collection[str], values: Mapping[str, Any]) -> None:
     """Write the file: the template's parts for `kinds`, its constants set to `values` by name.
 
     Values are None, booleans, numbers, strings, and lists and tuples of them; whatever a string
-    holds, it stays a string. Raises KeyError for a constant that the template does not have.
+    holds, it stays a string. Raises KeyError for a constant that the template does not have, and
+    InputError for a file there that is somebody's own.
     """
+    check_ours(path)
     source = _fill(_parts(TEMPLATE.read_text(encoding="utf-8"), kinds), values)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, source.encode())
