@@ -83,6 +83,21 @@ class LiveCollection:
     def __repr__(self) -> str:
         return f"LiveCollection({self.name!r}, vector={self.vector!r}, metric={self.metric!r})"
 
+    @property
+    def named(self) -> bool:
+        """Whether a query must name the vector: older collections have one without a name."""
+        return self._collection.named
+
+    @property
+    def most(self) -> int:
+        """The most passages that one query returns."""
+        return self._collection.most
+
+    @property
+    def numbered(self) -> bool:
+        """Whether the passages' ids are numbers there."""
+        return self.id_property is not None and self._reader.is_number(self.id_property)
+
     def build(self, ids: Sequence[str], vectors: Vectors) -> None:
         """Writes nothing: makes sure that the collection holds these passages and vectors.
 

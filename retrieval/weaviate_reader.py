@@ -208,7 +208,7 @@ class WeaviateReader:
 
     def _having(self, id_property: str, ids: Sequence[str]) -> list[Any]:
         values: list[Any] = list(ids)
-        if self._property(id_property).data_type.value == "int":
+        if self.is_number(id_property):
             values = [int(id) for id in ids if id.removeprefix("-").isdecimal()]
         if not values:
             return []
@@ -222,6 +222,10 @@ class WeaviateReader:
                 ).objects
             ),
         )
+
+    def is_number(self, name: str) -> bool:
+        """Whether a property holds whole numbers."""
+        return bool(self._property(name).data_type.value == "int")
 
     def _property(self, name: str) -> Any:
         return next(prop for prop in self.config.properties if prop.name == name)

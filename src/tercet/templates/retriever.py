@@ -1,0 +1,582 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#   "huggingface_hub>=2,<3",
+#   "langchain-core>=1,<2",
+#   "numpy>=2",
+#   "pydantic>=2",
+#   "safetensors>=0.8",
+#   "torch>=2.10",
+#   "transformers>=5.20,<6",
+#   "weaviate-client>=4.23,<5",  # only: weaviate
+# ]
+# ///
+"""Dense search with an adapted model, as a LangChain retriever: the search that was evaluated.
+
+    from retriever import TercetRetriever
+
+    retriever = TercetRetriever(k=5)
+    documents = retriever.invoke("a question")  # or await retriever.ainvoke("a question")
+
+A document has the passage's text; its metadata has the passage's id, title and score, and a larger
+score is a better match. Queries are encoded in float32, and no keyword counts for anything.
+
+    python retriever.py "a question" [--k 5]
+    python retriever.py --self-test
+
+The self-test asks queries that are kept at the end of this file, compares passages and scores with
+what the run found, and exits with code 1 where they differ.
+"""
+
+import argparse
+import asyncio
+import json
+import logging  # only: weaviate
+import os  # only: weaviate
+import sys
+from bisect import bisect_left
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any, NamedTuple
+from urllib.parse import SplitResult, urlsplit  # only: weaviate
+
+import numpy as np
+import torch
+import weaviate  # only: weaviate
+from huggingface_hub import snapshot_download
+from langchain_core.callbacks import (
+    AsyncCallbackManagerForRetrieverRun,
+    CallbackManagerForRetrieverRun,
+)
+from langchain_core.documents import Document
+from langchain_core.retrievers import BaseRetriever
+from pydantic import ConfigDict, Field, PrivateAttr
+from safetensors import safe_open  # only: space
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoTokenizer
+from weaviate.classes.init import AdditionalConfig, Auth, Timeout  # only: weaviate
+from weaviate.classes.query import Filter, MetadataQuery  # only: weaviate
+
+#: The run whose model this is.
+RUN = "example"
+#: The model's folder, or its name on the Hub and the revision there.
+MODEL = "runs/example/model"
+REVISION: str | None = None
+#: What is put before a query, whether both are lower-cased, and its longest length in tokens.
+QUERY_PROMPT = ""
+LOWER_CASE = False
+MAX_LENGTH = 512
+#: How a vector is had of the tokens': "mean" or "cls".
+POOLING = "mean"
+#: The model's subfolder with the projection of pooled vectors, and whether it takes unit vectors.
+DENSE: str | None = None
+DENSE_TAKES_UNIT_VECTORS = False
+#: What a score is: "cosine" (the vectors have unit length) or "dot".
+SIMILARITY = "cosine"
+#: The folder beside this file that holds the passages; None where the collection has their texts.
+PASSAGES: str | None = "retriever.passages"
+#: How many passages are found unless told otherwise.
+K = 10
+# region space
+#: Which folder holds the sample of vectors that the queries are meant for: "model" or "passages".
+SPACE = "model"
+# endregion
+# region weaviate
+#: The collection, or the alias of one; its vector, and whether queries must name it.
+COLLECTION = "Example"
+VECTOR = "default"
+VECTOR_IS_NAMED = True
+#: The property with the passages' ids, whether they are numbers there; None: the objects' UUIDs.
+ID_PROPERTY: str | None = "passage_id"
+ID_IS_NUMBER = False
+#: The properties with their texts and titles, where the collection has them.
+TEXT_PROPERTY: str | None = None
+TITLE_PROPERTY: str | None = None
+#: How the collection compares ("dot" or "cosine"), and the most that one query returns.
+DISTANCE = "dot"
+MOST = 10_000
+# endregion
+
+
+class Hit(NamedTuple):
+    """A passage that was found."""
+
+    id: str
+    score: float
+    title: str
+    text: str
+
+
+class QueryEncoder:
+    """A query to its vector, by the adapted model."""
+
+    def __init__(self, model: str, revision: str | None, device: str | None) -> None:
+        """`device` None is the GPU where there is one. Raises FileNotFoundError for no model."""
+        self.folder = model_folder(model, revision)
+        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(self.folder)
+        loaded: Any = AutoModel.from_pretrained(
+            self.folder, dtype=torch.float32, use_safetensors=True
+        )
+        self._model = loaded.eval().to(self._device)
+        self._dense: dict[str, torch.Tensor] = {}
+        if DENSE is not None:
+            weights = load_file(self.folder / DENSE / "model.safetensors", device=self._device)
+            self._dense = {name: value.float() for name, value in weights.items()}
+        # A tokenizer keeps its settings in itself, and threads must not change them in turn.
+        self._lock = Lock()
+
+    @torch.inference_mode()
+    def encode(self, query: str) -> np.ndarray:
+        """The query's vector, float32 [dimension]. Raises ValueError if it is no vector."""
+        text = QUERY_PROMPT + query
+        with self._lock:
+            inputs = self._tokenizer(
+                text.lower() if LOWER_CASE else text,
+                truncation=True,
+                max_length=MAX_LENGTH,
+                return_token_type_ids=False,
+                return_tensors="pt",
+            )
+        states = self._model(**inputs.to(self._device)).last_hidden_state[0].float()
+        vector = states[0] if POOLING == "cls" else states.mean(dim=0)
+        if self._dense:
+            if DENSE_TAKES_UNIT_VECTORS:
+                vector = torch.nn.functional.normalize(vector, dim=0)
+            vector = torch.nn.functional.linear(
+                vector, self._dense["linear.weight"], self._dense.get("linear.bias")
+            )
+        if SIMILARITY == "cosine":
+            vector = torch.nn.functional.normalize(vector, dim=0)
+        found: np.ndarray = vector.cpu().numpy()
+        if not np.isfinite(found).all() or not found.any():
+            raise ValueError(f"the model's vector of {query[:60]!r} is zero or not finite")
+        return found
+
+
+def model_folder(model: str, revision: str | None) -> Path:
+    """The folder of a local path or a Hub name, downloaded if need be; safetensors alone."""
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_absolute() or model.startswith(".") or model.count("/") > 1:
+        raise FileNotFoundError(f"there is no model in {model}: give TercetRetriever(model=...)")
+    files = ["*.json", "*.txt", "*.model", "*.safetensors"]
+    return Path(
+        snapshot_download(
+            model, revision=revision, allow_patterns=files, ignore_patterns=["checkpoint-*/*"]
+        )
+    )
+
+
+class PassageFiles:
+    """Passages in the order of their ids, read from their files as they are asked for.
+
+    `passages.jsonl` has one a line, and `ends.npy`, int64 [passages], where each line ends.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Raises FileNotFoundError where the folder is not there."""
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder} is not there: it belongs beside {Path(__file__)}")
+        self._bytes = np.memmap(folder / "passages.jsonl", np.uint8, "r")
+        self._ends = np.load(folder / "ends.npy", mmap_mode="r")
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, row: int) -> dict[str, str]:
+        """The passage of a row: its id, title and text."""
+        start = int(self._ends[row - 1]) if row else 0
+        passage: dict[str, str] = json.loads(self._bytes[start : int(self._ends[row])].tobytes())
+        return passage
+
+    def row(self, id: str) -> int | None:
+        """The row of a passage; None if there is no such passage."""
+        row = bisect_left(range(len(self)), id, key=lambda row: self[row]["id"])
+        return row if row < len(self) and self[row]["id"] == id else None
+
+
+# region exact
+class ExactIndex:
+    """Every passage's vector compared with the query's, from a file that is mapped.
+
+    `vectors.npy` is float32 [passages, dimension], in the passages' order.
+    """
+
+    _block = 8_192  # vectors compared at a time
+
+    def __init__(self, folder: Path) -> None:
+        """Reads every vector once."""
+        self.passages = PassageFiles(folder)
+        self._vectors = np.load(folder / "vectors.npy", mmap_mode="r")
+        if len(self._vectors) != len(self.passages):
+            raise ValueError(f"{folder} has not as many vectors as passages: export it again")
+        blocks = range(0, len(self._vectors), self._block)
+        lengths = [np.linalg.norm(self._vectors[i : i + self._block], axis=1) for i in blocks]
+        self._longest = max(float(each.max()) for each in lengths)
+
+    def search(self, vector: np.ndarray, k: int) -> list[Hit]:
+        """The k best passages of a query, float32 [dimension]; of equal ones the larger id."""
+        # Twice what sums in float32 may err by: whatever could be among the k best stays.
+        error = 2 * len(vector) * float(np.finfo(np.float32).eps)
+        error *= self._longest * float(np.linalg.norm(vector))
+        rows, scores = np.empty(0, np.int64), np.empty(0, np.float32)
+        for start in range(0, len(self._vectors), self._block):
+            block = self._vectors[start : start + self._block]
+            rows = np.concatenate([rows, np.arange(start, start + len(block))])
+            scores = np.concatenate([scores, block @ vector])
+            if len(scores) > k:
+                keep = scores >= np.partition(scores, -k)[-k] - error
+                rows, scores = rows[keep], scores[keep]
+        exact = np.einsum("nd,d->n", self._vectors[rows], vector, dtype=np.float64)
+        best = np.lexsort((rows, exact.astype(np.float32)))[::-1][:k]
+        return [Hit(score=float(np.float32(exact[i])), **self.passages[rows[i]]) for i in best]
+
+    async def asearch(self, vector: np.ndarray, k: int) -> list[Hit]:
+        """As `search`, in a thread."""
+        return await asyncio.to_thread(self.search, vector, k)
+
+    # region space
+    def vectors_of(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
+        """The vectors of those of the passages that are there, float32 [dimension], by id."""
+        rows = {id: self.passages.row(id) for id in ids}
+        return {id: self._vectors[row] for id, row in rows.items() if row is not None}
+
+    # endregion
+    def close(self) -> None:
+        """Nothing to do: files are let go with the object."""
+
+    async def aclose(self) -> None:
+        """As `close`."""
+
+
+# endregion
+# region weaviate
+class WeaviateIndex:
+    """A collection on a Weaviate server, asked by near_vector alone.
+
+    The environment says where the server is: WEAVIATE_URL (else http://127.0.0.1:8080),
+    WEAVIATE_GRPC_URL (else port 50051 of the same host) and WEAVIATE_API_KEY.
+    """
+
+    _ties = 16  # asked for beyond k, so that equal scores at the cut-off fall to the right id
+
+    def __init__(self, collection: str, folder: Path | None) -> None:
+        """`folder` has the passages' texts, where the collection has not.
+
+        Raises ConnectionError where no server answers.
+        """
+        self.collection = collection
+        self._passages = None if folder is None else PassageFiles(folder)
+        address = _address()
+        try:
+            self._client = weaviate.connect_to_custom(**address)
+        except weaviate.exceptions.WeaviateConnectionError as error:
+            place = f"{address['http_host']}:{address['http_port']}"
+            raise ConnectionError(f"no Weaviate at {place}: set WEAVIATE_URL") from error
+        # An asynchronous client belongs to the loop that it was opened in.
+        self._async: dict[asyncio.AbstractEventLoop, weaviate.WeaviateAsyncClient] = {}
+        self._locks: dict[asyncio.AbstractEventLoop, asyncio.Lock] = {}
+
+    def search(self, vector: np.ndarray, k: int) -> list[Hit]:
+        """The k best passages of a query, float32 [dimension]; of equal ones the larger id."""
+        query = self._client.collections.use(self.collection).query
+        return self._hits(query.near_vector(vector.tolist(), **self._asked(k)).objects, k)
+
+    async def asearch(self, vector: np.ndarray, k: int) -> list[Hit]:
+        """As `search`, while the loop goes on with other things."""
+        client = await self._opened()
+        query = client.collections.use(self.collection).query
+        reply = await query.near_vector(vector.tolist(), **self._asked(k))
+        return await asyncio.to_thread(self._hits, reply.objects, k)
+
+    async def _opened(self) -> weaviate.WeaviateAsyncClient:
+        loop = asyncio.get_running_loop()
+        for each in [each for each in self._async if each.is_closed()]:
+            del self._async[each]
+            self._locks.pop(each, None)
+        async with self._locks.setdefault(loop, asyncio.Lock()):
+            if loop not in self._async:
+                client = weaviate.use_async_with_custom(**_address())
+                await client.connect()
+                self._async[loop] = client
+        return self._async[loop]
+
+    def _asked(self, k: int) -> dict[str, Any]:
+        if k > MOST:
+            raise ValueError(f"k is {k}, and one query returns at most {MOST} passages")
+        return {
+            "limit": min(k + self._ties, MOST),
+            "target_vector": VECTOR if VECTOR_IS_NAMED else None,
+            "return_properties": _properties(),
+            "return_metadata": MetadataQuery(distance=True),
+        }
+
+    def _hits(self, objects: Sequence[Any], k: int) -> list[Hit]:
+        distances = np.array([stored.metadata.distance for stored in objects], np.float32)
+        scores = -distances if DISTANCE == "dot" else 1 - distances
+        pairs = zip(scores.tolist(), map(_id, objects), objects, strict=True)
+        best = sorted(pairs, key=lambda pair: pair[:2], reverse=True)[:k]
+        return [Hit(id, score, *self._text(id, stored)) for score, id, stored in best]
+
+    def _text(self, id: str, stored: Any) -> tuple[str, str]:
+        """A passage's title and text."""
+        if self._passages is None:
+            names = (TITLE_PROPERTY, TEXT_PROPERTY)
+            values = (stored.properties.get(name) if name else None for name in names)
+            title, text = ("" if value is None else str(value) for value in values)
+            return title, text
+        row = self._passages.row(id)
+        if row is None:
+            logging.getLogger(__name__).warning("passage %r came after the export: no text", id)
+            return "", ""
+        passage = self._passages[row]
+        return passage["title"], passage["text"]
+
+    # region space
+    def vectors_of(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
+        """The vectors of those of the passages that are there, float32 [dimension], by id."""
+        query = self._client.collections.use(self.collection).query
+        asked: dict[str, Any] = {
+            "include_vector": [VECTOR] if VECTOR_IS_NAMED else True,
+            "return_properties": _properties(),
+            "limit": MOST,  # words are looked up without case: more may come than are meant
+        }
+        if ID_PROPERTY is None:
+            objects: Sequence[Any] = query.fetch_objects_by_ids(list(ids), **asked).objects
+        else:
+            wanted: list[Any] = [int(id) for id in ids] if ID_IS_NUMBER else list(ids)
+            having = Filter.by_property(ID_PROPERTY).contains_any(wanted)
+            objects = query.fetch_objects(filters=having, **asked).objects
+        return {
+            _id(stored): np.asarray(stored.vector[VECTOR], np.float32)
+            for stored in objects
+            if _id(stored) in set(ids) and VECTOR in stored.vector
+        }
+
+    # endregion
+    def close(self) -> None:
+        """Let the connection go."""
+        self._client.close()
+
+    async def aclose(self) -> None:
+        """Let the connections go, this loop's too."""
+        client = self._async.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.close()
+        self.close()
+
+
+def _properties() -> list[str]:
+    return [name for name in (ID_PROPERTY, TITLE_PROPERTY, TEXT_PROPERTY) if name is not None]
+
+
+def _id(stored: Any) -> str:
+    value = stored.properties.get(ID_PROPERTY) if ID_PROPERTY is not None else None
+    return str(stored.uuid) if value in (None, "") else str(value)
+
+
+def _address() -> dict[str, Any]:
+    """Where the server is and how to be let in, as weaviate's `connect_to_custom` takes it."""
+    rest = _url(os.environ.get("WEAVIATE_URL") or "http://127.0.0.1:8080")
+    call = _url(os.environ.get("WEAVIATE_GRPC_URL") or f"{rest.scheme}://")
+    key = (os.environ.get("WEAVIATE_API_KEY") or "").strip()
+    return {
+        "http_host": rest.hostname,
+        "http_port": rest.port or (443 if rest.scheme == "https" else 80),
+        "http_secure": rest.scheme == "https",
+        "grpc_host": call.hostname or rest.hostname,
+        "grpc_port": call.port or 50051,
+        "grpc_secure": call.scheme == "https",
+        "auth_credentials": Auth.api_key(key) if key else None,
+        "additional_config": AdditionalConfig(timeout=Timeout(init=5, query=30)),
+        "skip_init_checks": True,  # they also ask a package registry for the client's version
+    }
+
+
+def _url(text: str) -> SplitResult:
+    return urlsplit(text if "//" in text else f"http://{text}")
+
+
+# endregion
+class TercetRetriever(BaseRetriever):
+    """Finds the passages of the run's index by the adapted model's vectors.
+
+    Making one loads the model and opens the index, for as long as it lives. Raises
+    FileNotFoundError where the model's or the passages' folder is not there, and ValueError for
+    passages that it was not made for.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    k: int = Field(default=K, ge=1)
+    """How many passages are found; one call may ask for others: `invoke(query, k=3)`."""
+    model: str = MODEL
+    """The model's folder, or its name on the Hub."""
+    revision: str | None = REVISION
+    """The revision on the Hub."""
+    device: str | None = None
+    """Where the model computes; None: the GPU where there is one."""
+    passages: Path | None = Path(__file__).with_name(PASSAGES) if PASSAGES else None
+    """The folder of the passages; None where the collection has their texts."""
+    # region weaviate
+    collection: str = COLLECTION
+    """The collection, or the alias of one, that holds the passages' vectors."""
+    # endregion
+
+    _encoder: QueryEncoder = PrivateAttr()
+    _index: Any = PrivateAttr()
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Load the model, open the index."""
+        super().model_post_init(context)
+        self._encoder = QueryEncoder(self.model, self.revision, self.device)
+        # region exact
+        if self.passages is None:
+            raise ValueError("give the folder of the passages")
+        self._index = ExactIndex(self.passages)
+        # endregion
+        # region weaviate
+        self._index = WeaviateIndex(self.collection, self.passages)
+        # endregion
+        # region space
+        try:
+            self._check_space()
+        except BaseException:
+            self.close()
+            raise
+        # endregion
+
+    # region space
+    def _check_space(self) -> None:
+        """Refuse vectors that queries of this model are not meant for."""
+        folder = self._encoder.folder if SPACE == "model" else self.passages
+        assert folder is not None
+        with safe_open(folder / "space.safetensors", framework="numpy") as file:
+            vectors, about = file.get_tensor("vectors"), json.loads(file.metadata()["space"])
+        found = self._index.vectors_of(about["ids"])
+        belongs = f"this model belongs to {about['place']}, and not to what it is to search here"
+        for id, vector in zip(about["ids"], vectors, strict=True):
+            if id not in found or found[id].shape != vector.shape:
+                raise ValueError(f"{belongs} (there is no such vector of passage {id!r})")
+            # A server may keep vectors at length 1, or in half precision.
+            lengths = float(np.linalg.norm(found[id]) * np.linalg.norm(vector))
+            cosine = float(found[id] @ vector) / max(lengths, 1e-30)
+            if cosine < 0.999:
+                raise ValueError(f"{belongs} (passage {id!r} has another vector: {cosine:.2f})")
+
+    # endregion
+    def _get_relevant_documents(
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
+    ) -> list[Document]:
+        wanted = self._wanted(k)
+        return _documents(self._index.search(self._encoder.encode(query), wanted))
+
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, k: int | None = None
+    ) -> list[Document]:
+        wanted = self._wanted(k)
+        vector = await asyncio.to_thread(self._encoder.encode, query)
+        return _documents(await self._index.asearch(vector, wanted))
+
+    def _wanted(self, k: int | None) -> int:
+        if k is not None and k < 1:
+            raise ValueError(f"k is {k}: ask for at least 1 passage")
+        return k or self.k
+
+    def close(self) -> None:
+        """Let the index go."""
+        self._index.close()
+
+    async def aclose(self) -> None:
+        """As `close`, where the retriever was awaited: in the same loop."""
+        await self._index.aclose()
+
+
+def _documents(hits: Sequence[Hit]) -> list[Document]:
+    return [
+        Document(
+            id=hit.id,
+            page_content=hit.text or hit.title,
+            metadata={"id": hit.id, "title": hit.title, "score": hit.score},
+        )
+        for hit in hits
+    ]
+
+
+#: How far a score may lie from the run's, for scores of up to 1; larger ones are told by parts.
+TOLERANCE = 1e-4
+#: Queries of the run, and the passages that it found for each with their scores, best first.
+EXPECTED: list[tuple[str, list[tuple[str, float]]]] = [
+    ("a question", [("p1", 0.75), ("p0", 0.5)]),
+]
+
+
+def self_test(retriever: TercetRetriever) -> bool:
+    """Ask the queries of `EXPECTED`, and print a line for each; whether all is as it was."""
+    same = 0
+    for query, expected in EXPECTED:
+        documents = retriever.invoke(query, k=len(expected))
+        found = [(found.metadata["id"], found.metadata["score"]) for found in documents]
+        fault = _difference(expected, found)
+        same += fault is None
+        print(f"{'same' if fault is None else 'DIFFERS'}  {query!r}{f': {fault}' if fault else ''}")
+    verdict = "as the run found" if same == len(EXPECTED) else "the others are not as the run found"
+    print(f"{same} of {len(EXPECTED)} queries of run {RUN!r}: {verdict}")
+    return same == len(EXPECTED)
+
+
+def _difference(
+    expected: Sequence[tuple[str, float]], found: Sequence[tuple[str, float]]
+) -> str | None:
+    """What differs, in words; passages whose scores are within the tolerance may change places."""
+    tolerance = TOLERANCE * max([1.0, *(abs(score) for _, score in expected)])
+    if len(found) != len(expected):
+        return f"{len(found)} passages, and not {len(expected)}"
+    for (id, score), (other, got) in zip(expected, found, strict=True):
+        if abs(score - got) > tolerance:
+            return f"{other!r} with score {got:.6f} where {id!r} had {score:.6f}"
+    before, now = dict(expected), dict(found)
+    last = max(expected[-1][1], found[-1][1]) + tolerance  # any of those at the cut-off may be in
+    for id in before.keys() | now.keys():
+        if id not in now and before[id] > last or id not in before and now[id] > last:
+            return f"{id!r} was {'not ' if id in now else ''}found by the run"
+        if id in now and id in before and abs(before[id] - now[id]) > tolerance:
+            return f"{id!r} has score {now[id]:.6f}, and had {before[id]:.6f}"
+    return None
+
+
+#: What ends the program with one line.
+FAULTS: tuple[type[Exception], ...] = (OSError, ValueError)
+FAULTS += (weaviate.exceptions.WeaviateBaseError,)  # only: weaviate
+
+
+def main() -> int:
+    """Answer on the command line; the exit code: 1 where the self-test differs, 2 for no answer."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("query", nargs="?", help="a question")
+    parser.add_argument("--k", type=int, default=K, help="how many passages")
+    parser.add_argument("--self-test", action="store_true", help="compare with what the run found")
+    given = parser.parse_args()
+    if given.self_test == (given.query is not None):
+        parser.error("give a question, or --self-test")
+    try:
+        retriever = TercetRetriever()
+        try:
+            if given.self_test:
+                return 0 if self_test(retriever) else 1
+            for found in retriever.invoke(given.query, k=given.k):
+                print(f"{found.metadata['score']:.4f}  {found.metadata['id']!r}", end="  ")
+                print(f"{found.metadata['title']!r}  {found.page_content!r}")
+        finally:
+            retriever.close()
+    except FAULTS as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

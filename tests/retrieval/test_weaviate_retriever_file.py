@@ -1,0 +1,258 @@
+"""A retriever's file over a real Weaviate: a run's collection, and a live one."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("weaviate")
+pytest.importorskip("langchain_core")
+
+from weaviate.classes.config import Configure, DataType, Property, VectorDistances
+
+from tercet.cli import load_recipe
+from tercet.modeling import BiEncoder
+from tercet.pipeline import Pipeline
+from tercet.retriever_export import export_retriever
+
+pytestmark = pytest.mark.weaviate
+
+ROOT = Path(__file__).parents[2]
+ALIAS = "Tercet_tests_exported"
+NAMES = ("Tercet_tests_exported_theirs", "Tercet_tests_exported_others")
+# A subprocess in which there is no Tercet, whatever is installed.
+ALONE = """
+import runpy, sys
+class NoTercet:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "tercet":
+            raise ImportError("there is no tercet here")
+sys.meta_path.insert(0, NoTercet())
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture(autouse=True)
+def environment(server: Any, weaviate_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    for name, value in (
+        ("WEAVIATE_URL", weaviate_server.url),
+        ("WEAVIATE_GRPC_URL", weaviate_server.grpc_url or ""),
+        ("WEAVIATE_API_KEY", weaviate_server.api_key or ""),
+    ):
+        monkeypatch.setenv(name, value)
+    yield
+    server.client.alias.delete(alias_name=ALIAS)
+    for name in server.client.collections.list_all():
+        if name.startswith(("Tercet_exported_", *NAMES)):
+            server.client.collections.delete(name)
+
+
+def write(server: Any, name: str, rows: list[dict[str, str]], vectors: np.ndarray) -> None:
+    """A collection as somebody's own program would: their property names, a named vector."""
+    server.client.collections.delete(name)
+    collection = server.client.collections.create(
+        name,
+        properties=[
+            Property(name="key", data_type=DataType.TEXT),
+            Property(name="text", data_type=DataType.TEXT),
+        ],
+        vector_config=[
+            Configure.Vectors.self_provided(
+                name="theirs",
+                vector_index_config=Configure.VectorIndex.hnsw(distance_metric=VectorDistances.DOT),
+            ),
+        ],
+    )
+    with collection.batch.fixed_size(batch_size=50) as batch:
+        for row, vector in zip(rows, vectors, strict=True):
+            batch.add_object({"key": row["_id"], "text": row["text"]}, vector={"theirs": vector})
+    assert not collection.batch.failed_objects
+
+
+def alone(file: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", ALONE, str(file), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=file.parent,
+        env=os.environ | environment,
+    )
+
+
+def loaded(file: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(f"exported_{file.stem}", file)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def as_pairs(documents: list[Any]) -> list[tuple[str, float]]:
+    return [(found.metadata["id"], found.metadata["score"]) for found in documents]
+
+
+def same_at_once(retriever: Any, queries: list[str]) -> None:
+    """Asked one by one, in threads, and awaited all at once, in one loop and in another."""
+
+    async def at_once() -> list[Any]:
+        try:
+            return list(await retriever.abatch(queries))
+        finally:
+            await retriever._index._async[asyncio.get_running_loop()].close()
+
+    one_by_one = [as_pairs(retriever.invoke(query)) for query in queries]
+    assert [as_pairs(each) for each in retriever.batch(queries)] == one_by_one
+    for _ in range(2):
+        assert [as_pairs(each) for each in asyncio.run(at_once())] == one_by_one
+
+
+def test_a_runs_collection_is_asked_by_its_alias_with_texts_beside_the_file(
+    server: Any,
+    weaviate_server: Any,
+    tmp_path: Path,
+    tiny_beir_path: Path,
+    tiny_encoder_path: Path,
+    tiny_cross_encoder_path: Path,
+) -> None:
+    recipe = tmp_path / "exported.yaml"
+    recipe.write_text(
+        f"""
+name: exported
+runs_dir: {tmp_path}/runs
+corpus: {{source: beir, path: {tiny_beir_path}}}
+queries: {{count: 40, per_passage: 1}}
+negatives: {{candidates: 6}}
+teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48}}
+model: {{name: {tiny_encoder_path}, precision: fp32, max_length: 48}}
+triplets: {{teacher_weight: 0.5}}
+training: {{num_train_epochs: 1, per_device_train_batch_size: 8, bf16: false, learning_rate: 1e-3}}
+index: {{backend: weaviate, alias: {ALIAS}}}
+evaluation: {{interpolation_steps: 1}}
+"""
+    )
+    pipeline = Pipeline(load_recipe(recipe))
+    _ = pipeline.evaluation
+    out = tmp_path / "there" / "retriever.py"
+    made = subprocess.run(
+        [sys.executable, str(ROOT / "scripts/export_retriever.py"), str(recipe), f"--out={out}"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    for file in out.parent.rglob("*"):
+        for secret in (weaviate_server.api_key, weaviate_server.url.rpartition("/")[2]):
+            assert not file.is_file() or not secret or secret.encode() not in file.read_bytes()
+    tested = alone(out, "--self-test")
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    assert tested.stdout.splitlines()[-1] == "10 of 10 queries of run 'exported': as the run found"
+
+    module = loaded(out)
+    assert (module.COLLECTION, module.ID_PROPERTY) == (ALIAS, "passage_id")
+    retriever = module.TercetRetriever(k=4)
+    texts = [query.text for query in pipeline.measured("test")[0]]
+    encoder = BiEncoder.from_pretrained(pipeline.model.path, precision="fp32")
+    passages = encoder.encode_passages(list(pipeline.passages.contents))
+    for query, vector in zip(texts, encoder.encode_queries(texts), strict=True):
+        documents = retriever.invoke(query)
+        best = np.sort(passages @ vector)[::-1][:4]
+        assert [score for _, score in as_pairs(documents)] == pytest.approx(best, abs=1e-4)
+        for found in documents:
+            passage = pipeline.passages[pipeline.passages.rows([found.id])[found.id]]
+            assert found.page_content == passage.text
+            assert found.metadata["title"] == passage.title
+    same_at_once(retriever, texts)
+    retriever.close()
+
+    # The alias serves another model's vectors one day: that is not what the run measured.
+    other = Pipeline(load_recipe(recipe)).parts.make_index()
+    random = np.random.default_rng(1).standard_normal(passages.shape).astype(np.float32)
+    other.build(pipeline.passages.ids, random)
+    other.publish(ALIAS)
+    refused = alone(out, "--self-test")
+    assert refused.returncode == 2 and "this model belongs to" in refused.stderr
+    nowhere = alone(out, "honey", WEAVIATE_URL="http://127.0.0.1:9", WEAVIATE_GRPC_URL="")
+    last = nowhere.stderr.splitlines()[-1]
+    assert nowhere.returncode == 2 and last == "error: no Weaviate at 127.0.0.1:9: set WEAVIATE_URL"
+
+
+def test_a_live_collection_gives_the_texts_and_another_is_refused(
+    server: Any,
+    tmp_path: Path,
+    tiny_beir_path: Path,
+    tiny_encoder_path: Path,
+    tiny_cross_encoder_path: Path,
+) -> None:
+    rows = [json.loads(line) for line in (tiny_beir_path / "corpus.jsonl").open()]
+    random = np.random.default_rng(7)
+    topics = random.standard_normal((20, 16))
+    made = [2 * topics[int(r["_id"][1:]) // 3] + random.standard_normal(16) for r in rows]
+    vectors = np.array(made, np.float32)
+    for name, some in zip(NAMES, (vectors, vectors[:, ::-1].copy()), strict=True):
+        write(server, name, rows, some)
+    recipe = tmp_path / "exported.yaml"
+    qrels, queries = tiny_beir_path / "qrels" / "*.tsv", tiny_beir_path / "queries.jsonl"
+    recipe.write_text(
+        f"""
+name: exported_live
+runs_dir: {tmp_path}/runs
+corpus:
+  source: weaviate
+  path: {NAMES[0]}
+  passages: {{id: key}}
+  queries: {{path: {queries}}}
+  qrels: {{path: "{qrels}"}}
+queries: {{count: 40, per_passage: 1}}
+negatives:
+  candidates: 6
+  index: {{backend: weaviate, collection: {NAMES[0]}}}
+teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48}}
+model:
+  name: {tiny_encoder_path}
+  precision: fp32
+  max_length: 48
+  side: query
+  vectors: index
+  regression: {{num_train_epochs: 1}}
+triplets: {{teacher_weight: 0.5}}
+training: {{num_train_epochs: 1, per_device_train_batch_size: 8, bf16: false, learning_rate: 1e-3}}
+index: {{backend: weaviate, collection: {NAMES[0]}, vector: theirs}}
+evaluation: {{interpolation_steps: 1}}
+"""
+    )
+    pipeline = Pipeline(load_recipe(recipe))
+    _ = pipeline.evaluation
+    out = tmp_path / "there" / "retriever.py"
+    assert export_retriever(load_recipe(recipe), out) == [out]
+    assert [file.name for file in out.parent.iterdir()] == ["retriever.py"]
+    tested = alone(out, "--self-test")
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    module = loaded(out)
+    assert (module.VECTOR, module.ID_PROPERTY, module.DENSE) == ("theirs", "key", "2_Dense")
+    retriever = module.TercetRetriever(k=4)
+    contents = {row["_id"]: row["text"] for row in rows}
+    texts = [query.text for query in pipeline.measured("test")[0]]
+    assert all(contents[found.id] == found.page_content for found in retriever.invoke(texts[0]))
+    same_at_once(retriever, texts)
+    # A vector that changes there changes what is found.
+    best = retriever.invoke(module.EXPECTED[0][0])[0].id
+    retriever.close()
+    with pytest.raises(ValueError, match=rf"belongs to Weaviate collection {NAMES[0]}"):
+        module.TercetRetriever(collection=NAMES[1])
+    theirs = server.client.collections.use(NAMES[0])
+    stored = next(o for o in theirs.iterator(include_vector=True) if o.properties["key"] == best)
+    longer = {"theirs": [1.01 * number for number in stored.vector["theirs"]]}
+    theirs.data.update(stored.uuid, vector=longer)
+    failed = alone(out, "--self-test")
+    assert failed.returncode == 1 and "DIFFERS" in failed.stdout, failed.stdout + failed.stderr
