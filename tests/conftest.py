@@ -20,6 +20,7 @@ from tokenizers import (
     processors,
     trainers,
 )
+from topics import TOPICS
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -64,29 +65,6 @@ def pytest_runtest_makereport(
     return report
 
 
-# Twenty topics of five words that no other topic has: what a passage is about is never in doubt.
-TOPICS = [
-    ("lighthouse", "lantern", "keeper", "harbour", "foghorn"),
-    ("beehive", "honey", "pollen", "swarm", "wax"),
-    ("glacier", "moraine", "crevasse", "meltwater", "icefall"),
-    ("violin", "bow", "rosin", "luthier", "varnish"),
-    ("bakery", "sourdough", "yeast", "oven", "crust"),
-    ("railway", "locomotive", "sleeper", "signal", "platform"),
-    ("orchard", "apple", "grafting", "blossom", "cider"),
-    ("telescope", "mirror", "nebula", "eyepiece", "galaxy"),
-    ("pottery", "kiln", "glaze", "clay", "wheel"),
-    ("volcano", "lava", "ash", "crater", "magma"),
-    ("library", "catalogue", "shelf", "manuscript", "binding"),
-    ("sailboat", "mast", "rudder", "keel", "spinnaker"),
-    ("chess", "gambit", "bishop", "endgame", "castling"),
-    ("vineyard", "grape", "harvest", "barrel", "cellar"),
-    ("bridge", "girder", "pylon", "cable", "river"),
-    ("desert", "dune", "oasis", "camel", "sandstorm"),
-    ("weaving", "loom", "yarn", "shuttle", "tapestry"),
-    ("hospital", "nurse", "surgeon", "bandage", "ward"),
-    ("forest", "oak", "beetle", "fungus", "canopy"),
-    ("market", "stall", "merchant", "spice", "scales"),
-]
 TEMPLATES = [
     "The {0} is known for its {1}. Visitors ask about the {2} and how it is kept.",
     "A guide to the {0}: the {3} comes first, then the {4}, and the work takes a whole day.",

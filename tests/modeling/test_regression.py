@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TOPICS
+from topics import TOPICS
 
 from tercet.artifacts import is_main_process
 from tercet.mapped import MappedVectors, Vectors
