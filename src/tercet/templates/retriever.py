@@ -273,7 +273,10 @@ class WeaviateIndex:
         address = _address()
         try:
             self._client = weaviate.connect_to_custom(**address)
-        except weaviate.exceptions.WeaviateConnectionError as error:
+        except (
+            weaviate.exceptions.WeaviateConnectionError,
+            weaviate.exceptions.WeaviateStartUpError,
+        ) as error:
             place = f"{address['http_host']}:{address['http_port']}"
             raise ConnectionError(f"no Weaviate at {place}: set WEAVIATE_URL") from error
         # An asynchronous client belongs to the loop that it was opened in.
