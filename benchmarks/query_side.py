@@ -191,7 +191,9 @@ def main() -> None:
         console.rule(name)
         common = [f"--corpus.path={folder}", f"--runs_dir={options.runs}"]
         common += [f"--queries.count={options.queries}", *more]
-        base = Pipeline(load_recipe("recipes/beir.yaml", [*common, f"--name={name}"]))
+        # What is said of the query side's model is not said of both towers.
+        plain = [option for option in common if not option.startswith("--model.")]
+        base = Pipeline(load_recipe("recipes/beir.yaml", [*plain, f"--name={name}"]))
         base.check()
         given = {stage: getattr(base, stage) for stage in BEFORE}
         rows = []
