@@ -3,7 +3,6 @@
 from tercet.modeling.adapt import adapt as adapt
 from tercet.modeling.adapted import CONFIG as ADAPTER_CONFIG
 from tercet.modeling.adapted import AdaptedEncoder as AdaptedEncoder
-from tercet.modeling.adapted import Comparing as Comparing
 from tercet.modeling.adapted import load_query_encoder as load_query_encoder
 from tercet.modeling.adapter import QueryAdapter as QueryAdapter
 from tercet.modeling.adapter import train_adapter as train_adapter
@@ -29,6 +28,7 @@ from tercet.modeling.rehearsal import Rehearsal as Rehearsal
 from tercet.modeling.rehearsal import rehearse as rehearse
 from tercet.modeling.sampler import Sampling as Sampling
 from tercet.modeling.space import Space as Space
+from tercet.modeling.student import Comparing as Comparing
 from tercet.modeling.student import Student as Student
 from tercet.modeling.styles import DEFAULT_STYLE as DEFAULT_STYLE
 from tercet.modeling.styles import STYLES as STYLES

@@ -20,9 +20,9 @@ from tercet.modeling.collator import TripletCollator
 from tercet.modeling.encoder import BiEncoder
 from tercet.modeling.lora import merged, with_lora
 from tercet.modeling.precision import Precision, describe
-from tercet.modeling.resumable import PUSHED
+from tercet.modeling.resumable import PUSHED, last_checkpoint
 from tercet.modeling.student import Student
-from tercet.modeling.trainer import MarginMSETrainer, last_checkpoint, training_arguments
+from tercet.modeling.trainer import MarginMSETrainer, training_arguments
 from tercet.recipe import Recipe
 from tercet.schema import InputError
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,28 +15,15 @@ from torch import Tensor, nn
 from tercet.files import read_json, write_json
 from tercet.modeling.adapter import QueryAdapter
 from tercet.modeling.encoder import BiEncoder
-from tercet.modeling.hub import files_of, push_files, resolve
+from tercet.modeling.hub import push_saved, resolve
 from tercet.modeling.precision import default_device
 from tercet.modeling.space import Space
 from tercet.modeling.st_files import Similarity
-from tercet.schema import Encoder, InputError
+from tercet.modeling.student import Comparing
+from tercet.schema import InputError
 
 #: Files of an adapter whose encoder is behind an API; a local encoder is saved with it as one.
 CONFIG, WEIGHTS = "adapter.json", "adapter.safetensors"
-
-
-class Comparing(Encoder, Protocol):
-    """An encoder that says how its vectors compare."""
-
-    @property
-    def similarity(self) -> Similarity:
-        """What the dot product of two vectors is."""
-        ...
-
-    @property
-    def normalize(self) -> bool:
-        """Whether vectors have unit length."""
-        ...
 
 
 class AdaptedEncoder:
@@ -149,10 +135,6 @@ class AdaptedEncoder:
         """float32 [len(texts), dimension]: an adapter leaves passages as they are."""
         return self.encoder.encode_passages(texts)
 
-    def truncated(self, dimension: int) -> AdaptedEncoder:
-        """Refused: the map has no first dimensions of its own. Raises InputError."""
-        raise InputError(f"{self.name} with an adapter has no shorter vectors: leave truncate_dim")
-
     def write_files(self, path: str | Path) -> None:
         """Which encoder of an API the adapter is of; over a local one only the whole is shipped."""
         folder = Path(path)
@@ -201,15 +183,13 @@ class AdaptedEncoder:
         commit_message: str = "Upload a query adapter trained with Tercet",
     ) -> str:
         """Upload what `save_pretrained` writes; the commit's address. Raises InputError."""
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            return push_files(
-                files_of(Path(folder)),
-                repo_id,
-                private=private,
-                revision=revision,
-                message=commit_message,
-            )
+        return push_saved(
+            self.save_pretrained,
+            repo_id,
+            private=private,
+            revision=revision,
+            message=commit_message,
+        )
 
 
 def load_query_encoder(name_or_path: str | Path, **given: Any) -> BiEncoder | AdaptedEncoder:

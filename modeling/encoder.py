@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,14 +18,7 @@ from transformers import AutoModel, PreTrainedModel
 
 from tercet.console import WORTH_A_BAR, progress
 from tercet.modeling.batching import cut_count, pad, plan_batches, position_limit, run_halving
-from tercet.modeling.hub import (
-    files_of,
-    load_model,
-    load_tokenizer,
-    push_files,
-    quiet,
-    resolve,
-)
+from tercet.modeling.hub import load_model, load_tokenizer, push_saved, quiet, resolve
 from tercet.modeling.precision import Precision, default_device, inference_dtype
 from tercet.modeling.space import Space
 from tercet.modeling.st_files import (
@@ -362,15 +354,13 @@ class BiEncoder:
         commit_message: str = "Upload a bi-encoder trained with Tercet",
     ) -> str:
         """Upload what `save_pretrained` writes; the commit's address. Raises InputError."""
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            return push_files(
-                files_of(Path(folder)),
-                repo_id,
-                private=private,
-                revision=revision,
-                message=commit_message,
-            )
+        return push_saved(
+            self.save_pretrained,
+            repo_id,
+            private=private,
+            revision=revision,
+            message=commit_message,
+        )
 
     def _token_arrays(self, texts: Sequence[str], kind: Kind) -> list[np.ndarray]:
         # int32 arrays: a tenth of the memory of lists, which ten million passages would not fit.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -130,6 +131,13 @@ def push_files(
             "HF_TOKEN, to an account that may write there"
         ) from error
     return str(commit.commit_url)
+
+
+def push_saved(save: Callable[[Path], None], repo_id: str, **given: Any) -> str:
+    """Push what `save` writes into a folder; `given` and errors are as of `push_files`."""
+    with tempfile.TemporaryDirectory() as folder:
+        save(Path(folder))
+        return push_files(files_of(Path(folder)), repo_id, **given)
 
 
 def files_of(folder: Path) -> dict[str, Path]:

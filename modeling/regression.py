@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from torch import Tensor, nn
-from transformers import TrainerControl, TrainingArguments
+from transformers import TrainingArguments
 
 from tercet.artifacts import differences, is_main_process
 from tercet.console import console
@@ -261,12 +261,7 @@ class RegressionTrainer(ResumableTrainer):
     ) -> dict[str, float]:
         """The held-out figures of the current weights, the same in every process."""
         figures = from_first_process(self.held_out.figures)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
-        self.log(metrics)
-        self.control: TrainerControl = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, metrics
-        )
-        return metrics
+        return self._evaluated(figures, metric_key_prefix)
 
 
 def words(text: str, random: np.random.Generator) -> str:

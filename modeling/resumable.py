@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from huggingface_hub import HfApi
 from rich.markup import escape
 from torch import nn
-from transformers import Trainer
+from transformers import Trainer, TrainerControl
 from transformers.trainer_utils import HubStrategy, SaveStrategy, rotate_checkpoints
 from transformers.utils.hub import PushInProgress
 
@@ -98,6 +99,15 @@ class ResumableTrainer(Trainer):
             if job.exception():
                 console.print(f"[yellow]warning: {escape(str(job.exception()))}[/]")
         self.push_in_progress = None
+
+    def _evaluated(self, figures: Mapping[str, float], prefix: str) -> dict[str, float]:
+        """Figures as the Trainer's own evaluation would have logged, announced and named them."""
+        metrics = {f"{prefix}_{name}": value for name, value in figures.items()}
+        self.log(metrics)
+        self.control: TrainerControl = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
 
     def load_best(self) -> None:
         """Load the best checkpoint where `train` could not, its folder having been moved."""

@@ -14,7 +14,21 @@ from tercet.modeling.st_files import Similarity
 from tercet.schema import Encoder
 
 
-class Student(Encoder, Protocol):
+class Comparing(Encoder, Protocol):
+    """An encoder that says how its vectors compare."""
+
+    @property
+    def similarity(self) -> Similarity:
+        """What the dot product of two vectors is."""
+        ...
+
+    @property
+    def normalize(self) -> bool:
+        """Whether vectors have unit length."""
+        ...
+
+
+class Student(Comparing, Protocol):
     """A `BiEncoder`, or an `AdaptedEncoder`, whose queries alone learn."""
 
     @property
@@ -30,16 +44,6 @@ class Student(Encoder, Protocol):
     @property
     def device(self) -> torch.device:
         """Where `trained` is now."""
-        ...
-
-    @property
-    def similarity(self) -> Similarity:
-        """What the dot product of two vectors is."""
-        ...
-
-    @property
-    def normalize(self) -> bool:
-        """Whether vectors have unit length."""
         ...
 
     #: The passages' vectors that it belongs to, saved with it.

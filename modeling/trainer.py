@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import EarlyStoppingCallback, TrainerControl, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
 from tercet.modeling.batching import encode_cut
@@ -18,7 +18,6 @@ from tercet.modeling.gradient_cache import GradientCache
 from tercet.modeling.objective import Objective, check_widths
 from tercet.modeling.precision import default_device, inference_dtype
 from tercet.modeling.resumable import ResumableTrainer
-from tercet.modeling.resumable import last_checkpoint as last_checkpoint
 from tercet.modeling.student import Student
 from tercet.recipe import LossSection, Recipe
 from tercet.schema import InputError
@@ -148,12 +147,7 @@ class MarginMSETrainer(ResumableTrainer):
         """
         found = self.evaluation.measure(zero_shot=self.state.global_step == 0)
         figures = means(found["validation"])
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
-        self.log(metrics)
-        self.control: TrainerControl = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, metrics
-        )
-        return metrics
+        return self._evaluated(figures, metric_key_prefix)
 
 
 def training_arguments(recipe: Recipe) -> TrainingArguments:

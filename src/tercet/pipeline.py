@@ -42,8 +42,6 @@ UNSEEN = (
 class Pipeline:
     """The stages of one recipe, from its corpus to its evaluation."""
 
-    SPLITS = SPLITS
-
     def __init__(self, recipe: Recipe, *, restart: bool = False) -> None:
         self.recipe = recipe
         self.restart = restart
@@ -425,6 +423,9 @@ class Pipeline:
         student = self.query_side.student() if self.query_side else self.parts.student()
         if isinstance(student, modeling.BiEncoder):
             student.set_dropout(self.recipe.model.dropout)
+        if isinstance(student, modeling.AdaptedEncoder) and is_main_process():  # who evaluates
+            for split in SPLITS:
+                student.remember([query.text for query in self.measured(split)[0]])
         if self.query_side:
             return student, self.query_side.collator(student, train)
         assert isinstance(student, modeling.BiEncoder)

@@ -24,6 +24,7 @@ from tercet.schema import InputError
 
 if TYPE_CHECKING:
     from tercet.pipeline import Pipeline
+    from tercet.retrieval.live_collection import LiveCollection
 
 #: A model's vectors of passages, beside those that it is said to have made: mean cosine.
 SAME_MODEL = 0.98
@@ -97,13 +98,18 @@ class QuerySide:
         )
 
     @cached_property
-    def _metric(self) -> str | None:
-        """How a live collection compares; None where the index is another."""
+    def _live(self) -> LiveCollection | None:
+        """What a live collection is, its connection closed; None where the index is another."""
         if not self.recipe.index.collection:
             return None
         index = retrieval.open_live(self.parts.live(self.recipe.index))
         index.discard()
-        return index.metric
+        return index
+
+    @property
+    def _metric(self) -> str | None:
+        """How a live collection compares; None where the index is another."""
+        return self._live.metric if self._live else None
 
     @property
     def _asked_similarity(self) -> str | None:
@@ -230,9 +236,6 @@ class QuerySide:
         first = passages.rows({same.get(id, id) for id in rows})
         number = {id: first[same.get(id, id)] for id in rows}
         if isinstance(student, modeling.AdaptedEncoder):
-            if is_main_process():  # who evaluates
-                for split in self.pipeline.SPLITS:
-                    student.remember([q.text for q in self.pipeline.measured(split)[0]])
             queries: modeling.Side = modeling.Known(student.remember(train.queries))
         else:
             queries = modeling.Texts(student, train.queries, "query")
@@ -246,9 +249,7 @@ class QuerySide:
             f"{Path(recipe.corpus.label).name} by {Path(section.name).name}"
         )
         named: dict[str, str | None] = {}
-        if recipe.index.collection:
-            index = retrieval.open_live(self.parts.live(recipe.index))
-            index.discard()
+        if index := self._live:
             place = f"Weaviate collection {index.name}, vector {index.vector}"
             named = {"collection": index.name, "vector": index.vector}
             named["id"] = index.id_property or UUIDS

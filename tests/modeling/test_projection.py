@@ -17,7 +17,7 @@ from tercet.modeling.callbacks import weights_digest
 from tercet.modeling.choice import interpolated
 from tercet.modeling.encoder import BiEncoder
 from tercet.modeling.lora import merged, with_lora
-from tercet.modeling.trainer import last_checkpoint
+from tercet.modeling.resumable import last_checkpoint
 from tercet.recipe import ModelSection
 from tercet.schema import InputError
 

@@ -15,7 +15,8 @@ from tercet.cli import load_recipe
 from tercet.modeling.collator import IGNORED, TripletCollator, margins
 from tercet.modeling.encoder import BiEncoder
 from tercet.modeling.gradient_cache import GradientCache
-from tercet.modeling.trainer import MarginMSETrainer, last_checkpoint, training_arguments
+from tercet.modeling.resumable import last_checkpoint
+from tercet.modeling.trainer import MarginMSETrainer, training_arguments
 from tercet.schema import InputError
 
 ROOT = Path(__file__).parents[2]
