@@ -27,7 +27,10 @@ from rich.text import Text
 _WIDTH_OF_A_FILE = 200  # columns, where COLUMNS gives no other; a table takes what it needs of them
 #: Texts from which encoding them is worth a bar.
 WORTH_A_BAR = 512
-_MINUTE = 60.0  # seconds between two lines where there is no terminal
+#: Name of the variable with the seconds between two lines where there is no terminal; unset: 60.
+LINE_SECONDS = "TERCET_LINE_SECONDS"
+#: What training logs, a JSON a line, for whoever looks on: in the folder of its checkpoints.
+CURVES = "curves.jsonl"
 
 #: In a file or a pipe a line stays a line, however long, and a table is cut nowhere.
 _in_terminal = sys.stdout.isatty()
@@ -63,8 +66,8 @@ def progress(what: str, total: int | None, unit: str, *, shown: bool = True) -> 
 
     `unit` is a plural noun, such as "passages".
 
-    On anything but a terminal it prints a line a minute and one at the end instead; where it is not
-    to be `shown`, nothing.
+    On anything but a terminal it prints a line a minute, or as often as TERCET_LINE_SECONDS says,
+    and one at the end; where it is not to be `shown`, nothing.
     """
     if not shown:
         yield lambda amount: None
@@ -92,13 +95,14 @@ def progress(what: str, total: int | None, unit: str, *, shown: bool = True) -> 
 @contextmanager
 def _lines(what: str, total: int | None, unit: str) -> Iterator[Advance]:
     start = said = time.perf_counter()
+    every = float(os.environ.get(LINE_SECONDS, "60"))
     done = 0
 
     def advance(amount: int) -> None:
         nonlocal done, said
         done += amount
         now = time.perf_counter()
-        if done != total and now - said >= _MINUTE:
+        if done != total and now - said >= every:
             said, rate = now, done / (now - start)
             of = left = ""
             if total is not None:
