@@ -40,7 +40,7 @@ def test_every_key_has_one_widget() -> None:
     assert len(set(paths)) == len(paths)
     whole = flatten(dataclasses.asdict(Recipe()))
     lists = tuple(f"{field.path}." for field in form.fields() if field.kind == "yaml")
-    assert {key for key in whole if not key.startswith(lists)} <= set(paths)
+    assert {key for key in whole if not key.startswith(lists)} - {"runs_dir"} <= set(paths)
     assert all(field.meaning for field in form.fields())
 
 
@@ -78,7 +78,7 @@ def test_what_a_widget_says_is_what_the_recipe_gets(places: Places) -> None:
         if field.path == "triplets.negatives_per_query":
             value, expected = "7", 7
         filled = form.fill(places, name, shown | {field.path: value})
-        if field.path in filled.errors:  # TrainingArguments have limits of their own
+        if not filled.options:  # TrainingArguments have limits of their own
             assert field.path.startswith("training."), (field.path, filled.errors)
             continue
         (option,) = filled.options
@@ -121,7 +121,6 @@ def test_lists_are_yaml_and_trainings_others_their_own_names(places: Places) -> 
         ("model.name", "file:///etc/passwd", "only http"),
         ("teacher.name", "/etc", "leads out"),
         ("evaluation.primary", "best", "not a measure"),
-        ("runs_dir", "elsewhere", "'runs'"),
         ("name", "../x", "leads out"),
         ("name", ".studio", "name"),
     ],

@@ -75,8 +75,8 @@ class Field:
 
 @cache
 def fields() -> tuple[Field, ...]:
-    """Every key of a recipe, in its order."""
-    return tuple(_fields(Recipe, ""))
+    """Every key of a recipe, in its order, but where runs are: the studio's have their place."""
+    return tuple(field for field in _fields(Recipe, "") if field.path != "runs_dir")
 
 
 def _fields(kind: type, path: str) -> list[Field]:
