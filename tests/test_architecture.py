@@ -46,7 +46,10 @@ ONLY_IN = {
     "wandb": ["src/tercet/tracking.py"],
     "gradio": [],  # but in app.py
     "psutil": ["src/tercet/studio/runs.py"],
-    "langchain_core": [],  # but in src/tercet/templates, which is written out and not imported
+    # And in src/tercet/templates, which is written out and not imported.
+    "langchain_core": ["src/tercet/chat.py"],
+    "langchain_openai": ["src/tercet/endpoint.py"],
+    "openai": ["src/tercet/endpoint.py"],
     "sentence_transformers": [],
     "onnx": [],
     "ir_measures": [],
@@ -58,6 +61,7 @@ KNOW_ROOMS = (
     *("pipeline", "parts", "systems", "experiment", "outcome"),
     *("adapter_trial", "clock_queries", "run_report", "teacher_audit", "tracking", "ingest"),
     *("query_side", "given_vectors", "live_retriever", "card", "sharing", "retriever_export"),
+    *("run_search", "chat"),
     # What the forecast stands on.
     *("calibration", "counts", "plan", "reading", "sampled", "small_run", "writing_trial"),
 )

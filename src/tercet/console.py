@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -39,6 +40,24 @@ console = Console(
     soft_wrap=not _in_terminal,
     width=None if _in_terminal or "COLUMNS" in os.environ else _WIDTH_OF_A_FILE,
 )
+
+
+#: Characters that turn round how a line is shown.
+_BIDI = {*map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))}
+
+
+def printable(text: str) -> str:
+    """The text with "\ufffd" for what would command a terminal, or hide what a line says.
+
+    Those are control characters but for line breaks and tabs, bidirectional overrides and halves of
+    surrogate pairs.
+    """
+    return "".join(
+        "\ufffd"
+        if c in _BIDI or (c not in "\n\t" and unicodedata.category(c) in ("Cc", "Cs"))
+        else c
+        for c in text.replace("\r\n", "\n")
+    )
 
 
 class _Rate(ProgressColumn):
