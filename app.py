@@ -23,9 +23,12 @@ os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": 
 
 import gradio as gr  # noqa: E402
 import pandas as pd  # noqa: E402
+import uvicorn  # noqa: E402
+from fastapi import FastAPI  # noqa: E402
 
 from tercet import InputError  # noqa: E402
 from tercet.cli import load_recipe  # noqa: E402
+from tercet.console import console  # noqa: E402
 from tercet.retriever_export import export_retriever  # noqa: E402
 from tercet.studio import browse, compare, form, pages, runs, watch  # noqa: E402
 from tercet.studio.ask import Searchers  # noqa: E402
@@ -35,6 +38,7 @@ from tercet.studio.votes import Votes  # noqa: E402
 ROOT = Path(__file__).parent
 PLACES, SEARCHERS = Places(ROOT), Searchers()
 FIELDS = form.fields()
+HOST = "127.0.0.1"
 EVERY = 2.0  # seconds between two looks at a run
 
 
@@ -143,9 +147,10 @@ def recipe_tab(run: gr.Dropdown, tabs: gr.Tabs) -> None:
 
     recipe.change(show, recipe, [*widgets.values(), said, wrong, expected])
     everything = [said, wrong, *widgets.values()]
-    for each in widgets.values():
-        event = each.blur if isinstance(each, gr.Textbox | gr.Number) else each.input
-        event(check, [wrong, *inputs], everything, show_progress="hidden", trigger_mode="always_last")
+    typed = (gr.Textbox, gr.Number)
+    events = [each.blur if isinstance(each, typed) else each.input for each in widgets.values()]
+    hidden: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last"}
+    gr.on(events, check, [wrong, *inputs], everything, **hidden)
     choose = lambda name: gr.update(choices=PLACES.run_names(), value=name)  # noqa: E731
     for button, flag in ((forecast, ["--plan"]), (begin, [])):
         begun = button.click(refused(started(flag)), inputs, run_named := gr.State(""))
@@ -483,18 +488,22 @@ def main() -> None:
     given = parser.parse_args()
     os.chdir(ROOT)
     font = ["system-ui", "sans-serif"]
-    theme = gr.themes.Base(font=font, font_mono=["ui-monospace", "monospace"])
-    studio().queue(default_concurrency_limit=4).launch(
-        server_name="127.0.0.1",
+    served = gr.mount_gradio_app(
+        FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+        studio().queue(default_concurrency_limit=4),
+        path="",
+        server_name=HOST,
         server_port=given.port,
-        share=False,
+        footer_links=[],
         ssr_mode=False,
-        show_error=True,
         allowed_paths=[],
         blocked_paths=[str(ROOT)],
-        theme=theme,
+        theme=gr.themes.Base(font=font, font_mono=["ui-monospace", "monospace"]),
         css=pages.CSS,
     )
+    console.print(f"the studio is at http://{HOST}:{given.port}; Ctrl-C ends it, and no run")
+    # Not by Gradio's own launch, which can open tunnels.
+    uvicorn.run(served, host=HOST, port=given.port, log_level="warning")
 
 
 if __name__ == "__main__":
