@@ -13,6 +13,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations.integration_utils import rewrite_logs
 
 from tercet.artifacts import is_main_process, process
 from tercet.console import WORTH_A_BAR, progress
@@ -81,6 +82,29 @@ class FiniteGradients(TrainerCallback):
                 f"a gradient is not finite at step {state.global_step}: stopped before it reaches "
                 "the weights; the last checkpoint is good"
             )
+
+
+#: Told figures by their names, and the training step that they are of.
+Log = Callable[[Mapping[str, float], int], None]
+
+
+class Curves(TrainerCallback):
+    """Tells what the Trainer logs, under the names that its own integrations give: eval/map@10."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """What training took in all is left out: a resumed run's would be of its last part."""
+        if state.is_world_process_zero and logs and "train_runtime" not in logs:
+            self.log(rewrite_logs(logs), state.global_step)
 
 
 #: Split -> measure -> query id -> figure.

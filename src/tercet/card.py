@@ -27,7 +27,7 @@ EXAMPLES, LONGEST = 3, 100
 #: Settings that say where things are on one machine, or are too long to read in a card.
 UNSAID = re.compile(
     r"(name|runs_dir|tracking\..*|ingest\..*|evaluation\.(systems|indexes|clock|second|baseline).*"
-    r"|training\.(hub_|push_to_hub|.*(dir|path)$).*|.*\.(prompt|examples.*|dollars.*)|index\.alias)"
+    r"|training\.(hub_|trackio_|push_to_hub|.*(dir|path)$).*|.*\.(prompt|examples.*|dollars.*)|index\.alias)"
 )
 
 
