@@ -94,6 +94,19 @@ class Curves(TrainerCallback):
     def __init__(self, log: Log) -> None:
         self.log = log
 
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """A killed process takes with it what it had not written: all is told again."""
+        for entry in state.log_history:
+            logs = {name: value for name, value in entry.items() if name != "step"}
+            if state.is_world_process_zero:
+                self.log(rewrite_logs(logs), int(entry["step"]))
+
     def on_log(
         self,
         args: TrainingArguments,

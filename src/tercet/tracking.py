@@ -58,10 +58,12 @@ class TrainingRun:
         self._opened: Any = None
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Points of the curves; an evaluation's are a step's last, before its checkpoint."""
-        last = any(name.startswith("eval/") for name in values)
-        # W&B's own steps are the training's: what a resumed run does again stays in its place.
-        self._run().log({**values, "train/global_step": step}, step=step, commit=last)
+        """Points of the curves; what W&B has of them when a run goes on is not logged again."""
+        # In the order of W&B's own steps an evaluation comes after its step's loss.
+        place = 2 * step + any(name.startswith("eval/") for name in values)
+        if place >= self._run().starting_step:
+            points = {**values, "train/global_step": step}
+            self._run().log(points, step=place, commit=True)
 
     def finish(self, report: Report) -> None:
         """Log what the run came to: figures, tables, plots and the model."""
@@ -75,7 +77,7 @@ class TrainingRun:
                 figures = {f"eval/{k}": v for k, v in row.items() if k not in ("epoch", "step")}
                 self.log({**figures, "train/epoch": row["epoch"]}, int(row["step"]))
         run.summary.update(summary)
-        after = self.pipeline.model.facts["steps"] + 1
+        after = 2 * self.pipeline.model.facts["steps"] + 2
         run.log(self._media(report), step=max(run.step, after), commit=True)
         run.log_artifact(self._artifact(report, summary))
         run.finish()
@@ -88,6 +90,8 @@ class TrainingRun:
             self._note(id=id)
             settings = flatten(asdict(self.recipe))
             self._opened = _open(self.recipe, self.recipe.name, "training", settings, id=id)
+            self._opened.define_metric("train/global_step")
+            self._opened.define_metric("*", step_metric="train/global_step")
         return self._opened
 
     @cached_property
