@@ -67,12 +67,12 @@ def main(recipe: Recipe, flags: set[str]) -> None:
             print_report(report)
             console.print(f"  model: {stages[-2].path}  its card: {card}")
             console.print(f"  report: {recipe.folder / 'report.md'}")
-            if pipeline.tracked:
-                pipeline.tracked.finish(report)
             if recipe.training.get("push_to_hub"):
                 # Epochs were pushed as they ended; this is what was chosen, with its card.
                 private = recipe.training.get("hub_private_repo")
                 console.print(f"  pushed {push_model(recipe, private=private)}")
+            if pipeline.tracked:
+                pipeline.tracked.finish(report)
 
 
 if __name__ == "__main__":

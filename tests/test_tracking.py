@@ -22,6 +22,7 @@ import pytest
 from tercet import Recipe
 from tercet.artifacts import only_existing
 from tercet.cli import load_recipe
+from tercet.modeling import training_arguments
 from tercet.parts import check_installed
 from tercet.pipeline import Pipeline
 from tercet.retrieval.results import (
@@ -290,6 +291,16 @@ def test_trackio_has_the_curves_of_both_parts_as_one_run(tracked: Tracked) -> No
     epochs = [m["train/epoch"] for m in (json.loads(m) for _, m in rows) if "eval/map@10" in m]
     # What Trackio had not yet written when it was killed is lost to it.
     assert epochs[-2:] == [2, 3] and epochs == sorted(set(epochs))
+
+
+def test_trackio_makes_no_space_unless_the_recipe_names_one(tracked: Tracked) -> None:
+    asked = ["--tracking.report_to", "[wandb, trackio]", "--training.push_to_hub", "true"]
+    args = training_arguments(load_recipe(tracked.recipe, asked))
+    # With None it would make a public one at each push.
+    assert (args.trackio_static_space_id, args.trackio_space_id) == (False, None)
+    assert (args.report_to, args.project) == (["trackio"], "lighthouses")
+    named = [*asked, "--training.trackio_static_space_id", "you/space"]
+    assert training_arguments(load_recipe(tracked.recipe, named)).trackio_static_space_id
 
 
 # ── an experiment of eval.py; no key, no network, no package ─────────────────────────────────────

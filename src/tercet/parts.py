@@ -57,7 +57,8 @@ class Parts:
             "peft": self.recipe.model.lora_rank is not None,
             "gguf": any(g.gguf_file for g in self.recipe.queries.generators),
         }
-        check_installed(*self.recipe.tracking.report_to, *(e for e, asked in needed.items() if asked))
+        asked = [extra for extra, needs in needed.items() if needs]
+        check_installed(*self.recipe.tracking.report_to, *asked)
         self.make_index().discard()
 
     @cached_property
