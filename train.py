@@ -38,6 +38,8 @@ def main(recipe: Recipe, flags: set[str]) -> None:
     pipeline = Pipeline(recipe, restart=RESTART in flags)
     pipeline.check()
     with locked(recipe.folder):
+        if is_main_process():
+            cli.save_recipe(recipe, recipe.folder / "recipe.yaml")
         if PLAN in flags:
             forecast = plan(pipeline)
             write_json(recipe.folder / FORECAST, asdict(forecast))

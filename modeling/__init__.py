@@ -21,6 +21,7 @@ from tercet.modeling.ct2_generator import seq2seq_engine as seq2seq_engine
 from tercet.modeling.encoder import BiEncoder as BiEncoder
 from tercet.modeling.generator import Seq2SeqGenerator as Seq2SeqGenerator
 from tercet.modeling.generator import check_doc2query as check_doc2query
+from tercet.modeling.local_chat import LocalChat as LocalChat
 from tercet.modeling.losses import all_pairs_margin_mse as all_pairs_margin_mse
 from tercet.modeling.objective import check_widths as check_widths
 from tercet.modeling.precision import hardware as hardware

@@ -15,7 +15,7 @@ from transformers.integrations import TensorBoardCallback
 from tercet.artifacts import differences, is_main_process
 from tercet.console import console
 from tercet.files import digest, read_json, write_json
-from tercet.modeling.callbacks import Curves, Log, RetrievalEvaluation
+from tercet.modeling.callbacks import Log, Reporter, RetrievalEvaluation
 from tercet.modeling.choice import Choice, choose
 from tercet.modeling.collator import TripletCollator
 from tercet.modeling.encoder import BiEncoder
@@ -81,7 +81,7 @@ def adapt(
         patience=recipe.evaluation.early_stopping_patience,
     )
     if log:
-        trainer.add_callback(Curves(log))
+        trainer.add_callback(Reporter(log))
     _keep_tensorboard(trainer, folder / TENSORBOARD)
     if is_main_process():
         given = recipe.training["bf16"] is not None

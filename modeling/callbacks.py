@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -84,11 +86,36 @@ class FiniteGradients(TrainerCallback):
             )
 
 
+class Curves(TrainerCallback):
+    """Appends what the Trainer logs to a file at once, for whoever looks on while it trains.
+
+    A resumed run logs steps again that the killed one had logged: the later line counts.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.began = file, time.time()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """One line: figures, the step and the last step, and when."""
+        if state.is_world_process_zero:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            line = {"step": state.global_step, "max_steps": state.max_steps, "began": self.began}
+            with self.file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line | {"time": time.time()} | dict(logs or {})) + "\n")
+
+
 #: Told figures by their names, and the training step that they are of.
 Log = Callable[[Mapping[str, float], int], None]
 
 
-class Curves(TrainerCallback):
+class Reporter(TrainerCallback):
     """Tells what the Trainer logs, under the names that its own integrations give: eval/map@10."""
 
     def __init__(self, log: Log) -> None:

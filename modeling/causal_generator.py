@@ -15,22 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM
-from transformers.generation.utils import ALL_CACHE_NAMES
 
 from tercet.modeling.batching import cut_texts
 from tercet.modeling.generator import TorchSampler
-from tercet.modeling.gguf_cache import dequantised
-from tercet.modeling.hub import SAFETENSORS, load_model, load_tokenizer, resolve
-from tercet.modeling.precision import Precision, default_device, inference_dtype
+from tercet.modeling.language_model import CACHE, load_language_model
+from tercet.modeling.precision import Precision
 from tercet.modeling.sampler import Sampling
 from tercet.modeling.styles import DEFAULT_STYLE
 from tercet.schema import InputError
 
 #: Rows that have ended stay in their batch until the live ones are this part of it.
 CROWDED = 0.75
-# What transformers calls a cache, the model's and `generate`'s: 5.24 renamed it.
-_CACHE = "cache" if "cache" in ALL_CACHE_NAMES else "past_key_values"
 
 
 class CausalGenerator(TorchSampler):
@@ -90,18 +85,16 @@ class CausalGenerator(TorchSampler):
         defaults to 32 new tokens. Raises InputError if it is no such model.
         """
         name = str(name_or_path)
-        place = torch.device(device or default_device())
-        folder = resolve(name, revision, (gguf_file,) if gguf_file else SAFETENSORS)
-        path = dequantised(name, folder.path / gguf_file) if gguf_file else folder.path
-        dtype = inference_dtype(precision, place)
-        model = load_model(AutoModelForCausalLM, name, path, dtype=dtype)
+        model, tokenizer, identity = load_language_model(
+            name, revision=revision, gguf_file=gguf_file, precision=precision, device=device
+        )
         return cls(
-            model.to(place),
-            load_tokenizer(name, path),
+            model,
+            tokenizer,
             prompt=prompt,
             examples=examples,
             name=name,
-            identity=folder.identity,
+            identity=identity,
             sampling=sampling or Sampling(max_new_tokens=32),
             batch_size=batch_size,
             passage_tokens=passage_tokens,
@@ -125,7 +118,7 @@ class CausalGenerator(TorchSampler):
                     cache.batch_select_indices(kept)
                     rows, token, mask, live = (x[kept] for x in (rows, token, mask, live))
                 output = self._forward(self.model, token.unsqueeze(1), mask, cache)
-                cache = output[_CACHE]
+                cache = output[CACHE]
                 token = self.draw.tokens(output.logits[:, -1])
                 live &= torch.isin(token, ends, invert=True)
                 if not live.any():
@@ -147,7 +140,7 @@ class CausalGenerator(TorchSampler):
         mask = torch.cat([prefix, inputs["attention_mask"]], dim=1)
         unread, last = inputs["input_ids"].tensor_split([-1], dim=1)
         if unread.shape[1]:
-            cache = self._forward(self.model.base_model, unread, mask[:, :-1], cache)[_CACHE]
+            cache = self._forward(self.model.base_model, unread, mask[:, :-1], cache)[CACHE]
         if cache is not None:
             cache.batch_repeat_interleave(per_passage)
         token, mask = (x.repeat_interleave(per_passage, dim=0) for x in (last.squeeze(1), mask))
@@ -161,7 +154,7 @@ class CausalGenerator(TorchSampler):
             prefix = torch.tensor([self._prefix], device=self.model.device)
             # No token is drawn yet: the vocabulary is not needed.
             read = self._forward(self.model.base_model, prefix, torch.ones_like(prefix), None)
-            self._prefix_cache = read[_CACHE]
+            self._prefix_cache = read[CACHE]
         cache = copy.deepcopy(self._prefix_cache)
         cache.batch_repeat_interleave(rows)
         return cache, len(self._prefix)
@@ -172,7 +165,7 @@ class CausalGenerator(TorchSampler):
         if "position_ids" in signature(network.forward).parameters:
             given["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         if cache is not None:
-            given[_CACHE] = cache
+            given[CACHE] = cache
         return network(**given)
 
     def _asked(self, passage: str) -> str:

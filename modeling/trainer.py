@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,8 +11,15 @@ from torch import Tensor, nn
 from transformers import EarlyStoppingCallback, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
+from tercet.console import CURVES
 from tercet.modeling.batching import encode_cut
-from tercet.modeling.callbacks import EpochDraws, FiniteGradients, RetrievalEvaluation, means
+from tercet.modeling.callbacks import (
+    Curves,
+    EpochDraws,
+    FiniteGradients,
+    RetrievalEvaluation,
+    means,
+)
 from tercet.modeling.collator import IGNORED, TripletCollator
 from tercet.modeling.gradient_cache import GradientCache
 from tercet.modeling.objective import Objective, check_widths
@@ -61,6 +69,7 @@ class MarginMSETrainer(ResumableTrainer):
             callbacks=[
                 EpochDraws(train_dataset),
                 FiniteGradients(),
+                Curves(Path(args.output_dir) / CURVES),
                 *([EarlyStoppingCallback(patience)] if patience else []),
             ],
         )

@@ -14,8 +14,10 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("data", "modeling", "retrieval")
 HALL = sorted((ROOT / "src" / "tercet").glob("*.py"))
 ROOM_FILES = [file for room in ROOMS for file in sorted((ROOT / room).rglob("*.py"))]
-PACKAGE = HALL + ROOM_FILES
-PROGRAMS = [ROOT / "train.py", ROOT / "eval.py", *sorted((ROOT / "scripts").glob("*.py"))]
+STUDIO = sorted((ROOT / "src" / "tercet" / "studio").glob("*.py"))
+PACKAGE = HALL + ROOM_FILES + STUDIO
+PROGRAMS = [ROOT / f"{name}.py" for name in ("train", "eval", "app")]
+PROGRAMS += sorted((ROOT / "scripts").glob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 #: Library -> the files of the package that may import it; a folder stands for all its files.
@@ -42,7 +44,12 @@ ONLY_IN = {
     "threadpoolctl": ["retrieval/exact.py"],
     "playwright": [],
     "wandb": ["src/tercet/tracking.py"],
-    "langchain_core": [],  # but in src/tercet/templates, which is written out and not imported
+    "gradio": [],  # but in app.py
+    "psutil": ["src/tercet/studio/runs.py"],
+    # And in src/tercet/templates, which is written out and not imported.
+    "langchain_core": ["src/tercet/chat.py"],
+    "langchain_openai": ["src/tercet/endpoint.py"],
+    "openai": ["src/tercet/endpoint.py"],
     "sentence_transformers": [],
     "onnx": [],
     "ir_measures": [],
@@ -54,7 +61,7 @@ KNOW_ROOMS = (
     *("pipeline", "parts", "systems", "experiment", "outcome"),
     *("adapter_trial", "clock_queries", "run_report", "teacher_audit", "tracking", "ingest"),
     *("query_side", "given_vectors", "live_retriever", "card", "sharing", "retriever_export"),
-    "tracked_rows",
+    *("run_search", "chat", "tracked_rows"),
     # What the forecast stands on.
     *("calibration", "counts", "plan", "reading", "sampled", "small_run", "writing_trial"),
 )
@@ -89,13 +96,15 @@ def allowed(file: Path, places: list[str]) -> bool:
 @pytest.mark.parametrize("file", PACKAGE + PROGRAMS, ids=name)
 def test_imports_keep_to_the_plan(file: Path) -> None:
     own = name(file).split("/")[0] if file in ROOM_FILES else None
-    knows_rooms = file in PROGRAMS or file.stem in KNOW_ROOMS
+    knows_rooms = file in PROGRAMS + STUDIO or file.stem in KNOW_ROOMS
     for module, line in imports(file):
         place, top = f"{name(file)}:{line}", module.split(".")[0]
         assert top not in ROOMS, f"{place}: a bare {top} is a second, unequal copy of tercet.{top}"
         assert top not in ("train", "eval", "scripts", "tests"), f"{place}: imports a program"
         if file in PACKAGE and top in ONLY_IN:
             assert allowed(file, ONLY_IN[top]), f"{place}: {top} is not imported here"
+        if module.startswith("tercet.studio"):
+            assert file in STUDIO or file.stem == "app", f"{place}: the studio is app.py's"
         if room(module) and not knows_rooms:
             assert room(module) == own, f"{place}: {own or 'the hall'} does not know {module}"
         if own and module.startswith(("tercet.pipeline", "tercet.parts", "tercet.cli")):

@@ -18,6 +18,7 @@ FOLDERS = {
     "tercet.data.sources": "data/sources",
     "tercet.modeling": "modeling",
     "tercet.retrieval": "retrieval",
+    "tercet.studio": "src/tercet/studio",
 }
 
 

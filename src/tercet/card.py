@@ -26,8 +26,10 @@ from tercet.settings import flatten
 EXAMPLES, LONGEST = 3, 100
 #: Settings that say where things are on one machine, or are too long to read in a card.
 UNSAID = re.compile(
-    r"(name|runs_dir|tracking\..*|ingest\..*|evaluation\.(systems|indexes|clock|second|baseline).*"
-    r"|training\.(hub_|trackio_|push_to_hub|.*(dir|path)$).*|.*\.(prompt|examples.*|dollars.*)|index\.alias)"
+    r"(name|runs_dir|(tracking|ingest|chat)\..*"
+    r"|evaluation\.(systems|indexes|clock|second|baseline).*"
+    r"|training\.(hub_|trackio_|push_to_hub|.*(dir|path)$).*"
+    r"|.*\.(prompt|examples.*|dollars.*)|index\.alias)"
 )
 
 

@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import yaml
 from rich.table import Table
 from rich.text import Text
 
 from tercet.consistency import check_across
 from tercet.console import console
+from tercet.files import write_file
 from tercet.recipe import TRAINING, Recipe, training_defaults
 from tercet.schema import InputError
 from tercet.settings import Node, build, check_range, coerce_scalar, nearest, override, read_yaml
@@ -60,10 +62,13 @@ LOWEST = {
 }
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(
+    path: str | Path, overrides: Sequence[str] = (), *, together: bool = True
+) -> Recipe:
     """The recipe in a YAML file, with command-line overrides such as `--seed 7` put over it.
 
-    Raises InputError for an unknown key, a wrong type or an impossible value, before any work.
+    Raises InputError for an unknown key, a wrong type or an impossible value, before any work;
+    and, unless its values are looked at each by itself, for those that do not go `together`.
     """
     root = read_yaml(Path(path))
     override(root, overrides)
@@ -74,8 +79,16 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         settings |= _training(training)
     settings["metric_for_best_model"] = str(settings["metric_for_best_model"]).removeprefix("eval_")
     recipe = dataclasses.replace(recipe, training=settings)
-    check_across(recipe, training, root)
+    if together:
+        check_across(recipe, training, root)
     return recipe
+
+
+def save_recipe(recipe: Recipe, path: Path) -> None:
+    """Write every key's value as YAML; `load_recipe` reads the same recipe from it."""
+    note = f"# Every value of run {recipe.name}, defaults too.\n"
+    text = yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False, allow_unicode=True)
+    write_file(path, (note + text).encode())
 
 
 def _training(node: Node) -> dict[str, Any]:

@@ -69,6 +69,8 @@ def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
             f"{where('model', 'lora_alpha')}: model.lora_alpha is LoRA's: give model.lora_rank too"
         )
     _check_query_side(recipe, where)
+    if fault := recipe.chat.misplaced():
+        raise InputError(f"{where('chat')}: {fault}")
     names = [
         "bm25" if r.kind == "bm25" else Path(r.model).name if r.model else "student"
         for r in recipe.negatives.retrievers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -27,7 +28,10 @@ from rich.text import Text
 _WIDTH_OF_A_FILE = 200  # columns, where COLUMNS gives no other; a table takes what it needs of them
 #: Texts from which encoding them is worth a bar.
 WORTH_A_BAR = 512
-_MINUTE = 60.0  # seconds between two lines where there is no terminal
+#: Name of the variable with the seconds between two lines where there is no terminal; unset: 60.
+LINE_SECONDS = "TERCET_LINE_SECONDS"
+#: What training logs, a JSON a line, for whoever looks on: in the folder of its checkpoints.
+CURVES = "curves.jsonl"
 
 #: In a file or a pipe a line stays a line, however long, and a table is cut nowhere.
 _in_terminal = sys.stdout.isatty()
@@ -36,6 +40,24 @@ console = Console(
     soft_wrap=not _in_terminal,
     width=None if _in_terminal or "COLUMNS" in os.environ else _WIDTH_OF_A_FILE,
 )
+
+
+#: Characters that turn round how a line is shown.
+_BIDI = {*map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))}
+
+
+def printable(text: str) -> str:
+    """The text with "\ufffd" for what would command a terminal, or hide what a line says.
+
+    Those are control characters but for line breaks and tabs, bidirectional overrides and halves of
+    surrogate pairs.
+    """
+    return "".join(
+        "\ufffd"
+        if c in _BIDI or (c not in "\n\t" and unicodedata.category(c) in ("Cc", "Cs"))
+        else c
+        for c in text.replace("\r\n", "\n")
+    )
 
 
 class _Rate(ProgressColumn):
@@ -63,8 +85,8 @@ def progress(what: str, total: int | None, unit: str, *, shown: bool = True) -> 
 
     `unit` is a plural noun, such as "passages".
 
-    On anything but a terminal it prints a line a minute and one at the end instead; where it is not
-    to be `shown`, nothing.
+    On anything but a terminal it prints a line a minute, or as often as TERCET_LINE_SECONDS says,
+    and one at the end; where it is not to be `shown`, nothing.
     """
     if not shown:
         yield lambda amount: None
@@ -92,13 +114,14 @@ def progress(what: str, total: int | None, unit: str, *, shown: bool = True) -> 
 @contextmanager
 def _lines(what: str, total: int | None, unit: str) -> Iterator[Advance]:
     start = said = time.perf_counter()
+    every = float(os.environ.get(LINE_SECONDS, "60"))
     done = 0
 
     def advance(amount: int) -> None:
         nonlocal done, said
         done += amount
         now = time.perf_counter()
-        if done != total and now - said >= _MINUTE:
+        if done != total and now - said >= every:
             said, rate = now, done / (now - start)
             of = left = ""
             if total is not None:

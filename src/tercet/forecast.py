@@ -32,7 +32,7 @@ ROWS = {
 #: Facts that add up to the tokens that a stage's model reads and writes.
 TOKENS = ("tokens", "tokens_read", "tokens_written")
 #: Sections and keys of a recipe that change neither what a run makes nor what that takes.
-ASIDE = ("name", "runs_dir", "tracking", "ingest")
+ASIDE = ("name", "runs_dir", "tracking", "ingest", "chat")
 
 
 @dataclass(frozen=True)

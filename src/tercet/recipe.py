@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tercet.chat_settings import ChatSection
 from tercet.corpus_settings import CorpusSection
 from tercet.model_settings import ModelSection
 from tercet.settings import key, section
@@ -418,6 +419,7 @@ class Recipe:
     evaluation: EvaluationSection = section(EvaluationSection)
     ingest: IngestSection = section(IngestSection)
     tracking: TrackingSection = section(TrackingSection)
+    chat: ChatSection = section(ChatSection)
 
     @property
     def negatives_per_query(self) -> int:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tercet import modeling, retrieval
-from tercet.artifacts import NotMade, locked, only_existing
+from tercet.artifacts import locked
 from tercet.data.sources import Joined
 from tercet.data.sources.weaviate import WeaviateCollection
 from tercet.parts import Parts
 from tercet.pipeline import Pipeline
-from tercet.recipe import IndexSettings, Recipe, SystemSettings
+from tercet.recipe import Recipe, SystemSettings
 from tercet.retriever_file import check_ours, write_passages, write_retriever
+from tercet.run_search import finished, served
 from tercet.schema import Index, InputError
 from tercet.systems import Systems
 
@@ -54,25 +55,12 @@ def export_retriever(
         raise InputError(f"{path}: a retriever is a Python file: let its name end in .py")
     check_ours(path)
     with locked(recipe.folder):
-        export = _Export(_finished(recipe), path)
+        export = _Export(finished(recipe), path)
         values = export.values() | {"K": k}
         if hub:
             values |= {"MODEL": hub, "REVISION": revision}
         write_retriever(path, export.kinds, values)
     return [path, *([export.folder] if values["PASSAGES"] else [])]
-
-
-def _finished(recipe: Recipe) -> Pipeline:
-    pipeline = Pipeline(recipe)
-    try:
-        with only_existing():
-            _ = pipeline.evaluation
-    except NotMade as stage:
-        raise InputError(
-            f"run {recipe.name} is not finished: its stage {stage} is missing, or of other inputs "
-            "or settings than now: run train.py with this recipe first"
-        ) from None
-    return pipeline
 
 
 class _Export:
@@ -120,10 +108,7 @@ class _Export:
         return {"EXPECTED": self._expected(index)}
 
     def _weaviate(self) -> dict[str, Any]:
-        section: IndexSettings = self.pipeline.parts.live(self.recipe.index)
-        if not section.collection:
-            section = IndexSettings(backend="weaviate", collection=self.recipe.alias)
-        index = retrieval.open_live(section)
+        section, index = served(self.pipeline)
         try:
             texts = self._texts_there(index)
             if not any(texts.values()):

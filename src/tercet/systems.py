@@ -152,11 +152,22 @@ class Systems:
             ids = [query.id for query in self.queries]
             vectors = self._read(system.queries, ids, "test queries")
             return retrieval.KnownQueries(system.label, self.queries, _as_asked(vectors, system))
-        model = self._model(system)
+        model = self.live_encoder(system.label)
         if self._asks_api(system):  # each query once, and its answer is no time of ours
             vectors = model.encode_queries([query.text for query in self.queries])
             return retrieval.KnownQueries(system.label, self.queries, vectors)
-        if not system.truncate_dim:
+        return model
+
+    def live_encoder(self, label: str) -> Encoder:
+        """What encodes any query of a system, where its `encoder` may know the test queries alone.
+
+        Not of a system that is known by its vectors.
+        """
+        system = self.settings[label]
+        if system.kind == "cohere":
+            return self._api(label)
+        model = self._model(system)
+        if not system.truncate_dim or self._asks_api(system):
             return model
         if self.pipeline.recipe.model.frozen and system.kind in ("base", "adapted"):
             raise InputError(

@@ -23,6 +23,8 @@ from tercet.cli import load_recipe
 from tercet.modeling import BiEncoder
 from tercet.pipeline import Pipeline
 from tercet.retriever_export import export_retriever
+from tercet.run_search import RunSearch
+from tercet.schema import InputError
 
 pytestmark = pytest.mark.weaviate
 
@@ -177,7 +179,24 @@ evaluation: {{interpolation_steps: 1}}
             assert found.page_content == passage.text
             assert found.metadata["title"] == passage.title
     same_at_once(retriever, texts)
+    with RunSearch(pipeline, "adapted") as search:
+        assert search.place == f"collection {ALIAS}"
+        for query in texts[:3]:
+            found = [(passage.id, score) for passage, score in search.search(query, 4)]
+            assert found == [
+                (id, pytest.approx(score, abs=1e-4))
+                for id, score in as_pairs(retriever.invoke(query))
+            ]
+        there = search.usual_score()
     retriever.close()
+    own = [
+        encoder.encode_queries([query.text])[0] @ passages[pipeline.passages.rows(qrels)[id]]
+        for split in ("validation", "guard")
+        for query in pipeline.measured(split)[0]
+        for qrels in [pipeline.measured(split)[1][query.id]]
+        for id in [next(iter(qrels))]
+    ]
+    assert there == pytest.approx(np.percentile(own, 5), abs=1e-4)
 
     # The alias serves another model's vectors one day: that is not what the run measured.
     other = Pipeline(load_recipe(recipe)).parts.make_index()
@@ -186,6 +205,8 @@ evaluation: {{interpolation_steps: 1}}
     other.publish(ALIAS)
     refused = alone(out, "--self-test")
     assert refused.returncode == 2 and "this model belongs to" in refused.stderr
+    with pytest.raises(InputError, match="holds other vectors than those of run exported"):
+        RunSearch(pipeline, "adapted")
     nowhere = alone(out, "honey", WEAVIATE_URL="http://127.0.0.1:9", WEAVIATE_GRPC_URL="")
     last = nowhere.stderr.splitlines()[-1]
     assert nowhere.returncode == 2 and last == "error: no Weaviate at 127.0.0.1:9: set WEAVIATE_URL"
@@ -250,6 +271,12 @@ evaluation: {{interpolation_steps: 1}}
     texts = [query.text for query in pipeline.measured("test")[0]]
     assert all(contents[found.id] == found.page_content for found in retriever.invoke(texts[0]))
     same_at_once(retriever, texts)
+    for system in ("adapted", "base"):  # both over the collection as it stands
+        with RunSearch(pipeline, system) as search:
+            assert search.place == f"collection {NAMES[0]}"
+            found = search.search(texts[0], 4)
+            assert all(passage.text == contents[passage.id] for passage, _ in found)
+            assert search.usual_score() <= max(score for _, score in found)
     # A vector that changes there changes what is found.
     best = retriever.invoke(module.EXPECTED[0][0])[0].id
     retriever.close()

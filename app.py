@@ -1,0 +1,501 @@
+"""The studio: recipes, runs, data, results and search on one page.
+
+    python app.py [--port 7860]
+
+It listens on 127.0.0.1 alone, opens no tunnel, and reads and writes below `runs/` and `recipes/`.
+Runs are processes of their own: closing the page, or the studio, stops none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from html import escape
+from pathlib import Path
+from typing import Any
+
+# What Gradio would take from the environment: tunnels, other addresses, other folders.
+for name in [name for name in os.environ if name.startswith("GRADIO_")]:
+    del os.environ[name]
+os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+import gradio as gr  # noqa: E402
+import pandas as pd  # noqa: E402
+
+from tercet import InputError  # noqa: E402
+from tercet.cli import load_recipe  # noqa: E402
+from tercet.retriever_export import export_retriever  # noqa: E402
+from tercet.studio import browse, compare, form, pages, runs, watch  # noqa: E402
+from tercet.studio.ask import Searchers  # noqa: E402
+from tercet.studio.places import Places  # noqa: E402
+from tercet.studio.votes import Votes  # noqa: E402
+
+ROOT = Path(__file__).parent
+PLACES, SEARCHERS = Places(ROOT), Searchers()
+FIELDS = form.fields()
+EVERY = 2.0  # seconds between two looks at a run
+
+
+def refused(work: Callable[..., Any]) -> Callable[..., Any]:
+    """The event's function, with what it refuses shown as a message on the page."""
+
+    def told(*given: Any) -> Any:
+        try:
+            return work(*given)
+        except InputError as error:
+            raise gr.Error(escape(str(error)), print_exception=False) from None
+
+    return told
+
+
+# ── recipe ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def widget(field: form.Field) -> Any:
+    """The component that fits a key."""
+    given: dict[str, Any] = {"label": field.label, "info": field.meaning, "interactive": True}
+    if field.kind == "choice":
+        choices = [*([form.UNSET] if field.optional else []), *field.choices]
+        return gr.Dropdown(choices, **given)
+    if field.kind == "flag":
+        return gr.Checkbox(**given)
+    if field.kind in ("whole", "number") and not field.optional:
+        return gr.Number(precision=0 if field.kind == "whole" else None, **given)
+    lines = 3 if field.kind == "yaml" else 1
+    return gr.Textbox(lines=lines, max_lines=12, placeholder=form.UNSET, **given)
+
+
+def recipe_tab(run: gr.Dropdown, tabs: gr.Tabs) -> None:
+    """Choose a recipe, change its keys, see what it will take, begin it or keep it."""
+    with gr.Row():
+        with gr.Column(scale=3):
+            recipe = gr.Dropdown(label="Recipe", interactive=True)
+            widgets: dict[str, Any] = {}
+            for section in dict.fromkeys(field.section for field in FIELDS):
+                with gr.Accordion(section, open=section in ("run", "corpus")):
+                    for field in FIELDS:
+                        if field.section == section:
+                            widgets[field.path] = widget(field)
+        with gr.Column(scale=2, elem_classes="beside"):
+            said = gr.HTML()
+            with gr.Row():
+                forecast = gr.Button("Forecast")
+                begin = gr.Button("Start", variant="primary")
+            expected = gr.HTML()
+            with gr.Row():
+                new = gr.Textbox(label="Save as", placeholder="name of a new recipe", scale=2)
+                keep = gr.Button("Save", scale=1)
+    wrong = gr.State([])
+    inputs = [recipe, *widgets.values()]
+
+    def filled(name: str, values: tuple[Any, ...]) -> form.Filled:
+        return form.fill(PLACES, name, dict(zip(widgets, values, strict=True)))
+
+    def show(name: str) -> list[Any]:
+        if not name:
+            return [gr.skip()] * (len(widgets) + 3)
+        try:
+            loaded = load_recipe(PLACES.recipe(name), together=False)
+            shown = form.values(loaded)
+            updates = [
+                gr.update(value=shown[f.path], info=f.meaning, elem_classes=[]) for f in FIELDS
+            ]
+            said_now = pages.recipe_said(name, form.fill(PLACES, name, shown))
+            return [*updates, said_now, [], told(loaded.name)]
+        except InputError as error:
+            blank = [gr.skip()] * len(widgets)
+            return [*blank, pages.refusal(str(error)), [], ""]
+
+    def check(before: list[str], name: str, *values: Any) -> dict[Any, Any]:
+        found = filled(name, values)
+        updates: dict[Any, Any] = {said: pages.recipe_said(name, found), wrong: [*found.errors]}
+        for field in FIELDS:
+            if field.path in found.errors:
+                updates[widgets[field.path]] = gr.update(
+                    info=f"⚠ {found.errors[field.path]}", elem_classes=["wrong"]
+                )
+            elif field.path in before:
+                updates[widgets[field.path]] = gr.update(info=field.meaning, elem_classes=[])
+        return updates
+
+    def told(name: str) -> str:
+        return pages.forecast(PLACES.runs / name)
+
+    def started(flag: list[str]) -> Callable[..., str]:
+        def start(name: str, *values: Any) -> str:
+            found = filled(name, values)
+            if found.recipe is None:
+                raise InputError("; ".join(f"{k} {v}" for k, v in found.errors.items()))
+            runs.start(PLACES, found.recipe.name, name, [*found.options, *flag], "train.py")
+            return found.recipe.name
+
+        return start
+
+    def kept(new: str, name: str, *values: Any) -> Any:
+        found = filled(name, values)
+        if found.recipe is None:
+            raise InputError("; ".join(f"{k} {v}" for k, v in found.errors.items()))
+        path = form.save(PLACES, name, new, found.options)
+        gr.Info(f"saved {path.name}")
+        return gr.update(choices=PLACES.recipes(), value=path.relative_to(PLACES.root).as_posix())
+
+    recipe.change(show, recipe, [*widgets.values(), said, wrong, expected])
+    everything = [said, wrong, *widgets.values()]
+    for each in widgets.values():
+        event = each.blur if isinstance(each, gr.Textbox | gr.Number) else each.input
+        event(check, [wrong, *inputs], everything, show_progress="hidden", trigger_mode="always_last")
+    choose = lambda name: gr.update(choices=PLACES.run_names(), value=name)  # noqa: E731
+    for button, flag in ((forecast, ["--plan"]), (begin, [])):
+        begun = button.click(refused(started(flag)), inputs, run_named := gr.State(""))
+        begun.success(choose, run_named, run).then(lambda: gr.update(selected="run"), None, tabs)
+    keep.click(refused(kept), [new, *inputs], recipe)
+    offer = lambda: gr.update(choices=PLACES.recipes(), value=(PLACES.recipes() or [None])[0])  # noqa: E731
+    gr.on([gr.context.Context.root_block.load], offer, None, recipe)
+
+
+# ── run ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def run_tab(run: gr.Dropdown) -> None:
+    """What a run is at, its curves and its log; go on, stop."""
+    with gr.Row():
+        go_on = gr.Button("Go on", variant="primary")
+        stop = gr.Button("Stop", variant="stop")
+        evaluate = gr.Button("Compare systems (eval.py)")
+    status, stages = gr.HTML(), gr.HTML()
+    with gr.Row():
+        plot = {"x": "step", "y": "value", "color": "series", "height": 260}
+        measures = gr.LinePlot(title="held-out queries", **plot)
+        loss = gr.LinePlot(title="loss", **plot)
+    log = gr.Textbox(label="Log", lines=14, max_lines=14, autoscroll=True, elem_classes="log")
+    expected = gr.HTML()
+    seen, timer = gr.State(None), gr.Timer(EVERY)
+
+    def look(name: str | None, before: Any) -> list[Any]:
+        if not name:
+            return [gr.skip()] * 7
+        folder = PLACES.run(name)
+        lines, found = runs.tail(folder), watch.stages(folder)
+        now = [name, runs.state(folder), found, lines[-3:], len(lines)]
+        points = watch.curves(folder, ("mrr@10", "map@10", "map@5", "map@1"))
+        now.append({kind: len(rows) for kind, rows in points.items()})
+        if now == before:
+            return [gr.skip()] * 7
+        frames = [pd.DataFrame(points[k], columns=["step", "value", "series"]) for k in points]
+        shown = [pages.status(folder, now[1]), pages.stages(found), frames[1], frames[0]]
+        return [*shown, "\n".join(lines[-400:]), pages.forecast(folder), now]
+
+    def began(program: str) -> Callable[[str], None]:
+        def start(name: str) -> None:
+            recipe = runs_recipe(name)
+            if not (PLACES.root / recipe).exists():
+                raise InputError(f"{name} has no recipe.yaml: start it on the tab Recipe")
+            runs.start(PLACES, name, recipe, [], program)
+
+        return start
+
+    outputs = [status, stages, measures, loss, log, expected, seen]
+    for event in (timer.tick, run.change):
+        event(refused(look), [run, seen], outputs, show_progress="hidden")
+    go_on.click(refused(began("train.py")), run)
+    evaluate.click(refused(began("eval.py")), run)
+    stop.click(refused(lambda name: runs.stop(PLACES.run(name))), run)
+
+
+# ── data ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def data_tab(run: gr.Dropdown) -> None:
+    """Whatever a run's stages wrote; a row opens its texts."""
+    with gr.Row():
+        kind = gr.Dropdown(label="Show", interactive=True, scale=2)
+        search = gr.Textbox(label="That hold", placeholder="words", scale=3)
+    note = gr.HTML()
+    table = gr.Dataframe(interactive=False, wrap=True, max_height=620, show_label=False)
+    with gr.Row():
+        back, on = gr.Button("← back", size="sm"), gr.Button("on →", size="sm")
+    texts, number = gr.HTML(), gr.State(0)
+
+    def kinds(name: str | None) -> Any:
+        found = browse.Data(PLACES.run(name)).kinds if name else []
+        return gr.update(choices=found, value=found[0] if found else None)
+
+    def show(name: str | None, kind: str | None, search: str, number: int) -> list[Any]:
+        if not name or not kind:
+            return [pages.note("nothing is made yet"), gr.update(value=None), 0, ""]
+        data = browse.Data(PLACES.run(name))
+        page = data.page(kind, search, number)
+        if number and not page.rows:
+            return show(name, kind, search, number - 1)
+        frame = pd.DataFrame([map(str, row) for row in page.rows], columns=[*page.columns])
+        first = number * browse.SIZE
+        said = f"{first + 1:,} to {first + len(page.rows):,} of {page.total:,}"
+        said = said if page.rows else "none"
+        return [pages.note(said, page.note), frame, number, ""]
+
+    def open_row(name: str, kind: str, event: gr.SelectData) -> str:
+        return pages.texts(browse.Data(PLACES.run(name)).texts(kind, str(event.row_value[0])))
+
+    def opened(name: str, kind: str, event: gr.SelectData) -> str:
+        return str(refused(open_row)(name, kind, event))
+
+    outputs = [note, table, number, texts]
+    run.change(refused(kinds), run, kind)
+    for event in (kind.change, search.submit):
+        event(refused(lambda *given: show(*given, 0)), [run, kind, search], outputs)
+    for button, step in ((back, -1), (on, 1)):
+        move = lambda n, k, s, at, step=step: show(n, k, s, max(0, at + step))  # noqa: E731
+        button.click(refused(move), [run, kind, search, number], outputs)
+    table.select(opened, [run, kind], texts)
+
+
+# ── results ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def results_tab(run: gr.Dropdown) -> None:
+    """All runs, two side by side, each query that changed, the report, the retriever's file."""
+    every = gr.Dataframe(
+        headers=[*compare.COLUMNS], interactive=False, show_search="filter", max_height=380
+    )
+    with gr.Row():
+        refresh = gr.Button("Refresh", size="sm")
+        download = gr.DownloadButton("Download CSV", size="sm")
+    with gr.Accordion("Compare two runs", open=False):
+        with gr.Row():
+            pair = [gr.Dropdown(label=label, interactive=True) for label in ("first", "second")]
+        compared = gr.HTML()
+    with gr.Accordion("Queries won and lost by the chosen run", open=False):
+        measure = gr.Dropdown(label="by", interactive=True)
+        changed = gr.Dataframe(interactive=False, wrap=True, max_height=420, show_label=False)
+    with gr.Accordion("Report of the chosen run", open=False):
+        report = gr.HTML()
+    with gr.Accordion("Retriever for LangChain", open=False):
+        write = gr.Button("Write retriever.py", size="sm")
+        code = gr.Code(language="python", label="retriever.py", interactive=False, max_lines=24)
+
+    def all_runs() -> list[Any]:
+        names = PLACES.run_names()
+        rows = compare.results([PLACES.run(name) for name in names])
+        frame = pd.DataFrame(rows, columns=[*compare.COLUMNS])
+        return [frame, *[gr.update(choices=names)] * 2]
+
+    def csv_file() -> str:
+        path = Path(tempfile.mkdtemp()) / "runs.csv"
+        path.write_text(compare.as_csv([PLACES.run(n) for n in PLACES.run_names()]))
+        return str(path)
+
+    def of_pair(first: str | None, second: str | None) -> str:
+        if not first or not second:
+            return ""
+        return pages.compared(
+            first, second, compare.compare_runs(PLACES.run(first), PLACES.run(second))
+        )
+
+    def of_run(name: str | None) -> list[Any]:
+        if not name:
+            return [gr.update(choices=[], value=None), ""]
+        folder = PLACES.run(name)
+        measures = compare.measures_of(folder)
+        first = measures[0] if measures else None
+        return [gr.update(choices=measures, value=first), pages.report(folder)]
+
+    def queries(name: str | None, measure: str | None) -> Any:
+        if not name or not measure:
+            return gr.update(value=None)
+        folder = PLACES.run(name)
+        rows = compare.wins_and_losses(folder, measure)
+        asked = browse.Data(folder).queries(row[0] for row in rows)
+        columns = ["id", "query", "zero-shot", "adapted", "difference"]
+        return pd.DataFrame([(r[0], asked.get(r[0], ""), *r[1:]) for r in rows], columns=columns)
+
+    def retriever(name: str) -> str:
+        folder = PLACES.run(name)
+        path, *_ = export_retriever(load_recipe(folder / "recipe.yaml"), folder / "retriever.py")
+        return path.read_text(encoding="utf-8")
+
+    shown = [every, *pair]
+    gr.on([gr.context.Context.root_block.load, refresh.click, run.change], all_runs, None, shown)
+    download.click(csv_file, None, download)
+    for each in pair:
+        each.change(refused(of_pair), pair, compared)
+    run.change(refused(of_run), run, [measure, report])
+    gr.on([measure.change, run.change], refused(queries), [run, measure], changed)
+    write.click(refused(retriever), run, code)
+
+
+# ── search ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def search_tab(run: gr.Dropdown) -> None:
+    """One query against several systems; votes are kept."""
+    with gr.Row():
+        query = gr.Textbox(label="Query", scale=4)
+        k = gr.Slider(1, 20, value=5, step=1, label="Passages", scale=1)
+    systems = gr.CheckboxGroup(label="Systems")
+    ask = gr.Button("Search", variant="primary")
+    asked = gr.State(None)
+
+    def offered(name: str | None) -> Any:
+        names = PLACES.run_names()
+        found = [(n, s) for n in names for s in SEARCHERS.systems_of(PLACES.run(n))]
+        own = [f"{n}: {s}" for n, s in found if n == name][:2]
+        return gr.update(choices=[f"{n}: {s}" for n, s in found], value=own)
+
+    def answers(query: str, chosen: list[str], k: int) -> Any:
+        if not query.strip() or not chosen:
+            raise InputError("give a query, and choose at least one system")
+        pairs = [label.rsplit(": ", 1) for label in chosen]
+        of = [(PLACES.run(name), system) for name, system in pairs]
+        return query, SEARCHERS.ask(query, of, int(k))
+
+    gr.on([gr.context.Context.root_block.load, run.change], refused(offered), run, systems)
+    gr.on([ask.click, query.submit], refused(answers), [query, systems, k], asked)
+
+    @gr.render(inputs=asked)
+    def columns(found: Any) -> None:
+        if not found:
+            return
+        query, answers = found
+        with gr.Row():
+            for answer in answers:
+                with gr.Column(min_width=280):
+                    gr.HTML(pages.answer(answer))
+                    votes = Votes(PLACES.run(answer.system.rsplit(": ", 1)[0]))
+                    given = votes.of(query)
+                    for place, (passage, score) in enumerate(answer.hits, 1):
+                        gr.HTML(pages.hit(place, passage, score))
+                        vote(votes, query, passage.id, given.get(passage.id))
+
+
+def vote(votes: Votes, query: str, passage: str, given: int | None) -> None:
+    """Two buttons beneath a passage."""
+    labels = ("relevant", "not relevant")
+    buttons = []
+    with gr.Row(elem_classes="votes"):
+        for grade, label in ((1, labels[0]), (0, labels[1])):
+            style = "primary" if given == grade else "secondary"
+            buttons.append(gr.Button(label, size="sm", variant=style, min_width=90))
+
+    def cast(relevant: bool) -> Iterator[Any] | list[Any]:
+        votes.cast(query, passage, relevant)
+        return [gr.update(variant="primary" if relevant == yes else "secondary") for yes in (1, 0)]
+
+    buttons[0].click(lambda: cast(True), None, buttons)
+    buttons[1].click(lambda: cast(False), None, buttons)
+
+
+# ── chat ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def chat_tab(run: gr.Dropdown) -> None:
+    """Questions answered from a run's passages, which are cited."""
+    fields = [field for field in FIELDS if field.section == "chat"]
+    with gr.Row():
+        with gr.Column(scale=3):
+            talk = gr.Chatbot(render_markdown=False, height=460, show_label=False)
+            with gr.Row():
+                box = gr.Textbox(placeholder="a question", show_label=False, scale=5)
+                send = gr.Button("Ask", variant="primary", scale=1)
+        with gr.Column(scale=2):
+            gr.HTML("<h3>Cited passages</h3>")
+            cited = gr.HTML()
+            with gr.Accordion("What answers", open=False):
+                settings = [widget(field) for field in fields]
+    turns = gr.State([])
+
+    def usual(name: str | None) -> list[Any]:
+        path = PLACES.run(name) / "recipe.yaml" if name else None
+        if path is None or not path.exists():
+            return [gr.skip()] * len(fields)
+        shown = form.values(load_recipe(path, together=False))
+        return [shown[field.path] for field in fields]
+
+    def answer(name: str, question: str, turns: list[Any], *values: Any) -> Iterator[list[Any]]:
+        try:
+            shown = dict(zip([field.path for field in fields], values, strict=True))
+            filled = form.fill(PLACES, runs_recipe(name), shown)
+            if filled.recipe is None:
+                raise InputError("; ".join(f"{k} {v}" for k, v in filled.errors.items()))
+            chat = SEARCHERS.chat(PLACES.run(name), filled.options)
+            citations, pieces = chat.ask(question, turns)
+            said = ""
+            for piece in pieces:
+                said += piece
+                yield [messages([*turns, (question, said)]), pages.cited(citations), "", turns]
+            turns = [*turns, (question, said)]
+            yield [messages(turns), pages.cited(citations), "", turns]
+        except InputError as error:
+            raise gr.Error(escape(str(error)), print_exception=False) from None
+
+    def messages(turns: list[Any]) -> list[dict[str, str]]:
+        return [
+            {"role": role, "content": text}
+            for turn in turns
+            for role, text in zip(("user", "assistant"), turn, strict=True)
+        ]
+
+    run.change(refused(usual), run, settings)
+    outputs = [talk, cited, box, turns]
+    gr.on([send.click, box.submit], answer, [run, box, turns, *settings], outputs)
+    talk.clear(lambda: ([], ""), None, [turns, cited])
+
+
+def runs_recipe(name: str) -> str:
+    """The recipe that a run was made with, as `Places.recipe` knows it."""
+    return (PLACES.run(name) / "recipe.yaml").relative_to(PLACES.root).as_posix()
+
+
+# ── the page ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def studio() -> gr.Blocks:
+    """All of it."""
+    with gr.Blocks(title="Tercet") as page:
+        gr.HTML(pages.HEADER)
+        run = gr.Dropdown(label="Run", interactive=True, elem_id="run")
+        with gr.Tabs() as tabs:
+            for name, tab in (
+                ("Recipe", lambda run: recipe_tab(run, tabs)),
+                ("Run", run_tab),
+                ("Data", data_tab),
+                ("Results", results_tab),
+                ("Search", search_tab),
+                ("Chat", chat_tab),
+            ):
+                with gr.Tab(name, id=name.lower()):
+                    tab(run)
+
+        def found() -> Any:
+            names = PLACES.run_names()
+            return gr.update(choices=names, value=names[0] if names else None)
+
+        page.load(found, None, run)
+        run.focus(lambda: gr.update(choices=PLACES.run_names()), None, run)
+    return page
+
+
+def main() -> None:
+    """Serve the page on this machine."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--port", type=int, default=7860)
+    given = parser.parse_args()
+    os.chdir(ROOT)
+    font = ["system-ui", "sans-serif"]
+    theme = gr.themes.Base(font=font, font_mono=["ui-monospace", "monospace"])
+    studio().queue(default_concurrency_limit=4).launch(
+        server_name="127.0.0.1",
+        server_port=given.port,
+        share=False,
+        ssr_mode=False,
+        show_error=True,
+        allowed_paths=[],
+        blocked_paths=[str(ROOT)],
+        theme=theme,
+        css=pages.CSS,
+    )
+
+
+if __name__ == "__main__":
+    main()

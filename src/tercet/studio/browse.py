@@ -1,0 +1,242 @@
+"""A run's data, page by page: passages, queries, lists with both models' scores, what was dropped.
+
+Tables are read from their mapped files as they are asked for; a search looks at all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tercet.artifacts import Artifact, existing
+from tercet.data import Passages
+from tercet.data.triplets import FILTERED, LEFT_OUT, rank_of_own
+from tercet.files import read_table
+from tercet.schema import InputError
+
+SIZE = 15  # rows a page
+_SHORT = 160  # characters of a text in a table
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some rows of one kind of data."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    #: Of all that match.
+    total: int
+    #: What there is to say of it: counts of what was dropped.
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text beside others, with what is said of it."""
+
+    heading: str
+    text: str
+    facts: Sequence[str] = ()
+    #: Whether it is what the others are compared with.
+    first: bool = False
+
+
+class Data:
+    """What one run's stages wrote."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+
+    @property
+    def kinds(self) -> list[str]:
+        """What there is to look at."""
+        return [kind for kind, (stage, *_) in KINDS.items() if existing(self.run / stage)]
+
+    def page(self, kind: str, search: str = "", number: int = 0) -> Page:
+        """Rows of a kind that hold the words `search`, upper or lower case, from page 0 on."""
+        stage, prefix, columns, row = self._kind(kind)
+        tables = [*_tables(self._artifact(stage), prefix)]
+        found = [
+            (table, place) for table in tables for place in _matches(table, kind, columns, search)
+        ]
+        start = max(0, number) * SIZE
+        rows = [row(self, _at(table, place)) for table, place in found[start : start + SIZE]]
+        return Page(HEADERS[kind], rows, len(found), self._note(kind))
+
+    def texts(self, kind: str, key: str) -> list[Text]:
+        """The texts behind the row of this id, side by side. Raises InputError for another id."""
+        stage, prefix, columns, _ = self._kind(kind)
+        for table in _tables(self._artifact(stage), prefix):
+            place = pc.index(table[columns[0]], key).as_py()
+            if place >= 0:
+                return _TEXTS[kind](self, _at(table, place))
+        raise InputError(f"{key!r} is none of {kind}")
+
+    def _kind(self, kind: str) -> tuple[str, str, tuple[str, ...], Callable[..., list[Any]]]:
+        if kind not in self.kinds:
+            raise InputError(f"there are no {kind} in {self.run.name} yet")
+        return KINDS[kind]
+
+    def _artifact(self, stage: str) -> Artifact:
+        artifact = existing(self.run / stage)
+        if artifact is None:
+            raise InputError(f"{self.run.name} has no {stage} yet")
+        return artifact
+
+    def _note(self, kind: str) -> str:
+        facts = self._artifact("triplets" if kind == DROPPED else KINDS[kind][0]).facts
+        if kind == QUERIES or kind == DROPPED:
+            said = {k: v for k, v in facts.items() if isinstance(v, int) and v and _tells(k)}
+            return ", ".join(f"{v:,} {k.replace('_', ' ')}" for k, v in said.items())
+        return ""
+
+    def queries(self, ids: Iterable[str]) -> dict[str, str]:
+        """The texts of test queries: the judged ones, or the synthetic ones that stand for them."""
+        wanted, found = set(ids), {}
+        for stage, prefix, id, text in (
+            ("corpus", "queries", "id", "text"),
+            ("queries", "queries", "id", "query"),
+        ):
+            for table in _tables(self._artifact(stage), prefix):
+                rows = zip(table[id].to_pylist(), table[text].to_pylist(), strict=True)
+                found |= {name: words for name, words in rows if name in wanted}
+        return found
+
+    def passages(self) -> Passages:
+        """The corpus."""
+        return Passages.read(self._artifact("corpus"))
+
+    def scores(self, query: str) -> list[float] | None:
+        """The targets of a list, if they are made."""
+        targets = existing(self.run / "targets")
+        for table in _tables(targets, "targets") if targets else ():
+            place = pc.index(table["query_id"], query).as_py()
+            if place >= 0:
+                return list(table["target"][place].as_py())
+        return None
+
+
+def _tells(name: str) -> bool:
+    return not name.startswith(("tokens", "texts", "read", "written"))
+
+
+def _tables(artifact: Artifact, prefix: str) -> Iterator[pa.Table]:
+    for name in sorted(artifact.manifest["files"]):
+        if name.startswith(f"{prefix}-") and name.endswith(".arrow"):
+            yield read_table(artifact.path / name)
+
+
+def _matches(table: pa.Table, kind: str, columns: Sequence[str], search: str) -> list[int]:
+    """Rows of a table that hold the words."""
+    mask = np.ones(len(table), bool)
+    if kind == DROPPED:
+        mask &= np.isin(np.array(table["split"]), [FILTERED, LEFT_OUT])
+    if search.strip():
+        held = np.zeros(len(table), bool)
+        for column in columns:
+            matched = pc.match_substring(table[column], search.strip(), ignore_case=True)
+            held |= np.array(matched.fill_null(False))
+        mask &= held
+    return [int(row) for row in np.flatnonzero(mask)]
+
+
+def _at(table: pa.Table, place: int) -> dict[str, Any]:
+    return dict(table.slice(place, 1).to_pylist()[0])
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"
+
+
+def _passage(data: Data, row: dict[str, Any]) -> list[Any]:
+    return [row["id"], row["title"], _short(row["text"])]
+
+
+def _query(data: Data, row: dict[str, Any]) -> list[Any]:
+    return [row["id"], _short(row["query"]), row["passage_id"], row["generator"]]
+
+
+def _list(data: Data, row: dict[str, Any]) -> list[Any]:
+    ranks = [rank_of_own(np.array(row[name])) for name in ("teacher", "student")]
+    return [row["query_id"], _short(row["query"]), row["split"], len(row["passages"]) - 1, *ranks]
+
+
+def _judged(data: Data, row: dict[str, Any]) -> list[Any]:
+    return [row["id"], _short(row["text"])]
+
+
+PASSAGES, QUERIES, LISTS = "passages", "synthetic queries", "candidates with scores"
+DROPPED, JUDGED = "dropped queries", "judged queries"
+HEADERS = {
+    PASSAGES: ("id", "title", "text"),
+    QUERIES: ("id", "query", "passage", "written by"),
+    LISTS: ("id", "query", "split", "candidates", "own passage's rank, teacher", "model"),
+    DROPPED: ("id", "query", "why", "candidates", "own passage's rank, teacher", "model"),
+    JUDGED: ("id", "query"),
+}
+#: Kind -> the stage that wrote it, its shards, its columns that are searched (the first is the id),
+#: and its row in the table.
+KINDS: dict[str, tuple[str, str, tuple[str, ...], Callable[..., list[Any]]]] = {
+    PASSAGES: ("corpus", "passages", ("id", "title", "text"), _passage),
+    QUERIES: ("queries", "queries", ("id", "query", "passage_id"), _query),
+    LISTS: ("triplets", "lists", ("query_id", "query"), _list),
+    DROPPED: ("triplets", "lists", ("query_id", "query"), _list),
+    JUDGED: ("corpus", "queries", ("id", "text"), _judged),
+}
+
+
+def _of_passage(data: Data, row: dict[str, Any]) -> list[Text]:
+    return [Text(row["title"] or row["id"], row["text"], [row["id"]], first=True)]
+
+
+def _of_query(data: Data, row: dict[str, Any]) -> list[Text]:
+    passages = data.passages()
+    found = passages.rows([row["passage_id"]])
+    own = [passages[at] for at in found.values()]
+    return [
+        Text("query", row["query"], [row["id"], row["generator"]], first=True),
+        *(Text(p.title or p.id, p.text, [p.id, "the passage it was written about"]) for p in own),
+    ]
+
+
+def _of_list(data: Data, row: dict[str, Any]) -> list[Text]:
+    passages, targets = data.passages(), data.scores(row["query_id"])
+    rows = passages.rows(row["passages"])
+    texts = [Text("query", row["query"], [row["query_id"], row["split"]], first=True)]
+    order = np.argsort(-np.array(row["teacher"]), kind="stable").tolist()
+    for place in order:
+        id = row["passages"][place]
+        passage = passages[rows[id]]
+        facts = [id, f"teacher {row['teacher'][place]:.2f}", f"model {row['student'][place]:.3f}"]
+        facts += [f"target {targets[place]:.3f}"] if targets else []
+        own = "its own passage: " if place == 0 else ""
+        texts.append(Text(f"{own}{passage.title or id}", passage.text, facts))
+    return texts
+
+
+def _of_judged(data: Data, row: dict[str, Any]) -> list[Text]:
+    passages, grades = data.passages(), {}
+    for table in _tables(data._artifact("corpus"), "qrels"):
+        for judged in table.filter(pc.equal(table["query_id"], row["id"])).to_pylist():
+            grades[judged["passage_id"]] = judged["grade"]
+    texts = [Text("query", row["text"], [row["id"]], first=True)]
+    for id, at in passages.rows(sorted(grades, key=lambda id: -grades[id])).items():
+        passage = passages[at]
+        texts.append(Text(passage.title or id, passage.text, [id, f"grade {grades[id]}"]))
+    return texts
+
+
+_TEXTS: dict[str, Callable[[Data, dict[str, Any]], list[Text]]] = {
+    PASSAGES: _of_passage,
+    QUERIES: _of_query,
+    LISTS: _of_list,
+    DROPPED: _of_list,
+    JUDGED: _of_judged,
+}

@@ -1,0 +1,245 @@
+"""A recipe as a form: every key with the widget that fits it, made from the dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from tercet.cli import load_recipe
+from tercet.recipe import TRAINING, Recipe
+from tercet.schema import InputError
+from tercet.settings import parse_yaml
+from tercet.studio.places import Places
+
+#: `text` and `yaml` are written, and so are numbers that may be unset.
+Kind = Literal["choice", "flag", "whole", "number", "text", "yaml"]
+#: TrainingArguments that Tercet gives no default of its own, as one mapping.
+OTHERS = "training"
+UNSET = "unset"
+
+
+@dataclass(frozen=True)
+class Field:
+    """One key of a recipe."""
+
+    path: str
+    kind: Kind
+    meaning: str
+    choices: tuple[str, ...] = ()
+    optional: bool = False
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def section(self) -> str:
+        """The section that it is in; of a key at the top, "run"."""
+        first, dot, _ = self.path.partition(".")
+        return first if dot or self.path == OTHERS else "run"
+
+    @property
+    def label(self) -> str:
+        """Its name within the section."""
+        within = self.path.removeprefix(f"{self.section}.")
+        return "others" if self.path == OTHERS else within
+
+    def shown(self, value: Any) -> Any:
+        """A recipe's value as the widget has it."""
+        if self.kind == "yaml":
+            return "" if value is None else yaml.safe_dump(value, sort_keys=False).strip()
+        if self.kind in ("choice", "text"):
+            return (UNSET if self.kind == "choice" else "") if value is None else str(value)
+        return value
+
+    def given(self, shown: Any) -> str:
+        """A widget's value as YAML, for an override."""
+        if shown is None or self.optional and shown in (UNSET, ""):
+            return "null"
+        if self.kind == "flag":
+            return "true" if shown else "false"
+        if self.kind == "yaml":
+            return json.dumps(parse_yaml(str(shown), f"--{self.path}", lines=False).plain())
+        if self.kind in ("whole", "number"):
+            return re.sub(r"^(-?\d+)\.0$", r"\1", str(shown).strip()) or "null"
+        return json.dumps(str(shown), ensure_ascii=False)
+
+
+@cache
+def fields() -> tuple[Field, ...]:
+    """Every key of a recipe, in its order, but where runs are: the studio's have their place."""
+    return tuple(field for field in _fields(Recipe, "") if field.path != "runs_dir")
+
+
+def _fields(kind: type, path: str) -> list[Field]:
+    found: list[Field] = []
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        full = f"{path}{field.name}"
+        if full == OTHERS:
+            found += [*_training(), Field(OTHERS, "yaml", "any other of TrainingArguments")]
+        elif dataclasses.is_dataclass(hints[field.name]):
+            found += _fields(typing.cast(type, hints[field.name]), f"{full}.")
+        else:
+            found.append(_field(full, hints[field.name], field.metadata))
+    return found
+
+
+def _field(path: str, hint: Any, metadata: Mapping[str, Any]) -> Field:
+    inner = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+    union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    optional = union and type(None) in typing.get_args(hint)
+    if union:
+        hint = inner[0]
+    given = {name: metadata.get(name) for name in ("low", "high")}
+    if typing.get_origin(hint) is Literal:
+        choices = tuple(map(str, typing.get_args(hint)))
+        return Field(path, "choice", metadata["meaning"], choices, optional)
+    if hint is bool and optional:
+        return Field(path, "choice", metadata["meaning"], ("true", "false"), True)
+    kinds: dict[Any, Kind] = {bool: "flag", int: "whole", float: "number", str: "text"}
+    return Field(path, kinds.get(hint, "yaml"), metadata["meaning"], (), optional, **given)
+
+
+def _training() -> list[Field]:
+    found = []
+    for name, (default, meaning) in TRAINING.items():
+        kinds: dict[Any, Kind] = {bool: "flag", int: "whole", float: "number", str: "text"}
+        kind = kinds.get(type(default), "yaml")
+        # Some take fractions and whole numbers alike, and bf16 may be unset: YAML tells which.
+        kind = "yaml" if name in ("warmup_steps", "logging_steps", "bf16") else kind
+        found.append(Field(f"training.{name}", kind, meaning, (), default is None))
+    return found
+
+
+def values(recipe: Recipe) -> dict[str, Any]:
+    """Each key's value as its widget has it."""
+    whole = dataclasses.asdict(recipe)
+    others = {k: v for k, v in whole[OTHERS].items() if k not in TRAINING}
+    shown = {}
+    for field in fields():
+        value: Any = whole
+        for step in field.path.split("."):
+            value = value[step]
+        value = others or None if field.path == OTHERS else value
+        if isinstance(value, bool) and field.kind == "choice":
+            value = "true" if value else "false"
+        shown[field.path] = field.shown(value)
+    return shown
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A form as somebody filled it in."""
+
+    recipe: Recipe | None
+    #: What differs from the recipe that it began with, as a command line has it.
+    options: tuple[str, ...] = ()
+    #: What is wrong, by key; "" for what is of none.
+    errors: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def fill(places: Places, name: str, shown: Mapping[str, Any]) -> Filled:
+    """The recipe of a form: a project's recipe with other values put over it.
+
+    What is wrong is told key by key; a recipe with an error is none. Values that the page changed
+    are refused where they lead out of the project (see `Places.check_value`).
+    """
+    path = places.recipe(name)
+    before = values(load_recipe(path, together=False))
+    options: list[str] = []
+    errors: dict[str, str] = {}
+    for field in fields():
+        if field.path not in shown or _same(shown[field.path], before[field.path]):
+            continue
+        try:
+            found = _options(field, shown[field.path])
+            places.check_value(
+                [parse_yaml(option.partition("=")[2], "", lines=False).plain() for option in found],
+                field.path,
+            )
+            load_recipe(path, found, together=False)
+            options += found
+        except InputError as error:
+            errors[field.path] = _reason(str(error))
+    if errors:
+        return Filled(None, tuple(options), errors)
+    try:
+        recipe = load_recipe(path, options)
+        _check_run(recipe)
+        return Filled(recipe, tuple(options))
+    except InputError as error:
+        return Filled(None, tuple(options), {_field_of(str(error)): _reason(str(error))})
+
+
+def _check_run(recipe: Recipe) -> None:
+    if recipe.runs_dir != "runs":
+        raise InputError("--runs_dir: the studio's runs are in 'runs'")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", recipe.name):
+        raise InputError("--name: letters, digits, '.', '_' and '-' can name a run")
+
+
+def _same(shown: Any, before: Any) -> bool:
+    if isinstance(shown, str) and isinstance(before, str):
+        return shown.strip() == before.strip()
+    return bool(shown == before) or (shown in (None, "") and before in (None, ""))
+
+
+def _options(field: Field, shown: Any) -> list[str]:
+    if field.path != OTHERS:
+        return [f"--{field.path}={field.given(shown)}"]
+    node = parse_yaml(str(shown or ""), "--training", lines=False)
+    others = node.plain() or {}
+    if not isinstance(others, dict):
+        raise InputError("--training: others are lines of `name: value`")
+    return [f"--training.{name}={json.dumps(value)}" for name, value in others.items()]
+
+
+def _field_of(message: str) -> str:
+    """The key that a refusal is about; "" where it names none."""
+    paths = sorted((field.path for field in fields()), key=len, reverse=True)
+    flag = re.match(r"--([\w.]+)", message)
+    named = flag[1] if flag else ""
+    for path in paths:
+        if named == path or named.startswith(f"{path}."):
+            return path
+    return next((path for path in paths if "." in path and path in message), "")
+
+
+def _reason(message: str) -> str:
+    """A refusal without the place that the page shows already."""
+    return re.sub(r"^(--[\w.]+|[\w.]+|\S+\.yaml(:\d+)?): ", "", message)
+
+
+def command(name: str, options: Sequence[str], program: str = "train.py") -> list[str]:
+    """What a terminal would be told, in its parts."""
+    return ["python", program, name, *options]
+
+
+def save(places: Places, name: str, new: str, options: Sequence[str]) -> Path:
+    """Keep a form as a recipe of its own: the one it began with, and what differs.
+
+    Raises InputError for a name that is taken, or is none.
+    """
+    target = places.new_recipe(new)
+    whole = yaml.safe_load(places.recipe(name).read_text(encoding="utf-8")) or {}
+    for option in options:
+        path, _, text = option.removeprefix("--").partition("=")
+        *steps, last = path.split(".")
+        place = whole
+        for step in steps:
+            if place.get(step) is None:
+                place[step] = {}
+            place = place[step]
+        place[last] = parse_yaml(text, path, lines=False).plain()
+    note = f"# {name}, with {len(options)} values changed.\n" if options else f"# As {name}.\n"
+    target.write_text(note + yaml.safe_dump(whole, sort_keys=False, allow_unicode=True))
+    return target

@@ -1,0 +1,180 @@
+"""Parts of the studio's page as HTML; every text of a corpus, a file or a person is escaped."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tercet.forecast import FORECAST, ROWS, read_forecast
+from tercet.retrieval.forecast_table import clock, size, size_in_words
+from tercet.schema import Passage
+from tercet.studio.ask import Answer
+from tercet.studio.browse import Text
+from tercet.studio.compare import Compared
+from tercet.studio.form import Filled, command
+from tercet.studio.runs import State, read_process, settings_of
+from tercet.studio.watch import Stage
+
+if TYPE_CHECKING:
+    from tercet.chat import Citation
+
+HEADER = """<header class="tercet"><h1>Tercet</h1>
+<p>Adapt a retriever to a corpus that nobody labelled, and prove whether it got better.</p></header>
+"""
+
+
+def note(*said: str) -> str:
+    """A line in small."""
+    return f'<p class="note">{escape(" · ".join(part for part in said if part))}</p>'
+
+
+def refusal(why: str) -> str:
+    """What is wrong, in one line."""
+    return f'<p class="refusal">{escape(why)}</p>'
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]], texts: Sequence[int] = (0,)) -> str:
+    """A table that scrolls sideways where it must; columns of `texts` are set left."""
+
+    def cells(row: Sequence[Any], tag: str) -> str:
+        return "".join(
+            f"<{tag}{' class=text' if place in texts else ''}>{escape(str(cell))}</{tag}>"
+            for place, cell in enumerate(row)
+        )
+
+    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
+    head = f"<thead><tr>{cells(header, 'th')}</tr></thead>"
+    return f'<div class="scroll"><table class="plain">{head}<tbody>{body}</tbody></table></div>'
+
+
+def recipe_said(name: str, filled: Filled) -> str:
+    """The command that a form amounts to, and what is wrong with it."""
+    wrong = "".join(
+        refusal(f"{key}: {why}" if key else why) for key, why in filled.errors.items()
+    )
+    changed = f"{len(filled.options)} changed" if filled.options else "as the recipe has it"
+    told = shlex.join(command(name, filled.options))
+    return f"{note(changed)}<pre class=command>{escape(told)}</pre>{wrong}"
+
+
+def forecast(run: Path) -> str:
+    """What a run is expected to take, stage by stage, if that was told."""
+    found = read_forecast(run)
+    if found is None:
+        return note(f"no forecast of {run.name} yet: it takes a minute or two")
+    rows = [
+        (name, f"{stage.rows:,} {ROWS[name][0]}", *_taken(stage)) for name, stage in found.stages.items()
+    ]
+    left = found.left.values()
+    whole = clock(sum(stage.seconds for stage in left))
+    dollars = sum(stage.dollars for stage in left)
+    rows.append(("left", "", whole, size(sum(s.disk for s in left)), f"${dollars:,.2f}"))
+    advice = "".join(note(line) for line in size_in_words(found.size))
+    when = note(f"{FORECAST} of {run.name}: {whole} and ${dollars:,.2f} to come")
+    return when + table(("stage", "rows", "time", "disk", "cost"), rows, (0, 1)) + advice
+
+
+def _taken(stage: Any) -> tuple[str, str, str]:
+    if stage.done:
+        return ("done", "", "")
+    return (clock(stage.seconds), size(stage.disk), f"${stage.dollars:,.2f}")
+
+
+def status(run: Path, state: State) -> str:
+    """A run's state, and the command that the studio began last."""
+    process = read_process(run)
+    said = shlex.join(process.command) if process else settings_of(run).get("command", "")
+    shown = f"<pre class=command>{escape(said)}</pre>" if said else ""
+    return f'<p class="state {state}"><b>{escape(run.name)}</b> {state}</p>{shown}'
+
+
+def stages(found: Sequence[Stage]) -> str:
+    """Every stage with a bar, its rate and the time left."""
+    rows = []
+    for stage in found:
+        took = "" if stage.seconds is None else str(timedelta(seconds=round(stage.seconds)))
+        part = "" if stage.part is None else f"{stage.part:.0%}"
+        bar = f'<div class="bar"><i style="width:{100 * (stage.part or 0):.0f}%"></i></div>'
+        left = f"left {stage.left}" if stage.left else took
+        said = (stage.state if stage.state != "at work" else part or "at work", stage.rate, left)
+        cells = "".join(f"<td>{escape(text)}</td>" for text in (*said, stage.counted))
+        rows.append(
+            f'<tr class="{stage.state.replace(" ", "-")}"><th>{escape(stage.name)}</th>'
+            f"<td>{bar}</td>{cells}</tr>"
+        )
+    return f'<div class="scroll"><table class="plain stages">{"".join(rows)}</table></div>'
+
+
+def texts(found: Sequence[Text]) -> str:
+    """Texts side by side, what they are compared with first."""
+    cards = "".join(
+        f'<article class="{"first" if text.first else ""}"><h4>{escape(text.heading)}</h4>'
+        f'<p class="note">{escape(" · ".join(text.facts))}</p><p>{escape(text.text)}</p></article>'
+        for text in found
+    )
+    return f'<div class="cards">{cards}</div>'
+
+
+def compared(first: str, second: str, found: Compared) -> str:
+    """Two runs: figures with intervals, then what was set otherwise."""
+    header = ("measure", first, second, "difference", "95% interval")
+    rows = [
+        (m, f"{a:.4f}", f"{b:.4f}", f"{d:+.4f}", f"[{low:+.4f}, {high:+.4f}]")
+        for m, a, b, d, low, high in found.figures
+    ]
+    settings = table(("key", first, second), found.settings, (0, 1, 2))
+    return table(header, rows) + note(found.note) + settings
+
+
+def report(run: Path) -> str:
+    """The page that eval.py wrote, shut in a frame of its own; else train.py's figures."""
+    page = run / "results" / "report.html"
+    if page.is_file() and not page.is_symlink():
+        shown = escape(page.read_text(encoding="utf-8"))
+        return f'<iframe class="report" sandbox="allow-scripts" srcdoc="{shown}"></iframe>'
+    told = settings_of(run)
+    if not told:
+        return note(f"{run.name} has no report yet")
+    rows = []
+    for each in told["comparisons"]:
+        i = each["interval"]
+        figures = (f"{each['before']:.4f}", f"{each['after']:.4f}", f"{i['difference']:+.4f}")
+        rows.append((each["measure"], *figures, f"[{i['low']:+.4f}, {i['high']:+.4f}]"))
+    header = ("measure", "zero-shot", "adapted", "difference", "95% interval")
+    return table(header, rows) + "".join(note(line) for line in told["notes"])
+
+
+def answer(found: Answer) -> str:
+    """A system's name, where it searched and how long it took, or why it did not answer."""
+    name = f"<h3>{escape(found.system)}</h3>"
+    if found.refusal:
+        return name + refusal(found.refusal)
+    return name + note(f"{found.milliseconds:.1f} ms", found.place)
+
+
+def hit(place: int, passage: Passage, score: float) -> str:
+    """One passage that was found."""
+    return (
+        f'<article class="hit"><h4>{place}. {escape(passage.title or passage.id)}</h4>'
+        f'<p class="note">{escape(passage.id)} · {score:.4f}</p>'
+        f"<p>{escape(passage.text)}</p></article>"
+    )
+
+
+def cited(found: Sequence[Citation]) -> str:
+    """The passages that an answer rests on; each opens."""
+    if not found:
+        return note("no passage is cited")
+    return "".join(
+        f'<details class="cited"><summary>[{c.number}] {escape(c.passage.title or c.passage.id)} '
+        f"<small>{escape(c.passage.id)} · {c.score:.3f}</small></summary>"
+        f"<p>{escape(c.passage.text)}</p></details>"
+        for c in found
+    )
+
+
+CSS = (Path(__file__).parent / "studio.css").read_text(encoding="utf-8")

@@ -1,0 +1,136 @@
+"""Where the studio may look: names of recipes and runs, and what a field of a page may say.
+
+A page's fields come from whoever reaches the page. Names are looked up among those that are there,
+and values that lead out of the project, or to a machine's own services, are refused.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tercet.schema import InputError
+
+RECIPES, RUNS = "recipes", "runs"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*):(?=//|/)")
+
+
+class Places:
+    """The folders of one project."""
+
+    def __init__(self, root: Path) -> None:
+        """`root` holds `train.py`, `recipes/` and `runs/`."""
+        self.root = root.resolve()
+
+    @property
+    def runs(self) -> Path:
+        """Where runs are."""
+        return self.root / RUNS
+
+    def recipes(self) -> list[str]:
+        """Paths of recipes below the project: its own, then those that runs were made with."""
+        found = sorted((self.root / RECIPES).glob("*.yaml"))
+        found += [folder / "recipe.yaml" for folder in self._run_folders()]
+        inside = [path for path in found if path.is_file() and self._plain(path)]
+        return [path.relative_to(self.root).as_posix() for path in inside]
+
+    def recipe(self, name: str) -> Path:
+        """The path of one of `recipes`. Raises InputError for any other."""
+        if name not in self.recipes():
+            raise InputError(f"{name!r} is no recipe of this project")
+        return self.root / name
+
+    def new_recipe(self, name: str) -> Path:
+        """Where a recipe of this name goes. Raises InputError for a path, or one that is there."""
+        name = check_name(name.removesuffix(".yaml"), "a recipe")
+        path = self.root / RECIPES / f"{name}.yaml"
+        if path.exists() or path.is_symlink():
+            raise InputError(f"{RECIPES}/{name}.yaml is there already: choose another name")
+        return path
+
+    def run_names(self) -> list[str]:
+        """Names of the runs, those that changed last first."""
+        return [folder.name for folder in self._run_folders()]
+
+    def run(self, name: str) -> Path:
+        """The folder of one of `run_names`. Raises InputError for any other."""
+        if name not in self.run_names():
+            raise InputError(f"{name!r} is no run of this project")
+        return self.runs / name
+
+    def _run_folders(self) -> list[Path]:
+        if not self.runs.is_dir():
+            return []
+        folders = [p for p in self.runs.iterdir() if p.is_dir() and self._plain(p)]
+        of_runs = [p for p in folders if any((p / mark).exists() for mark in ("corpus", *_MARKS))]
+        return sorted(of_runs, key=lambda p: -p.stat().st_mtime)
+
+    def _plain(self, path: Path) -> bool:
+        """Whether no symbolic link has a part in a path below the root."""
+        return path.resolve() == path
+
+    def check_value(self, value: Any, where: str) -> None:
+        """Refuse a field's value that leads out of the project, or to what only a machine serves.
+
+        That is a parent's or another user's folder, an absolute path, a symbolic link out of the
+        project, any scheme but http and https, and link-local addresses. Raises InputError.
+        """
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                self.check_value(key, where)
+                self.check_value(inner, where)
+        elif isinstance(value, list | tuple):
+            for inner in value:
+                self.check_value(inner, where)
+        elif isinstance(value, str):
+            self._check_text(value, where)
+
+    def _check_text(self, text: str, where: str) -> None:
+        shown = text if len(text) <= 60 else f"{text[:57]}..."
+        refused = InputError(f"{where}: {shown!r} leads out of this project: the page takes none")
+        scheme = _SCHEME.match(text)
+        if scheme:
+            if scheme[1].lower() not in ("http", "https"):
+                raise InputError(f"{where}: {shown!r}: only http and https addresses are taken")
+            if _link_local(urlsplit(text.strip()).hostname or ""):
+                raise InputError(f"{where}: {shown!r} is an address of this machine's own services")
+            return
+        parts = re.split(r"[/\\]", text.strip())
+        if "\0" in text or ".." in parts or parts[0].startswith("~"):
+            raise refused
+        if len(parts) > 1 and (parts[0] == "" or re.fullmatch("[A-Za-z]:", parts[0])):
+            raise refused
+        try:
+            within = (self.root / text.strip()).resolve().is_relative_to(self.root)
+        except (OSError, ValueError, RuntimeError):
+            return  # too long to be a path, or a loop of links that leads nowhere
+        if not within:
+            raise refused
+
+
+_MARKS = ("recipe.yaml", "metrics.json", "forecast.json", "studio")
+
+
+def check_name(name: str, what: str) -> str:
+    """A name of one folder or file. Raises InputError for a path or anything else."""
+    if not _NAME.fullmatch(name):
+        raise InputError(f"{name!r} cannot name {what}: letters, digits, '.', '_' and '-' can")
+    return name
+
+
+def _link_local(host: str) -> bool:
+    """Whether a host is a link-local address, in whatever notation a C library reads it."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        try:
+            address = ipaddress.ip_address(socket.inet_aton(host))
+        except OSError:
+            return host.rstrip(".").lower() == "metadata.google.internal"
+    mapped = getattr(address, "ipv4_mapped", None)
+    return address.is_link_local or bool(mapped and mapped.is_link_local)

@@ -1,0 +1,190 @@
+"""Runs as processes of their own: begun, watched and stopped, whether or not a page is open."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from tercet.console import LINE_SECONDS
+from tercet.files import read_json, write_json
+from tercet.schema import InputError
+from tercet.studio.places import Places, check_name
+
+FOLDER, PROCESS, LOG, STOPPED = "studio", "process.json", "log.txt", "stopped"
+#: Seconds between two lines of progress, where a terminal would have a bar.
+_EVERY = "1"
+_PATIENCE = 20.0  # seconds that a run has to end by itself
+_TAIL = 200_000  # bytes of the log that are read
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+State = Literal["running", "finished", "failed", "stopped", "begun"]
+PROGRAMS = ("train.py", "eval.py")
+
+
+@dataclass(frozen=True)
+class Process:
+    """What was started: enough to know the process again among later ones of its number."""
+
+    pid: int
+    created: float
+    command: list[str]
+
+
+def start(places: Places, name: str, recipe: str, options: Sequence[str], program: str) -> Process:
+    """Begin `python PROGRAM RECIPE OPTIONS` for run `name`; it outlives whoever began it.
+
+    Raises InputError while the run is at work.
+    """
+    assert program in PROGRAMS
+    run = places.runs / check_name(name, "a run")
+    if run.is_symlink() or (running := find(run)):
+        raise InputError(f"run {name} is at work already" if running else f"{run} is a link")
+    (run / FOLDER).mkdir(parents=True, exist_ok=True)
+    (run / FOLDER / STOPPED).unlink(missing_ok=True)
+    command = [sys.executable, program, recipe, *options]
+    with (run / FOLDER / LOG).open("wb") as log:
+        child = subprocess.Popen(
+            command,
+            cwd=places.root,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=os.environ | {LINE_SECONDS: _EVERY, "TQDM_DISABLE": "1"},
+        )
+    _children.append(child)
+    process = Process(child.pid, psutil.Process(child.pid).create_time(), ["python", *command[1:]])
+    write_json(run / FOLDER / PROCESS, asdict(process))
+    return process
+
+
+#: So that those that ended are waited for, and are not taken for running ones.
+_children: list[subprocess.Popen[bytes]] = []
+
+
+def read_process(run: Path) -> Process | None:
+    """What the studio started last in a run's folder."""
+    try:
+        return Process(**read_json(run / FOLDER / PROCESS))
+    except (FileNotFoundError, TypeError, ValueError):
+        return None
+
+
+def find(run: Path) -> psutil.Process | None:
+    """The process at work in a run's folder, if the studio started it; on Linux, whoever did."""
+    for child in _children:
+        child.poll()
+    known = read_process(run)
+    if known and (process := _alive(known.pid, known.created)):
+        return process
+    holder = _holder(run / ".lock")
+    return _alive(holder) if holder else None
+
+
+def _alive(pid: int, created: float | None = None) -> psutil.Process | None:
+    try:
+        process = psutil.Process(pid)
+        same = created is None or abs(process.create_time() - created) < 1
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.Error:
+        return None
+
+
+def _holder(lock: Path) -> int | None:
+    """Who holds a lock on a file, without trying to take it, which might be in a run's way."""
+    try:
+        inode = lock.stat().st_ino
+        lines = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        if f":{inode} " in line and " WRITE " in line and (found := re.search(r" WRITE +(\d+)", line)):
+            return int(found[1])
+    return None
+
+
+def stop(run: Path) -> None:
+    """End a run as Ctrl-C would, so that the same command goes on where it was."""
+    process = find(run)
+    if process is None:
+        return
+    if (run / FOLDER).is_dir():
+        (run / FOLDER / STOPPED).touch()
+    for one in [*process.children(recursive=True), process]:
+        _tell(one, signal.SIGINT)
+    gone, alive = psutil.wait_procs([process], timeout=_PATIENCE)
+    for one in [*(child for each in alive for child in each.children(recursive=True)), *alive]:
+        _tell(one, signal.SIGKILL)
+    psutil.wait_procs(alive, timeout=_PATIENCE)
+
+
+def _tell(process: psutil.Process, what: signal.Signals) -> None:
+    try:
+        process.send_signal(what)
+    except psutil.Error:
+        pass  # it ended meanwhile
+
+
+def state(run: Path) -> State:
+    """How a run stands."""
+    if find(run):
+        return "running"
+    log = run / FOLDER / LOG
+    # A failure of what was started last says more than what an earlier one had finished.
+    if log.exists() and any(line.startswith(("error:", "Traceback")) for line in tail(run)[-60:]):
+        return "stopped" if (run / FOLDER / STOPPED).exists() else "failed"
+    if (run / "evaluation" / "manifest.json").exists():
+        return "finished"
+    return "begun" if not (run / FOLDER / PROCESS).exists() else "stopped"
+
+
+def tail(run: Path) -> list[str]:
+    """The last lines of the log; of each bar's, the last one alone, and no control characters."""
+    try:
+        with (run / FOLDER / LOG).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            text = file.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return []
+    return [*_collapsed(_ESCAPES.sub("", text).splitlines())]
+
+
+def _collapsed(lines: Sequence[str]) -> Iterator[str]:
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        what = PROGRESS.match(line)
+        if what and following.startswith(f"  {what['what']}: "):
+            continue
+        yield "".join(c for c in line.rpartition("\r")[2] if c.isprintable() or c == "\t")
+
+
+PROGRESS = re.compile(
+    r"  (?P<what>[^:]+): (?P<done>[\d,]+)(?: of (?P<total>[\d,]+))? (?P<unit>[a-z ]+), "
+    r"(?P<rate>[\d,.e+-]+)/s(?:, left (?P<left>[\d:]+|\?))?$"
+)
+
+
+def settings_of(run: Path) -> dict[str, Any]:
+    """A finished run's report, as `metrics.json` has it; empty where there is none."""
+    try:
+        return dict(read_json(run / "metrics.json"))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def ago(run: Path) -> str:
+    """How long ago something changed in a run's folder, in words."""
+    seconds = max(0.0, time.time() - run.stat().st_mtime)
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit} ago"
+    return "now"

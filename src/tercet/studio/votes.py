@@ -1,0 +1,64 @@
+"""A person's votes on passages, kept as queries and qrels in BEIR's format."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from pathlib import Path
+
+from filelock import FileLock
+
+from tercet.files import write_file
+from tercet.schema import InputError
+
+FOLDER, QUERIES, QRELS = "votes", "queries.jsonl", "qrels/test.tsv"
+_HEADER = ["query-id", "corpus-id", "score"]
+
+
+class Votes:
+    """Votes on one run's passages: the last one on a query and passage counts."""
+
+    def __init__(self, run: Path) -> None:
+        self.folder = run / FOLDER
+
+    def cast(self, query: str, passage: str, relevant: bool) -> int:
+        """Keep a vote, written at once; how many votes there are now."""
+        query = " ".join(query.split())
+        if not query:
+            raise InputError("a vote needs a query")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / ".lock"):
+            queries, grades = self.queries(), self.qrels()
+            id = next((id for id, text in queries.items() if text == query), "")
+            id = id or "vote-" + hashlib.sha256(query.encode()).hexdigest()[:12]
+            queries[id] = query
+            grades[id, passage] = int(relevant)
+            lines = (json.dumps({"_id": i, "text": t}, ensure_ascii=False) for i, t in queries.items())
+            write_file(self.folder / QUERIES, "".join(f"{line}\n" for line in lines).encode())
+            text = io.StringIO(newline="")
+            rows = csv.writer(text, delimiter="\t", lineterminator="\n")
+            rows.writerows([_HEADER, *([q, p, grade] for (q, p), grade in grades.items())])
+            (self.folder / QRELS).parent.mkdir(exist_ok=True)
+            write_file(self.folder / QRELS, text.getvalue().encode())
+        return len(grades)
+
+    def queries(self) -> dict[str, str]:
+        """Query id -> text."""
+        path = self.folder / QUERIES
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else ()
+        return {row["_id"]: row["text"] for row in map(json.loads, lines)}
+
+    def qrels(self) -> dict[tuple[str, str], int]:
+        """(query id, passage id) -> 1 for relevant, 0 for not."""
+        path = self.folder / QRELS
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        rows = [*csv.reader(io.StringIO(text, newline=""), delimiter="\t")][1:]
+        return {(query, passage): int(grade) for query, passage, grade in rows}
+
+    def of(self, query: str) -> dict[str, int]:
+        """Passage id -> grade, of one query's text."""
+        query = " ".join(query.split())
+        ids = {id for id, text in self.queries().items() if text == query}
+        return {passage: grade for (id, passage), grade in self.qrels().items() if id in ids}

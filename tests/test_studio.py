@@ -1,0 +1,278 @@
+"""The studio in a real browser, over real runs: every tab, and nothing asked of another host."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("gradio")
+ROOT = Path(__file__).parents[1]
+SCRIPT = "<script>document.title = 'taken'</script><img src=x onerror=\"document.title='taken'\">"
+KEY = "co-canary-5d1e"
+WAIT = 60_000  # ms
+
+
+@pytest.fixture(scope="module")
+def project(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_beir_path: Path,
+    tiny_encoder_path: Path,
+    tiny_cross_encoder_path: Path,
+) -> Path:
+    """A checkout with a recipe of its own, a corpus whose first passage is a script, and a run."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("app.py", "train.py", "eval.py"):
+        shutil.copy(ROOT / name, folder / name)
+    shutil.copytree(tiny_beir_path, folder / "corpus")
+    passages = (folder / "corpus" / "corpus.jsonl").read_text().splitlines()
+    first = json.loads(passages[0])
+    passages[0] = json.dumps(first | {"title": SCRIPT, "text": f"{SCRIPT} {first['text']}"})
+    (folder / "corpus" / "corpus.jsonl").write_text("\n".join(passages) + "\n")
+    (folder / "recipes").mkdir()
+    (folder / "recipes" / "tiny.yaml").write_text(
+        f"""
+name: tiny
+corpus: {{source: beir, path: corpus}}
+queries: {{count: 60, per_passage: 1}}
+negatives: {{candidates: 8}}
+teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48}}
+model: {{name: {tiny_encoder_path}, precision: fp32, max_length: 48}}
+triplets: {{negatives_per_query: 3, teacher_weight: 0.5}}
+training: {{num_train_epochs: 2, per_device_train_batch_size: 8, bf16: false, learning_rate: 1e-3}}
+"""
+    )
+    command = [sys.executable, "train.py", "recipes/tiny.yaml", "--name=before"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=300)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(project: Path) -> Iterator[str]:
+    """Where the studio answers; the environment asks for a tunnel and other folders, in vain."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    asked = {"GRADIO_SHARE": "True", "GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_ALLOWED_PATHS": "/"}
+    process = subprocess.Popen(
+        [sys.executable, "app.py", f"--port={port}"],
+        cwd=project,
+        env=os.environ | asked | {"COHERE_API_KEY": KEY},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=2).close()
+            break
+        except OSError:
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+            time.sleep(0.2)
+    yield url
+    process.terminate()
+    said, _ = process.communicate(timeout=30)
+    assert "Traceback" not in said and KEY not in said, said
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    """A page of the studio; whatever it complains of, or asks of another host, is a failure."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    page, complaints = context.new_page(), []
+    page.set_default_timeout(WAIT)
+    page.on("console", lambda m: m.type == "error" and complaints.append(m.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("requestfailed", lambda r: _aborted(r) or complaints.append(f"{r.url} {r.failure}"))
+    page.on("request", lambda r: _own(r.url, address) or complaints.append(f"asked {r.url}"))
+    page.goto(address)
+    page.get_by_role("tab", name="Recipe").wait_for()
+    yield page
+    assert page.title() == "Tercet"
+    assert complaints == []
+    context.close()
+
+
+def _own(url: str, address: str) -> bool:
+    return url.startswith((address, "data:", "blob:", "about:"))
+
+
+def _aborted(request: Any) -> bool:
+    """A stream of events that the page itself gave up."""
+    return "ERR_ABORTED" in str(request.failure)
+
+
+def choose(page: Any, label: str, value: str) -> None:
+    """A value of a dropdown, by its label."""
+    box = page.get_by_label(label, exact=True).first
+    box.click()
+    box.fill(value)
+    page.get_by_role("option", name=value, exact=True).first.click()
+
+
+def tab(page: Any, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def picture(page: Any, name: str) -> None:
+    """Kept where somebody wants to look: TERCET_PICTURES names a folder."""
+    folder = os.environ.get("TERCET_PICTURES")
+    if folder:
+        for size, width in (("laptop", 1280), ("phone", 390)):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.wait_for_timeout(400)
+            wide = page.evaluate("document.documentElement.scrollWidth")
+            page.screenshot(path=f"{folder}/{name}-{size}.png", full_page=True)
+            assert wide <= width, f"{name} is {wide} wide on a {size}"
+        page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_a_recipe_is_changed_run_stopped_and_gone_on_with(page: Any, project: Path) -> None:
+    choose(page, "Recipe", "recipes/tiny.yaml")
+    page.get_by_text("as the recipe has it").wait_for()
+    queries = page.get_by_role("button", name="queries", exact=False).first
+    queries.click()
+    count = page.get_by_label("count", exact=True).first
+    count.fill("-1")
+    count.blur()
+    page.get_by_text("must be at least 1").first.wait_for()
+    picture(page, "recipe")
+    count.fill("50")
+    count.blur()
+    page.get_by_text("--queries.count=50").first.wait_for()
+    page.get_by_label("name", exact=True).first.fill("live")
+    page.get_by_label("name", exact=True).first.blur()
+    page.get_by_role("button", name="training", exact=False).first.click()
+    epochs = page.get_by_label("num_train_epochs", exact=True).first
+    epochs.fill("300")
+    epochs.blur()
+    page.get_by_text("--training.num_train_epochs=300").first.wait_for()
+    page.get_by_role("button", name="Start").click()
+    run = project / "runs" / "live"
+    page.locator("p.state.running").wait_for()
+    curves = run / "training" / "curves.jsonl"
+    deadline = time.monotonic() + 120
+    while not curves.exists() or len(curves.read_text().splitlines()) < 12:
+        assert time.monotonic() < deadline, (run / "studio" / "log.txt").read_text()
+        time.sleep(0.3)
+    page.get_by_text("mrr@10, zero-shot").first.wait_for()
+    page.get_by_text(re.compile(r"step \d+ of")).first.wait_for()
+    picture(page, "run")
+    page.get_by_role("button", name="Stop").click()
+    page.locator("p.state.stopped").wait_for()
+    steps = max(json.loads(line)["step"] for line in curves.read_text().splitlines())
+    page.reload()  # closing the page loses nothing
+    tab(page, "Run")
+    choose(page, "Run", "live")
+    page.locator("p.state.stopped").wait_for()
+    page.get_by_role("button", name="Go on").click()
+    page.locator("p.state.running").wait_for()
+    while max(json.loads(line)["step"] for line in curves.read_text().splitlines()) <= steps:
+        assert time.monotonic() < deadline + 120, (run / "studio" / "log.txt").read_text()
+        time.sleep(0.3)
+    assert "resumed from checkpoint-" in (run / "studio" / "log.txt").read_text()
+    page.get_by_role("button", name="Stop").click()
+    page.locator("p.state.stopped").wait_for()
+    assert KEY not in b"".join(p.read_bytes() for p in run.rglob("*") if p.is_file()).decode("latin1")
+
+
+def test_data_is_browsed_and_a_script_is_text(page: Any) -> None:
+    choose(page, "Run", "before")
+    tab(page, "Data")
+    choose(page, "Show", "passages")
+    page.get_by_text("document.title").first.wait_for()
+    page.get_by_label("That hold").fill("onerror")
+    page.get_by_label("That hold").press("Enter")
+    page.get_by_text("1 to 1 of 1").wait_for()
+    page.get_by_role("gridcell").first.click()
+    page.locator("article.first").get_by_text("document.title").first.wait_for()
+    assert page.locator("article script, article img, td img, td script").count() == 0
+    page.get_by_label("That hold").fill("")
+    choose(page, "Show", "candidates with scores")
+    page.get_by_text("own passage's rank, teacher").first.wait_for()
+    page.get_by_role("gridcell").first.click()
+    page.get_by_text(re.compile(r"teacher -?\d.*model .*target")).first.wait_for()
+    picture(page, "data")
+
+
+def test_results_in_a_table_a_csv_and_a_retriever(page: Any, project: Path, tmp_path: Path) -> None:
+    choose(page, "Run", "before")
+    tab(page, "Results")
+    page.get_by_text("ndcg@10").first.wait_for()
+    with page.expect_download() as coming:
+        page.get_by_role("button", name="Download CSV").click()
+    rows = [*csv.DictReader(Path(coming.value.path()).open(newline=""))]
+    (row,) = [row for row in rows if row["run"] == "before"]
+    assert row["queries.count"] == "60" and 0 <= float(row["ndcg@10 adapted"]) <= 1
+    page.get_by_role("button", name="Compare two runs").click()
+    choose(page, "first", "before")
+    choose(page, "second", "before")
+    page.get_by_text("test queries, paired").wait_for()
+    page.get_by_role("button", name="Queries won and lost").click()
+    page.get_by_role("button", name="Retriever for LangChain").click()
+    page.get_by_role("button", name="Write retriever.py").click()
+    page.get_by_text("class TercetRetriever").first.wait_for()
+    picture(page, "results")
+    path = project / "runs" / "before" / "retriever.py"
+    command = [sys.executable, str(path), "--self-test"]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_votes_become_qrels(page: Any, project: Path) -> None:
+    choose(page, "Run", "before")
+    tab(page, "Search")
+    page.get_by_label("before: BM25").check()
+    page.get_by_label("Query", exact=True).fill("document title script")
+    page.get_by_role("button", name="Search", exact=True).click()
+    page.get_by_text("ms encoding").nth(2).wait_for()
+    page.get_by_text("document.title").first.wait_for()
+    assert page.locator("article.hit").count() >= 10
+    page.get_by_role("button", name="relevant", exact=True).first.click()
+    qrels = project / "runs" / "before" / "votes" / "qrels" / "test.tsv"
+    deadline = time.monotonic() + 30
+    while not qrels.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    header, vote = qrels.read_text().splitlines()
+    assert header == "query-id\tcorpus-id\tscore" and vote.endswith("\t1")
+    picture(page, "search")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/etc/passwd", "recipes/tiny.yaml", "runs/before/metrics.json", "../recipes/tiny.yaml"),
+        *("file:///etc/passwd", "http://169.254.169.254/latest/meta-data/"),
+    ],
+)
+def test_no_file_is_served(address: str, project: Path, path: str) -> None:
+    for form in (path, str(project / path), path.replace("/", "%2f")):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{address}/gradio_api/file={form}", timeout=10)
+        assert refused.value.code in (403, 404)
+
+
+def test_it_listens_on_this_machine_alone(address: str) -> None:
+    port = int(address.rsplit(":", 1)[1])
+    listening = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
+    places = {
+        line.split()[1].split(":")[0]
+        for line in listening.splitlines()
+        if f":{port:04X} " in line.split(maxsplit=2)[1] + " " and " 0A " in line
+    }
+    assert places == {"0100007F"}
