@@ -33,7 +33,7 @@ def main(recipe: Recipe, flags: set[str]) -> None:
         append_csv(Path(recipe.runs_dir) / "results.csv", results)
     print_results(results)
     console.print(f"  {folder / 'report.html'}, runs/*.trec, per_query.parquet, metrics.json")
-    if recipe.tracking.wandb:
+    if "wandb" in recipe.tracking.report_to:
         from tercet.tracking import track
 
         track(recipe, results, folder / "report.html")

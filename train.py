@@ -73,6 +73,8 @@ def main(recipe: Recipe, flags: set[str]) -> None:
                 # Epochs were pushed as they ended; this is what was chosen, with its card.
                 private = recipe.training.get("hub_private_repo")
                 console.print(f"  pushed {push_model(recipe, private=private)}")
+            if pipeline.tracked:
+                pipeline.tracked.finish(report)
 
 
 if __name__ == "__main__":

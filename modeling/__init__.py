@@ -6,6 +6,7 @@ from tercet.modeling.adapted import AdaptedEncoder as AdaptedEncoder
 from tercet.modeling.adapted import load_query_encoder as load_query_encoder
 from tercet.modeling.adapter import QueryAdapter as QueryAdapter
 from tercet.modeling.adapter import train_adapter as train_adapter
+from tercet.modeling.callbacks import Log as Log
 from tercet.modeling.callbacks import RetrievalEvaluation as RetrievalEvaluation
 from tercet.modeling.callbacks import encode_blocks as encode_blocks
 from tercet.modeling.callbacks import from_first_process as from_first_process

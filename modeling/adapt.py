@@ -10,11 +10,12 @@ from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from transformers.integrations import TensorBoardCallback
 
 from tercet.artifacts import differences, is_main_process
 from tercet.console import console
-from tercet.files import read_json, write_json
-from tercet.modeling.callbacks import RetrievalEvaluation
+from tercet.files import digest, read_json, write_json
+from tercet.modeling.callbacks import Log, Reporter, RetrievalEvaluation
 from tercet.modeling.choice import Choice, choose
 from tercet.modeling.collator import TripletCollator
 from tercet.modeling.encoder import BiEncoder
@@ -27,6 +28,8 @@ from tercet.recipe import Recipe
 from tercet.schema import InputError
 
 PLAN = "_plan.json"
+#: TensorBoard's files, beside the checkpoints that they tell of: both go with other settings.
+TENSORBOARD = "tensorboard"
 
 
 @dataclass(frozen=True)
@@ -47,14 +50,17 @@ def adapt(
     *,
     plan: Mapping[str, Any],
     restart: bool,
+    log: Log | None = None,
 ) -> Outcome:
     """Train `student` in place, from the last whole checkpoint of this plan if there is one.
 
     It ends with the weights that `tercet.modeling.choice` chooses between the model as it came and
-    the best checkpoint. Raises InputError if there are checkpoints of another plan, unless told to
-    `restart`.
+    the best checkpoint. `log` is told the curves as they grow, in the first process. Raises
+    InputError if there are checkpoints of another plan, unless told to `restart`.
     """
     args = training_arguments(recipe)
+    # Trackio goes on with a run of that name: other settings are another run.
+    args.run_name = f"{recipe.name}-{digest(plan)[:8]}"
     folder = Path(args.output_dir)
     base = {name: value.clone() for name, value in student.trained.state_dict().items()}
     with PartialState().main_process_first():
@@ -74,6 +80,9 @@ def adapt(
         penalty=recipe.model.adapter_penalty if recipe.model.adapter else 0.0,
         patience=recipe.evaluation.early_stopping_patience,
     )
+    if log:
+        trainer.add_callback(Reporter(log))
+    _keep_tensorboard(trainer, folder / TENSORBOARD)
     if is_main_process():
         given = recipe.training["bf16"] is not None
         wanted: Precision = "auto" if not given else "bf16" if args.bf16 else "fp32"
@@ -113,6 +122,13 @@ def adapt(
         "base_kept": not choice.weight,
     }
     return Outcome(history, choice, facts)
+
+
+def _keep_tensorboard(trainer: MarginMSETrainer, folder: Path) -> None:
+    """One place for a run's parts, where the environment names none, and not one for each start."""
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+            callback.logging_dir = str(folder)
 
 
 def _claim(folder: Path, plan: dict[str, Any], restart: bool) -> None:

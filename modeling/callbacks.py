@@ -15,6 +15,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations.integration_utils import rewrite_logs
 
 from tercet.artifacts import is_main_process, process
 from tercet.console import WORTH_A_BAR, progress
@@ -108,6 +109,42 @@ class Curves(TrainerCallback):
             line = {"step": state.global_step, "max_steps": state.max_steps, "began": self.began}
             with self.file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line | {"time": time.time()} | dict(logs or {})) + "\n")
+
+
+#: Told figures by their names, and the training step that they are of.
+Log = Callable[[Mapping[str, float], int], None]
+
+
+class Reporter(TrainerCallback):
+    """Tells what the Trainer logs, under the names that its own integrations give: eval/map@10."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """A killed process takes with it what it had not written: all is told again."""
+        for entry in state.log_history:
+            logs = {name: value for name, value in entry.items() if name != "step"}
+            if state.is_world_process_zero:
+                self.log(rewrite_logs(logs), int(entry["step"]))
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """What training took in all is left out: a resumed run's would be of its last part."""
+        if state.is_world_process_zero and logs and "train_runtime" not in logs:
+            self.log(rewrite_logs(logs), state.global_step)
 
 
 #: Split -> measure -> query id -> figure.

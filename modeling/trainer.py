@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -168,14 +167,17 @@ def training_arguments(recipe: Recipe) -> TrainingArguments:
     if settings.get("bf16") is None:
         fast = inference_dtype("auto", default_device()) == torch.bfloat16
         settings["bf16"] = fast and not settings.get("fp16")
-    if recipe.tracking.wandb:
-        os.environ.setdefault("WANDB_PROJECT", recipe.tracking.project)
+    if "trackio" in recipe.tracking.report_to:
+        # Each push to the Hub would make a public Space of the figures, unless a recipe names one.
+        settings.setdefault("trackio_static_space_id", False)
     settings.setdefault("hub_model_id", recipe.name)
     settings |= {
         "output_dir": str(recipe.folder / "training"),
         "seed": recipe.seed,
         "run_name": recipe.name,
-        "report_to": ["wandb"] if recipe.tracking.wandb else [],
+        # What goes to W&B goes there with more than curves: see `tercet.tracking`.
+        "report_to": [name for name in recipe.tracking.report_to if name != "wandb"],
+        "project": recipe.tracking.project,
         "greater_is_better": True,
         "load_best_model_at_end": True,
         "remove_unused_columns": False,

@@ -84,7 +84,7 @@ evaluation.indexes.N.collection evaluation.indexes.N.vector evaluation.indexes.N
 evaluation.clock_queries evaluation.clock_batch evaluation.clock_seconds
 evaluation.second_path evaluation.second_split
 ingest.collection ingest.vector ingest.kind ingest.metric
-tracking.wandb tracking.project
+tracking.report_to tracking.project
 chat.model chat.gguf_file chat.endpoint chat.system chat.passages chat.threshold
 chat.passage_characters chat.max_new_tokens chat.temperature
 """.split()

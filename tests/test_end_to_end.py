@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from pytest import MonkeyPatch
 from safetensors.torch import load_file
 
 from tercet.modeling.encoder import BiEncoder
@@ -181,15 +180,3 @@ def test_a_failed_evaluation_fails_every_process_with_its_message(recipe: Path) 
     assert "faiss cannot build" in failed.stderr
     assert "process 0 failed" in failed.stderr
     assert f"{ROOT}/train.py" not in failed.stderr.replace("train.py FAILED", "")
-
-
-def test_figures_reach_wandb_without_a_network(recipe: Path, monkeypatch: MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DIR", str(recipe.parent))
-    monkeypatch.setenv("WANDB_API_KEY", "c0ffee" * 6 + "beef")
-    run = train(recipe, "--tracking.wandb", "true")
-    assert run.returncode == 0, run.stderr
-    (log,) = recipe.parent.glob("wandb/offline-run-*/*.wandb")
-    assert b"eval/map@10" in log.read_bytes()
-    written = [file for file in recipe.parent.rglob("*") if file.is_file()]
-    assert not any(b"c0ffee" * 6 in file.read_bytes() for file in written)

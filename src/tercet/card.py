@@ -28,7 +28,8 @@ EXAMPLES, LONGEST = 3, 100
 UNSAID = re.compile(
     r"(name|runs_dir|(tracking|ingest|chat)\..*"
     r"|evaluation\.(systems|indexes|clock|second|baseline).*"
-    r"|training\.(hub_|push_to_hub|.*(dir|path)$).*|.*\.(prompt|examples.*|dollars.*)|index\.alias)"
+    r"|training\.(hub_|trackio_|push_to_hub|.*(dir|path)$).*"
+    r"|.*\.(prompt|examples.*|dollars.*)|index\.alias)"
 )
 
 

@@ -27,7 +27,7 @@ MANAGED = {
     "output_dir": "name and runs_dir",
     "seed": "seed",
     "data_seed": "seed",
-    "report_to": "tracking",
+    "report_to": "tracking.report_to",
     "project": "tracking.project",
     "run_name": "name",
     "greater_is_better": "training.metric_for_best_model",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -21,6 +20,7 @@ from tercet.console import console, progress
 from tercet.data.corpus import read_judged
 from tercet.data.sources import BeirFolder
 from tercet.files import digest, slug
+from tercet.parts import check_installed
 from tercet.pipeline import Pipeline
 from tercet.recipe import ComparedIndex, Recipe
 from tercet.resources import gigaflops
@@ -82,8 +82,7 @@ class Experiment:
     def check(self) -> None:
         """Meet every model, file and server before any work. Raises InputError."""
         retrieval.check_page()
-        if self.recipe.tracking.wandb and importlib.util.find_spec("wandb") is None:
-            raise InputError("wandb is not installed: pip install 'tercet[wandb]'")
+        check_installed(*{"wandb"}.intersection(self.recipe.tracking.report_to))
         if not read_judged(self.pipeline.corpus, self.recipe.corpus.test_split)[1]:
             self.pipeline.check()  # held-out synthetic queries need all that makes them
         if not self.queries:

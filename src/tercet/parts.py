@@ -30,6 +30,14 @@ if TYPE_CHECKING:
     from tercet.modeling.cohere_encoder import CohereEncoder
 
 
+def check_installed(*extras: str) -> None:
+    """Raises InputError for the first of these packages, each an extra's only one, that lacks."""
+    for extra in extras:
+        found = importlib.util.find_spec(extra)
+        if found is None or found.origin is None:  # a folder of that name is no package
+            raise InputError(f"{extra} is not installed: pip install 'tercet[{extra}]'")
+
+
 class Parts:
     """What the stages of one recipe are made of."""
 
@@ -45,13 +53,12 @@ class Parts:
             modeling.check_doc2query(name)
         _ = self.source, [self.identity(name) for name in self.models]
         modeling.training_arguments(self.recipe)
-        for extra, needed in {
-            "wandb": self.recipe.tracking.wandb,
+        needed = {
             "peft": self.recipe.model.lora_rank is not None,
             "gguf": any(g.gguf_file for g in self.recipe.queries.generators),
-        }.items():
-            if needed and importlib.util.find_spec(extra) is None:
-                raise InputError(f"{extra} is not installed: pip install 'tercet[{extra}]'")
+        }
+        asked = [extra for extra, needs in needed.items() if needs]
+        check_installed(*self.recipe.tracking.report_to, *asked)
         self.make_index().discard()
 
     @cached_property

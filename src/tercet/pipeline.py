@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
@@ -29,6 +29,9 @@ from tercet.query_side import QuerySide
 from tercet.recipe import WEIGHTLESS, Recipe, RetrieverSettings
 from tercet.retrieval.audit import DOUBTFUL
 from tercet.schema import Encoder, Index, InputError, Qrels, Query, Retriever
+
+if TYPE_CHECKING:
+    from tercet.tracking import TrainingRun
 
 #: What is measured whenever weights are: what chooses, what guards the choice, what is reported.
 SPLITS = ("validation", "guard", "test")
@@ -342,7 +345,7 @@ class Pipeline:
             "training": {
                 k: v
                 for k, v in recipe.training.items()
-                if k not in WEIGHTLESS and not k.startswith("hub_")
+                if k not in WEIGHTLESS and not k.startswith(("hub_", "trackio_"))
             },
             "dropout": recipe.model.dropout,
             "lora": [recipe.model.lora_rank, recipe.model.lora_alpha],
@@ -408,6 +411,7 @@ class Pipeline:
             recipe,
             plan=stage.plan,
             restart=self.restart,
+            log=self.tracked.log if self.tracked else None,
         )
         self._best_index = outcome.choice.index
         if is_main_process():
@@ -432,6 +436,16 @@ class Pipeline:
         student.space = None  # all its passages are encoded anew
         texts = self.passages.texts(train.passage_ids())
         return student, modeling.TripletCollator.of_texts(student, train.queries, texts)
+
+    @cached_property
+    def tracked(self) -> TrainingRun | None:
+        """The run on W&B, where the recipe asks for one; the first process's."""
+        if "wandb" not in self.recipe.tracking.report_to or not is_main_process():
+            return None
+        # It is an extra.
+        from tercet.tracking import TrainingRun
+
+        return TrainingRun(self)
 
     def new_index(self) -> Index:
         """An index to fill with the passages; the one that stands, where their vectors do."""

@@ -347,8 +347,10 @@ class IngestSection:
 class TrackingSection:
     """Where figures go besides the run's folder."""
 
-    wandb: bool = key(False, "log to Weights & Biases (offline if WANDB_MODE says so)")
-    project: str = key("tercet", "W&B project")
+    report_to: list[Literal["wandb", "tensorboard", "trackio"]] = key(
+        list, "any of them; what eval.py finds goes to wandb"
+    )
+    project: str = key("tercet", "the project, of W&B and of Trackio")
 
 
 #: Names of TrainingArguments that change no weight: a finished model is of any of their values.

@@ -39,8 +39,7 @@ def push_model(recipe: Recipe, *, private: bool | None) -> str:
     text = card.read_text(encoding="utf-8") if card.exists() else ""
     if stamp(model, _finished(recipe, "evaluation")) not in text:
         raise InputError(f"{card} is not the card of {model.path}: {_again(recipe)}")
-    names = [name for name in model.manifest["files"] if not name.startswith(OF_THE_RUN)]
-    files: dict[str, Path | bytes] = {name: model.path / name for name in names}
+    files: dict[str, Path | bytes] = dict(shipped(model))
     files[CARD] = text.replace(ANY_NAME, repo).encode()
     return push_files(
         files,
@@ -49,6 +48,12 @@ def push_model(recipe: Recipe, *, private: bool | None) -> str:
         revision=recipe.training.get("hub_revision"),
         message="A retriever adapted with Tercet",
     )
+
+
+def shipped(model: Artifact) -> dict[str, Path]:
+    """The files of a run's `model` that are the model, by name: what it is loaded from."""
+    names = [name for name in model.manifest["files"] if not name.startswith(OF_THE_RUN)]
+    return {name: model.path / name for name in names}
 
 
 def push_datasets(recipe: Recipe, *, private: bool | None) -> str:

@@ -133,7 +133,7 @@ def sample() -> Results:
             "evaluation.cutoffs": [1, 5, 10, 100],
             "evaluation.systems.0.k1": 0.9,
             "evaluation.systems.0.language": "english",
-            "tracking.wandb": False,
+            "tracking.report_to": [],
         },
     )
 
