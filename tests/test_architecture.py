@@ -42,7 +42,9 @@ ONLY_IN = {
     "threadpoolctl": ["retrieval/exact.py"],
     "playwright": [],
     "wandb": ["src/tercet/tracking.py"],
-    "langchain_core": [],  # but in src/tercet/templates, which is written out and not imported
+    # But in src/tercet/templates, which is written out and not imported.
+    "langchain_core": [],
+    "gradio": [],
     "sentence_transformers": [],
     "onnx": [],
     "ir_measures": [],
@@ -54,6 +56,7 @@ KNOW_ROOMS = (
     *("pipeline", "parts", "systems", "experiment", "outcome"),
     *("adapter_trial", "clock_queries", "run_report", "teacher_audit", "tracking", "ingest"),
     *("query_side", "given_vectors", "live_retriever", "card", "sharing", "retriever_export"),
+    *("space", "space_texts"),
     # What the forecast stands on.
     *("calibration", "counts", "plan", "reading", "sampled", "small_run", "writing_trial"),
 )
