@@ -5,8 +5,8 @@
 
 The folder runs anywhere (`pip install -r requirements.txt`, `python app.py`), without Tercet. It
 holds the texts of the corpus, and so does a Space that is pushed: a new one is private unless
---public is given, and one that exists stays what it is. The token is that of HF_TOKEN or of `hf auth
-login`.
+--public is given, and one that exists stays what it is. The token is that of HF_TOKEN or of
+`hf auth login`.
 """
 
 from __future__ import annotations

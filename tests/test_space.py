@@ -64,7 +64,7 @@ def recipe(
     tiny_encoder_path: Path,
     tiny_cross_encoder_path: Path,
 ) -> Path:
-    """The recipe of a finished run, with its report and card, a third of whose texts are hostile."""
+    """The recipe of a finished run, with report and card; a third of its texts are hostile."""
     folder = tmp_path_factory.mktemp("space")
     corpus = folder / "corpus"
     shutil.copytree(tiny_beir_path, corpus)
@@ -217,7 +217,10 @@ def test_it_finds_what_the_run_found_and_listens_to_this_machine_alone(
     rows = map(json.loads, (recipe.parent / "corpus" / "corpus.jsonl").open())
     corpus = {row["_id"]: row for row in rows}
     for hit in ask(address, "honey", 999):
-        assert (hit["title"], hit["text"]) == (corpus[hit["id"]]["title"], corpus[hit["id"]]["text"])
+        assert (hit["title"], hit["text"]) == (
+            corpus[hit["id"]]["title"],
+            corpus[hit["id"]]["text"],
+        )
     assert len(ask(address, "honey", 999)) == 50 and len(ask(address, "honey", -1)) == 1
     assert ask(address, "  ", 5) == []
     port = int(address.rpartition(":")[2])
@@ -260,7 +263,13 @@ def test_its_requirements_are_what_it_imports_at_the_versions_that_are_here(fold
     assert front["sdk"] == "gradio" and front["sdk_version"] == pins["gradio"]
     assert (folder / front["app_file"]).is_file()
     assert front["python_version"] == f"{sys.version_info.major}.{sys.version_info.minor}"
-    assert set(front["colorFrom"], ) and front["emoji"] == "🔎" and front["title"] == "tiny"
+    assert (
+        set(
+            front["colorFrom"],
+        )
+        and front["emoji"] == "🔎"
+        and front["title"] == "tiny"
+    )
 
 
 def test_it_is_whole_and_says_nothing_of_this_machine(folder: Path, recipe: Path) -> None:

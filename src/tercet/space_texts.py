@@ -125,8 +125,9 @@ def readme(pipeline: Pipeline, card: str, hub: str | None) -> str:
     if hub or from_hub(pipeline, recipe.model.name):
         front["models"] = [hub or recipe.model.name]
     label = recipe.corpus.label
-    if recipe.corpus.source in ("tables", "climate_fever") and re.fullmatch(HUB_NAME, label):
-        front["datasets"] = [label] if shown(label) == label else []
+    published = recipe.corpus.source in ("tables", "climate_fever")
+    if published and "/" in label and shown(label) == label:
+        front["datasets"] = [label]
     return "\n".join([*front_matter(front), "", _about(card, hub)])
 
 
@@ -134,7 +135,7 @@ def _about(card: str, hub: str | None) -> str:
     first, *sections = re.split(r"^## ", card.split("---\n", 2)[2], flags=re.MULTILINE)
     limits = next(section for section in sections if section.startswith("Limits\n"))
     model = f"loaded from the Hub, where it is {escape(hub)}" if hub else f"in `{MODEL}/`"
-    return f"""{first.strip()}
+    return f"""{first.strip().partition(chr(10))[2].strip()}
 
 A search compares the query's vector with every passage's, and no keyword counts. Queries are
 encoded here, in float32; the passages' vectors were made before, and lie with their texts in
@@ -149,6 +150,6 @@ pip install -r {REQUIREMENTS}
 python {APP}
 ```
 
-`python {RETRIEVER} --self-test` asks some of the run's queries, and compares what it finds with what
-the run found. The file is a LangChain retriever.
+`python {RETRIEVER} --self-test` asks some of the run's queries, and compares what it finds with
+what the run found. The file is a LangChain retriever.
 """

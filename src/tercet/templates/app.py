@@ -26,35 +26,44 @@ HEAD = 360
 #: Queries that are offered.
 OFFERED = 6
 
+# Gradio puts its own names before every selector, after each comma: lists in brackets would break.
 CSS = """
-.gradio-container { max-width: 860px !important; margin: 0 auto !important;
-  --up: #0b5ea8; --down: #b04400; }
-.dark .gradio-container, .gradio-container.dark { --up: #74b6f5; --down: #f2975c; }
-.head h1 { font-size: 1.5rem; font-weight: 650; margin: 1.25rem 0 .25rem; overflow-wrap: anywhere; }
-.head p, .said { color: var(--body-text-color-subdued); margin: 0 0 .5rem; }
+.gradio-container { --up: #0b5ea8; --down: #b04400; max-width: 860px; margin: 0 auto; }
+.dark .gradio-container { --up: #74b6f5; --down: #f2975c; }
+.gradio-container .main.app { padding: .5rem 1rem !important; }
+.html-container { padding: 0; }
+.head { padding-top: 1rem; }
+.head h1 { font-size: 1.5rem; margin: 0 0 .25rem; overflow-wrap: anywhere; }
+.quiet { color: var(--body-text-color-subdued); margin: 0; }
 .ask { align-items: end; }
-.found { list-style: none; padding: 0; margin: 0; }
+.found { list-style: none; padding: 0; margin: .75rem 0 0; overflow-wrap: anywhere; }
 .found > li { padding: 1.1rem 0; margin: 0; border-top: 1px solid var(--border-color-primary); }
-.found h3 { font-size: 1.05rem; line-height: 1.35; font-weight: 650; margin: 0 0 .3rem; }
-.found p, .found summary { line-height: 1.6; margin: 0; max-width: 46rem; }
-.found h3, .found p, .found summary, .found code { overflow-wrap: anywhere; }
+.found h3 { font-size: 1.05rem; line-height: 1.35; margin: 0 0 .3rem; }
+.found p, .found summary { line-height: 1.6; margin: 0; }
 .found summary { cursor: pointer; }
-.found .about { color: var(--body-text-color-subdued); font-size: .85rem; margin-top: .45rem;
-  font-variant-numeric: tabular-nums; display: flex; flex-wrap: wrap; gap: .25rem 1rem; }
-.found code { font-size: .8rem; background: none; border: 0; padding: 0; color: inherit; }
-.scroll { overflow-x: auto; margin: .5rem 0 1rem; }
-.figures { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-.figures th, .figures td { text-align: right; padding: .5rem .75rem; white-space: nowrap;
-  border: 0; border-bottom: 1px solid var(--border-color-primary); }
+.found .about { display: flex; flex-wrap: wrap; gap: .25rem 1rem; margin-top: .45rem; }
+.found .about * { color: var(--body-text-color-subdued); font-size: .85rem; }
+.found code { background: none; border: 0; padding: 0; }
+.scroll { overflow-x: auto; }
+.figures { width: 100%; border-collapse: collapse; margin: 0; }
+.figures, .figures thead, .figures tbody, .figures tr { border: 0; }
+.figures th, .figures td {
+  text-align: right; vertical-align: baseline; white-space: nowrap; padding: .5rem 0 .5rem 1rem;
+  border: 0; border-bottom: 1px solid var(--border-color-primary);
+  font-variant-numeric: tabular-nums;
+}
 .figures th:first-child, .figures td:first-child { text-align: left; padding-left: 0; }
-.figures thead th { font-weight: 600; color: var(--body-text-color-subdued); }
-.figures small { display: block; color: var(--body-text-color-subdued); }
+.figures th, .figures small { color: var(--body-text-color-subdued); }
+.figures small { display: block; font-weight: 400; }
 .figures .up { color: var(--up); font-weight: 600; }
 .figures .down { color: var(--down); font-weight: 600; }
-.notes { color: var(--body-text-color-subdued); padding-left: 1.1rem; font-size: .9rem; }
-.notes li { margin: .25rem 0; overflow-wrap: anywhere; }
-.report { width: 100%; height: 85vh; border: 1px solid var(--border-color-primary);
-  border-radius: 8px; background: #fff; }
+.notes { padding-left: 1.1rem; margin: .75rem 0 1rem; }
+.notes li { color: var(--body-text-color-subdued); margin: .25rem 0; overflow-wrap: anywhere; }
+.report { width: 100%; height: 85vh; border: 1px solid var(--border-color-primary); }
+@media (max-width: 640px) {
+  .figures th, .figures td { padding-left: .5rem; font-size: .8rem; }
+  .figures small { font-size: .7rem; }
+}
 """
 
 
@@ -80,20 +89,20 @@ class Search:
     def show(self, query: str, k: float | None) -> str:
         """What is found, as HTML."""
         if not query.strip():
-            return said("Type a question, or choose one of those above.")
+            return said("Type a question, or choose one of those that are offered.")
         start = perf_counter()
         try:
             found = self.find(query, int(k or K))
         except ValueError as error:
             return said(str(error))
         taken = 1e3 * (perf_counter() - start)
-        best = "the best passage" if len(found) == 1 else f"the {len(found)} best passages"
-        return said(f"{best}, in {taken:,.0f} ms") + listed(found)
+        passages = f"{len(found)} passage{'' if len(found) == 1 else 's'}"
+        return said(f"{passages}, in {taken:,.0f} ms") + listed(found)
 
 
 def said(text: str) -> str:
     """A line of HTML that says it."""
-    return f'<p class="said">{html.escape(text)}</p>'
+    return f'<p class="quiet">{html.escape(text)}</p>'
 
 
 def listed(found: Sequence[dict[str, Any]]) -> str:
@@ -116,9 +125,7 @@ def _text(text: str) -> str:
     if cut < 0:
         return f'<p dir="auto">{html.escape(text)}</p>'
     head, rest = html.escape(text[:cut]), html.escape(text[cut:].strip())
-    return (
-        f'<details><summary dir="auto">{head} …</summary><p dir="auto">… {rest}</p></details>'
-    )
+    return f'<details><summary dir="auto">{head} …</summary><p dir="auto">… {rest}</p></details>'
 
 
 def figures(results: dict[str, Any]) -> str:
@@ -140,7 +147,9 @@ def _difference(interval: dict[str, float]) -> str:
     """A cell; it has a colour only where the interval leaves zero out."""
     side = "up" if interval["low"] > 0 else "down" if interval["high"] < 0 else "even"
     span = f"[{interval['low']:+.4f}, {interval['high']:+.4f}]"
-    return f'<td><span class="{side}">{interval["difference"]:+.4f}</span> <small>{span}</small></td>'
+    return (
+        f'<td><span class="{side}">{interval["difference"]:+.4f}</span> <small>{span}</small></td>'
+    )
 
 
 def framed(page: str) -> str:
@@ -153,26 +162,12 @@ def framed(page: str) -> str:
 
 def build(retriever: TercetRetriever) -> gr.Blocks:
     """The page."""
-    search, results = Search(retriever), json.loads((HERE / "results.json").read_text("utf-8"))
+    results = json.loads((HERE / "results.json").read_text(encoding="utf-8"))
     about = (HERE / "README.md").read_text(encoding="utf-8").split("---\n", 2)[2]
-    asked = [[query] for query, _ in EXPECTED[:OFFERED]]
     with gr.Blocks(title=results["run"], analytics_enabled=False) as page:
         gr.HTML(_head(results))
         with gr.Tab("Search"):
-            with gr.Row(elem_classes="ask"):
-                query = gr.Textbox(label="Question", lines=1, max_lines=4, scale=6, autofocus=True)
-                k = gr.Number(
-                    min(K, MOST), label="Passages", minimum=1, maximum=MOST, precision=0,
-                    scale=1, min_width=90,
-                )
-                go = gr.Button("Search", variant="primary", scale=1, min_width=110)
-            examples = gr.Examples(asked, [query], label="Asked when it was measured")
-            found = gr.HTML(said("What is found comes here."))
-            gr.on(
-                [go.click, query.submit, examples.load_input_event.success],
-                search.show, [query, k], found, api_visibility="private", show_progress="minimal",
-            )
-            gr.api(search.find, api_name="search")
+            _search(Search(retriever))
         with gr.Tab("Results") as tab:
             gr.HTML(figures(results))
             if (HERE / "report.html").exists():
@@ -182,12 +177,23 @@ def build(retriever: TercetRetriever) -> gr.Blocks:
     return page
 
 
+def _search(search: Search) -> None:
+    with gr.Row(elem_classes="ask"):
+        query = gr.Textbox(label="Question", max_lines=4, scale=6, autofocus=True)
+        most = {"minimum": 1, "maximum": MOST, "precision": 0}
+        k = gr.Number(min(K, MOST), label="Passages", scale=1, min_width=90, **most)
+        go = gr.Button("Search", variant="primary", scale=1, min_width=110)
+    asked = [[query] for query, _ in EXPECTED[:OFFERED]]
+    examples = gr.Examples(asked, [query], label="Asked when it was measured", cache_examples=False)
+    found = gr.HTML(said("What is found comes here."))
+    for event in (go.click, query.submit, examples.load_input_event.then):
+        event(search.show, [query, k], found, api_visibility="private", show_progress="minimal")
+    gr.api(search.find, api_name="search")
+
+
 def _head(results: dict[str, Any]) -> str:
     words = f"{results['passages']:,} passages, searched by {results['model']} as adapted to them."
-    return (
-        f'<div class="head"><h1>{html.escape(results["run"])}</h1>'
-        f"<p>{html.escape(words)}</p></div>"
-    )
+    return f'<div class="head"><h1>{html.escape(results["run"])}</h1>{said(words)}</div>'
 
 
 def _report(tab: gr.Tab) -> None:
@@ -216,8 +222,10 @@ def main() -> None:
             neutral_hue="slate",
             font=["system-ui", "sans-serif"],
             font_mono=["ui-monospace", "monospace"],
-        ),
+        ).set(body_text_color_subdued="*neutral_500"),
         footer_links=["api"],
+        run_history=False,
+        enable_monitoring=False,
     )
 
 
