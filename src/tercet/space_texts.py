@@ -19,8 +19,11 @@ from tercet.schema import InputError
 
 APP, RETRIEVER, REQUIREMENTS = "app.py", "retriever.py", "requirements.txt"
 MODEL, PASSAGES, RESULTS, REPORT = "model", "retriever.passages", "results.json", "report.html"
-#: torch as it is published brings its GPU libraries, gigabytes that a CPU has no use for.
-CPU_TORCH = "https://download.pytorch.org/whl/cpu"
+#: At the head of `requirements.txt`: torch as it is published brings gigabytes for GPUs.
+SMALLER = """\
+# For a smaller build, where there is no GPU:
+# --extra-index-url https://download.pytorch.org/whl/cpu
+"""
 #: What brings a library that a Space needs.
 EXTRAS = {"gradio": "studio", "langchain-core": "langchain"}
 
@@ -40,7 +43,7 @@ def requirements(retriever: str) -> str:
     """`requirements.txt`: the versions here of gradio, and of what a retriever's file names."""
     names = re.findall(r'^#   "([\w.-]+)[^"]*",$', retriever.partition('"""')[0], re.MULTILINE)
     pins = [f"{name}=={installed(name)}" for name in sorted({*names, "gradio"})]
-    return "\n".join(pins) + "\n"
+    return SMALLER + "\n".join(pins) + "\n"
 
 
 # ── figures ──────────────────────────────────────────────────────────────────────────────────────
