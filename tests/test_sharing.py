@@ -281,11 +281,8 @@ def test_a_retriever_loads_the_model_that_was_pushed_as_it_was_at_a_commit(
     environment |= {"HF_ENDPOINT": hub.address, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1"}
     environment |= {"HF_HOME": str(tmp_path / "hf")}
     command = [sys.executable, str(out), "--self-test"]
-    for wrong, end in ({}, 0), ({"HF_TOKEN": "hf_wrong", "HF_HOME": str(tmp_path / "x")}, 2):
-        tested = subprocess.run(
-            command, env=environment | wrong, cwd=tmp_path, capture_output=True, text=True
-        )
-        assert tested.returncode == end, tested.stdout + tested.stderr
+    tested = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
     (snapshot,) = tmp_path.glob("hf/hub/models--you--tiny/snapshots/*")
     assert snapshot.name == commit and not list(snapshot.glob("*.py"))
 

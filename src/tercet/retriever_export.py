@@ -111,8 +111,8 @@ class _Export:
         self.pipeline, self.recipe = pipeline, pipeline.recipe
         self.folder = path.with_name(f"{path.stem}.passages")
         # Half precision is for speed over millions; the file's queries, one by one, need none.
-        exact = replace(self.recipe, model=replace(self.recipe.model, precision="fp32"))
-        encoder = Parts(exact).adapted(pipeline.model.path)
+        precise = replace(self.recipe, model=replace(self.recipe.model, precision="fp32"))
+        encoder = Parts(precise).adapted(pipeline.model.path)
         assert isinstance(encoder, modeling.BiEncoder)
         self.encoder = encoder
         live = self.recipe.index.backend == "weaviate" and not exact
