@@ -59,6 +59,7 @@ _LEFTOVERS = {
         *("*_Dense/*", "*_Normalize/*", "training_args.bin"),
     ),
     "dataset": ("*/*.parquet",),
+    "space": ("model/*", "model/*/*", "report.html"),
 }
 # The older format, of most doc2query models. It is a pickle, which could run code: transformers
 # reads nothing but tensors out of it (`weights_only`), and refuses the rest.
@@ -97,7 +98,7 @@ def push_files(
     files: Mapping[str, Path | bytes],
     repo_id: str,
     *,
-    kind: Literal["model", "dataset"] = "model",
+    kind: Literal["model", "dataset", "space"] = "model",
     private: bool | None = None,
     revision: str | None = None,
     message: str,
@@ -105,11 +106,15 @@ def push_files(
     """Commit files, by their paths in the repository, which is made if need be; its address.
 
     What an earlier push left, and these do not replace, goes where it would be misread. `private`
-    is for a new repository; None is what the account's new ones are. The token is that of HF_TOKEN
-    or `hf auth login`. Raises InputError where the Hub does not take them.
+    is for a new repository; None is what the account's new ones are. A Space is one of Gradio's.
+    The token is that of HF_TOKEN or `hf auth login`. Raises InputError where the Hub does not take
+    them.
     """
+    sdk = "gradio" if kind == "space" else None
     try:
-        repo = create_repo(repo_id, repo_type=kind, private=private, exist_ok=True).repo_id
+        repo = create_repo(
+            repo_id, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk
+        ).repo_id
         if revision is not None:
             create_branch(repo, branch=revision, repo_type=kind, exist_ok=True)
         there = list_repo_files(repo, repo_type=kind, revision=revision)

@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face Hub: as much of its HTTP API as uploading a model asks for.
+"""A stand-in for the Hugging Face Hub: as much of its HTTP API as pushing and loading ask for.
 
 Like the Hub, it refuses strangers and contents that are not what their hash says, tells which
 files it has already, and keeps every commit.
@@ -21,7 +21,9 @@ from typing import Any, ClassVar
 
 import yaml
 
-LARGE = (".safetensors", ".bin", ".pt", ".pth", ".parquet")
+LARGE = (".safetensors", ".bin", ".pt", ".pth", ".parquet", ".npy")
+#: What the names of repositories of other kinds than models begin with.
+PREFIXES = {"dataset": "datasets/", "space": "spaces/"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Commit:
 
 @dataclass
 class Hub:
-    """What the server holds: one branch of each repository; a dataset's name begins so."""
+    """What the server holds: one branch of each repository, by its name with its prefix."""
 
     token: str
     delay: float
@@ -63,17 +65,21 @@ class Handler(BaseHTTPRequestHandler):
         status, content = 404, {"error": "no such page"}
         for method, pattern, route in ROUTES:
             match = re.fullmatch(pattern, self.path)
-            if match and method == self.command:
+            if match and method == self.command.replace("HEAD", "GET"):
                 # Large files go to a storage of another name, whose addresses are secrets.
                 refused = stranger and method != "PUT"
                 status, content = (401, {}) if refused else route(self, body, *match.groups())
-        data = json.dumps(content).encode()
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
+        if isinstance(content, bytes):
+            self.send_header("ETag", f'"{_sha256(data)}"')
+            self.send_header("X-Repo-Commit", self.path.split("/resolve/")[1].split("/")[0])
         self.end_headers()
-        self.wfile.write(data)
+        if self.command != "HEAD":
+            self.wfile.write(data)
 
-    do_GET = do_POST = do_PUT = _answer  # noqa: N815
+    do_GET = do_HEAD = do_POST = do_PUT = _answer  # noqa: N815
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":
@@ -86,10 +92,12 @@ class Handler(BaseHTTPRequestHandler):
         return body
 
     def create(self, body: bytes) -> tuple[int, dict[str, Any]]:
-        """A new repository; 409 if there is one."""
+        """A new repository; 409 if there is one, 400 for a Space without its kind of page."""
         request = json.loads(body)
+        if request.get("type") == "space" and request.get("sdk") != "gradio":
+            return 400, {"error": "this Hub's Spaces are Gradio's"}
         repo = f"{request['organization'] or 'me'}/{request['name']}"
-        repo = f"datasets/{repo}" if request.get("type") == "dataset" else repo
+        repo = PREFIXES.get(request.get("type"), "") + repo
         status = 409 if repo in self.hub.commits else 200
         self.hub.commits.setdefault(repo, [])
         self.hub.private.setdefault(repo, request.get("visibility") == "private")
@@ -99,10 +107,19 @@ class Handler(BaseHTTPRequestHandler):
         """The newest commit."""
         return 200, {"id": repo, "sha": f"{len(self.hub.commits[repo]):040}", "siblings": []}
 
-    def tree(self, _: bytes, repo: str) -> tuple[int, Any]:
-        """All files of the newest commit."""
+    def resolve(self, _: bytes, repo: str, revision: str, name: str) -> tuple[int, Any]:
+        """A file of a commit."""
+        files = self._at(repo, revision)
+        return (200, files[name]) if name in files else (404, {"error": "no such file"})
+
+    def _at(self, repo: str, revision: str) -> dict[str, bytes]:
         commits = self.hub.commits[repo]
-        files = commits[-1].files if commits else {}
+        commits = commits if revision == "main" else commits[: int(revision)]
+        return commits[-1].files if commits else {}
+
+    def tree(self, _: bytes, repo: str, revision: str) -> tuple[int, Any]:
+        """All files of a commit."""
+        files = self._at(repo, revision)
         return 200, [
             {"type": "file", "path": name, "size": len(data), "oid": _git_sha1(data)}
             for name, data in files.items()
@@ -169,13 +186,15 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing: the test's output is its own."""
 
 
-REPO = r"((?:datasets/)?[\w.-]+/[\w.-]+)"
-API = r"/api/(?:models/)?((?:datasets/)?[\w.-]+/[\w.-]+)"
+REPO = r"((?:datasets/|spaces/)?[\w.-]+/[\w.-]+)"
+API = f"/api/(?:models/)?{REPO}"
+COMMIT = r"(main|\d{40})"
 ROUTES: list[tuple[str, str, Any]] = [
     ("POST", "/api/repos/create", Handler.create),
     ("POST", "/api/validate-yaml", Handler.validate),
     ("GET", f"{API}/revision/main", Handler.info),
-    ("GET", rf"{API}/tree/main\?.*", Handler.tree),
+    ("GET", rf"{API}/tree/{COMMIT}\?.*", Handler.tree),
+    ("GET", rf"/{REPO}/resolve/{COMMIT}/(.+)", Handler.resolve),
     ("POST", f"{API}/preupload/main", Handler.preupload),
     ("POST", f"/{REPO}.git/info/lfs/objects/batch", Handler.batch),
     ("PUT", "/lfs/([0-9a-f]{64})", Handler.put),

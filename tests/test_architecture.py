@@ -61,7 +61,7 @@ KNOW_ROOMS = (
     *("pipeline", "parts", "systems", "experiment", "outcome"),
     *("adapter_trial", "clock_queries", "run_report", "teacher_audit", "tracking", "ingest"),
     *("query_side", "given_vectors", "live_retriever", "card", "sharing", "retriever_export"),
-    *("run_search", "chat", "tracked_rows"),
+    *("run_search", "chat", "tracked_rows", "space", "space_texts"),
     # What the forecast stands on.
     *("calibration", "counts", "plan", "reading", "sampled", "small_run", "writing_trial"),
 )

@@ -106,7 +106,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         names = {name for name in archive.namelist() if not name.endswith("/")}
     inside = {name for name in names if not name.split("/")[0].endswith(".dist-info")}
     page = {f"tercet/retrieval/page.{kind}" for kind in ("html", "css", "js")}
-    assert inside == modules() | page | {"tercet/py.typed", "tercet/templates/retriever.py"}
+    templates = {f"tercet/templates/{name}.py" for name in ("app", "retriever")}
+    assert inside == modules() | page | templates | {"tercet/py.typed"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

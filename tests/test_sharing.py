@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -32,6 +34,7 @@ from tercet.markdown import code, escape, shown, table
 from tercet.modeling import AdaptedEncoder, BiEncoder
 from tercet.modeling.loading import ANY_NAME, snippets
 from tercet.pipeline import Pipeline
+from tercet.retriever_export import export_retriever
 from tercet.run_report import run_report
 from tercet.schema import InputError
 from tercet.sharing import push_model
@@ -262,6 +265,26 @@ def test_what_is_pushed_is_the_model_with_its_card_and_the_lists_it_learnt_from(
     assert {len(hub.commits[name]) for name in hub.private} == {1}
     secret = TOKEN.encode()
     assert not any(secret in f.read_bytes() for f in recipe.parent.rglob("*") if f.is_file())
+
+
+def test_a_retriever_loads_the_model_that_was_pushed_as_it_was_at_a_commit(
+    run: Pipeline, recipe: Path, hub: Hub, tmp_path: Path
+) -> None:
+    pytest.importorskip("langchain_core")
+    assert pushed(recipe, "--repo", "you/tiny") == 0
+    # What comes later is another model: the commit is what it was.
+    later = hub.commits["you/tiny"][0].files | {"model.safetensors": b"another model"}
+    hub.commits["you/tiny"].append(Commit("later", later))
+    out, commit = tmp_path / "retriever.py", f"{1:040}"
+    export_retriever(run.recipe, out, hub="you/tiny", revision=commit)
+    environment = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"}
+    environment |= {"HF_ENDPOINT": hub.address, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1"}
+    environment |= {"HF_HOME": str(tmp_path / "hf")}
+    command = [sys.executable, str(out), "--self-test"]
+    tested = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    (snapshot,) = tmp_path.glob("hf/hub/models--you--tiny/snapshots/*")
+    assert snapshot.name == commit and not list(snapshot.glob("*.py"))
 
 
 def test_what_is_not_finished_or_not_allowed_is_refused_in_a_line(

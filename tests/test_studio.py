@@ -187,7 +187,9 @@ def test_a_recipe_is_changed_run_stopped_and_gone_on_with(page: Any, project: Pa
     assert "resumed from checkpoint-" in (run / "studio" / "log.txt").read_text()
     page.get_by_role("button", name="Stop").click()
     page.locator("p.state.stopped").wait_for()
-    assert KEY not in b"".join(p.read_bytes() for p in run.rglob("*") if p.is_file()).decode("latin1")
+    assert KEY not in b"".join(p.read_bytes() for p in run.rglob("*") if p.is_file()).decode(
+        "latin1"
+    )
 
 
 def test_data_is_browsed_and_a_script_is_text(page: Any) -> None:

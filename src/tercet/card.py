@@ -15,7 +15,7 @@ import yaml
 from tercet import retrieval
 from tercet.artifacts import Artifact
 from tercet.files import write_file
-from tercet.markdown import code, escape, shown, table
+from tercet.markdown import code, escape, front_matter, shown, table
 from tercet.modeling.hub import CARD
 from tercet.modeling.loading import snippets
 from tercet.pipeline import Pipeline
@@ -77,23 +77,18 @@ def _front(pipeline: Pipeline) -> list[str]:
     if section.frozen:
         front["tags"] = [*front["tags"], "query-encoder"]
     # A folder's name says nothing to the Hub, and may be a path of this machine.
-    if _from_hub(pipeline, section.name):
+    if from_hub(pipeline, section.name):
         front["base_model"] = section.name
-    front |= _licence(pipeline)
-    lines = []
-    for key, value in front.items():
-        if isinstance(value, list):
-            lines += [f"{key}:", *(f"- {item}" for item in value)]
-        else:
-            lines.append(f"{key}: {json.dumps(value)}")
-    return ["---", *lines, "---"]
+    return front_matter(front | licence(pipeline))
 
 
-def _from_hub(pipeline: Pipeline, name: str) -> bool:
+def from_hub(pipeline: Pipeline, name: str) -> bool:
+    """Whether a model of the recipe is the Hub's, and not a folder's."""
     return pipeline.parts.identity(name).startswith("commit:")
 
 
-def _licence(pipeline: Pipeline) -> dict[str, str]:
+def licence(pipeline: Pipeline) -> dict[str, str]:
+    """`license`, with its name and link, as the card of the recipe's model has it, if it does."""
     if pipeline.recipe.model.api:
         return {}
     return inherited_licence(pipeline.parts.folder(pipeline.recipe.model.name))
@@ -238,7 +233,7 @@ def _steps_of(pipeline: Pipeline) -> dict[str, str]:
     recipe, facts = pipeline.recipe, pipeline.model.facts
     lists, targets = pipeline.triplets.facts, pipeline.targets.facts
     training, base = recipe.training, recipe.model.name
-    commit = pipeline.parts.identity(base) if _from_hub(pipeline, base) else ""
+    commit = pipeline.parts.identity(base) if from_hub(pipeline, base) else ""
     retrievers = [
         f"{r.kind} {shown(r.model)}" if r.model else r.kind for r in recipe.negatives.retrievers
     ]
@@ -314,8 +309,8 @@ def _limits(pipeline: Pipeline, report: retrieval.Report) -> list[str]:
     ]
     if recipe.model.frozen:
         lines.append("- It is of no use for passages, nor for vectors that another model made.")
-    licence = _licence(pipeline)
-    name = licence.get("license_name", licence.get("license", ""))
+    said = licence(pipeline)
+    name = said.get("license_name", said.get("license", ""))
     lines.append(
         f"- Licence, inherited from the base model's card: {escape(name)}."
         if name

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 #: Controls that change the direction of what follows them.
 _BIDI = {*"\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"}
@@ -41,6 +43,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
     return lines + ["| " + " | ".join(row) + " |" for row in cells]
+
+
+def front_matter(values: Mapping[str, Any]) -> list[str]:
+    """Lines of what the Hub reads at the head of a card: plain values, and lists of them."""
+    lines = []
+    for key, value in values.items():
+        items = value if isinstance(value, list) else [value]
+        plain = [json.dumps(item, ensure_ascii=False) for item in items]  # YAML reads it
+        listed = isinstance(value, list)
+        lines += [f"{key}:", *(f"- {item}" for item in plain)] if listed else [f"{key}: {plain[0]}"]
+    return ["---", *lines, "---"]
 
 
 def shown(name: str) -> str:

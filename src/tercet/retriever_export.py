@@ -43,6 +43,14 @@ def export_retriever(
     it was pushed to: `hub`, at a `revision`. Exact and FAISS indexes become exact search.
     Raises InputError for a run that is not finished, and for a model behind an API.
     """
+    path = path or recipe.folder / "retriever.py"
+    check_exportable(recipe, path, k)
+    with locked(recipe.folder):
+        return export(finished(recipe), path, model=hub, revision=revision, k=k)
+
+
+def check_exportable(recipe: Recipe, path: Path, k: int = 1) -> None:
+    """Raises InputError, before any work, for what no file can be of, or cannot be written."""
     if recipe.model.api:
         raise InputError(
             f"{recipe.model.name} answers behind {recipe.model.api}'s API, and a retriever's file "
@@ -50,31 +58,46 @@ def export_retriever(
         )
     if k < 1:
         raise InputError(f"--k is {k}: ask for at least 1 passage")
-    path = path or recipe.folder / "retriever.py"
     if path.suffix != ".py":
         raise InputError(f"{path}: a retriever is a Python file: let its name end in .py")
     check_ours(path)
-    with locked(recipe.folder):
-        export = _Export(finished(recipe), path)
-        values = export.values() | {"K": k}
-        if hub:
-            values |= {"MODEL": hub, "REVISION": revision}
-        write_retriever(path, export.kinds, values)
-    return [path, *([export.folder] if values["PASSAGES"] else [])]
+
+
+def export(
+    pipeline: Pipeline,
+    path: Path,
+    *,
+    model: str | None = None,
+    revision: str | None = None,
+    k: int = 10,
+    exact: bool = False,
+) -> list[Path]:
+    """As `export_retriever`, of a finished run.
+
+    The file looks for its model where `model` says, "./NAME" being beside it. `exact`: it searches
+    exactly, with the vectors beside it, whatever the run's index is.
+    """
+    made = _Export(pipeline, path, exact)
+    values = made.values() | {"K": k}
+    if model:
+        values |= {"MODEL": model, "REVISION": revision}
+    write_retriever(path, made.kinds, values)
+    return [path, *([made.folder] if values["PASSAGES"] else [])]
 
 
 class _Export:
     """What the file of one run says."""
 
-    def __init__(self, pipeline: Pipeline, path: Path) -> None:
+    def __init__(self, pipeline: Pipeline, path: Path, exact: bool) -> None:
         self.pipeline, self.recipe = pipeline, pipeline.recipe
         self.folder = path.with_name(f"{path.stem}.passages")
         # Half precision is for speed over millions; the file's queries, one by one, need none.
-        exact = replace(self.recipe, model=replace(self.recipe.model, precision="fp32"))
-        encoder = Parts(exact).adapted(pipeline.model.path)
+        precise = replace(self.recipe, model=replace(self.recipe.model, precision="fp32"))
+        encoder = Parts(precise).adapted(pipeline.model.path)
         assert isinstance(encoder, modeling.BiEncoder)
         self.encoder = encoder
-        self.kinds = {"weaviate" if self.recipe.index.backend == "weaviate" else "exact"}
+        live = self.recipe.index.backend == "weaviate" and not exact
+        self.kinds = {"weaviate" if live else "exact"}
         if encoder.space or "weaviate" in self.kinds:
             self.kinds.add("space")
 

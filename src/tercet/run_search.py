@@ -30,12 +30,18 @@ ASKED, SAMPLE = 256, 16
 SAME = 0.98
 
 
-def finished(recipe: Recipe) -> Pipeline:
-    """The pipeline of a run whose every stage is made. Raises InputError where one is not."""
+def finished(recipe: Recipe, *, served: bool = True) -> Pipeline:
+    """The pipeline of a run whose every stage is made; `served`, where a server has its passages.
+
+    Raises InputError for one that is not finished, or of other inputs or settings.
+    """
     pipeline = Pipeline(recipe)
     try:
         with only_existing():
-            _ = pipeline.evaluation
+            if served:
+                _ = pipeline.evaluation
+            elif pipeline.evaluation_stage().finished()[0] is None:
+                raise NotMade("evaluation")
     except NotMade as stage:
         raise InputError(
             f"run {recipe.name} is not finished: its stage {stage} is missing, or of other inputs "

@@ -35,11 +35,8 @@ def push_model(recipe: Recipe, *, private: bool | None) -> str:
     """
     model, repo = _finished(recipe, "model"), repo_of(recipe)
     model.verify()
-    card = recipe.folder / CARD
-    text = card.read_text(encoding="utf-8") if card.exists() else ""
-    if stamp(model, _finished(recipe, "evaluation")) not in text:
-        raise InputError(f"{card} is not the card of {model.path}: {_again(recipe)}")
-    files: dict[str, Path | bytes] = dict(shipped(model))
+    text = own_card(recipe)
+    files: dict[str, Path | bytes] = dict(model_files(model))
     files[CARD] = text.replace(ANY_NAME, repo).encode()
     return push_files(
         files,
@@ -50,8 +47,17 @@ def push_model(recipe: Recipe, *, private: bool | None) -> str:
     )
 
 
-def shipped(model: Artifact) -> dict[str, Path]:
-    """The files of a run's `model` that are the model, by name: what it is loaded from."""
+def own_card(recipe: Recipe) -> str:
+    """The run's card. Raises InputError where it is of another model, or not there."""
+    model, card = _finished(recipe, "model"), recipe.folder / CARD
+    text = card.read_text(encoding="utf-8") if card.exists() else ""
+    if stamp(model, _finished(recipe, "evaluation")) not in text:
+        raise InputError(f"{card} is not the card of {model.path}: {_again(recipe)}")
+    return text
+
+
+def model_files(model: Artifact) -> dict[str, Path]:
+    """The files that are the model, by their paths in its folder."""
     names = [name for name in model.manifest["files"] if not name.startswith(OF_THE_RUN)]
     return {name: model.path / name for name in names}
 

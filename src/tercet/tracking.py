@@ -23,7 +23,7 @@ from tercet.retrieval.choices import Step
 from tercet.retrieval.results import Results
 from tercet.schema import InputError
 from tercet.settings import flatten
-from tercet.sharing import shipped
+from tercet.sharing import model_files
 from tercet.tracked_rows import (
     cell_rows,
     changed_queries,
@@ -130,7 +130,7 @@ class TrainingRun:
             description=report.title,
             metadata={"base": self.recipe.model.name, "seed": self.recipe.seed, **figures},
         )
-        files = shipped(self.pipeline.model) | {CARD: self.recipe.folder / CARD}
+        files = model_files(self.pipeline.model) | {CARD: self.recipe.folder / CARD}
         for name, path in files.items():
             # The copy that W&B makes is what `wandb sync` finds, whatever is trained here next.
             artifact.add_file(str(path), name, skip_cache=True)

@@ -22,8 +22,8 @@ from weaviate.classes.config import Configure, DataType, Property, VectorDistanc
 from tercet.cli import load_recipe
 from tercet.modeling import BiEncoder
 from tercet.pipeline import Pipeline
-from tercet.retriever_export import export_retriever
-from tercet.run_search import RunSearch
+from tercet.retriever_export import export, export_retriever
+from tercet.run_search import RunSearch, finished
 from tercet.schema import InputError
 
 pytestmark = pytest.mark.weaviate
@@ -207,6 +207,14 @@ evaluation: {{interpolation_steps: 1}}
     assert refused.returncode == 2 and "this model belongs to" in refused.stderr
     with pytest.raises(InputError, match="holds other vectors than those of run exported"):
         RunSearch(pipeline, "adapted")
+    whole = tmp_path / "whole" / "retriever.py"
+    with pytest.MonkeyPatch.context() as patch:  # with its vectors beside it, it asks no server
+        patch.setenv("WEAVIATE_URL", "http://127.0.0.1:9")
+        patch.setenv("WEAVIATE_GRPC_URL", "")
+        export(finished(load_recipe(recipe), served=False), whole, exact=True)
+        tested = alone(whole, "--self-test")
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    assert "weaviate" not in whole.read_text()
     nowhere = alone(out, "honey", WEAVIATE_URL="http://127.0.0.1:9", WEAVIATE_GRPC_URL="")
     last = nowhere.stderr.splitlines()[-1]
     assert nowhere.returncode == 2 and last == "error: no Weaviate at 127.0.0.1:9: set WEAVIATE_URL"
@@ -277,6 +285,8 @@ evaluation: {{interpolation_steps: 1}}
             found = search.search(texts[0], 4)
             assert all(passage.text == contents[passage.id] for passage, _ in found)
             assert search.usual_score() <= max(score for _, score in found)
+    whole = tmp_path / "whole" / "retriever.py"
+    export(finished(load_recipe(recipe), served=False), whole, exact=True)
     # A vector that changes there changes what is found.
     best = retriever.invoke(module.EXPECTED[0][0])[0].id
     retriever.close()
@@ -288,3 +298,5 @@ evaluation: {{interpolation_steps: 1}}
     theirs.data.update(stored.uuid, vector=longer)
     failed = alone(out, "--self-test")
     assert failed.returncode == 1 and "DIFFERS" in failed.stdout, failed.stdout + failed.stderr
+    tested = alone(whole, "--self-test", WEAVIATE_URL="http://127.0.0.1:9")  # it has its own
+    assert tested.returncode == 0, tested.stdout + tested.stderr

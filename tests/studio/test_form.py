@@ -82,9 +82,7 @@ def test_what_a_widget_says_is_what_the_recipe_gets(places: Places) -> None:
             assert field.path.startswith("training."), (field.path, filled.errors)
             continue
         (option,) = filled.options
-        found: Any = dataclasses.asdict(
-            load_recipe(places.recipe(name), [option], together=False)
-        )
+        found: Any = dataclasses.asdict(load_recipe(places.recipe(name), [option], together=False))
         for step in field.path.split("."):
             found = found[step]
         assert found == expected, field.path

@@ -45,7 +45,14 @@ def test_values_that_lead_out_are_refused(places: Places, value: str, wrap: obje
 @pytest.mark.parametrize(
     "value",
     [
-        *("recipes", "corpora2/scifact", "sentence-transformers/all-MiniLM-L6-v2", "", "a: b", "3e-5"),
+        *(
+            "recipes",
+            "corpora2/scifact",
+            "sentence-transformers/all-MiniLM-L6-v2",
+            "",
+            "a: b",
+            "3e-5",
+        ),
         *("http://127.0.0.1:8080/v1", "https://api.example.org/v1", "{passage}\nQuery:", "...", 7),
         *(None, ["web", 0.5], "what is/was it?", "x" * 5000),
     ],

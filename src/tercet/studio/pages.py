@@ -53,9 +53,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]], texts: Sequence[
 
 def recipe_said(name: str, filled: Filled) -> str:
     """The command that a form amounts to, and what is wrong with it."""
-    wrong = "".join(
-        refusal(f"{key}: {why}" if key else why) for key, why in filled.errors.items()
-    )
+    wrong = "".join(refusal(f"{key}: {why}" if key else why) for key, why in filled.errors.items())
     changed = f"{len(filled.options)} changed" if filled.options else "as the recipe has it"
     told = shlex.join(command(name, filled.options))
     return f"{note(changed)}<pre class=command>{escape(told)}</pre>{wrong}"
@@ -67,7 +65,8 @@ def forecast(run: Path) -> str:
     if found is None:
         return note(f"no forecast of {run.name} yet: it takes a minute or two")
     rows = [
-        (name, f"{stage.rows:,} {ROWS[name][0]}", *_taken(stage)) for name, stage in found.stages.items()
+        (name, f"{stage.rows:,} {ROWS[name][0]}", *_taken(stage))
+        for name, stage in found.stages.items()
     ]
     left = found.left.values()
     whole = clock(sum(stage.seconds for stage in left))

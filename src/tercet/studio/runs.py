@@ -108,7 +108,11 @@ def _holder(lock: Path) -> int | None:
     except OSError:
         return None
     for line in lines:
-        if f":{inode} " in line and " WRITE " in line and (found := re.search(r" WRITE +(\d+)", line)):
+        if (
+            f":{inode} " in line
+            and " WRITE " in line
+            and (found := re.search(r" WRITE +(\d+)", line))
+        ):
             return int(found[1])
     return None
 

@@ -35,7 +35,9 @@ class Votes:
             id = id or "vote-" + hashlib.sha256(query.encode()).hexdigest()[:12]
             queries[id] = query
             grades[id, passage] = int(relevant)
-            lines = (json.dumps({"_id": i, "text": t}, ensure_ascii=False) for i, t in queries.items())
+            lines = (
+                json.dumps({"_id": i, "text": t}, ensure_ascii=False) for i, t in queries.items()
+            )
             write_file(self.folder / QUERIES, "".join(f"{line}\n" for line in lines).encode())
             text = io.StringIO(newline="")
             rows = csv.writer(text, delimiter="\t", lineterminator="\n")

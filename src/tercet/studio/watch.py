@@ -44,7 +44,9 @@ def stages(run: Path) -> list[Stage]:
         if partial.is_dir() and not (partial / MANIFEST).exists():
             found.append(_at_work(run, name) if at_work else Stage(name, "interrupted"))
         elif artifact:
-            found.append(Stage(name, "done", times.get(name), 1.0, counted=_counted(artifact.facts)))
+            found.append(
+                Stage(name, "done", times.get(name), 1.0, counted=_counted(artifact.facts))
+            )
         else:
             found.append(Stage(name, "waiting"))
     return found
@@ -74,7 +76,9 @@ def _trained(rows: list[dict[str, Any]]) -> Stage:
     rate = (step - since[0]["step"]) / passed if passed > 0 else 0.0
     left = str(timedelta(seconds=round((steps - step) / rate))) if rate else ""
     said = f"{rate:.2g} steps/s" if rate else ""
-    return Stage("model", "at work", None, step / max(steps, 1), said, left, f"step {step} of {steps}")
+    return Stage(
+        "model", "at work", None, step / max(steps, 1), said, left, f"step {step} of {steps}"
+    )
 
 
 def _counted(facts: dict[str, Any]) -> str:
@@ -102,7 +106,7 @@ def _rows(run: Path) -> list[dict[str, Any]]:
 
 
 def curves(run: Path, measures: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
-    """ "loss" and "measures": points of step, value and series, zero-shot a level line.
+    """Points of step, value and series, as "loss" and as "measures"; zero-shot is a level line.
 
     Where a run was resumed, the later value of a step counts.
     """

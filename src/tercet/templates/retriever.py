@@ -60,7 +60,7 @@ from weaviate.classes.query import Filter, MetadataQuery  # only: weaviate
 
 #: The run whose model this is.
 RUN = "example"
-#: The model's folder, or its name on the Hub and the revision there.
+#: The model's folder ("./": beside this file), or its name on the Hub and the revision there.
 MODEL = "runs/example/model"
 REVISION: str | None = None
 #: What is put before a query, whether both are lower-cased, and its longest length in tokens.
@@ -416,7 +416,7 @@ class TercetRetriever(BaseRetriever):
 
     k: int = Field(default=K, ge=1)
     """How many passages are found; one call may ask for others: `invoke(query, k=3)`."""
-    model: str = MODEL
+    model: str = str(Path(__file__).with_name(MODEL[2:])) if MODEL[:2] == "./" else MODEL
     """The model's folder, or its name on the Hub."""
     revision: str | None = REVISION
     """The revision on the Hub."""
