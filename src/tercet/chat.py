@@ -126,7 +126,7 @@ class Chat:
         where = self.settings.endpoint or "this machine"
         why = "chat.threshold"
         if self.settings.threshold is None:
-            why = f"{100 - BELOW} of 100 held-out queries give more to their own passages"
+            why = f"the best of {100 - BELOW} of 100 held-out queries have it"
         return [
             f"passages by {self._search.system}, from {self._search.place}",
             f"answers by {self.settings.model}, on {where}",

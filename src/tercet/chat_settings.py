@@ -30,8 +30,8 @@ class ChatSection:
     passages: int = key(4, "the most passages that an answer rests on and cites", low=1)
     threshold: float | None = key(
         None,
-        "passages that score less are not used; unset: what all but 5 of 100 held-out queries give "
-        "to their own passages",
+        "passages that score less are not used; unset: what the best passage of all but 5 of 100 "
+        "held-out queries scores",
     )
     passage_characters: int = key(
         1000, "of each passage the language model reads so many; citations are whole", low=1

@@ -189,14 +189,9 @@ evaluation: {{interpolation_steps: 1}}
             ]
         there = search.usual_score()
     retriever.close()
-    own = [
-        encoder.encode_queries([query.text])[0] @ passages[pipeline.passages.rows(qrels)[id]]
-        for split in ("validation", "guard")
-        for query in pipeline.measured(split)[0]
-        for qrels in [pipeline.measured(split)[1][query.id]]
-        for id in [next(iter(qrels))]
-    ]
-    assert there == pytest.approx(np.percentile(own, 5), abs=1e-4)
+    held = [*pipeline.measured("validation")[0], *pipeline.measured("guard")[0]]
+    best_of_each = (passages @ encoder.encode_queries([q.text for q in held]).T).max(axis=0)
+    assert there == pytest.approx(np.percentile(best_of_each, 5), abs=1e-4)
 
     # The alias serves another model's vectors one day: that is not what the run measured.
     other = Pipeline(load_recipe(recipe)).parts.make_index()
