@@ -78,7 +78,10 @@ def recipe_tab(run: gr.Dropdown, tabs: gr.Tabs) -> None:
             recipe = gr.Dropdown(label="Recipe", interactive=True)
             widgets: dict[str, Any] = {}
             for section in dict.fromkeys(field.section for field in FIELDS):
-                with gr.Accordion(section, open=section in ("run", "corpus")):
+                with (
+                    gr.Accordion(section, open=section in ("run", "corpus")),
+                    gr.Group(elem_classes="fields"),
+                ):
                     for field in FIELDS:
                         if field.section == section:
                             widgets[field.path] = widget(field)
@@ -231,7 +234,7 @@ def data_tab(run: gr.Dropdown) -> None:
         if not name or not kind:
             return [pages.note("nothing is made yet"), gr.update(value=None), 0, ""]
         data = browse.Data(PLACES.run(name))
-        page = data.page(kind, search, number)
+        page = data.page(kind, search or "", number)
         if number and not page.rows:
             return show(name, kind, search, number - 1)
         frame = pd.DataFrame([map(str, row) for row in page.rows], columns=[*page.columns])

@@ -131,7 +131,7 @@ def closed(name: str, common: Sequence[str], runs: Path, base: Pipeline) -> dict
         "regressed": float(regressed.mean()),
         "distilled": asdict(row("distilled", pipeline)),
         "as_trained": float(distilled.mean()),
-        "cosine": pipeline.query_side.start.facts.get("cosine"),
+        "regression": pipeline.query_side.start.facts,
         "seconds": {stage: times[stage] for stage in ("regression", "model")},
     }
 

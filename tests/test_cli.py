@@ -58,8 +58,7 @@ model.max_length model.query_max_length model.precision model.dropout
 model.lora_rank model.lora_alpha
 model.side model.student model.vectors model.api model.dollars
 model.adapter_rank model.adapter_penalty
-model.regression.passages model.regression.num_train_epochs model.regression.learning_rate
-model.regression.per_device_train_batch_size model.regression.crop
+model.regression_passages
 training.num_train_epochs training.learning_rate training.per_device_train_batch_size
 training.gradient_accumulation_steps training.lr_scheduler_type training.warmup_steps
 training.weight_decay training.bf16 training.logging_steps training.eval_strategy

@@ -328,7 +328,7 @@ def test_every_push_of_whatever_learns_is_a_model(
     recipe: Path, foreign: Path, hub: Hub, kind: str, tmp_path: Path
 ) -> None:
     options = {
-        "projected": [f"--model.vectors={foreign}", "--model.regression.num_train_epochs=1"],
+        "projected": [f"--model.vectors={foreign}"],
         "adapter": ["--model.student=adapter", "--training.hub_strategy=checkpoint"],
         "lora": ["--model.lora_rank=2"],
     }[kind]

@@ -5,23 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tercet.settings import key, section
-
-
-@dataclass(frozen=True)
-class RegressionSettings:
-    """A query encoder's way into a space that another model made: passages towards their vectors.
-
-    Names are those of TrainingArguments where it has them.
-    """
-
-    passages: int = key(100_000, "passages read, a seeded sample of the corpus", low=20)
-    num_train_epochs: int = key(3, "times that each is read", low=0)
-    learning_rate: float = key(5e-5, "peak learning rate", above=0)
-    per_device_train_batch_size: int = key(32, "passages a step and process", low=1)
-    crop: float = key(
-        0.5, "part of them that is cut to a few words, as short as a query", low=0, high=1
-    )
+from tercet.settings import key
 
 
 @dataclass(frozen=True)
@@ -56,7 +40,12 @@ class ModelSection:
     adapter_penalty: float = key(
         0.01, "adapter: weight of the mean squared way that query vectors are moved", low=0
     )
-    regression: RegressionSettings = section(RegressionSettings)
+    regression_passages: int = key(
+        100_000,
+        "encoder: passages, a seeded sample, that its way into the space of given `vectors` is "
+        "found from",
+        low=20,
+    )
     pooling: Literal["mean", "cls"] | None = key(None, "unset: the model's own, else mean")
     similarity: Literal["dot", "cosine"] | None = key(
         None,
@@ -114,7 +103,7 @@ class ModelSection:
             ),
             "model.vectors of another model": (
                 self.given and not self.adapter,
-                ("regression",),
+                ("regression_passages",),
             ),
         }
         for reader, (reads, names) in readers.items():

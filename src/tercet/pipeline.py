@@ -38,7 +38,7 @@ SPLITS = ("validation", "guard", "test")
 #: Settings of the model that its vectors, before it is trained, do not depend on.
 UNSEEN = (
     *("name", "dropout", "lora_rank", "lora_alpha", "side", "student", "vectors", "api", "dollars"),
-    *("adapter_rank", "adapter_penalty", "regression"),
+    *("adapter_rank", "adapter_penalty", "regression_passages"),
 )
 
 

@@ -7,7 +7,6 @@ regressed into their space; an adapter maps the queries of the model that made t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tercet import data, modeling, retrieval
-from tercet.artifacts import MANIFEST, Artifact, Stage, Writer, is_main_process, process, produce
+from tercet.artifacts import MANIFEST, Artifact, Stage, Writer, process, produce
 from tercet.console import console
 from tercet.files import digest
 from tercet.given_vectors import Given, belongs, given_vectors, write_given
@@ -179,36 +178,33 @@ class QuerySide:
     @cached_property
     def start(self) -> Artifact:
         """A local model as a query encoder of vectors that another one made."""
-        settings = asdict(self.recipe.model.regression) | {"seed": self.recipe.seed}
+        passages = self.recipe.model.regression_passages
+        settings = {"passages": passages, "seed": self.recipe.seed}
         inputs = {
             "model": self.pipeline.model_digest,
             "embeddings": self.pipeline.embeddings.digest,
             "passages": self.pipeline.passages_digest,
         }
-        stage = self.pipeline.stage("regression", settings, inputs)
-        return produce(stage, lambda writer: self._regress(writer, stage), together=True)
+        stage = self.pipeline.stage("regression", settings, inputs, revision=2)
+        return produce(stage, self._regress)
 
-    def _regress(self, writer: Writer, stage: Stage) -> None:
+    def _regress(self, writer: Writer) -> None:
         encoder, pipeline = self.parts.student(), self.pipeline
-        likeness = modeling.from_first_process(lambda: self._likeness(encoder))
-        facts: dict[str, Any] = {"likeness_before": likeness}
+        likeness = self._likeness(encoder)
+        writer.facts["likeness_before"] = likeness
         if likeness < SAME_MODEL:
-            facts |= modeling.regress(
+            writer.facts |= modeling.regress(
                 encoder,
                 pipeline.passages.contents,
                 pipeline.vectors,
                 similarity=self.similarity,
-                settings=self.recipe.model.regression,
-                folder=self.recipe.folder / "regression-training",
+                passages=self.recipe.model.regression_passages,
                 seed=self.recipe.seed,
-                plan=stage.plan,
-            ).facts
+            )
         else:
             encoder = self.parts.student(similarity=self.similarity)
             console.print("      the model made these vectors: it needs no way into their space")
-        if is_main_process():
-            encoder.save_pretrained(writer.folder)
-            writer.facts |= facts
+        encoder.save_pretrained(writer.folder)
 
     def student(self) -> modeling.BiEncoder | modeling.AdaptedEncoder:
         """What the trainer trains, from the start."""

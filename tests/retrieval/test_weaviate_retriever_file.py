@@ -252,7 +252,6 @@ model:
   max_length: 48
   side: query
   vectors: index
-  regression: {{num_train_epochs: 1}}
 triplets: {{teacher_weight: 0.5}}
 training: {{num_train_epochs: 1, per_device_train_batch_size: 8, bf16: false, learning_rate: 1e-3}}
 index: {{backend: weaviate, collection: {NAMES[0]}, vector: theirs}}

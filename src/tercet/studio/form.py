@@ -58,6 +58,8 @@ class Field:
             return "" if value is None else yaml.safe_dump(value, sort_keys=False).strip()
         if self.kind in ("choice", "text"):
             return (UNSET if self.kind == "choice" else "") if value is None else str(value)
+        if self.optional:
+            return "" if value is None else str(value)
         return value
 
     def given(self, shown: Any) -> str:

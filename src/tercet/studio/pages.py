@@ -53,7 +53,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]], texts: Sequence[
 
 def recipe_said(name: str, filled: Filled) -> str:
     """The command that a form amounts to, and what is wrong with it."""
-    wrong = "".join(refusal(f"{key}: {why}" if key else why) for key, why in filled.errors.items())
+    wrong = "".join(
+        refusal(f"{key}: {why}" if key and key not in why else why)
+        for key, why in filled.errors.items()
+    )
     changed = f"{len(filled.options)} changed" if filled.options else "as the recipe has it"
     told = shlex.join(command(name, filled.options))
     return f"{note(changed)}<pre class=command>{escape(told)}</pre>{wrong}"
