@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
+WORKERS ?= 2
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 # Editable in strict mode: `data`, `modeling` and `retrieval` are importable as parts of tercet only.
@@ -30,8 +31,8 @@ models: install  ## the offline models and the bookmarks that the recipes here u
 quickstart: models  ## adapt a small model to a corpus of bookmarks, and report
 	$(BIN)/python train.py recipes/quickstart.yaml
 
-test: install weaviate  ## all tests, against a real Weaviate
-	eval "$$(scripts/weaviate.sh env)" && OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+test: install weaviate  ## all tests, against a real Weaviate, by WORKERS processes (2)
+	eval "$$(scripts/weaviate.sh env)" && OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 lint: install  ## ruff and mypy
 	$(BIN)/ruff check .

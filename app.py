@@ -39,6 +39,7 @@ ROOT = Path(__file__).parent
 PLACES, SEARCHERS = Places(ROOT), Searchers()
 FIELDS = form.fields()
 HOST = "127.0.0.1"
+WIDE = ["wide"]  # of a form's columns it takes all
 EVERY = 2.0  # seconds between two looks at a run
 
 
@@ -60,6 +61,7 @@ def refused(work: Callable[..., Any]) -> Callable[..., Any]:
 def widget(field: form.Field) -> Any:
     """The component that fits a key."""
     given: dict[str, Any] = {"label": field.label, "info": field.meaning, "interactive": True}
+    given["elem_classes"] = classes(field)
     if field.kind == "choice":
         choices = [*([form.UNSET] if field.optional else []), *field.choices]
         return gr.Dropdown(choices, **given)
@@ -67,8 +69,14 @@ def widget(field: form.Field) -> Any:
         return gr.Checkbox(**given)
     if field.kind in ("whole", "number") and not field.optional:
         return gr.Number(precision=0 if field.kind == "whole" else None, **given)
-    lines = 3 if field.kind == "yaml" else 1
-    return gr.Textbox(lines=lines, max_lines=12, placeholder=form.UNSET, **given)
+    if field.kind == "yaml":
+        return gr.Textbox(lines=3, max_lines=12, placeholder=form.UNSET, **given)
+    return gr.Textbox(placeholder=form.UNSET, **given)
+
+
+def classes(field: form.Field) -> list[str]:
+    """How a field stands in its form."""
+    return WIDE if field.kind == "yaml" else []
 
 
 def recipe_tab(run: gr.Dropdown, tabs: gr.Tabs) -> None:
@@ -107,7 +115,8 @@ def recipe_tab(run: gr.Dropdown, tabs: gr.Tabs) -> None:
             loaded = load_recipe(PLACES.recipe(name), together=False)
             shown = form.values(loaded)
             updates = [
-                gr.update(value=shown[f.path], info=f.meaning, elem_classes=[]) for f in FIELDS
+                gr.update(value=shown[f.path], info=f.meaning, elem_classes=classes(f))
+                for f in FIELDS
             ]
             said_now = pages.recipe_said(name, form.fill(PLACES, name, shown))
             return [*updates, said_now, [], told(loaded.name)]
@@ -121,10 +130,12 @@ def recipe_tab(run: gr.Dropdown, tabs: gr.Tabs) -> None:
         for field in FIELDS:
             if field.path in found.errors:
                 updates[widgets[field.path]] = gr.update(
-                    info=f"⚠ {found.errors[field.path]}", elem_classes=["wrong"]
+                    info=f"⚠ {found.errors[field.path]}", elem_classes=[*classes(field), "wrong"]
                 )
             elif field.path in before:
-                updates[widgets[field.path]] = gr.update(info=field.meaning, elem_classes=[])
+                updates[widgets[field.path]] = gr.update(
+                    info=field.meaning, elem_classes=classes(field)
+                )
         return updates
 
     def told(name: str) -> str:
@@ -283,16 +294,15 @@ def results_tab(run: gr.Dropdown) -> None:
         write = gr.Button("Write retriever.py", size="sm")
         code = gr.Code(language="python", label="retriever.py", interactive=False, max_lines=24)
 
+    kept = tempfile.TemporaryDirectory(prefix="tercet-")  # what Gradio may serve is not in runs/
+
     def all_runs() -> list[Any]:
         names = PLACES.run_names()
         rows = compare.results([PLACES.run(name) for name in names])
         frame = pd.DataFrame(rows, columns=[*compare.COLUMNS])
-        return [frame, *[gr.update(choices=names)] * 2]
-
-    def csv_file() -> str:
-        path = Path(tempfile.mkdtemp()) / "runs.csv"
-        path.write_text(compare.as_csv([PLACES.run(n) for n in PLACES.run_names()]))
-        return str(path)
+        path = Path(kept.name) / "runs.csv"
+        path.write_text(compare.as_csv([PLACES.run(name) for name in names]), encoding="utf-8")
+        return [frame, *[gr.update(choices=names)] * 2, str(path)]
 
     def of_pair(first: str | None, second: str | None) -> str:
         if not first or not second:
@@ -323,9 +333,8 @@ def results_tab(run: gr.Dropdown) -> None:
         path, *_ = export_retriever(load_recipe(folder / "recipe.yaml"), folder / "retriever.py")
         return path.read_text(encoding="utf-8")
 
-    shown = [every, *pair]
+    shown = [every, *pair, download]
     gr.on([gr.context.Context.root_block.load, refresh.click, run.change], all_runs, None, shown)
-    download.click(csv_file, None, download)
     for each in pair:
         each.change(refused(of_pair), pair, compared)
     run.change(refused(of_run), run, [measure, report])

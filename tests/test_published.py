@@ -163,6 +163,40 @@ def test_miracl_trains_and_is_compared_with_cohere_s_vectors_old_and_new(
     assert KEY not in paid.stdout + paid.stderr
 
 
+def test_a_retired_space_is_asked_by_a_model_that_learnt_it(
+    stand_ins: Path,
+    tiny_mt5_path: Path,
+    tiny_encoder_path: Path,
+    tiny_cross_encoder_path: Path,
+    tmp_path: Path,
+) -> None:
+    names = {
+        "runs_dir": tmp_path / "runs",
+        "corpus.passages.path": stand_ins / "corpus",
+        "corpus.queries.path": stand_ins / "queries",
+        "queries.generators.0.model": tiny_mt5_path,
+        "teacher.name": tiny_cross_encoder_path,
+        "model.name": tiny_encoder_path,
+        "queries.count": 60,
+        "teacher.max_length": 64,
+        "evaluation.clock_queries": 0,
+    }
+    arguments = [f"--{name}={value}" for name, value in names.items()]
+    recipe = str(ROOT / "recipes/miracl_id_query_side.yaml")
+    for name in ("train.py", "eval.py"):
+        done = program(name, recipe, *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+    run = tmp_path / "runs" / "miracl_id_query_side"
+    modules = json.loads((run / "model" / "modules.json").read_text())
+    assert "Dense" in " ".join(module["type"] for module in modules)
+    results = json.loads((run / "results" / "metrics.json").read_text())
+    assert {"regressed", "adapted", "cohere 22-12"} <= {cell["system"] for cell in results["cells"]}
+    # The passages' vectors are those that were published, and not the model's own.
+    assert (
+        json.loads((run / "embeddings" / "manifest.json").read_text())["facts"]["dimension"] == 768
+    )
+
+
 def test_wikipedia_is_mined_by_lists_on_disk_and_its_queries_need_another_way(
     tiny_beir_path: Path,
     tiny_seq2seq_path: Path,

@@ -33,7 +33,7 @@ class Answer:
     """What one system found, where and in how many milliseconds; or why it could not."""
 
     system: str
-    hits: Sequence[tuple[Passage, float]] = ()
+    hits: tuple[tuple[Passage, float], ...] = ()
     place: str = ""
     milliseconds: float = 0.0
     refusal: str = ""
@@ -91,7 +91,7 @@ class Searchers:
             raise InputError(f"{run.name} has no {system} to ask yet")
         searcher = self._search(run, system)
         start = time.perf_counter()
-        hits = searcher.search(query, k)
+        hits = tuple(searcher.search(query, k))
         return Answer(label, hits, searcher.place, 1e3 * (time.perf_counter() - start))
 
     def _search(self, run: Path, system: str) -> _Searches:

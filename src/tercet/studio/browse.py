@@ -98,7 +98,8 @@ class Data:
 
     def queries(self, ids: Iterable[str]) -> dict[str, str]:
         """The texts of test queries: the judged ones, or the synthetic ones that stand for them."""
-        wanted, found = set(ids), {}
+        wanted = set(ids)
+        found: dict[str, str] = {}
         for stage, prefix, id, text in (
             ("corpus", "queries", "id", "text"),
             ("queries", "queries", "id", "query"),

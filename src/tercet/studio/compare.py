@@ -14,8 +14,10 @@ from tercet.retrieval import paired_bootstrap, read_figures
 from tercet.schema import InputError
 from tercet.studio.runs import ago, settings_of, state
 
-COLUMNS = ("run", "state", "changed", "model", "measure", "zero-shot", "adapted", "difference")
-COLUMNS += ("low", "high", "minutes")
+COLUMNS = (
+    *("run", "state", "changed", "model", "measure"),
+    *("zero-shot", "adapted", "difference", "low", "high", "minutes"),
+)
 ADAPTED, ZERO_SHOT = "adapted", "zero-shot"
 
 
@@ -25,7 +27,7 @@ def results(runs: Sequence[Path]) -> list[list[Any]]:
     for run in runs:
         report = settings_of(run)
         settings = report.get("settings", {})
-        row: list[Any] = [run.name, state(run), ago(run), settings.get("model.name", "")]
+        row: list[Any] = [run.name, state(run), ago(run), Path(settings.get("model.name", "")).name]
         measure = settings.get("evaluation.primary", "")
         found = next((c for c in report.get("comparisons", ()) if c["measure"] == measure), None)
         if found:
@@ -99,11 +101,10 @@ def compare_runs(first: Path, second: Path) -> Compared:
         raise InputError(f"{first.name} and {second.name} were tested on no query in common")
     rows = []
     for measure in measures:
-        pair = [[each[measure][q] for q in shared] for each in (before, after)]
-        interval = paired_bootstrap(*pair)
-        ends = (interval.difference, interval.low, interval.high)
-        means = (sum(each) / len(each) for each in pair)
-        rows.append((measure, *(round(x, 4) for x in (*means, *ends))))
+        a, b = ([each[measure][q] for q in shared] for each in (before, after))
+        interval = paired_bootstrap(a, b)
+        figures = (sum(a) / len(a), sum(b) / len(b), interval.difference)
+        rows.append((measure, *figures, interval.low, interval.high))
     left = {len(each[measures[0]]) - len(shared) for each in (before, after)} - {0}
     note = f"{len(shared):,} test queries, paired, 95% intervals of second minus first"
     note += "; each was asked others too, which are left out" if left else ""

@@ -124,7 +124,7 @@ def _training() -> list[Field]:
 
 def values(recipe: Recipe) -> dict[str, Any]:
     """Each key's value as its widget has it."""
-    whole = dataclasses.asdict(recipe)
+    whole: Any = _brief(recipe, everything=True)
     others = {k: v for k, v in whole[OTHERS].items() if k not in TRAINING}
     shown = {}
     for field in fields():
@@ -136,6 +136,18 @@ def values(recipe: Recipe) -> dict[str, Any]:
             value = "true" if value else "false"
         shown[field.path] = field.shown(value)
     return shown
+
+
+def _brief(value: Any, *, everything: bool = False) -> Any:
+    """Settings as YAML has them; those in a list without what they leave as it is."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        plain = type(value)()
+        found = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        told = {k: v for k, v in found.items() if k == "kind" or v != getattr(plain, k)}
+        return {
+            k: _brief(v, everything=everything) for k, v in (found if everything else told).items()
+        }
+    return [_brief(inner) for inner in value] if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
