@@ -198,7 +198,7 @@ def run_tab(run: gr.Dropdown) -> None:
         folder = PLACES.run(name)
         lines, found = runs.tail(folder), watch.stages(folder)
         now = [name, runs.state(folder), found, lines[-3:], len(lines)]
-        points = watch.curves(folder, ("mrr@10", "map@10", "map@5", "map@1"))
+        points = watch.curves(folder, ("mrr@10", "map@10"))
         now.append({kind: len(rows) for kind, rows in points.items()})
         if now == before:
             return [gr.skip()] * 7

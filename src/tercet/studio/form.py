@@ -72,6 +72,9 @@ class Field:
             return json.dumps(parse_yaml(str(shown), f"--{self.path}", lines=False).plain())
         if self.kind in ("whole", "number"):
             return re.sub(r"^(-?\d+)\.0$", r"\1", str(shown).strip()) or "null"
+        plain = re.fullmatch(r"[A-Za-z][\w./@-]*", str(shown)) is not None
+        if plain and parse_yaml(str(shown), self.path, lines=False).plain() == shown:
+            return str(shown)
         return json.dumps(str(shown), ensure_ascii=False)
 
 

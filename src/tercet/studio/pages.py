@@ -128,7 +128,9 @@ def compared(first: str, second: str, found: Compared) -> str:
         (m, f"{a:.4f}", f"{b:.4f}", f"{d:+.4f}", f"[{low:+.4f}, {high:+.4f}]")
         for m, a, b, d, low, high in found.figures
     ]
-    settings = table(("key", first, second), found.settings, (0, 1, 2))
+    settings = note("nothing was set otherwise")
+    if found.settings:
+        settings = table(("key", first, second), found.settings, (0, 1, 2))
     return table(header, rows) + note(found.note) + settings
 
 

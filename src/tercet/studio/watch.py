@@ -85,7 +85,7 @@ def _counted(facts: dict[str, Any]) -> str:
     said = [
         f"{value:,} {name.replace('_', ' ')}"
         for name, value in facts.items()
-        if isinstance(value, int) and not isinstance(value, bool)
+        if value and isinstance(value, int) and not isinstance(value, bool)
     ]
     return ", ".join(said[:3])
 
