@@ -38,8 +38,6 @@ def main(recipe: Recipe, flags: set[str]) -> None:
     pipeline = Pipeline(recipe, restart=RESTART in flags)
     pipeline.check()
     with locked(recipe.folder):
-        if is_main_process():
-            cli.save_recipe(recipe, recipe.folder / "recipe.yaml")
         if PLAN in flags:
             forecast = plan(pipeline)
             write_json(recipe.folder / FORECAST, asdict(forecast))
@@ -51,8 +49,11 @@ def main(recipe: Recipe, flags: set[str]) -> None:
             print_audit(audit)
             return
         # Asking for an artefact makes it, or reuses it where nothing it depends on has changed.
+        corpus = pipeline.corpus
+        if is_main_process():  # what is refused so far leaves nothing behind
+            cli.save_recipe(recipe, recipe.folder / "recipe.yaml")
         stages = (
-            pipeline.corpus,
+            corpus,
             pipeline.queries,
             pipeline.embeddings,
             pipeline.negatives,

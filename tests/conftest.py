@@ -51,6 +51,7 @@ settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist, which puts the groups into the tests' names
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file's tests are one worker's, for what its fixtures make; so are all of one server's."""
     for item in items:
@@ -293,9 +294,13 @@ def _save_t5(folder: Path, texts: list[str], config: Any, model: Any) -> Path:
     return _save(folder, _byte_bpe(texts, "$A </s>"), network)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A Chromium of the system's, without network."""
+    """A Chromium of the system's, without network.
+
+    While it is there an event loop runs, and tests that begin one of their own fail: so it ends
+    with its module.
+    """
     sync_api = pytest.importorskip("playwright.sync_api")
     names = ("chromium", "chromium-browser", "google-chrome")
     program = next(filter(None, map(shutil.which, names)), None)

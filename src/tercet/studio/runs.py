@@ -164,7 +164,8 @@ def tail(run: Path) -> list[str]:
 
 
 def _collapsed(lines: Sequence[str]) -> Iterator[str]:
-    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+    for number, line in enumerate(lines):
+        following = lines[number + 1] if number + 1 < len(lines) else ""
         what = PROGRESS.match(line)
         if what and following.startswith(f"  {what['what']}: "):
             continue
