@@ -32,7 +32,8 @@ quickstart: models  ## adapt a small model to a corpus of bookmarks, and report
 	$(BIN)/python train.py recipes/quickstart.yaml
 
 test: install weaviate  ## all tests, against a real Weaviate, by WORKERS processes (2)
-	eval "$$(scripts/weaviate.sh env)" && OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not weaviate" -n $(WORKERS) --dist loadfile
+	eval "$$(scripts/weaviate.sh env)" && OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m weaviate
 
 lint: install  ## ruff and mypy
 	$(BIN)/ruff check .

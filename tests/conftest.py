@@ -51,14 +51,6 @@ settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist, which puts the groups into the tests' names
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests are one worker's, for what its fixtures make; so are all of one server's."""
-    for item in items:
-        server = "weaviate" if item.get_closest_marker("weaviate") else item.nodeid.split("::")[0]
-        item.add_marker(pytest.mark.xdist_group(server))
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]

@@ -32,6 +32,7 @@ def project(
     tiny_beir_path: Path,
     tiny_encoder_path: Path,
     tiny_cross_encoder_path: Path,
+    tiny_causal_path: Path,
 ) -> Path:
     """A checkout with a recipe of its own, a corpus whose first passage is a script, and a run."""
     folder = tmp_path_factory.mktemp("project")
@@ -53,6 +54,7 @@ teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48}}
 model: {{name: {tiny_encoder_path}, precision: fp32, max_length: 48}}
 triplets: {{negatives_per_query: 3, teacher_weight: 0.5}}
 training: {{num_train_epochs: 2, per_device_train_batch_size: 8, bf16: false, learning_rate: 1e-3}}
+chat: {{model: {tiny_causal_path}, max_new_tokens: 12, threshold: -1}}
 """
     )
     command = [sys.executable, "train.py", "recipes/tiny.yaml", "--name=before"]
@@ -264,6 +266,22 @@ def test_votes_become_qrels(page: Any, project: Path) -> None:
     header, vote = qrels.read_text().splitlines()
     assert header == "query-id\tcorpus-id\tscore" and vote.endswith("\t1")
     picture(page, "search")
+
+
+def test_the_chat_cites_passages_whose_texts_open(page: Any) -> None:
+    choose(page, "Run", "before")
+    tab(page, "Chat")
+    box = page.get_by_placeholder("a question").locator("visible=true")
+    box.fill("what is the lighthouse known for?")
+    box.press("Enter")
+    cited = page.locator("details.cited")
+    cited.first.wait_for()
+    assert 1 <= cited.count() <= 4
+    cited.first.locator("summary").click()
+    cited.first.locator("p").wait_for()
+    page.locator(".message.bot, [data-testid=bot]").first.wait_for()
+    assert page.locator("details script, .message script, .message img").count() == 0
+    picture(page, "chat")
 
 
 @pytest.mark.parametrize(
