@@ -104,6 +104,8 @@ def page(browser: Any, address: str) -> Iterator[Any]:
     page.on("request", lambda r: _own(r.url, address) or complaints.append(f"asked {r.url}"))
     page.goto(address)
     page.get_by_role("tab", name="Recipe").wait_for()
+    # A page that has just come chooses the run that changed last.
+    page.wait_for_function("document.querySelector('#run input')?.value")
     yield page
     assert page.title() == "Tercet"
     assert complaints == []
@@ -251,6 +253,10 @@ def test_results_in_a_table_a_csv_and_a_retriever(page: Any, project: Path, tmp_
 def test_votes_become_qrels(page: Any, project: Path) -> None:
     choose(page, "Run", "before")
     tab(page, "Search")
+    own = page.get_by_label("before: adapted")
+    own.wait_for()
+    while not own.is_checked():  # the run's own systems are chosen when it is
+        page.wait_for_timeout(100)
     page.get_by_label("before: BM25").check()
     page.get_by_label("Query", exact=True).fill("document title script")
     page.get_by_role("button", name="Search", exact=True).click()
