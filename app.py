@@ -144,17 +144,15 @@ def recipe_tab(run: gr.Dropdown, tabs: gr.Tabs) -> None:
     def started(flag: list[str]) -> Callable[..., str]:
         def start(name: str, *values: Any) -> str:
             found = filled(name, values)
-            if found.recipe is None:
-                raise InputError("; ".join(f"{k} {v}" for k, v in found.errors.items()))
-            runs.start(PLACES, found.recipe.name, name, [*found.options, *flag], "train.py")
-            return found.recipe.name
+            run = found.whole().name
+            runs.start(PLACES, run, name, [*found.options, *flag], "train.py")
+            return run
 
         return start
 
     def kept(new: str, name: str, *values: Any) -> Any:
         found = filled(name, values)
-        if found.recipe is None:
-            raise InputError("; ".join(f"{k} {v}" for k, v in found.errors.items()))
+        found.whole()
         path = form.save(PLACES, name, new, found.options)
         gr.Info(f"saved {path.name}")
         return gr.update(choices=PLACES.recipes(), value=path.relative_to(PLACES.root).as_posix())
@@ -433,8 +431,7 @@ def chat_tab(run: gr.Dropdown) -> None:
         try:
             shown = dict(zip([field.path for field in fields], values, strict=True))
             filled = form.fill(PLACES, runs_recipe(name), shown)
-            if filled.recipe is None:
-                raise InputError("; ".join(f"{k} {v}" for k, v in filled.errors.items()))
+            filled.whole()
             chat = SEARCHERS.chat(PLACES.run(name), filled.options)
             citations, pieces = chat.ask(question, turns)
             said = ""

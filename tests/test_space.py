@@ -296,22 +296,6 @@ def test_it_is_whole_and_says_nothing_of_this_machine(folder: Path, recipe: Path
 SIZES = {"laptop": (1280, 800), "phone": (390, 844)}
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A Chromium of the system's."""
-    sync_api = pytest.importorskip("playwright.sync_api")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    program = next(filter(None, map(shutil.which, names)), None)
-    if program is None:
-        pytest.skip("no Chromium is installed")
-    quiet = "quic gpu background-networking component-update sync".split()
-    arguments = ["--no-sandbox", "--no-first-run", *(f"--disable-{name}" for name in quiet)]
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=arguments)
-        yield chromium
-        chromium.close()
-
-
 @pytest.mark.parametrize("size", SIZES)
 def test_texts_are_shown_as_they_are_and_the_page_fits(
     browser: Any, address: str, size: str

@@ -12,7 +12,7 @@ from typing import Any
 from tercet.artifacts import existing
 from tercet.retrieval import paired_bootstrap, read_figures
 from tercet.schema import InputError
-from tercet.studio.runs import ago, settings_of, state
+from tercet.studio.runs import ago, report_of, state
 
 COLUMNS = (
     *("run", "state", "changed", "model", "measure"),
@@ -25,7 +25,7 @@ def results(runs: Sequence[Path]) -> list[list[Any]]:
     """A row for each run, with the recipe's primary measure where there are figures."""
     rows = []
     for run in runs:
-        report = settings_of(run)
+        report = report_of(run)
         settings = report.get("settings", {})
         row: list[Any] = [run.name, state(run), ago(run), Path(settings.get("model.name", "")).name]
         measure = settings.get("evaluation.primary", "")
@@ -46,7 +46,7 @@ def as_csv(runs: Sequence[Path]) -> str:
     """Hyperparameters and results, one row for each run that has any."""
     rows = []
     for run in runs:
-        report = settings_of(run)
+        report = report_of(run)
         if not report:
             continue
         row: dict[str, Any] = {"run": run.name, "command": report["command"]}
@@ -112,7 +112,7 @@ def compare_runs(first: Path, second: Path) -> Compared:
 
 
 def _differing(first: Path, second: Path) -> list[tuple[str, str, str]]:
-    before, after = (settings_of(run).get("settings", {}) for run in (first, second))
+    before, after = (report_of(run).get("settings", {}) for run in (first, second))
     return [
         (key, str(before.get(key, "")), str(after.get(key, "")))
         for key in sorted(before.keys() | after.keys())
@@ -134,7 +134,7 @@ def wins_and_losses(run: Path, measure: str) -> list[tuple[str, float, float, fl
 
 def measures_of(run: Path) -> list[str]:
     """What a run measured, the recipe's primary measure first."""
-    report = settings_of(run)
+    report = report_of(run)
     names = [each["measure"] for each in report.get("comparisons", ())]
     primary = report.get("settings", {}).get("evaluation.primary")
     return sorted(names, key=lambda name: name != primary)

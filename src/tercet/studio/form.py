@@ -19,7 +19,7 @@ from tercet.cli import load_recipe
 from tercet.recipe import TRAINING, Recipe
 from tercet.schema import InputError
 from tercet.settings import parse_yaml
-from tercet.studio.places import Places
+from tercet.studio.places import Places, check_name
 
 #: `text` and `yaml` are written, and so are numbers that may be unset.
 Kind = Literal["choice", "flag", "whole", "number", "text", "yaml"]
@@ -163,6 +163,12 @@ class Filled:
     #: What is wrong, by key; "" for what is of none.
     errors: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
+    def whole(self) -> Recipe:
+        """The recipe. Raises InputError that tells all that is wrong."""
+        if self.recipe is None:
+            raise InputError("; ".join(f"{key} {why}" for key, why in self.errors.items()))
+        return self.recipe
+
 
 def fill(places: Places, name: str, shown: Mapping[str, Any]) -> Filled:
     """The recipe of a form: a project's recipe with other values put over it.
@@ -200,8 +206,10 @@ def fill(places: Places, name: str, shown: Mapping[str, Any]) -> Filled:
 def _check_run(recipe: Recipe) -> None:
     if recipe.runs_dir != "runs":
         raise InputError("--runs_dir: the studio's runs are in 'runs'")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", recipe.name):
-        raise InputError("--name: letters, digits, '.', '_' and '-' can name a run")
+    try:
+        check_name(recipe.name, "a run")
+    except InputError as error:
+        raise InputError(f"--name: {error}") from None
 
 
 def _same(shown: Any, before: Any) -> bool:

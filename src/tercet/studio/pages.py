@@ -16,7 +16,7 @@ from tercet.studio.ask import Answer
 from tercet.studio.browse import Text
 from tercet.studio.compare import Compared
 from tercet.studio.form import Filled, command
-from tercet.studio.runs import State, read_process, settings_of
+from tercet.studio.runs import State, read_process, report_of
 from tercet.studio.watch import Stage
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _taken(stage: Any) -> tuple[str, str, str]:
 def status(run: Path, state: State) -> str:
     """A run's state, and the command that the studio began last."""
     process = read_process(run)
-    said = shlex.join(process.command) if process else settings_of(run).get("command", "")
+    said = shlex.join(process.command) if process else report_of(run).get("command", "")
     shown = f"<pre class=command>{escape(said)}</pre>" if said else ""
     return f'<p class="state {state}"><b>{escape(run.name)}</b> {state}</p>{shown}'
 
@@ -140,7 +140,7 @@ def report(run: Path) -> str:
     if page.is_file() and not page.is_symlink():
         shown = escape(page.read_text(encoding="utf-8"))
         return f'<iframe class="report" sandbox="allow-scripts" srcdoc="{shown}"></iframe>'
-    told = settings_of(run)
+    told = report_of(run)
     if not told:
         return note(f"{run.name} has no report yet")
     rows = []

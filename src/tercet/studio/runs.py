@@ -178,7 +178,7 @@ PROGRESS = re.compile(
 )
 
 
-def settings_of(run: Path) -> dict[str, Any]:
+def report_of(run: Path) -> dict[str, Any]:
     """A finished run's report, as `metrics.json` has it; empty where there is none."""
     try:
         return dict(read_json(run / "metrics.json"))

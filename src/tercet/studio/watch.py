@@ -10,12 +10,9 @@ from typing import Any
 
 from tercet.artifacts import MANIFEST, existing, read_times
 from tercet.console import CURVES
+from tercet.run_report import STAGES
 from tercet.studio.runs import PROGRESS, find, tail
 
-STAGES = (
-    *("corpus", "queries", "embeddings", "negatives", "scores", "triplets", "targets"),
-    *("model", "evaluation"),
-)
 ZERO_SHOT = "zero-shot"
 
 
@@ -36,9 +33,10 @@ class Stage:
 def stages(run: Path) -> list[Stage]:
     """Every stage of a run: done, at work, or waiting."""
     times, at_work = read_times(run), find(run) is not None
-    extra = ("regression",) if any(run.glob("regression*")) else ()
     found = []
-    for name in (*STAGES[:3], *extra, *STAGES[3:]):
+    for name in (*STAGES, "evaluation"):
+        if name == "regression" and not any(run.glob("regression*")):
+            continue  # a stage of few runs
         partial = run / f"{name}.partial"
         artifact = existing(run / name)
         if partial.is_dir() and not (partial / MANIFEST).exists():
