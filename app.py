@@ -9,6 +9,7 @@ Runs are processes of their own: closing the page, or the studio, stops none.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ from tercet.cli import load_recipe  # noqa: E402
 from tercet.console import console  # noqa: E402
 from tercet.retriever_export import export_retriever  # noqa: E402
 from tercet.studio import browse, compare, form, pages, runs, watch  # noqa: E402
-from tercet.studio.ask import Searchers  # noqa: E402
+from tercet.studio.ask import Answer, Searchers  # noqa: E402
 from tercet.studio.places import Places  # noqa: E402
 from tercet.studio.votes import Votes  # noqa: E402
 
@@ -46,6 +47,7 @@ EVERY = 2.0  # seconds between two looks at a run
 def refused(work: Callable[..., Any]) -> Callable[..., Any]:
     """The event's function, with what it refuses shown as a message on the page."""
 
+    @functools.wraps(work)  # Gradio reads the signature: an event's data has its own type
     def told(*given: Any) -> Any:
         try:
             return work(*given)
@@ -102,7 +104,7 @@ def recipe_tab(run: gr.Dropdown, tabs: gr.Tabs) -> None:
             with gr.Row():
                 new = gr.Textbox(label="Save as", placeholder="name of a new recipe", scale=2)
                 keep = gr.Button("Save", scale=1)
-    wrong = gr.State([])
+    wrong, marked = gr.State({}), gr.State([])
     inputs = [recipe, *widgets.values()]
 
     def filled(name: str, values: tuple[Any, ...]) -> form.Filled:
@@ -110,7 +112,7 @@ def recipe_tab(run: gr.Dropdown, tabs: gr.Tabs) -> None:
 
     def show(name: str) -> list[Any]:
         if not name:
-            return [gr.skip()] * (len(widgets) + 3)
+            return [gr.skip()] * (len(widgets) + 4)
         try:
             loaded = load_recipe(PLACES.recipe(name), together=False)
             shown = form.values(loaded)
@@ -119,18 +121,21 @@ def recipe_tab(run: gr.Dropdown, tabs: gr.Tabs) -> None:
                 for f in FIELDS
             ]
             said_now = pages.recipe_said(name, form.fill(PLACES, name, shown))
-            return [*updates, said_now, [], told(loaded.name)]
+            return [*updates, said_now, {}, [], told(loaded.name)]
         except InputError as error:
             blank = [gr.skip()] * len(widgets)
-            return [*blank, pages.refusal(str(error)), [], ""]
+            return [*blank, pages.refusal(str(error)), {}, [], ""]
 
-    def check(before: list[str], name: str, *values: Any) -> dict[Any, Any]:
+    def check(name: str, *values: Any) -> list[Any]:
         found = filled(name, values)
-        updates: dict[Any, Any] = {said: pages.recipe_said(name, found), wrong: [*found.errors]}
+        return [pages.recipe_said(name, found), dict(found.errors)]
+
+    def mark(errors: dict[str, str], before: list[str]) -> dict[Any, Any]:
+        updates: dict[Any, Any] = {marked: [*errors]}
         for field in FIELDS:
-            if field.path in found.errors:
+            if field.path in errors:
                 updates[widgets[field.path]] = gr.update(
-                    info=f"⚠ {found.errors[field.path]}", elem_classes=[*classes(field), "wrong"]
+                    info=f"⚠ {errors[field.path]}", elem_classes=[*classes(field), "wrong"]
                 )
             elif field.path in before:
                 updates[widgets[field.path]] = gr.update(
@@ -157,12 +162,13 @@ def recipe_tab(run: gr.Dropdown, tabs: gr.Tabs) -> None:
         gr.Info(f"saved {path.name}")
         return gr.update(choices=PLACES.recipes(), value=path.relative_to(PLACES.root).as_posix())
 
-    recipe.change(show, recipe, [*widgets.values(), said, wrong, expected])
-    everything = [said, wrong, *widgets.values()]
+    recipe.change(show, recipe, [*widgets.values(), said, wrong, marked, expected])
     typed = (gr.Textbox, gr.Number)
     events = [each.blur if isinstance(each, typed) else each.input for each in widgets.values()]
     hidden: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last"}
-    gr.on(events, check, [wrong, *inputs], everything, **hidden)
+    # What is told comes back at once: a page takes long over widgets, so only those that changed.
+    gr.on(events, check, inputs, [said, wrong], **hidden)
+    wrong.change(mark, [wrong, marked], [marked, *widgets.values()], **hidden)
     choose = lambda name: gr.update(choices=PLACES.run_names(), value=name)  # noqa: E731
     for button, flag in ((forecast, ["--plan"]), (begin, [])):
         begun = button.click(refused(started(flag)), inputs, run_named := gr.State(""))
@@ -230,7 +236,7 @@ def data_tab(run: gr.Dropdown) -> None:
         kind = gr.Dropdown(label="Show", interactive=True, scale=2)
         search = gr.Textbox(label="That hold", placeholder="words", scale=3)
     note = gr.HTML()
-    table = gr.Dataframe(interactive=False, wrap=True, max_height=620, show_label=False)
+    table = gr.HTML(js_on_load=pages.LISTING)
     with gr.Row():
         back, on = gr.Button("← back", size="sm"), gr.Button("on →", size="sm")
     texts, number = gr.HTML(), gr.State(0)
@@ -241,22 +247,19 @@ def data_tab(run: gr.Dropdown) -> None:
 
     def show(name: str | None, kind: str | None, search: str, number: int) -> list[Any]:
         if not name or not kind:
-            return [pages.note("nothing is made yet"), gr.update(value=None), 0, ""]
+            return [pages.note("nothing is made yet"), "", 0, ""]
         data = browse.Data(PLACES.run(name))
         page = data.page(kind, search or "", number)
         if number and not page.rows:
             return show(name, kind, search, number - 1)
-        frame = pd.DataFrame([map(str, row) for row in page.rows], columns=[*page.columns])
+        rows = pages.listing(page.columns, page.rows, range(len(page.columns)))
         first = number * browse.SIZE
         said = f"{first + 1:,} to {first + len(page.rows):,} of {page.total:,}"
         said = said if page.rows else "none"
-        return [pages.note(said, page.note), frame, number, ""]
+        return [pages.note(said, page.note), rows, number, ""]
 
-    def open_row(name: str, kind: str, event: gr.SelectData) -> str:
-        return pages.texts(browse.Data(PLACES.run(name)).texts(kind, str(event.row_value[0])))
-
-    def opened(name: str, kind: str, event: gr.SelectData) -> str:
-        return str(refused(open_row)(name, kind, event))
+    def opened(name: str, kind: str, event: gr.EventData) -> str:
+        return pages.texts(browse.Data(PLACES.run(name)).texts(kind, str(event.id)))
 
     outputs = [note, table, number, texts]
     run.change(refused(kinds), run, kind)
@@ -265,7 +268,7 @@ def data_tab(run: gr.Dropdown) -> None:
     for button, step in ((back, -1), (on, 1)):
         move = lambda n, k, s, at, step=step: show(n, k, s, max(0, at + step))  # noqa: E731
         button.click(refused(move), [run, kind, search, number], outputs)
-    table.select(opened, [run, kind], texts)
+    table.select(refused(opened), [run, kind], texts)
 
 
 # ── results ──────────────────────────────────────────────────────────────────────────────────────
@@ -273,9 +276,7 @@ def data_tab(run: gr.Dropdown) -> None:
 
 def results_tab(run: gr.Dropdown) -> None:
     """All runs, two side by side, each query that changed, the report, the retriever's file."""
-    every = gr.Dataframe(
-        headers=[*compare.COLUMNS], interactive=False, show_search="filter", max_height=380
-    )
+    every = gr.HTML(js_on_load=pages.LISTING)
     with gr.Row():
         refresh = gr.Button("Refresh", size="sm")
         download = gr.DownloadButton("Download CSV", size="sm")
@@ -285,7 +286,7 @@ def results_tab(run: gr.Dropdown) -> None:
         compared = gr.HTML()
     with gr.Accordion("Queries won and lost by the chosen run", open=False):
         measure = gr.Dropdown(label="by", interactive=True)
-        changed = gr.Dataframe(interactive=False, wrap=True, max_height=420, show_label=False)
+        changed = gr.HTML(js_on_load=pages.LISTING)
     with gr.Accordion("Report of the chosen run", open=False):
         report = gr.HTML()
     with gr.Accordion("Retriever for LangChain", open=False):
@@ -294,13 +295,16 @@ def results_tab(run: gr.Dropdown) -> None:
 
     kept = tempfile.TemporaryDirectory(prefix="tercet-")  # what Gradio may serve is not in runs/
 
-    def all_runs() -> list[Any]:
-        names = PLACES.run_names()
-        rows = compare.results([PLACES.run(name) for name in names])
-        frame = pd.DataFrame(rows, columns=[*compare.COLUMNS])
+    def all_runs() -> str:
+        return pages.all_runs(compare.results(PLACES.run_folders()))
+
+    def sheet() -> str:
         path = Path(kept.name) / "runs.csv"
-        path.write_text(compare.as_csv([PLACES.run(name) for name in names]), encoding="utf-8")
-        return [frame, *[gr.update(choices=names)] * 2, str(path)]
+        path.write_text(compare.as_csv(PLACES.run_folders()), encoding="utf-8")
+        return str(path)
+
+    def chosen(event: gr.EventData) -> str:
+        return PLACES.run(str(event.id)).name
 
     def of_pair(first: str | None, second: str | None) -> str:
         if not first or not second:
@@ -317,22 +321,26 @@ def results_tab(run: gr.Dropdown) -> None:
         first = measures[0] if measures else None
         return [gr.update(choices=measures, value=first), pages.report(folder)]
 
-    def queries(name: str | None, measure: str | None) -> Any:
+    def queries(name: str | None, measure: str | None) -> str:
         if not name or not measure:
-            return gr.update(value=None)
+            return ""
         folder = PLACES.run(name)
         rows = compare.wins_and_losses(folder, measure)
         asked = browse.Data(folder).queries(row[0] for row in rows)
-        columns = ["id", "query", "zero-shot", "adapted", "difference"]
-        return pd.DataFrame([(r[0], asked.get(r[0], ""), *r[1:]) for r in rows], columns=columns)
+        columns = ("id", "query", "zero-shot", "adapted", "difference")
+        with_texts = [(row[0], asked.get(row[0], ""), *row[1:]) for row in rows]
+        return pages.listing(columns, with_texts, (0, 1), f"{len(rows):,} queries changed")
 
     def retriever(name: str) -> str:
         folder = PLACES.run(name)
         path, *_ = export_retriever(load_recipe(folder / "recipe.yaml"), folder / "retriever.py")
         return path.read_text(encoding="utf-8")
 
-    shown = [every, *pair, download]
-    gr.on([gr.context.Context.root_block.load, refresh.click, run.change], all_runs, None, shown)
+    offer = lambda: [gr.update(choices=PLACES.run_names())] * 2  # noqa: E731
+    for work, outputs in ((all_runs, every), (sheet, download), (offer, pair)):
+        looked = [gr.context.Context.root_block.load, refresh.click]
+        gr.on(looked, work, None, outputs, show_progress="hidden")
+    every.select(refused(chosen), None, run)
     for each in pair:
         each.change(refused(of_pair), pair, compared)
     run.change(refused(of_run), run, [measure, report])
@@ -348,57 +356,40 @@ def search_tab(run: gr.Dropdown) -> None:
     with gr.Row():
         query = gr.Textbox(label="Query", scale=4)
         k = gr.Slider(1, 20, value=5, step=1, label="Passages", scale=1)
-    systems = gr.CheckboxGroup(label="Systems")
+    systems = gr.Dropdown(label="Systems", multiselect=True, interactive=True)
     ask = gr.Button("Search", variant="primary")
-    asked = gr.State(None)
+    asked, shown = gr.State(None), gr.HTML(js_on_load=pages.VOTING)
 
     def offered(name: str | None) -> Any:
-        names = PLACES.run_names()
-        found = [(n, s) for n in names for s in SEARCHERS.systems_of(PLACES.run(n))]
+        found = [(f.name, s) for f in PLACES.run_folders() for s in SEARCHERS.systems_of(f)]
         own = [f"{n}: {s}" for n, s in found if n == name][:2]
         return gr.update(choices=[f"{n}: {s}" for n, s in found], value=own)
+
+    def votes_of(answer: Answer) -> Votes:
+        return Votes(PLACES.run(answer.system.rsplit(": ", 1)[0]))
+
+    def page(query: str, found: list[Answer]) -> str:
+        return pages.answers(found, [votes_of(answer).of(query) for answer in found])
 
     def answers(query: str, chosen: list[str], k: int) -> Any:
         if not query.strip() or not chosen:
             raise InputError("give a query, and choose at least one system")
         pairs = [label.rsplit(": ", 1) for label in chosen]
         of = [(PLACES.run(name), system) for name, system in pairs]
-        return query, SEARCHERS.ask(query, of, int(k))
+        found = SEARCHERS.ask(query, of, int(k))
+        return (query, found), page(query, found)
+
+    def vote(asked: Any, event: gr.EventData) -> str:
+        query, found = asked
+        answer = next(a for a in found if a.system == event.system)
+        ids = {passage.id for passage, _ in answer.hits}
+        if event.passage in ids:  # the page says which, and a page can say anything
+            votes_of(answer).cast(query, event.passage, bool(event.relevant))
+        return page(query, found)
 
     gr.on([gr.context.Context.root_block.load, run.change], refused(offered), run, systems)
-    gr.on([ask.click, query.submit], refused(answers), [query, systems, k], asked)
-
-    @gr.render(inputs=asked)
-    def columns(found: Any) -> None:
-        if not found:
-            return
-        query, answers = found
-        with gr.Row():
-            for answer in answers:
-                with gr.Column(min_width=280):
-                    gr.HTML(pages.answer(answer))
-                    votes = Votes(PLACES.run(answer.system.rsplit(": ", 1)[0]))
-                    given = votes.of(query)
-                    for place, (passage, score) in enumerate(answer.hits, 1):
-                        gr.HTML(pages.hit(place, passage, score))
-                        vote(votes, query, passage.id, given.get(passage.id))
-
-
-def vote(votes: Votes, query: str, passage: str, given: int | None) -> None:
-    """Two buttons beneath a passage."""
-    labels = ("relevant", "not relevant")
-    buttons = []
-    with gr.Row(elem_classes="votes"):
-        for grade, label in ((1, labels[0]), (0, labels[1])):
-            style = "primary" if given == grade else "secondary"
-            buttons.append(gr.Button(label, size="sm", variant=style, min_width=90))
-
-    def cast(relevant: bool) -> Iterator[Any] | list[Any]:
-        votes.cast(query, passage, relevant)
-        return [gr.update(variant="primary" if relevant == yes else "secondary") for yes in (1, 0)]
-
-    buttons[0].click(lambda: cast(True), None, buttons)
-    buttons[1].click(lambda: cast(False), None, buttons)
+    gr.on([ask.click, query.submit], refused(answers), [query, systems, k], [asked, shown])
+    shown.click(refused(vote), asked, shown, show_progress="hidden")
 
 
 # ── chat ─────────────────────────────────────────────────────────────────────────────────────────
@@ -407,9 +398,10 @@ def vote(votes: Votes, query: str, passage: str, given: int | None) -> None:
 def chat_tab(run: gr.Dropdown) -> None:
     """Questions answered from a run's passages, which are cited."""
     fields = [field for field in FIELDS if field.section == "chat"]
+    said: dict[str, Any] = {"render_markdown": False, "buttons": ["copy"]}  # none that shares
     with gr.Row():
         with gr.Column(scale=3):
-            talk = gr.Chatbot(render_markdown=False, height=460, show_label=False)
+            talk = gr.Chatbot(**said, height=460, show_label=False)
             with gr.Row():
                 box = gr.Textbox(placeholder="a question", show_label=False, scale=5)
                 send = gr.Button("Ask", variant="primary", scale=1)
@@ -485,8 +477,15 @@ def studio() -> gr.Blocks:
             names = PLACES.run_names()
             return gr.update(choices=names, value=names[0] if names else None)
 
+        def new(before: list[str]) -> list[Any]:
+            names = PLACES.run_names()
+            if sorted(names) == before:  # while somebody types, choices that come undo the typing
+                return [gr.skip(), gr.skip()]
+            return [gr.update(choices=names), sorted(names)]
+
         page.load(found, None, run)
-        run.focus(lambda: gr.update(choices=PLACES.run_names()), None, run)
+        known = gr.State([])
+        gr.Timer(EVERY).tick(new, known, [run, known], show_progress="hidden")
     return page
 
 

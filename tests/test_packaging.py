@@ -107,8 +107,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     inside = {name for name in names if not name.split("/")[0].endswith(".dist-info")}
     page = {f"tercet/retrieval/page.{kind}" for kind in ("html", "css", "js")}
     templates = {f"tercet/templates/{name}.py" for name in ("app", "retriever")}
-    others = {"tercet/py.typed", "tercet/studio/studio.css"}
-    assert inside == modules() | page | templates | others
+    studio = {f"tercet/studio/{name}" for name in ("studio.css", "listing.js", "voting.js")}
+    assert inside == modules() | page | templates | studio | {"tercet/py.typed"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

@@ -22,6 +22,7 @@ import pytest
 pytest.importorskip("gradio")
 ROOT = Path(__file__).parents[1]
 SCRIPT = "<script>document.title = 'taken'</script><img src=x onerror=\"document.title='taken'\">"
+TEMPLATE = "${document.title = 'taken'} {{value}} {{#each value}}taken{{/each}}"
 KEY = "co-canary-5d1e"
 WAIT = 60_000  # ms
 
@@ -41,7 +42,9 @@ def project(
     shutil.copytree(tiny_beir_path, folder / "corpus")
     passages = (folder / "corpus" / "corpus.jsonl").read_text().splitlines()
     first = json.loads(passages[0])
-    passages[0] = json.dumps(first | {"title": SCRIPT, "text": f"{SCRIPT} {first['text']}"})
+    passages[0] = json.dumps(
+        first | {"title": SCRIPT, "text": f"{SCRIPT} {TEMPLATE} {first['text']}"}
+    )
     (folder / "corpus" / "corpus.jsonl").write_text("\n".join(passages) + "\n")
     (folder / "recipes").mkdir()
     (folder / "recipes" / "tiny.yaml").write_text(
@@ -59,6 +62,8 @@ chat: {{model: {tiny_causal_path}, max_new_tokens: 12, threshold: -1}}
     )
     command = [sys.executable, "train.py", "recipes/tiny.yaml", "--name=before"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=300)
+    (folder / "runs" / "other").mkdir()  # nothing but its recipe
+    shutil.copy(folder / "runs" / "before" / "recipe.yaml", folder / "runs" / "other")
     return folder
 
 
@@ -181,6 +186,11 @@ def test_a_recipe_is_changed_run_stopped_and_gone_on_with(page: Any, project: Pa
         time.sleep(0.3)
     seen(page, "mrr@10, zero-shot").wait_for()
     seen(page, re.compile(r"step \d+ of")).wait_for()
+    loss = page.locator(".vega-embed, .plot-container").locator("visible=true").last
+    before = loss.screenshot()
+    while loss.screenshot() == before:  # the curve moves on while it trains
+        assert time.monotonic() < deadline
+        page.wait_for_timeout(200)
     picture(page, "run")
     page.get_by_role("button", name="Stop").click()
     page.locator("p.state.stopped").wait_for()
@@ -211,12 +221,12 @@ def test_data_is_browsed_and_a_script_is_text(page: Any) -> None:
     page.get_by_label("That hold").press("Enter")
     seen(page, "1 to 1 of 1").wait_for()
     seen(page, "p00").click()
-    page.locator("article.first").get_by_text("document.title").first.wait_for()
+    page.locator("article.first").get_by_text(TEMPLATE).first.wait_for()
     assert page.locator("article script, article img, td img, td script").count() == 0
     page.get_by_label("That hold").fill("")
     choose(page, "Show", "candidates with scores")
     seen(page, "own passage's rank, teacher").wait_for()
-    page.locator(".cell-wrap").locator("visible=true").filter(has_text=" ").last.click()
+    page.locator(".rows tbody tr").locator("visible=true").last.click()
     seen(page, re.compile(r"teacher -?\d.*model .*target")).wait_for()
     picture(page, "data")
 
@@ -230,6 +240,15 @@ def test_results_in_a_table_a_csv_and_a_retriever(page: Any, project: Path, tmp_
     rows = [*csv.DictReader(Path(coming.value.path()).open(newline=""))]
     (row,) = [row for row in rows if row["run"] == "before"]
     assert row["queries.count"] == "60" and 0 <= float(row["ndcg@10 adapted"]) <= 1
+    names = page.locator(".sorts tbody td:first-child").locator("visible=true")
+    first = page.locator(".sorts th").locator("visible=true").first
+    found = names.all_inner_texts()
+    first.click()
+    assert names.all_inner_texts() == sorted(found)
+    first.click()
+    assert names.all_inner_texts() == sorted(found, reverse=True)
+    page.get_by_label("Filter the rows").first.fill("BEFORE")
+    assert names.all_inner_texts() == ["before"]
     page.get_by_role("button", name="Compare two runs").click()
     choose(page, "first", "before")
     choose(page, "second", "before")
@@ -249,19 +268,36 @@ def test_results_in_a_table_a_csv_and_a_retriever(page: Any, project: Path, tmp_
     assert found.returncode == 0, found.stdout + found.stderr
 
 
+def test_systems_are_compared_from_the_page_and_their_report_is_shown(
+    page: Any, project: Path
+) -> None:
+    choose(page, "Run", "before")
+    tab(page, "Run")
+    page.get_by_role("button", name="Compare systems").click()
+    page.locator("p.state.running").wait_for()
+    page.locator("p.state.finished").wait_for()
+    assert (project / "runs" / "before" / "results" / "report.html").exists()
+    tab(page, "Results")
+    choose(page, "Run", "other")
+    page.locator(".sorts tbody tr").filter(has_text="before").click()  # a row chooses its run
+    page.get_by_role("button", name="Report of the chosen run").click()
+    report = page.frame_locator("iframe.report")
+    report.get_by_text("BM25").locator("visible=true").first.wait_for()
+    picture(page, "report")
+
+
 def test_votes_become_qrels(page: Any, project: Path) -> None:
     choose(page, "Run", "before")
     tab(page, "Search")
-    own = page.get_by_label("before: adapted")
-    own.wait_for()
-    while not own.is_checked():  # the run's own systems are chosen when it is
-        page.wait_for_timeout(100)
-    page.get_by_label("before: BM25").check()
+    seen(page, "before: adapted").wait_for()  # the run's own systems are chosen when it is
+    choose(page, "Systems", "before: BM25")
+    page.keyboard.press("Escape")
     page.get_by_label("Query", exact=True).fill("document title script")
     page.get_by_role("button", name="Search", exact=True).click()
     page.locator("h3").nth(2).wait_for()
-    seen(page, "document.title").wait_for()
+    seen(page, TEMPLATE).wait_for()
     assert page.locator("article.hit").count() >= 10
+    assert page.locator("article script, article img").count() == 0
     page.get_by_role("button", name="relevant", exact=True).first.click()
     qrels = project / "runs" / "before" / "votes" / "qrels" / "test.tsv"
     deadline = time.monotonic() + 30
@@ -270,6 +306,11 @@ def test_votes_become_qrels(page: Any, project: Path) -> None:
         time.sleep(0.1)
     header, vote = qrels.read_text().splitlines()
     assert header == "query-id\tcorpus-id\tscore" and vote.endswith("\t1")
+    page.locator("button.vote[aria-pressed=true]").first.wait_for()
+    page.get_by_role("button", name="not relevant", exact=True).first.click()
+    while qrels.read_text().splitlines()[1:] != [f"{vote[:-1]}0"]:  # the last vote counts
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     picture(page, "search")
 
 

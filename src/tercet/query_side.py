@@ -185,7 +185,7 @@ class QuerySide:
             "embeddings": self.pipeline.embeddings.digest,
             "passages": self.pipeline.passages_digest,
         }
-        stage = self.pipeline.stage("regression", settings, inputs, revision=2)
+        stage = self.pipeline.stage("regression", settings, inputs, revision=3)
         return produce(stage, self._regress)
 
     def _regress(self, writer: Writer) -> None:

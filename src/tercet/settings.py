@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import types
 import typing
@@ -75,11 +76,10 @@ def read_yaml(path: Path) -> Node:
 def parse_yaml(text: str, source: str, *, lines: bool) -> Node:
     """YAML text as a tree; places are `source:line`, or just `source` when `lines` is off."""
     try:
-        loader = yaml.SafeLoader(text)
-        root = loader.get_single_node()
+        root = _composed(text)
         if root is None:
             return Node(None, source)
-        return _convert(root, loader, source, lines)
+        return _convert(root, yaml.SafeLoader(""), source, lines)
     except yaml.reader.ReaderError as error:
         place, problem = f":{text.count(chr(10), 0, error.position) + 1}", error.reason
     except yaml.MarkedYAMLError as error:
@@ -89,6 +89,12 @@ def parse_yaml(text: str, source: str, *, lines: bool) -> Node:
         place, problem = "", "nested without end"
     problem = " ".join(problem.split())
     raise InputError(f"{source}{place if lines else ''}: not valid YAML ({problem})")
+
+
+@functools.lru_cache(maxsize=32)
+def _composed(text: str) -> yaml.Node | None:
+    """YAML's own tree, kept: a form reads its recipe again for each key that it checks."""
+    return yaml.SafeLoader(text).get_single_node()
 
 
 def _convert(node: yaml.Node, loader: yaml.SafeLoader, source: str, lines: bool) -> Node:

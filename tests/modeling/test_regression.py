@@ -66,7 +66,7 @@ def test_a_space_that_is_the_models_own_but_turned_is_found(
     wanted = own.encode_queries(asked) @ own.encode_passages(contents).T
     got = encoder.encode_queries(asked) @ vectors.T
     agreement = [np.corrcoef(a, b)[0, 1] for a, b in zip(wanted, got, strict=True)]
-    assert min(agreement) > 0.99
+    assert min(agreement) > 0.98
     assert facts["passages"] == 300 and facts["held_out"] == 15
 
 
@@ -77,7 +77,7 @@ def test_held_out_words_choose_and_the_best_of_all_is_kept(
     known = {word: topics[i] for i, topic in enumerate(TOPICS) for word in topic}
     vectors = np.stack([np.mean([known[w] for w in text.split()], axis=0) for text in contents])
     encoder, facts = found(tiny_encoder_path, contents, vectors.astype(np.float32))
-    assert facts["mrr"] >= max(facts["mrr_back"], facts["mrr_onto"])
+    assert facts["mrr"] >= facts["mrr_closed_form"] >= max(facts["mrr_back"], facts["mrr_onto"])
     assert facts["mrr"] > 3 * np.mean(1 / np.arange(1, 301)), "chance"
     length = np.linalg.norm(encoder.encode_queries(contents[:3]), axis=1)
     assert length == pytest.approx(1, abs=1e-5)
@@ -114,7 +114,7 @@ def test_prompts_are_those_of_queries_and_of_passages(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BiEncoder, "encode", watched)
         regress(encoder, contents, vectors, similarity="dot", passages=100, seed=1)
-    assert read == [("query", 95), ("passage", 95), ("query", 5)]
+    assert read == [("query", 95), ("passage", 95), ("query", 5), ("query", 4 * 95)]
 
 
 def test_spans_are_3_to_30_words_that_follow_one_another(contents: list[str]) -> None:

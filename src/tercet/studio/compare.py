@@ -12,10 +12,11 @@ from typing import Any
 from tercet.artifacts import existing
 from tercet.retrieval import paired_bootstrap, read_figures
 from tercet.schema import InputError
-from tercet.studio.runs import ago, report_of, state
+from tercet.studio.runs import changed, report_of, state
 
+TEXTS = ("run", "state", "changed", "model", "measure")
 COLUMNS = (
-    *("run", "state", "changed", "model", "measure"),
+    *TEXTS,
     *("zero-shot", "adapted", "difference", "low", "high", "minutes"),
 )
 ADAPTED, ZERO_SHOT = "adapted", "zero-shot"
@@ -27,7 +28,12 @@ def results(runs: Sequence[Path]) -> list[list[Any]]:
     for run in runs:
         report = report_of(run)
         settings = report.get("settings", {})
-        row: list[Any] = [run.name, state(run), ago(run), Path(settings.get("model.name", "")).name]
+        row: list[Any] = [
+            run.name,
+            state(run),
+            changed(run),
+            Path(settings.get("model.name", "")).name,
+        ]
         measure = settings.get("evaluation.primary", "")
         found = next((c for c in report.get("comparisons", ()) if c["measure"] == measure), None)
         if found:

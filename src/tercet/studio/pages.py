@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from html import escape
 from pathlib import Path
@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from tercet.forecast import FORECAST, ROWS, read_forecast
 from tercet.retrieval.forecast_table import clock, size, size_in_words
-from tercet.schema import Passage
 from tercet.studio.ask import Answer
 from tercet.studio.browse import Text
-from tercet.studio.compare import Compared
+from tercet.studio.compare import COLUMNS, TEXTS, Compared
 from tercet.studio.form import Filled, command
 from tercet.studio.runs import State, read_process, report_of
 from tercet.studio.watch import Stage
@@ -111,6 +110,28 @@ def stages(found: Sequence[Stage]) -> str:
     return f'<div class="scroll"><table class="plain stages">{"".join(rows)}</table></div>'
 
 
+def listing(
+    header: Sequence[str], rows: Iterable[Sequence[Any]], texts: Sequence[int], said: str = ""
+) -> str:
+    """A table whose rows can be chosen; with something `said` it sorts and filters as well.
+
+    Goes into a component with the script `LISTING`.
+    """
+    shown = table(header, ([*("" if c is None else c for c in row)] for row in rows), texts)
+    if not said:
+        return f'<div class="rows">{shown}</div>'
+    field = '<input class="filter" placeholder="Filter..." aria-label="Filter the rows">'
+    return f'<div class="rows sorts">{field}{note(said)}{shown}</div>'
+
+
+def all_runs(rows: Sequence[Sequence[Any]]) -> str:
+    """Every run in a table."""
+    texts = [n for n, name in enumerate(COLUMNS) if name in TEXTS]
+    said = f"{len(rows):,} run{'' if len(rows) == 1 else 's'}; a click on a column sorts by it"
+    said += ", a click on a run chooses it"
+    return listing(COLUMNS, rows, texts, said)
+
+
 def texts(found: Sequence[Text]) -> str:
     """Texts side by side, what they are compared with first."""
     cards = "".join(
@@ -152,7 +173,16 @@ def report(run: Path) -> str:
     return table(header, rows) + "".join(note(line) for line in told["notes"])
 
 
-def answer(found: Answer) -> str:
+def answers(found: Sequence[Answer], votes: Sequence[Mapping[str, int]]) -> str:
+    """What each system found, side by side, with its votes: passage id -> grade."""
+    columns = (
+        f"<section>{_answer(answer)}{_hits(answer, of)}</section>"
+        for answer, of in zip(found, votes, strict=True)
+    )
+    return f'<div class="answers">{"".join(columns)}</div>'
+
+
+def _answer(found: Answer) -> str:
     """A system's name, where it searched and how long it took, or why it did not answer."""
     name = f"<h3>{escape(found.system)}</h3>"
     if found.refusal:
@@ -160,12 +190,23 @@ def answer(found: Answer) -> str:
     return name + note(f"{found.milliseconds:.1f} ms", found.place)
 
 
-def hit(place: int, passage: Passage, score: float) -> str:
-    """One passage that was found."""
-    return (
+def _hits(found: Answer, votes: Mapping[str, int]) -> str:
+    """The passages that were found, each with two buttons for a vote."""
+    return "".join(
         f'<article class="hit"><h4>{place}. {escape(passage.title or passage.id)}</h4>'
-        f'<p class="note">{escape(passage.id)} · {score:.4f}</p>'
-        f"<p>{escape(passage.text)}</p></article>"
+        f'<p class="note">{escape(passage.id)} · {score:.4f}</p><p>{escape(passage.text)}</p>'
+        f"{_vote(found.system, passage.id, 1, votes)}{_vote(found.system, passage.id, 0, votes)}"
+        "</article>"
+        for place, (passage, score) in enumerate(found.hits, 1)
+    )
+
+
+def _vote(system: str, passage: str, grade: int, votes: Mapping[str, int]) -> str:
+    pressed = str(votes.get(passage) == grade).lower()
+    return (
+        f'<button class="vote" data-system="{escape(system)}" data-passage="{escape(passage)}" '
+        f'data-relevant="{grade}" aria-pressed="{pressed}">'
+        f"{'relevant' if grade else 'not relevant'}</button>"
     )
 
 
@@ -181,4 +222,10 @@ def cited(found: Sequence[Citation]) -> str:
     )
 
 
-CSS = (Path(__file__).parent / "studio.css").read_text(encoding="utf-8")
+def _beside(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+CSS = _beside("studio.css")
+#: Scripts of `gr.HTML` components, which have `element`, `trigger` and `watch` from Gradio.
+LISTING, VOTING = _beside("listing.js"), _beside("voting.js")

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 from tercet.schema import InputError
 
 RECIPES, RUNS = "recipes", "runs"
+#: A folder that holds one of these is a run's.
+_MARKS = ("corpus", "recipe.yaml", "metrics.json", "forecast.json", "studio")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*):(?=//|/)")
 
@@ -35,15 +37,18 @@ class Places:
     def recipes(self) -> list[str]:
         """Paths of recipes below the project: its own, then those that runs were made with."""
         found = sorted((self.root / RECIPES).glob("*.yaml"))
-        found += [folder / "recipe.yaml" for folder in self._run_folders()]
+        found += [folder / "recipe.yaml" for folder in self.run_folders()]
         inside = [path for path in found if path.is_file() and self._plain(path)]
         return [path.relative_to(self.root).as_posix() for path in inside]
 
     def recipe(self, name: str) -> Path:
         """The path of one of `recipes`. Raises InputError for any other."""
-        if name not in self.recipes():
+        path = self.root / name
+        own = path.parent == self.root / RECIPES and path.suffix == ".yaml"
+        of_run = path.name == "recipe.yaml" and path.parent.parent == self.runs
+        if not (own or of_run) or not path.is_file() or not self._plain(path):
             raise InputError(f"{name!r} is no recipe of this project")
-        return self.root / name
+        return path
 
     def new_recipe(self, name: str) -> Path:
         """Where a recipe of this name goes. Raises InputError for a path, or one that is there."""
@@ -55,20 +60,25 @@ class Places:
 
     def run_names(self) -> list[str]:
         """Names of the runs, those that changed last first."""
-        return [folder.name for folder in self._run_folders()]
+        return [folder.name for folder in self.run_folders()]
 
     def run(self, name: str) -> Path:
         """The folder of one of `run_names`. Raises InputError for any other."""
-        if name not in self.run_names():
+        one_folder = name and Path(name).name == name  # not a path
+        if not one_folder or not self._is_run(self.runs / name):
             raise InputError(f"{name!r} is no run of this project")
         return self.runs / name
 
-    def _run_folders(self) -> list[Path]:
+    def run_folders(self) -> list[Path]:
+        """The folder of each of `run_names`."""
         if not self.runs.is_dir():
             return []
-        folders = [p for p in self.runs.iterdir() if p.is_dir() and self._plain(p)]
-        of_runs = [p for p in folders if any((p / mark).exists() for mark in ("corpus", *_MARKS))]
-        return sorted(of_runs, key=lambda p: -p.stat().st_mtime)
+        folders = [path for path in self.runs.iterdir() if self._is_run(path)]
+        return sorted(folders, key=lambda path: -path.stat().st_mtime)
+
+    def _is_run(self, folder: Path) -> bool:
+        marked = folder.is_dir() and any((folder / mark).exists() for mark in _MARKS)
+        return marked and self._plain(folder)
 
     def _plain(self, path: Path) -> bool:
         """Whether no symbolic link has a part in a path below the root."""
@@ -111,9 +121,6 @@ class Places:
             return  # too long to be a path, or a loop of links that leads nowhere
         if not within:
             raise refused
-
-
-_MARKS = ("recipe.yaml", "metrics.json", "forecast.json", "studio")
 
 
 def check_name(name: str, what: str) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,8 @@ FOLDER, PROCESS, LOG, STOPPED = "studio", "process.json", "log.txt", "stopped"
 #: Seconds between two lines of progress, where a terminal would have a bar.
 _EVERY = "1"
 _PATIENCE = 20.0  # seconds that a run has to end by itself
-_TAIL = 200_000  # bytes of the log that are read
+_TAIL, _END = 200_000, 20_000  # bytes of the log that are read: to show it, to see how it ended
+_FAILURE = re.compile("^(error:|Traceback)", re.MULTILINE)
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 State = Literal["running", "finished", "failed", "stopped", "begun"]
@@ -143,9 +145,8 @@ def state(run: Path) -> State:
     """How a run stands."""
     if find(run):
         return "running"
-    log = run / FOLDER / LOG
     # A failure of what was started last says more than what an earlier one had finished.
-    if log.exists() and any(line.startswith(("error:", "Traceback")) for line in tail(run)[-60:]):
+    if _FAILURE.search(_end_of_log(run, _END)):
         return "stopped" if (run / FOLDER / STOPPED).exists() else "failed"
     if (run / "evaluation" / "manifest.json").exists():
         return "finished"
@@ -153,14 +154,18 @@ def state(run: Path) -> State:
 
 
 def tail(run: Path) -> list[str]:
-    """The last lines of the log; of each bar's, the last one alone, and no control characters."""
+    """The last lines of the log, without control characters; of each bar's, the last one alone."""
+    return [*_collapsed(_ESCAPES.sub("", _end_of_log(run, _TAIL)).splitlines())]
+
+
+def _end_of_log(run: Path, most: int) -> str:
+    """The log's last bytes; none where there is no log."""
     try:
         with (run / FOLDER / LOG).open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-            text = file.read().decode("utf-8", "replace")
+            file.seek(max(0, file.seek(0, os.SEEK_END) - most))
+            return file.read().decode("utf-8", "replace")
     except FileNotFoundError:
-        return []
-    return [*_collapsed(_ESCAPES.sub("", text).splitlines())]
+        return ""
 
 
 def _collapsed(lines: Sequence[str]) -> Iterator[str]:
@@ -169,7 +174,9 @@ def _collapsed(lines: Sequence[str]) -> Iterator[str]:
         what = PROGRESS.match(line)
         if what and following.startswith(f"  {what['what']}: "):
             continue
-        yield "".join(c for c in line.rpartition("\r")[2] if c.isprintable() or c == "\t")
+        line = line.rpartition("\r")[2]
+        shown = line.isprintable()
+        yield line if shown else "".join(c for c in line if c.isprintable() or c == "\t")
 
 
 PROGRESS = re.compile(
@@ -178,18 +185,21 @@ PROGRESS = re.compile(
 )
 
 
-def report_of(run: Path) -> dict[str, Any]:
+def report_of(run: Path) -> Mapping[str, Any]:
     """A finished run's report, as `metrics.json` has it; empty where there is none."""
+    path = run / "metrics.json"
     try:
-        return dict(read_json(run / "metrics.json"))
+        return _read_report(path, path.stat().st_mtime_ns)
     except (FileNotFoundError, ValueError):
         return {}
 
 
-def ago(run: Path) -> str:
-    """How long ago something changed in a run's folder, in words."""
-    seconds = max(0.0, time.time() - run.stat().st_mtime)
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds // size:.0f} {unit} ago"
-    return "now"
+@functools.lru_cache(maxsize=4096)
+def _read_report(path: Path, changed: int) -> dict[str, Any]:
+    """A table of hundreds of runs reads each report once, and again when it has `changed`."""
+    return dict(read_json(path))
+
+
+def changed(run: Path) -> str:
+    """When something changed in a run's folder: local time, which sorts as text."""
+    return datetime.fromtimestamp(run.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
