@@ -26,6 +26,7 @@ import gradio as gr  # noqa: E402
 import pandas as pd  # noqa: E402
 import uvicorn  # noqa: E402
 from fastapi import FastAPI  # noqa: E402
+from fastapi.middleware.trustedhost import TrustedHostMiddleware  # noqa: E402
 
 from tercet import InputError  # noqa: E402
 from tercet.cli import load_recipe  # noqa: E402
@@ -41,6 +42,9 @@ PLACES, SEARCHERS = Places(ROOT), Searchers()
 FIELDS = form.fields()
 HOST = "127.0.0.1"
 WIDE = ["wide"]  # of a form's columns it takes all
+MEASURES = ("mrr@10", "map@10")
+COLOURS = {"loss": "#0b5ea8", "mrr@10": "#0b5ea8", "map@10": "#b04400"}
+COLOURS |= {f"mrr@10, {watch.ZERO_SHOT}": "#8fb6d9", f"map@10, {watch.ZERO_SHOT}": "#e0a98a"}
 EVERY = 2.0  # seconds between two looks at a run
 
 
@@ -55,6 +59,14 @@ def refused(work: Callable[..., Any]) -> Callable[..., Any]:
             raise gr.Error(escape(str(error)), print_exception=False) from None
 
     return told
+
+
+def told_by(event: gr.EventData, *names: str) -> list[str]:
+    """What the page says of an event, which is whatever somebody sends."""
+    told = event._data if isinstance(event._data, dict) else {}
+    if not all(isinstance(told.get(name), str) for name in names):
+        raise InputError("that is no event of this page: load it again")
+    return [told[name] for name in names]
 
 
 # ── recipe ───────────────────────────────────────────────────────────────────────────────────────
@@ -167,7 +179,7 @@ def recipe_tab(run: gr.Dropdown, tabs: gr.Tabs) -> None:
     events = [each.blur if isinstance(each, typed) else each.input for each in widgets.values()]
     hidden: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last"}
     # What is told comes back at once: a page takes long over widgets, so only those that changed.
-    gr.on(events, check, inputs, [said, wrong], **hidden)
+    gr.on(events, refused(check), inputs, [said, wrong], **hidden)
     wrong.change(mark, [wrong, marked], [marked, *widgets.values()], **hidden)
     choose = lambda name: gr.update(choices=PLACES.run_names(), value=name)  # noqa: E731
     for button, flag in ((forecast, ["--plan"]), (begin, [])):
@@ -181,6 +193,11 @@ def recipe_tab(run: gr.Dropdown, tabs: gr.Tabs) -> None:
 # ── run ──────────────────────────────────────────────────────────────────────────────────────────
 
 
+def drawn(points: list[dict[str, Any]]) -> pd.DataFrame | None:
+    """A plot's points; no plot before there are any, as its axes and legend stay as first drawn."""
+    return pd.DataFrame(points, columns=["step", "value", "series"]) if points else None
+
+
 def run_tab(run: gr.Dropdown) -> None:
     """What a run is at, its curves and its log; go on, stop."""
     with gr.Row():
@@ -189,7 +206,7 @@ def run_tab(run: gr.Dropdown) -> None:
         evaluate = gr.Button("Compare systems (eval.py)")
     status, stages = gr.HTML(), gr.HTML()
     with gr.Row():
-        plot = {"x": "step", "y": "value", "color": "series", "height": 260}
+        plot = {"x": "step", "y": "value", "color": "series", "color_map": COLOURS, "height": 260}
         measures = gr.LinePlot(title="held-out queries", **plot)
         loss = gr.LinePlot(title="loss", **plot)
     log = gr.Textbox(label="Log", lines=14, max_lines=14, autoscroll=True, elem_classes="log")
@@ -197,17 +214,18 @@ def run_tab(run: gr.Dropdown) -> None:
     seen, timer = gr.State(None), gr.Timer(EVERY)
 
     def look(name: str | None, before: Any) -> list[Any]:
-        if not name:
+        try:
+            folder = PLACES.run(name)
+        except InputError:  # none is chosen, or it was deleted while it was looked at
             return [gr.skip()] * 7
-        folder = PLACES.run(name)
         lines, found = runs.tail(folder), watch.stages(folder)
         now = [name, runs.state(folder), found, lines[-3:], len(lines)]
-        points = watch.curves(folder, ("mrr@10", "map@10"))
+        points = watch.curves(folder, MEASURES)
         now.append({kind: len(rows) for kind, rows in points.items()})
         if now == before:
             return [gr.skip()] * 7
-        frames = [pd.DataFrame(points[k], columns=["step", "value", "series"]) for k in points]
-        shown = [pages.status(folder, now[1]), pages.stages(found), frames[1], frames[0]]
+        plots = [drawn(points[kind]) for kind in ("measures", "loss")]
+        shown = [pages.status(folder, now[1]), pages.stages(found), *plots]
         return [*shown, "\n".join(lines[-400:]), pages.forecast(folder), now]
 
     def began(program: str) -> Callable[[str], None]:
@@ -215,6 +233,7 @@ def run_tab(run: gr.Dropdown) -> None:
             recipe = runs_recipe(name)
             if not (PLACES.root / recipe).exists():
                 raise InputError(f"{name} has no recipe.yaml: start it on the tab Recipe")
+            runs.recipe_of(PLACES.run(name))
             runs.start(PLACES, name, recipe, [], program)
 
         return start
@@ -259,12 +278,14 @@ def data_tab(run: gr.Dropdown) -> None:
         return [pages.note(said, page.note), rows, number, ""]
 
     def opened(name: str, kind: str, event: gr.EventData) -> str:
-        return pages.texts(browse.Data(PLACES.run(name)).texts(kind, str(event.id)))
+        (id,) = told_by(event, "id")
+        return pages.texts(browse.Data(PLACES.run(name)).texts(kind, id))
 
     outputs = [note, table, number, texts]
-    run.change(refused(kinds), run, kind)
-    for event in (kind.change, search.submit):
-        event(refused(lambda *given: show(*given, 0)), [run, kind, search], outputs)
+    first = refused(lambda *given: show(*given, 0))
+    # Another run may have data of the same kinds, and then no dropdown changes.
+    run.change(refused(kinds), run, kind).then(first, [run, kind, search], outputs)
+    gr.on([kind.input, search.submit], first, [run, kind, search], outputs)
     for button, step in ((back, -1), (on, 1)):
         move = lambda n, k, s, at, step=step: show(n, k, s, max(0, at + step))  # noqa: E731
         button.click(refused(move), [run, kind, search, number], outputs)
@@ -304,7 +325,7 @@ def results_tab(run: gr.Dropdown) -> None:
         return str(path)
 
     def chosen(event: gr.EventData) -> str:
-        return PLACES.run(str(event.id)).name
+        return PLACES.run(*told_by(event, "id")).name
 
     def of_pair(first: str | None, second: str | None) -> str:
         if not first or not second:
@@ -329,11 +350,12 @@ def results_tab(run: gr.Dropdown) -> None:
         asked = browse.Data(folder).queries(row[0] for row in rows)
         columns = ("id", "query", "zero-shot", "adapted", "difference")
         with_texts = [(row[0], asked.get(row[0], ""), *row[1:]) for row in rows]
-        return pages.listing(columns, with_texts, (0, 1), f"{len(rows):,} queries changed")
+        said = f"{len(rows):,} queries changed"
+        return pages.listing(columns, with_texts, (0, 1), said, opens=False)
 
     def retriever(name: str) -> str:
         folder = PLACES.run(name)
-        path, *_ = export_retriever(load_recipe(folder / "recipe.yaml"), folder / "retriever.py")
+        path, *_ = export_retriever(runs.recipe_of(folder), folder / "retriever.py")
         return path.read_text(encoding="utf-8")
 
     offer = lambda: [gr.update(choices=PLACES.run_names())] * 2  # noqa: E731
@@ -343,8 +365,10 @@ def results_tab(run: gr.Dropdown) -> None:
     every.select(refused(chosen), None, run)
     for each in pair:
         each.change(refused(of_pair), pair, compared)
-    run.change(refused(of_run), run, [measure, report])
-    gr.on([measure.change, run.change], refused(queries), [run, measure], changed)
+    run.change(refused(of_run), run, [measure, report]).then(
+        refused(queries), [run, measure], changed
+    )
+    measure.input(refused(queries), [run, measure], changed)
     write.click(refused(retriever), run, code)
 
 
@@ -369,7 +393,7 @@ def search_tab(run: gr.Dropdown) -> None:
         return Votes(PLACES.run(answer.system.rsplit(": ", 1)[0]))
 
     def page(query: str, found: list[Answer]) -> str:
-        return pages.answers(found, [votes_of(answer).of(query) for answer in found])
+        return pages.answers(query, found, [votes_of(answer).of(query) for answer in found])
 
     def answers(query: str, chosen: list[str], k: int) -> Any:
         if not query.strip() or not chosen:
@@ -380,11 +404,12 @@ def search_tab(run: gr.Dropdown) -> None:
         return (query, found), page(query, found)
 
     def vote(asked: Any, event: gr.EventData) -> str:
-        query, found = asked
-        answer = next(a for a in found if a.system == event.system)
-        ids = {passage.id for passage, _ in answer.hits}
-        if event.passage in ids:  # the page says which, and a page can say anything
-            votes_of(answer).cast(query, event.passage, bool(event.relevant))
+        said, system, passage, relevant = told_by(event, "query", "system", "passage", "relevant")
+        query, found = asked or ("", [])
+        of = {answer.system: answer for answer in found}.get(system)
+        if said != query or not of or passage not in {each.id for each, _ in of.hits}:
+            raise InputError("these results are not the last ones: search again, then vote")
+        votes_of(of).cast(query, passage, relevant == "1")
         return page(query, found)
 
     gr.on([gr.context.Context.root_block.load, run.change], refused(offered), run, systems)
@@ -426,12 +451,13 @@ def chat_tab(run: gr.Dropdown) -> None:
             filled.whole()
             chat = SEARCHERS.chat(PLACES.run(name), filled.options)
             citations, pieces = chat.ask(question, turns)
-            said = ""
+            said, typed = "", gr.update(value="")
             for piece in pieces:
                 said += piece
-                yield [messages([*turns, (question, said)]), pages.cited(citations), "", turns]
+                yield [messages([*turns, (question, said)]), pages.cited(citations), typed, turns]
+                typed = gr.skip()  # meanwhile the next question may be typed
             turns = [*turns, (question, said)]
-            yield [messages(turns), pages.cited(citations), "", turns]
+            yield [messages(turns), pages.cited(citations), typed, turns]
         except InputError as error:
             raise gr.Error(escape(str(error)), print_exception=False) from None
 
@@ -443,6 +469,7 @@ def chat_tab(run: gr.Dropdown) -> None:
         ]
 
     run.change(refused(usual), run, settings)
+    run.change(lambda: ([], "", []), None, [talk, cited, turns])
     outputs = [talk, cited, box, turns]
     gr.on([send.click, box.submit], answer, [run, box, turns, *settings], outputs)
     talk.clear(lambda: ([], ""), None, [turns, cited])
@@ -473,19 +500,21 @@ def studio() -> gr.Blocks:
                 with gr.Tab(name, id=name.lower()):
                     tab(run)
 
-        def found() -> Any:
+        def found() -> list[Any]:
             names = PLACES.run_names()
-            return gr.update(choices=names, value=names[0] if names else None)
+            return [gr.update(choices=names, value=names[0] if names else None), sorted(names)]
 
-        def new(before: list[str]) -> list[Any]:
+        def new(chosen: str | None, before: list[str]) -> list[Any]:
             names = PLACES.run_names()
             if sorted(names) == before:  # while somebody types, choices that come undo the typing
                 return [gr.skip(), gr.skip()]
-            return [gr.update(choices=names), sorted(names)]
+            if chosen in names:
+                return [gr.update(choices=names), sorted(names)]
+            return found()
 
-        page.load(found, None, run)
         known = gr.State([])
-        gr.Timer(EVERY).tick(new, known, [run, known], show_progress="hidden")
+        page.load(found, None, [run, known])
+        gr.Timer(EVERY).tick(new, [run, known], [run, known], show_progress="hidden")
     return page
 
 
@@ -496,8 +525,11 @@ def main() -> None:
     given = parser.parse_args()
     os.chdir(ROOT)
     font = ["system-ui", "sans-serif"]
+    server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    # A page of another site, whose name was made to lead here, is not answered.
+    server.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
     served = gr.mount_gradio_app(
-        FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+        server,
         studio().queue(default_concurrency_limit=4),
         path="",
         server_name=HOST,

@@ -45,6 +45,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=500)
     parser.add_argument("--passages", type=int, default=100_000)
     options = parser.parse_args()
+    if options.runs < 150 or options.passages < 10_000:
+        parser.error("it looks for the 124th run, and for words that thousands of passages have")
     with tempfile.TemporaryDirectory() as at:
         project = Path(at).resolve()
         make_large(project, options.passages)
@@ -87,6 +89,8 @@ def make_small(project: Path, name: str, number: int) -> None:
         copy = shutil.copytree if (large / part).is_dir() else shutil.copy
         if (large / part).exists():
             copy(large / part, run / part)
+    recipe = run / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("name: large", f"name: {name}", 1))
     told = json.loads((run / "metrics.json").read_text())
     told["settings"] |= {"name": name, "training.learning_rate": number * 1e-6}
     (run / "metrics.json").write_text(json.dumps(told))
@@ -94,6 +98,7 @@ def make_small(project: Path, name: str, number: int) -> None:
 
 def times(project: Path, passages: int) -> Iterator[tuple[str, float]]:
     """(action, seconds) of everything that is done on the page."""
+    assert not answers(), f"something listens on port {PORT} already"
     began = time.time()
     command = [sys.executable, "-c", SERVE, f"--port={PORT}"]
     server = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, text=True)
@@ -105,7 +110,8 @@ def times(project: Path, passages: int) -> Iterator[tuple[str, float]]:
             time.sleep(0.02)
         yield "imports", imported - began
         yield "start, after the imports", time.time() - imported
-        program = next(filter(None, map(shutil.which, PROGRAMS)))
+        program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+        assert program, f"none of {', '.join(PROGRAMS)} is installed"
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1280, "height": 900})
@@ -209,7 +215,7 @@ class Person:
         with self.timed("data: words"):
             page.get_by_label("That hold").fill("word7")
             page.get_by_label("That hold").press("Enter")
-            self.seen("p.note", re.compile(r"1 to 15 of \d\d,\d+$"))
+            self.seen("p.note", re.compile(r"1 to 15 of \d+,\d+$"))
         with self.timed("data: a row"):
             self.open_row()
             page.locator("article.first").wait_for()
@@ -234,9 +240,15 @@ class Person:
         with self.timed("results: compare"):
             option.click()
             self.seen("p.note", "test queries, paired")
+        page.get_by_role("button", name="Queries won and lost").click()
+        option = self.option("by", "map@5")
         with self.timed("results: queries won and lost"):
-            page.get_by_role("button", name="Queries won and lost").click()
-            self.seen("th", "difference")
+            option.click()
+            page.wait_for_function(
+                "before => { const now = document.querySelectorAll('.sorts p.note')[1];"
+                " return now && now.parentElement.innerText !== before }",
+                arg=page.locator(".sorts").nth(1).inner_text(),
+            )
 
     def search(self) -> None:
         """A query, before and after what it needs is loaded; a vote."""

@@ -16,6 +16,7 @@ an anchor, as that of the margins that are learnt afterwards.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -77,15 +78,23 @@ class Moments:
     asked: Pairs = field(default_factory=Pairs)
     told: Pairs = field(default_factory=Pairs)
 
+    @cached_property
+    def _asked_axes(self) -> tuple[np.ndarray, np.ndarray]:
+        return _axes(self.asked.covariances()[0])
+
+    @cached_property
+    def _stored_axes(self) -> tuple[np.ndarray, np.ndarray]:
+        return _axes(self.told.covariances()[2])
+
     def onto(self, penalty: float) -> Map:
         """The stored vector of a passage that says what a query says.
 
         A ridge shrinks what it predicts; that is undone, or the mean vector would count too much.
         """
         (x, y), (xx, xy, yy) = self.asked.means, self.asked.covariances()
-        weight = _ridge(xx, xy, penalty)
+        weight = _ridge(self._asked_axes, xy, penalty)
         predicted = float(np.trace(weight.T @ xx @ weight))
-        weight = weight * np.sqrt(np.trace(yy) / max(predicted, _TINY))
+        weight = weight * np.sqrt(max(float(np.trace(yy)), 0.0) / max(predicted, _TINY))
         return Map(weight, y - x @ weight)
 
     def back(self, penalty: float) -> Map:
@@ -94,18 +103,26 @@ class Moments:
         As long as stored vectors are, on average over passages.
         """
         _, xy, yy = self.told.covariances()
-        weight = _ridge(yy, xy.T, penalty).T
+        weight = _ridge(self._stored_axes, xy.T, penalty).T
         x, y = self.told.means
         length = float(np.trace(weight.T @ (self.told.xx / self.told.count) @ weight))
-        stored = float(np.trace(yy) + y @ y)
+        stored = max(float(np.trace(yy)), 0.0) + float(y @ y)
         return Map(weight * np.sqrt(stored / max(length, _TINY)), np.zeros_like(y))
 
 
-def _ridge(xx: np.ndarray, xy: np.ndarray, penalty: float) -> np.ndarray:
-    """[in, out], from covariances; a dimension that does not vary is mapped to nothing."""
-    values, axes = np.linalg.eigh(xx)
+def _axes(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    found = np.linalg.eigh(covariance)
+    return found.eigenvalues, found.eigenvectors
+
+
+def _ridge(axes: tuple[np.ndarray, np.ndarray], xy: np.ndarray, penalty: float) -> np.ndarray:
+    """[in, out], from covariances; a dimension that does not vary is mapped to nothing.
+
+    `axes` are the variances of x along the axes of its covariance, and these axes.
+    """
+    values, vectors = axes
     ridged = values.clip(min=0) + penalty * max(float(values.mean()), _TINY)
-    return np.asarray(axes @ ((axes.T @ xy) / ridged[:, None]))
+    return np.asarray(vectors @ ((vectors.T @ xy) / ridged[:, None]))
 
 
 def between(back: Map, onto: Map, weight: float) -> Map:

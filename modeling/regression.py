@@ -29,7 +29,7 @@ PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 WEIGHTS = (0.0, 0.15, 0.3, 0.5, 0.7, 1.0)
 #: Passages whose words rank them, and spans of each.
 RANKED, SPANS = 16_384, 4
-_HELD_OUT, _MOST_HELD_OUT = 0.05, 1_000
+_HELD_OUT, _FEWEST_HELD_OUT, _MOST_HELD_OUT = 0.05, 10, 1_000
 _SEARCHED = 20_000  # passages that spans are to find theirs among
 _TINY = 1e-12
 
@@ -47,7 +47,8 @@ def regress(
 
     They are float32 [len(contents), dimension], compared by `similarity`; `passages` of them, a
     seeded sample, are read. Returns counts, what was chosen, and `mrr`, how well spans of held-out
-    passages find theirs: with it, with what closed form came to, and with each part of that alone.
+    passages find theirs: with it, with what closed form came to, and with each part of that alone,
+    all of them the best of those that the same spans chose from.
     Raises InputError for too few passages, and for vectors that are not finite.
     """
     rows = np.random.default_rng(seed).permutation(len(contents))[:passages]
@@ -55,38 +56,43 @@ def regress(
         raise InputError(
             f"{len(rows)} passages are too few to learn their vectors from: {FEWEST} are needed"
         )
-    count = max(1, min(_MOST_HELD_OUT, round(_HELD_OUT * len(rows))))
+    count = min(_MOST_HELD_OUT, max(_FEWEST_HELD_OUT, round(_HELD_OUT * len(rows))))
     held_out, others = rows[:count], rows[count:]
     known = Stored(vectors, similarity)
     read = _read(encoder, contents, others, known)
     asked = encoder.encode(_spans(contents, held_out, (seed,)), "query").astype(np.float64)
-    among = known(rows[: max(_SEARCHED, count)])  # those held out come first
+    among = known(rows[:_SEARCHED])  # those held out come first
 
     def mrr(found: Map) -> float:
         scores = found(asked) @ among.T
         own = scores[np.arange(count), np.arange(count)]
-        return float(np.mean(1 / (1 + (scores > own[:, None]).sum(axis=1))))
+        # Equal scores, and what is no number, count against the map.
+        return float(np.mean(1 / (~(scores < own[:, None])).sum(axis=1)))
 
-    back, back_penalty = _best(mrr, {p: read.moments.back(p) for p in PENALTIES})
-    onto, onto_penalty = _best(mrr, {p: read.moments.onto(p) for p in PENALTIES})
-    mixed, weight = _best(mrr, {w: between(back, onto, w) for w in WEIGHTS})
+    back = _best(mrr, {p: read.moments.back(p) for p in PENALTIES})
+    onto = _best(mrr, {p: read.moments.onto(p) for p in PENALTIES})
+    mixed = _best(mrr, {w: between(back.map, onto.map, w) for w in WEIGHTS})
     spans = [text for n in range(SPANS) for text in _spans(contents, others[:RANKED], (seed, n))]
     drawn = encoder.encode(spans, "query", show_progress="reading words of passages")
     texts = [*np.split(drawn, SPANS), read.asked]
-    refined = refine(mixed, Ranked(texts, read.told, read.stored), seed=seed)
-    best, steps = _best(mrr, {1: mixed, 2: refined})
-    encoder.project(best.weight.T.astype(np.float32), best.bias.astype(np.float32), similarity)
+    refined = refine(
+        mixed.map, Ranked(texts, read.told, read.stored), seed=seed, device=encoder.device
+    )
+    best = _best(mrr, {0.0: mixed.map, 1.0: refined})
+    encoder.project(
+        best.map.weight.T.astype(np.float32), best.map.bias.astype(np.float32), similarity
+    )
     return {
         "passages": len(rows),
         "held_out": count,
-        "weight": weight,
-        "back_penalty": back_penalty,
-        "onto_penalty": onto_penalty,
-        "refined": float(steps == 2),
-        "mrr": mrr(best),
-        "mrr_closed_form": mrr(mixed),
-        "mrr_back": mrr(back),
-        "mrr_onto": mrr(onto),
+        "weight": mixed.number,
+        "back_penalty": back.number,
+        "onto_penalty": onto.number,
+        "refined": best.number,
+        "mrr": best.figure,
+        "mrr_closed_form": mixed.figure,
+        "mrr_back": back.figure,
+        "mrr_onto": onto.figure,
     }
 
 
@@ -141,10 +147,18 @@ def _spans(contents: Sequence[str], rows: np.ndarray, seed: tuple[int, ...]) -> 
     return [words(contents[row], np.random.default_rng((*seed, row))) for row in rows.tolist()]
 
 
-def _best(figure: Callable[[Map], float], maps: dict[float, Map]) -> tuple[Map, float]:
-    """The map of the highest figure, of equals the first, and its number."""
-    best = max(maps, key=lambda number: figure(maps[number]))
-    return maps[best], best
+@dataclass(frozen=True)
+class _Best:
+    map: Map
+    number: float
+    figure: float
+
+
+def _best(figure: Callable[[Map], float], maps: dict[float, Map]) -> _Best:
+    """The map of the highest figure, of equals the first, with its number and that figure."""
+    figures = {number: figure(found) for number, found in maps.items()}
+    number = max(figures, key=lambda each: figures[each])
+    return _Best(maps[number], number, figures[number])
 
 
 def words(text: str, random: np.random.Generator) -> str:

@@ -24,6 +24,7 @@ from tercet.modeling.closed_form import Map
 SHARPNESS = 2.4
 EPOCHS, RATE = 5, 3e-3
 _BATCH, _SMALLEST, _STEPS = 256, 16, 40  # texts; an epoch has at least that many steps, if it can
+_TINY = 1e-12
 _SCALE, _SCALE_RATE = 20.0, 0.02  # what the map's scores are first multiplied by
 
 
@@ -39,12 +40,21 @@ class Ranked:
     stored: np.ndarray
 
 
-def refine(start: Map, ranked: Ranked, *, seed: int) -> Map:
-    """A map that begins as `start`; its log loss is lowered by Adam, EPOCHS times over."""
-    told, stored = torch.from_numpy(ranked.told), torch.from_numpy(ranked.stored)
-    weight = torch.from_numpy(start.weight.astype(np.float32)).requires_grad_()
-    bias = torch.from_numpy(start.bias.astype(np.float32)).requires_grad_()
-    scale = torch.tensor(float(np.log(_SCALE))).requires_grad_()
+def refine(
+    start: Map, ranked: Ranked, *, seed: int, device: torch.device | str | None = None
+) -> Map:
+    """A map that begins as `start`; its log loss is lowered by Adam, EPOCHS times over.
+
+    In what unit the index's vectors are makes no difference.
+    """
+    unit = max(float(np.sqrt(np.mean(np.square(ranked.stored).sum(axis=1)))), _TINY)
+    told, stored = (torch.from_numpy(each).to(device) for each in (ranked.told, ranked.stored))
+    stored = stored / unit
+    weight, bias = (
+        torch.from_numpy((each / unit).astype(np.float32)).to(device).requires_grad_()
+        for each in (start.weight, start.bias)
+    )
+    scale = torch.tensor(float(np.log(_SCALE)), device=device).requires_grad_()
     groups = [{"params": [weight, bias], "lr": RATE}, {"params": [scale], "lr": _SCALE_RATE}]
     batch = min(len(stored), _BATCH, max(_SMALLEST, len(stored) // _STEPS))
     steps = EPOCHS * (len(stored) // batch)
@@ -53,8 +63,8 @@ def refine(start: Map, ranked: Ranked, *, seed: int) -> Map:
     random = np.random.default_rng(seed)
     with progress("ranking passages by their words", steps * batch, "texts") as advance:
         for epoch in range(EPOCHS):
-            asked = torch.from_numpy(ranked.asked[epoch % len(ranked.asked)])
-            order = torch.from_numpy(random.permutation(len(stored)))
+            asked = torch.from_numpy(ranked.asked[epoch % len(ranked.asked)]).to(device)
+            order = torch.from_numpy(random.permutation(len(stored))).to(device)
             for rows in order[: len(order) // batch * batch].split(batch):
                 texts = asked[rows]
                 wanted = (_standard(texts @ told.T) + _standard(stored[rows] @ stored.T)) / 2
@@ -65,7 +75,7 @@ def refine(start: Map, ranked: Ranked, *, seed: int) -> Map:
                 optimizer.step()
                 schedule.step()
                 advance(len(rows))
-    found = (each.detach().numpy().astype(np.float64) for each in (weight, bias))
+    found = (each.detach().cpu().numpy().astype(np.float64) * unit for each in (weight, bias))
     return Map(*found)
 
 

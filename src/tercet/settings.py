@@ -18,6 +18,7 @@ import yaml
 from tercet.schema import InputError
 
 T = TypeVar("T")
+MOST_VALUES = 100_000  # of one YAML text
 
 
 def key(
@@ -79,6 +80,8 @@ def parse_yaml(text: str, source: str, *, lines: bool) -> Node:
         root = _composed(text)
         if root is None:
             return Node(None, source)
+        if _values(root, {}) > MOST_VALUES:
+            raise InputError(f"{source}: aliases repeat values without measure")
         return _convert(root, yaml.SafeLoader(""), source, lines)
     except yaml.reader.ReaderError as error:
         place, problem = f":{text.count(chr(10), 0, error.position) + 1}", error.reason
@@ -95,6 +98,15 @@ def parse_yaml(text: str, source: str, *, lines: bool) -> Node:
 def _composed(text: str) -> yaml.Node | None:
     """YAML's own tree, kept: a form reads its recipe again for each key that it checks."""
     return yaml.SafeLoader(text).get_single_node()
+
+
+def _values(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a tree has once its aliases are written out."""
+    if id(node) not in known:
+        inner = node.value if isinstance(node, yaml.CollectionNode) else []
+        parts = [part for each in inner for part in (each if isinstance(each, tuple) else (each,))]
+        known[id(node)] = 1 + sum(_values(part, known) for part in parts)
+    return known[id(node)]
 
 
 def _convert(node: yaml.Node, loader: yaml.SafeLoader, source: str, lines: bool) -> Node:

@@ -77,7 +77,9 @@ def test_held_out_words_choose_and_the_best_of_all_is_kept(
     known = {word: topics[i] for i, topic in enumerate(TOPICS) for word in topic}
     vectors = np.stack([np.mean([known[w] for w in text.split()], axis=0) for text in contents])
     encoder, facts = found(tiny_encoder_path, contents, vectors.astype(np.float32))
-    assert facts["mrr"] >= facts["mrr_closed_form"] >= max(facts["mrr_back"], facts["mrr_onto"])
+    assert facts["mrr_closed_form"] >= max(facts["mrr_back"], facts["mrr_onto"])
+    # Words rank the passages that they are from, or it would not be kept.
+    assert facts["refined"] == 1 and facts["mrr"] > facts["mrr_closed_form"]
     assert facts["mrr"] > 3 * np.mean(1 / np.arange(1, 301)), "chance"
     length = np.linalg.norm(encoder.encode_queries(contents[:3]), axis=1)
     assert length == pytest.approx(1, abs=1e-5)
@@ -114,7 +116,7 @@ def test_prompts_are_those_of_queries_and_of_passages(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BiEncoder, "encode", watched)
         regress(encoder, contents, vectors, similarity="dot", passages=100, seed=1)
-    assert read == [("query", 95), ("passage", 95), ("query", 5), ("query", 4 * 95)]
+    assert read == [("query", 90), ("passage", 90), ("query", 10), ("query", 4 * 90)]
 
 
 def test_spans_are_3_to_30_words_that_follow_one_another(contents: list[str]) -> None:
@@ -135,5 +137,6 @@ def test_what_cannot_be_learnt_from_is_refused(
     with pytest.raises(InputError, match="not finite"):
         found(tiny_encoder_path, contents, vectors * np.nan)
     # All passages in one place: nothing tells them apart, and nothing breaks.
-    _, facts = found(tiny_encoder_path, contents, np.ones_like(vectors))
-    assert np.isfinite(list(facts.values())).all()
+    encoder, facts = found(tiny_encoder_path, contents, np.ones_like(vectors))
+    assert facts["mrr"] < 0.1
+    assert np.isfinite(encoder.encode_queries(contents[:3])).all()

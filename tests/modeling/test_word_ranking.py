@@ -60,7 +60,15 @@ def test_a_handful_of_passages_breaks_nothing(ranked: Ranked, count: int) -> Non
     assert np.isfinite(found.weight).all() and np.isfinite(found.bias).all()
 
 
-def test_passages_in_one_place_are_not_told_apart(ranked: Ranked) -> None:
+@pytest.mark.parametrize("unit", [0.01, 100.0])
+def test_the_unit_of_the_vectors_makes_no_difference(ranked: Ranked, unit: float) -> None:
+    given = start()
+    other = Ranked(ranked.asked, ranked.told, ranked.stored * np.float32(unit))
+    scaled = refine(Map(given.weight * unit, given.bias * unit), other, seed=3)
+    assert scaled.weight == pytest.approx(refine(given, ranked, seed=3).weight * unit, rel=1e-2)
+
+
+def test_passages_in_one_place_break_nothing(ranked: Ranked) -> None:
     alike = Ranked(ranked.asked, np.ones_like(ranked.told), np.ones_like(ranked.stored))
     found = refine(start(), alike, seed=3)
     assert np.isfinite(found.weight).all()

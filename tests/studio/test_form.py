@@ -104,6 +104,10 @@ def test_lists_are_yaml_and_trainings_others_their_own_names(places: Places) -> 
     assert "training" in yaml.safe_load(path.read_text())
 
 
+#: Each list holds ten of the one before it.
+BOMB = "a: [&l0 [1]" + "".join(f", &l{n} [{f'*l{n - 1}, ' * 10}]" for n in range(1, 10)) + "]"
+
+
 @pytest.mark.parametrize(
     ("path", "shown", "said"),
     [
@@ -111,7 +115,10 @@ def test_lists_are_yaml_and_trainings_others_their_own_names(places: Places) -> 
         ("triplets.held_out", 0.9, "at most 0.5"),
         ("queries.generators", "- {kind: spam}", "spam"),
         ("queries.generators", "- [", "not valid YAML"),
+        ("evaluation.systems", "- {kind: base, revision: 2024-05-01}", "put it in quotes"),
         ("training", "lerning_rate: 1", "learning_rate"),
+        ("training", "max_grad_norm: .inf", "no finite number"),
+        ("training", BOMB, "without measure"),
         ("training", "output_dir: elsewhere", "follows from"),
         ("training", "deepspeed: /etc/x.json", "leads out"),
         ("training.learning_rate", -1, "at least 0"),

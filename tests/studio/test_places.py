@@ -64,12 +64,13 @@ def test_other_values_pass(places: Places, value: object) -> None:
 def test_runs_and_recipes_are_those_within(places: Places) -> None:
     assert sorted(places.run_names()) == ["other", "plain"]
     assert places.recipes() == ["recipes/good.yaml"]
-    for name in ("link", "../outside", "/etc", "", ".", "missing"):
+    for name in ("link", "../outside", "/etc", "", ".", "..", "missing", "x" * 300, "a\0b", None):
         with pytest.raises(InputError, match="no run"):
             places.run(name)
-    for name in ("recipes/link.yaml", "../outside/recipe.yaml", "recipes/../recipes/good.yaml"):
+    paths = ("recipes/link.yaml", "../outside/recipe.yaml", "recipes/../recipes/good.yaml", "/etc")
+    for path in (*paths, "recipes/missing.yaml", f"recipes/{'x' * 300}.yaml", "", None):
         with pytest.raises(InputError, match="no recipe"):
-            places.recipe(name)
+            places.recipe(path)
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/b", "", ".hidden", "good", "link", "x" * 200])

@@ -13,11 +13,11 @@ from threading import RLock
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from tercet.artifacts import locked
-from tercet.cli import load_recipe
 from tercet.pipeline import Pipeline
 from tercet.recipe import SystemSettings
 from tercet.run_search import RunSearch, finished
 from tercet.schema import InputError, Passage
+from tercet.studio.runs import recipe_of
 from tercet.systems import Systems
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 ADAPTED, BASE, BM25 = "adapted", "as it came", "BM25"
 _OF_RECIPES = {ADAPTED: "adapted", BASE: "base"}
+KEPT = 8  # systems and chats: each has a model and may have a corpus's vectors
 Found = list[tuple[Passage, float]]
 
 
@@ -97,7 +98,7 @@ class Searchers:
     def _search(self, run: Path, system: str) -> _Searches:
         def load() -> _Searches:
             with locked(run):
-                pipeline = finished(load_recipe(run / "recipe.yaml"))
+                pipeline = finished(recipe_of(run))
                 if system == BM25:
                     return _Bm25(pipeline)
                 return RunSearch(pipeline, _OF_RECIPES[system])
@@ -106,9 +107,19 @@ class Searchers:
 
     def _kept(self, run: Path, what: tuple[str, ...], load: Callable[[], T]) -> T:
         key, made = (str(run), *what), _made(run)
-        if key not in self._loaded or self._loaded[key][0] != made:
+        if key in self._loaded and self._loaded[key][0] != made:
+            self._forget(key)
+        if key not in self._loaded:
             self._loaded[key] = made, load()
+        self._loaded[key] = self._loaded.pop(key)  # the one asked last is forgotten last
+        while len(self._loaded) > KEPT:
+            self._forget(next(iter(self._loaded)))
         return cast(T, self._loaded[key][1])
+
+    def _forget(self, key: tuple[str, ...]) -> None:
+        _, loaded = self._loaded.pop(key)
+        if close := getattr(loaded, "close", None):
+            close()
 
     def chat(self, run: Path, options: Sequence[str]) -> Chat:
         """A finished run's chat, `options` being overrides of its recipe's `chat` section."""
@@ -119,8 +130,8 @@ class Searchers:
                 raise InputError(f"{run.name} is not finished: there is nothing to ask yet")
             what = ("chat", *options)
             for key in [k for k in self._loaded if k[1] == "chat" and k != (str(run), *what)]:
-                del self._loaded[key]  # one language model at a time
-            recipe = load_recipe(run / "recipe.yaml", options)
+                self._forget(key)  # one language model at a time
+            recipe = recipe_of(run, options)
             return self._kept(run, what, lambda: Chat.of(recipe))
 
 

@@ -61,13 +61,14 @@ class Data:
     def page(self, kind: str, search: str = "", number: int = 0) -> Page:
         """Rows of a kind that hold the words `search`, upper or lower case, from page 0 on."""
         stage, prefix, columns, row = self._kind(kind)
-        tables = [*_tables(self._artifact(stage), prefix)]
-        found = [
-            (table, place) for table in tables for place in _matches(table, kind, columns, search)
-        ]
-        start = max(0, number) * SIZE
-        rows = [row(self, _at(table, place)) for table, place in found[start : start + SIZE]]
-        return Page(HEADERS[kind], rows, len(found), self._note(kind))
+        rows: list[Sequence[Any]] = []
+        total, start = 0, max(0, number) * SIZE
+        for table in _tables(self._artifact(stage), prefix):
+            found = _matches(table, kind, columns, search)
+            here = found[max(0, start - total) : max(0, start + SIZE - total)]
+            rows += [row(self, _at(table, int(place))) for place in here]
+            total += len(found)
+        return Page(HEADERS[kind], rows, total, self._note(kind))
 
     def texts(self, kind: str, key: str) -> list[Text]:
         """The texts behind the row of this id, side by side. Raises InputError for another id."""
@@ -98,15 +99,15 @@ class Data:
 
     def queries(self, ids: Iterable[str]) -> dict[str, str]:
         """The texts of test queries: the judged ones, or the synthetic ones that stand for them."""
-        wanted = set(ids)
+        wanted = [*ids]
         found: dict[str, str] = {}
         for stage, prefix, id, text in (
             ("corpus", "queries", "id", "text"),
             ("queries", "queries", "id", "query"),
         ):
             for table in _tables(self._artifact(stage), prefix):
-                rows = zip(table[id].to_pylist(), table[text].to_pylist(), strict=True)
-                found |= {name: words for name, words in rows if name in wanted}
+                asked = table.filter(pc.is_in(table[id], pa.array(wanted, table[id].type)))
+                found |= dict(zip(asked[id].to_pylist(), asked[text].to_pylist(), strict=True))
         return found
 
     def passages(self) -> Passages:
@@ -133,7 +134,7 @@ def _tables(artifact: Artifact, prefix: str) -> Iterator[pa.Table]:
             yield read_table(artifact.path / name)
 
 
-def _matches(table: pa.Table, kind: str, columns: Sequence[str], search: str) -> list[int]:
+def _matches(table: pa.Table, kind: str, columns: Sequence[str], search: str) -> np.ndarray:
     """Rows of a table that hold the words."""
     mask = np.ones(len(table), bool)
     if kind == DROPPED:
@@ -144,7 +145,7 @@ def _matches(table: pa.Table, kind: str, columns: Sequence[str], search: str) ->
             matched = pc.match_substring(table[column], search.strip(), ignore_case=True)
             held |= np.array(matched.fill_null(False))
         mask &= held
-    return [int(row) for row in np.flatnonzero(mask)]
+    return np.flatnonzero(mask)
 
 
 def _at(table: pa.Table, place: int) -> dict[str, Any]:

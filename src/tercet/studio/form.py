@@ -69,7 +69,7 @@ class Field:
         if self.kind == "flag":
             return "true" if shown else "false"
         if self.kind == "yaml":
-            return json.dumps(parse_yaml(str(shown), f"--{self.path}", lines=False).plain())
+            return _as_json(parse_yaml(str(shown), f"--{self.path}", lines=False).plain())
         if self.kind in ("whole", "number"):
             return re.sub(r"^(-?\d+)\.0$", r"\1", str(shown).strip()) or "null"
         plain = re.fullmatch(r"[A-Za-z][\w./@-]*", str(shown)) is not None
@@ -225,7 +225,15 @@ def _options(field: Field, shown: Any) -> list[str]:
     others = node.plain() or {}
     if not isinstance(others, dict):
         raise InputError("--training: others are lines of `name: value`")
-    return [f"--training.{name}={json.dumps(value)}" for name, value in others.items()]
+    return [f"--training.{name}={_as_json(value)}" for name, value in others.items()]
+
+
+def _as_json(value: Any) -> str:
+    """Raises InputError for what YAML knows and JSON does not."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        raise InputError("a date, or what is no finite number: put it in quotes") from None
 
 
 def _field_of(message: str) -> str:

@@ -1,26 +1,26 @@
 // Tells of a row that is clicked; sorts and filters, and keeps to both when the table is made anew.
 let column = -1, down = false, wanted = "";
-const number = text => text === "" ? NaN : Number(text);
-const compare = (a, b) => {
-  const difference = number(a) - number(b);
-  return isNaN(difference) ? a.localeCompare(b) : difference;
-};
+const number = text => text === "" ? -Infinity : Number(text);
 const arrange = () => {
   const body = element.querySelector(".sorts tbody");
   if (!body) return;
   const rows = [...body.rows];
   if (column >= 0) {
-    const text = row => row.cells[column].textContent;
-    rows.sort((a, b) => compare(text(a), text(b)) * (down ? -1 : 1));
+    const text = row => row.cells[column].textContent, way = down ? -1 : 1;
+    const inWords = rows[0]?.cells[column].classList.contains("text");
+    rows.sort((a, b) => way * (inWords
+      ? text(a).localeCompare(text(b), undefined, {numeric: true})
+      : number(text(a)) - number(text(b)) || 0));
     body.append(...rows);
   }
-  for (const row of rows) row.hidden = !row.textContent.toLowerCase().includes(wanted);
+  for (const row of rows) row.hidden = !row.textContent.toLowerCase().includes(wanted.toLowerCase());
   element.querySelectorAll("th").forEach((head, place) =>
     head.setAttribute("aria-sort", place !== column ? "none" : down ? "descending" : "ascending"));
-  element.querySelector("input").value = wanted;
+  const field = element.querySelector("input");
+  if (field.value !== wanted) field.value = wanted;
 };
 element.addEventListener("input", event => {
-  wanted = event.target.value.toLowerCase();
+  wanted = event.target.value;
   arrange();
 });
 element.addEventListener("click", event => {

@@ -111,17 +111,23 @@ def stages(found: Sequence[Stage]) -> str:
 
 
 def listing(
-    header: Sequence[str], rows: Iterable[Sequence[Any]], texts: Sequence[int], said: str = ""
+    header: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    texts: Sequence[int],
+    said: str = "",
+    *,
+    opens: bool = True,
 ) -> str:
-    """A table whose rows can be chosen; with something `said` it sorts and filters as well.
+    """A table whose rows can be chosen, if it `opens`; with something `said` it sorts and filters.
 
     Goes into a component with the script `LISTING`.
     """
     shown = table(header, ([*("" if c is None else c for c in row)] for row in rows), texts)
+    kind = "rows" if opens else ""
     if not said:
-        return f'<div class="rows">{shown}</div>'
+        return f'<div class="{kind}">{shown}</div>'
     field = '<input class="filter" placeholder="Filter..." aria-label="Filter the rows">'
-    return f'<div class="rows sorts">{field}{note(said)}{shown}</div>'
+    return f'<div class="{kind} sorts">{field}{note(said)}{shown}</div>'
 
 
 def all_runs(rows: Sequence[Sequence[Any]]) -> str:
@@ -173,10 +179,10 @@ def report(run: Path) -> str:
     return table(header, rows) + "".join(note(line) for line in told["notes"])
 
 
-def answers(found: Sequence[Answer], votes: Sequence[Mapping[str, int]]) -> str:
-    """What each system found, side by side, with its votes: passage id -> grade."""
+def answers(query: str, found: Sequence[Answer], votes: Sequence[Mapping[str, int]]) -> str:
+    """What each system found for a query, side by side, with its votes: passage id -> grade."""
     columns = (
-        f"<section>{_answer(answer)}{_hits(answer, of)}</section>"
+        f"<section>{_answer(answer)}{_hits(query, answer, of)}</section>"
         for answer, of in zip(found, votes, strict=True)
     )
     return f'<div class="answers">{"".join(columns)}</div>'
@@ -190,23 +196,21 @@ def _answer(found: Answer) -> str:
     return name + note(f"{found.milliseconds:.1f} ms", found.place)
 
 
-def _hits(found: Answer, votes: Mapping[str, int]) -> str:
+def _hits(query: str, found: Answer, votes: Mapping[str, int]) -> str:
     """The passages that were found, each with two buttons for a vote."""
+
+    def vote(passage: str, grade: int) -> str:
+        of = {"query": query, "system": found.system, "passage": passage, "relevant": str(grade)}
+        data = " ".join(f'data-{name}="{escape(value)}"' for name, value in of.items())
+        pressed = str(votes.get(passage) == grade).lower()
+        label = "relevant" if grade else "not relevant"
+        return f'<button class="vote" {data} aria-pressed="{pressed}">{label}</button>'
+
     return "".join(
         f'<article class="hit"><h4>{place}. {escape(passage.title or passage.id)}</h4>'
         f'<p class="note">{escape(passage.id)} · {score:.4f}</p><p>{escape(passage.text)}</p>'
-        f"{_vote(found.system, passage.id, 1, votes)}{_vote(found.system, passage.id, 0, votes)}"
-        "</article>"
+        f"{vote(passage.id, 1)}{vote(passage.id, 0)}</article>"
         for place, (passage, score) in enumerate(found.hits, 1)
-    )
-
-
-def _vote(system: str, passage: str, grade: int, votes: Mapping[str, int]) -> str:
-    pressed = str(votes.get(passage) == grade).lower()
-    return (
-        f'<button class="vote" data-system="{escape(system)}" data-passage="{escape(passage)}" '
-        f'data-relevant="{grade}" aria-pressed="{pressed}">'
-        f"{'relevant' if grade else 'not relevant'}</button>"
     )
 
 

@@ -41,13 +41,13 @@ class Places:
         inside = [path for path in found if path.is_file() and self._plain(path)]
         return [path.relative_to(self.root).as_posix() for path in inside]
 
-    def recipe(self, name: str) -> Path:
+    def recipe(self, name: str | None) -> Path:
         """The path of one of `recipes`. Raises InputError for any other."""
-        path = self.root / name
+        path = self.root / (name or "")
         own = path.parent == self.root / RECIPES and path.suffix == ".yaml"
         of_run = path.name == "recipe.yaml" and path.parent.parent == self.runs
-        if not (own or of_run) or not path.is_file() or not self._plain(path):
-            raise InputError(f"{name!r} is no recipe of this project")
+        if not (own or of_run) or not self._plain_file(path):
+            raise InputError(f"{name!r} is no recipe of this project" if name else "no recipe yet")
         return path
 
     def new_recipe(self, name: str) -> Path:
@@ -62,10 +62,11 @@ class Places:
         """Names of the runs, those that changed last first."""
         return [folder.name for folder in self.run_folders()]
 
-    def run(self, name: str) -> Path:
+    def run(self, name: str | None) -> Path:
         """The folder of one of `run_names`. Raises InputError for any other."""
-        one_folder = name and Path(name).name == name  # not a path
-        if not one_folder or not self._is_run(self.runs / name):
+        if not name:
+            raise InputError("no run is chosen")
+        if Path(name).name != name or not self._is_run(self.runs / name):
             raise InputError(f"{name!r} is no run of this project")
         return self.runs / name
 
@@ -77,8 +78,17 @@ class Places:
         return sorted(folders, key=lambda path: -path.stat().st_mtime)
 
     def _is_run(self, folder: Path) -> bool:
-        marked = folder.is_dir() and any((folder / mark).exists() for mark in _MARKS)
+        try:
+            marked = folder.is_dir() and any((folder / mark).exists() for mark in _MARKS)
+        except OSError:  # a name longer than names can be
+            return False
         return marked and self._plain(folder)
+
+    def _plain_file(self, path: Path) -> bool:
+        try:
+            return path.is_file() and self._plain(path)
+        except OSError:
+            return False
 
     def _plain(self, path: Path) -> bool:
         """Whether no symbolic link has a part in a path below the root."""

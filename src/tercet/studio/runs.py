@@ -16,8 +16,10 @@ from typing import Any, Literal
 
 import psutil
 
+from tercet.cli import load_recipe
 from tercet.console import LINE_SECONDS
 from tercet.files import read_json, write_json
+from tercet.recipe import Recipe
 from tercet.schema import InputError
 from tercet.studio.places import Places, check_name
 
@@ -78,7 +80,7 @@ def read_process(run: Path) -> Process | None:
     """What the studio started last in a run's folder."""
     try:
         return Process(**read_json(run / FOLDER / PROCESS))
-    except (FileNotFoundError, TypeError, ValueError):
+    except (FileNotFoundError, TypeError, InputError):
         return None
 
 
@@ -90,7 +92,8 @@ def find(run: Path) -> psutil.Process | None:
     if known and (process := _alive(known.pid, known.created)):
         return process
     holder = _holder(run / ".lock")
-    return _alive(holder) if holder else None
+    process = _alive(holder) if holder else None
+    return process if process and _has_open(process, run / ".lock") else None
 
 
 def _alive(pid: int, created: float | None = None) -> psutil.Process | None:
@@ -117,6 +120,25 @@ def _holder(lock: Path) -> int | None:
         ):
             return int(found[1])
     return None
+
+
+def _has_open(process: psutil.Process, path: Path) -> bool:
+    """Whether a process has a file open: another file system may have a file of that number too."""
+    try:
+        return any(Path(file.path) == path for file in process.open_files())
+    except psutil.Error:
+        return False
+
+
+def recipe_of(run: Path, options: Sequence[str] = ()) -> Recipe:
+    """The recipe that a run was made with. Raises InputError where the folder is another's copy."""
+    recipe = load_recipe(run / "recipe.yaml", options)
+    if recipe.folder.resolve() != run:
+        raise InputError(
+            f"{run.name} is a copy of run {recipe.name}, whose recipe it has: "
+            f"change `name` in its recipe.yaml to {run.name}"
+        )
+    return recipe
 
 
 def stop(run: Path) -> None:
@@ -190,7 +212,7 @@ def report_of(run: Path) -> Mapping[str, Any]:
     path = run / "metrics.json"
     try:
         return _read_report(path, path.stat().st_mtime_ns)
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, InputError):  # a damaged one is none, and spoils no table
         return {}
 
 

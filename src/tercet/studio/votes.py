@@ -23,8 +23,8 @@ class Votes:
     def __init__(self, run: Path) -> None:
         self.folder = run / FOLDER
 
-    def cast(self, query: str, passage: str, relevant: bool) -> int:
-        """Keep a vote, written at once; how many votes there are now."""
+    def cast(self, query: str, passage: str, relevant: bool) -> None:
+        """Keep a vote, written at once."""
         query = " ".join(query.split())
         if not query:
             raise InputError("a vote needs a query")
@@ -44,7 +44,6 @@ class Votes:
             rows.writerows([_HEADER, *([q, p, grade] for (q, p), grade in grades.items())])
             (self.folder / QRELS).parent.mkdir(exist_ok=True)
             write_file(self.folder / QRELS, text.getvalue().encode())
-        return len(grades)
 
     def queries(self) -> dict[str, str]:
         """Query id -> text."""

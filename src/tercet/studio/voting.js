@@ -1,8 +1,5 @@
 // Tells of a click on a vote, and of no other.
 element.addEventListener("click", event => {
   const vote = event.target.closest("button.vote");
-  if (vote) {
-    const {system, passage, relevant} = vote.dataset;
-    trigger("click", {system, passage, relevant: relevant === "1"});
-  }
+  if (vote) trigger("click", {...vote.dataset});
 });
