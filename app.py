@@ -45,7 +45,7 @@ WIDE = ["wide"]  # of a form's columns it takes all
 MEASURES = ("mrr@10", "map@10")
 COLOURS = {"loss": "#0b5ea8", "mrr@10": "#0b5ea8", "map@10": "#b04400"}
 COLOURS |= {f"mrr@10, {watch.ZERO_SHOT}": "#8fb6d9", f"map@10, {watch.ZERO_SHOT}": "#e0a98a"}
-EVERY = 2.0  # seconds between two looks at a run
+EVERY, NEW_EVERY = 2.0, 10.0  # seconds between two looks at a run, and for new ones
 
 
 def refused(work: Callable[..., Any]) -> Callable[..., Any]:
@@ -380,14 +380,18 @@ def search_tab(run: gr.Dropdown) -> None:
     with gr.Row():
         query = gr.Textbox(label="Query", scale=4)
         k = gr.Slider(1, 20, value=5, step=1, label="Passages", scale=1)
-    systems = gr.Dropdown(label="Systems", multiselect=True, interactive=True)
+    many: dict[str, Any] = {"multiselect": True, "allow_custom_value": True}
+    systems = gr.Dropdown(label="Systems", interactive=True, **many)
     ask = gr.Button("Search", variant="primary")
     asked, shown = gr.State(None), gr.HTML(js_on_load=pages.VOTING)
 
-    def offered(name: str | None) -> Any:
+    def offered() -> Any:
         found = [(f.name, s) for f in PLACES.run_folders() for s in SEARCHERS.systems_of(f)]
-        own = [f"{n}: {s}" for n, s in found if n == name][:2]
-        return gr.update(choices=[f"{n}: {s}" for n, s in found], value=own)
+        return gr.update(choices=[f"{n}: {s}" for n, s in found])
+
+    def own(name: str | None) -> list[str]:
+        found = SEARCHERS.systems_of(PLACES.run(name)) if name else []
+        return [f"{name}: {system}" for system in found[:2]]
 
     def votes_of(answer: Answer) -> Votes:
         return Votes(PLACES.run(answer.system.rsplit(": ", 1)[0]))
@@ -398,7 +402,7 @@ def search_tab(run: gr.Dropdown) -> None:
     def answers(query: str, chosen: list[str], k: int) -> Any:
         if not query.strip() or not chosen:
             raise InputError("give a query, and choose at least one system")
-        pairs = [label.rsplit(": ", 1) for label in chosen]
+        pairs = [label.rsplit(": ", 1) if ": " in label else [label, ""] for label in chosen]
         of = [(PLACES.run(name), system) for name, system in pairs]
         found = SEARCHERS.ask(query, of, int(k))
         return (query, found), page(query, found)
@@ -412,7 +416,9 @@ def search_tab(run: gr.Dropdown) -> None:
         votes_of(of).cast(query, passage, relevant == "1")
         return page(query, found)
 
-    gr.on([gr.context.Context.root_block.load, run.change], refused(offered), run, systems)
+    # Hundreds of runs have thousands of systems, which a page is long about: they are sent once.
+    gr.on([gr.context.Context.root_block.load], offered, None, systems)
+    run.change(refused(own), run, systems)
     gr.on([ask.click, query.submit], refused(answers), [query, systems, k], [asked, shown])
     shown.click(refused(vote), asked, shown, show_progress="hidden")
 
@@ -514,7 +520,7 @@ def studio() -> gr.Blocks:
 
         known = gr.State([])
         page.load(found, None, [run, known])
-        gr.Timer(EVERY).tick(new, [run, known], [run, known], show_progress="hidden")
+        gr.Timer(NEW_EVERY).tick(new, [run, known], [run, known], show_progress="hidden")
     return page
 
 
