@@ -46,6 +46,7 @@ MEASURES = ("mrr@10", "map@10")
 COLOURS = {"loss": "#0b5ea8", "mrr@10": "#0b5ea8", "map@10": "#b04400"}
 COLOURS |= {f"mrr@10, {watch.ZERO_SHOT}": "#8fb6d9", f"map@10, {watch.ZERO_SHOT}": "#e0a98a"}
 EVERY, NEW_EVERY = 2.0, 10.0  # seconds between two looks at a run, and for new ones
+RECENT = 20  # runs whose systems are offered: a page takes long over thousands of choices
 
 
 def refused(work: Callable[..., Any]) -> Callable[..., Any]:
@@ -380,14 +381,17 @@ def search_tab(run: gr.Dropdown) -> None:
     with gr.Row():
         query = gr.Textbox(label="Query", scale=4)
         k = gr.Slider(1, 20, value=5, step=1, label="Passages", scale=1)
-    many: dict[str, Any] = {"multiselect": True, "allow_custom_value": True}
+    info = f"of the {RECENT} runs that changed last; of any other as run: adapted"
+    many: dict[str, Any] = {"multiselect": True, "allow_custom_value": True, "info": info}
     systems = gr.Dropdown(label="Systems", interactive=True, **many)
     ask = gr.Button("Search", variant="primary")
     asked, shown = gr.State(None), gr.HTML(js_on_load=pages.VOTING)
 
     def offered() -> Any:
-        found = [(f.name, s) for f in PLACES.run_folders() for s in SEARCHERS.systems_of(f)]
-        return gr.update(choices=[f"{n}: {s}" for n, s in found])
+        recent = PLACES.run_folders()[:RECENT]
+        return gr.update(
+            choices=[f"{f.name}: {s}" for f in recent for s in SEARCHERS.systems_of(f)]
+        )
 
     def own(name: str | None) -> list[str]:
         found = SEARCHERS.systems_of(PLACES.run(name)) if name else []
@@ -416,7 +420,6 @@ def search_tab(run: gr.Dropdown) -> None:
         votes_of(of).cast(query, passage, relevant == "1")
         return page(query, found)
 
-    # Hundreds of runs have thousands of systems, which a page is long about: they are sent once.
     gr.on([gr.context.Context.root_block.load], offered, None, systems)
     run.change(refused(own), run, systems)
     gr.on([ask.click, query.submit], refused(answers), [query, systems, k], [asked, shown])

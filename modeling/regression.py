@@ -47,8 +47,8 @@ def regress(
 
     They are float32 [len(contents), dimension], compared by `similarity`; `passages` of them, a
     seeded sample, are read. Returns counts, what was chosen, and `mrr`, how well spans of held-out
-    passages find theirs: with it, with what closed form came to, and with each part of that alone,
-    all of them the best of those that the same spans chose from.
+    passages find theirs: with it, with what closed form came to, and with each part of that alone;
+    the same spans chose them.
     Raises InputError for too few passages, and for vectors that are not finite.
     """
     rows = np.random.default_rng(seed).permutation(len(contents))[:passages]
