@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-_TINY = 1e-12
+TINY = 1e-12  # no length or variance is divided by less
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Moments:
         (x, y), (xx, xy, yy) = self.asked.means, self.asked.covariances()
         weight = _ridge(self._asked_axes, xy, penalty)
         predicted = float(np.trace(weight.T @ xx @ weight))
-        weight = weight * np.sqrt(max(float(np.trace(yy)), 0.0) / max(predicted, _TINY))
+        weight = weight * np.sqrt(max(float(np.trace(yy)), 0.0) / max(predicted, TINY))
         return Map(weight, y - x @ weight)
 
     def back(self, penalty: float) -> Map:
@@ -107,7 +107,7 @@ class Moments:
         x, y = self.told.means
         length = float(np.trace(weight.T @ (self.told.xx / self.told.count) @ weight))
         stored = max(float(np.trace(yy)), 0.0) + float(y @ y)
-        return Map(weight * np.sqrt(stored / max(length, _TINY)), np.zeros_like(y))
+        return Map(weight * np.sqrt(stored / max(length, TINY)), np.zeros_like(y))
 
 
 def _axes(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -121,7 +121,7 @@ def _ridge(axes: tuple[np.ndarray, np.ndarray], xy: np.ndarray, penalty: float) 
     `axes` are the variances of x along the axes of its covariance, and these axes.
     """
     values, vectors = axes
-    ridged = values.clip(min=0) + penalty * max(float(values.mean()), _TINY)
+    ridged = values.clip(min=0) + penalty * max(float(values.mean()), TINY)
     return np.asarray(vectors @ ((vectors.T @ xy) / ridged[:, None]))
 
 

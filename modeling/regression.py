@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tercet.mapped import BLOCK, Vectors
-from tercet.modeling.closed_form import Map, Moments, between
+from tercet.modeling.closed_form import TINY, Map, Moments, between
 from tercet.modeling.encoder import BiEncoder
 from tercet.modeling.st_files import Similarity
 from tercet.modeling.word_ranking import Ranked, refine
@@ -29,9 +29,8 @@ PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 WEIGHTS = (0.0, 0.15, 0.3, 0.5, 0.7, 1.0)
 #: Passages whose words rank them, and spans of each.
 RANKED, SPANS = 16_384, 4
-_HELD_OUT, _FEWEST_HELD_OUT, _MOST_HELD_OUT = 0.05, 10, 1_000
+_HELD_OUT, _MOST_HELD_OUT = 0.05, 1_000
 _SEARCHED = 20_000  # passages that spans are to find theirs among
-_TINY = 1e-12
 
 
 def regress(
@@ -48,15 +47,15 @@ def regress(
     They are float32 [len(contents), dimension], compared by `similarity`; `passages` of them, a
     seeded sample, are read. Returns counts, what was chosen, and `mrr`, how well spans of held-out
     passages find theirs: with it, with what closed form came to, and with each part of that alone;
-    the same spans chose them.
-    Raises InputError for too few passages, and for vectors that are not finite.
+    the same spans chose them. Raises InputError for too few passages, and for vectors that are not
+    finite.
     """
     rows = np.random.default_rng(seed).permutation(len(contents))[:passages]
     if len(rows) < FEWEST:
         raise InputError(
             f"{len(rows)} passages are too few to learn their vectors from: {FEWEST} are needed"
         )
-    count = min(_MOST_HELD_OUT, max(_FEWEST_HELD_OUT, round(_HELD_OUT * len(rows))))
+    count = max(1, min(_MOST_HELD_OUT, round(_HELD_OUT * len(rows))))
     held_out, others = rows[:count], rows[count:]
     known = Stored(vectors, similarity)
     read = _read(encoder, contents, others, known)
@@ -109,7 +108,7 @@ class Stored:
             raise InputError("stored vectors of passages are not finite: make them again")
         if self._similarity == "dot":
             return found
-        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), _TINY)
+        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), TINY)
 
 
 @dataclass

@@ -17,14 +17,13 @@ import numpy as np
 import torch
 
 from tercet.console import progress
-from tercet.modeling.closed_form import Map
+from tercet.modeling.closed_form import TINY, Map
 
 #: Standard deviations of a text's scores that make a passage e times as likely: how sharply the
 #: wanted distribution falls off.
 SHARPNESS = 2.4
 EPOCHS, RATE = 5, 3e-3
 _BATCH, _SMALLEST, _STEPS = 256, 16, 40  # texts; an epoch has at least that many steps, if it can
-_TINY = 1e-12
 _SCALE, _SCALE_RATE = 20.0, 0.02  # what the map's scores are first multiplied by
 
 
@@ -47,7 +46,7 @@ def refine(
 
     In what unit the index's vectors are makes no difference.
     """
-    unit = max(float(np.sqrt(np.mean(np.square(ranked.stored).sum(axis=1)))), _TINY)
+    unit = max(float(np.sqrt(np.mean(np.square(ranked.stored).sum(axis=1)))), TINY)
     told, stored = (torch.from_numpy(each).to(device) for each in (ranked.told, ranked.stored))
     stored = stored / unit
     weight, bias = (

@@ -25,6 +25,7 @@ from sentence_transformers import SentenceTransformer
 from tercet.cli import load_recipe
 from tercet.modeling import AdaptedEncoder, BiEncoder, Space, load_query_encoder
 from tercet.pipeline import Pipeline
+from tercet.retrieval import ExactIndex
 from tercet.run_report import run_report
 from tercet.schema import InputError, Passage
 
@@ -183,9 +184,16 @@ def test_a_closed_space_is_learnt_from_its_passages(
     assert pipeline.embeddings.facts["similarity"] == "dot"
     shipped = load_query_encoder(pipeline.model.path)
     assert shipped.dimension == 24 and shipped.similarity == "dot"
-    # The regressed student knows more than chance of where words of a passage lie.
-    assert pipeline.query_side
-    assert pipeline.query_side.start.facts["mrr"] > np.mean(1 / np.arange(1, 61))
+    # The regressed student knows far more than chance, .05, of where a passage's topic lies.
+    start = load_query_encoder(pipeline.recipe.folder / "regression", precision="fp32")
+    index = ExactIndex()
+    index.build(pipeline.passages.ids, pipeline.vectors)
+    nearest = index.search(start.encode_queries(list(pipeline.passages.contents)), 1)
+    same = [
+        int(id[1:]) // 3 == int(ranking[0][0][1:]) // 3
+        for id, ranking in zip(pipeline.passages.ids, nearest, strict=True)
+    ]
+    assert np.mean(same) > 0.3
     assert "regression" in run_report(pipeline).facts
     # A second look makes nothing, and eval.py compares what it started from with what ships.
     again = program("eval.py", recipe, *options, "--evaluation.clock_queries=0")

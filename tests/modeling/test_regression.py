@@ -56,8 +56,10 @@ def top(encoder: BiEncoder, contents: list[str], vectors: np.ndarray) -> np.ndar
 
 
 def test_a_space_that_is_the_models_own_but_turned_is_found(
-    tiny_encoder_path: Path, contents: list[str]
+    tiny_encoder_path: Path, contents: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Least squares finds it exactly; ranking words, which may be kept too, strays a little.
+    monkeypatch.setattr(regression, "refine", lambda start, *_, **__: start)
     own = load(tiny_encoder_path)
     vectors = turned(tiny_encoder_path, contents, own.dimension + 8)
     encoder, facts = found(tiny_encoder_path, contents, vectors, "dot")
@@ -67,19 +69,19 @@ def test_a_space_that_is_the_models_own_but_turned_is_found(
     wanted = own.encode_queries(asked) @ own.encode_passages(contents).T
     got = encoder.encode_queries(asked) @ vectors.T
     agreement = [np.corrcoef(a, b)[0, 1] for a, b in zip(wanted, got, strict=True)]
-    assert min(agreement) > 0.98
+    assert min(agreement) > 0.99
     assert facts["passages"] == 300 and facts["held_out"] == 15
 
 
 def test_held_out_words_choose_and_the_best_of_all_is_kept(
     tiny_encoder_path: Path, contents: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(regression, "_FEWEST_HELD_OUT", 100)  # a few would choose by chance
+    monkeypatch.setattr(regression, "_HELD_OUT", 1 / 3)  # a few would choose by chance
     topics = np.random.default_rng(4).normal(size=(len(TOPICS), OUT))
     known = {word: topics[i] for i, topic in enumerate(TOPICS) for word in topic}
     vectors = np.stack([np.mean([known[w] for w in text.split()], axis=0) for text in contents])
     encoder, facts = found(tiny_encoder_path, contents, vectors.astype(np.float32))
-    assert facts["mrr_closed_form"] >= max(facts["mrr_back"], facts["mrr_onto"])
+    assert facts["mrr"] >= facts["mrr_closed_form"] >= max(facts["mrr_back"], facts["mrr_onto"])
     # Words rank the passages that they are from, or it would not be kept.
     assert facts["refined"] == 1 and facts["mrr"] > facts["mrr_closed_form"]
     assert facts["mrr"] > 3 * np.mean(1 / np.arange(1, 301)), "chance"
@@ -118,7 +120,7 @@ def test_prompts_are_those_of_queries_and_of_passages(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BiEncoder, "encode", watched)
         regress(encoder, contents, vectors, similarity="dot", passages=100, seed=1)
-    assert read == [("query", 90), ("passage", 90), ("query", 10), ("query", 4 * 90)]
+    assert read == [("query", 95), ("passage", 95), ("query", 5), ("query", 4 * 95)]
 
 
 def test_spans_are_3_to_30_words_that_follow_one_another(contents: list[str]) -> None:
@@ -140,5 +142,5 @@ def test_what_cannot_be_learnt_from_is_refused(
         found(tiny_encoder_path, contents, vectors * np.nan)
     # All passages in one place: nothing tells them apart, and nothing breaks.
     encoder, facts = found(tiny_encoder_path, contents, np.ones_like(vectors))
-    assert facts["mrr"] < 0.1
+    assert np.isfinite(list(facts.values())).all() and facts["mrr"] < 0.1
     assert np.isfinite(encoder.encode_queries(contents[:3])).all()
