@@ -35,6 +35,8 @@ ROWS = [
     {"docid": "8#1", "title": "Long", "text": LONG},
 ]
 PASSAGES = [Passage(row["docid"], row["title"], row["text"]) for row in ROWS]
+#: A gzip cut short, with no time of its own: it is a test's name, which every worker must find.
+CUT_GZIP = gzip.compress(b'{"id": "a", "text": "x"}\n' * 99, mtime=0)[:-9]
 
 
 def tables(
@@ -427,7 +429,7 @@ def test_qrels_of_several_files_are_splits(tmp_path: Path) -> None:
         ("p.tsv", b"a\tx\nb\n", "p.tsv:2: 1 cells for 2 columns"),
         ("p.tsv", b"a\n", "p.tsv:1: 1 cells, and no names of columns"),
         ("p.parquet", b"PAR1", "cannot be read as Parquet"),
-        ("p.jsonl.gz", gzip.compress(b'{"id": "a", "text": "x"}\n' * 99)[:-9], "damaged gzip"),
+        ("p.jsonl.gz", CUT_GZIP, "damaged gzip"),
         ("p.jsonl.gz", b"not gzip", "damaged gzip"),
         ("p.docx", b"", "its name does not say what it holds"),
         ("p.jsonl", b'{"id": "a", "text": 3}', "p.jsonl:1: 'text' must be text, not 3"),
