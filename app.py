@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import functools
+import inspect
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -46,20 +48,41 @@ MEASURES = ("mrr@10", "map@10")
 COLOURS = {"loss": "#0b5ea8", "mrr@10": "#0b5ea8", "map@10": "#b04400"}
 COLOURS |= {f"mrr@10, {watch.ZERO_SHOT}": "#8fb6d9", f"map@10, {watch.ZERO_SHOT}": "#e0a98a"}
 EVERY, NEW_EVERY = 2.0, 10.0  # seconds between two looks at a run, and for new ones
-RECENT = 20  # runs whose systems are offered: a page takes long over thousands of choices
+LOADING = "once; passages without an index yet are embedded first"
 
 
 def refused(work: Callable[..., Any]) -> Callable[..., Any]:
     """The event's function, with what it refuses shown as a message on the page."""
 
-    @functools.wraps(work)  # Gradio reads the signature: an event's data has its own type
-    def told(*given: Any) -> Any:
+    @contextmanager
+    def telling() -> Iterator[None]:
         try:
-            return work(*given)
+            yield
         except InputError as error:
             raise gr.Error(escape(str(error)), print_exception=False) from None
 
-    return told
+    # Gradio reads the signature and the kind: an event's data has its own type.
+    @functools.wraps(work)
+    def told(*given: Any) -> Any:
+        with telling():
+            return work(*given)
+
+    @functools.wraps(work)
+    def told_in_pieces(*given: Any) -> Iterator[Any]:
+        with telling():
+            yield from work(*given)
+
+    return told_in_pieces if inspect.isgeneratorfunction(work) else told
+
+
+def folder_of(name: str | None) -> Path | None:
+    """The chosen run's folder; None where nothing is chosen, or what was typed is no run."""
+    return PLACES.run(name) if name and PLACES.has_run(name) else None
+
+
+def any_of(label: str, info: str, **given: Any) -> gr.Dropdown:
+    """A choice of names; others may be typed, as there may be more than a page can offer."""
+    return gr.Dropdown(label=label, info=info, allow_custom_value=True, interactive=True, **given)
 
 
 def told_by(event: gr.EventData, *names: str) -> list[str]:
@@ -94,11 +117,18 @@ def classes(field: form.Field) -> list[str]:
     return WIDE if field.kind == "yaml" else []
 
 
-def recipe_tab(run: gr.Dropdown, tabs: gr.Tabs) -> None:
+def done(component: Any) -> Any:
+    """The event of somebody who has given a component its value, which comes once."""
+    if isinstance(component, gr.Dropdown):
+        return component.select  # `input` comes again when it is left
+    return component.input if isinstance(component, gr.Checkbox) else component.blur
+
+
+def recipe_tab(run: gr.Dropdown, tabs: gr.Tabs, timer: gr.Timer) -> None:
     """Choose a recipe, change its keys, see what it will take, begin it or keep it."""
     with gr.Row():
         with gr.Column(scale=3):
-            recipe = gr.Dropdown(label="Recipe", interactive=True)
+            recipe = any_of("Recipe", "or runs/NAME/recipe.yaml of any run")
             widgets: dict[str, Any] = {}
             for section in dict.fromkeys(field.section for field in FIELDS):
                 with (
@@ -176,16 +206,14 @@ def recipe_tab(run: gr.Dropdown, tabs: gr.Tabs) -> None:
         return gr.update(choices=PLACES.recipes(), value=path.relative_to(PLACES.root).as_posix())
 
     recipe.change(show, recipe, [*widgets.values(), said, wrong, marked, expected])
-    typed = (gr.Textbox, gr.Number)
-    events = [each.blur if isinstance(each, typed) else each.input for each in widgets.values()]
+    events = [done(each) for each in widgets.values()]
     hidden: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last"}
     # What is told comes back at once: a page takes long over widgets, so only those that changed.
     gr.on(events, refused(check), inputs, [said, wrong], **hidden)
     wrong.change(mark, [wrong, marked], [marked, *widgets.values()], **hidden)
-    choose = lambda name: gr.update(choices=PLACES.run_names(), value=name)  # noqa: E731
     for button, flag in ((forecast, ["--plan"]), (begin, [])):
-        begun = button.click(refused(started(flag)), inputs, run_named := gr.State(""))
-        begun.success(choose, run_named, run).then(lambda: gr.update(selected="run"), None, tabs)
+        begun = button.click(refused(started(flag)), inputs, run)
+        begun.success(lambda: [gr.Tabs(selected="run"), gr.Timer(active=True)], None, [tabs, timer])
     keep.click(refused(kept), [new, *inputs], recipe)
     offer = lambda: gr.update(choices=PLACES.recipes(), value=(PLACES.recipes() or [None])[0])  # noqa: E731
     gr.on([gr.context.Context.root_block.load], offer, None, recipe)
@@ -199,7 +227,7 @@ def drawn(points: list[dict[str, Any]]) -> pd.DataFrame | None:
     return pd.DataFrame(points, columns=["step", "value", "series"]) if points else None
 
 
-def run_tab(run: gr.Dropdown) -> None:
+def run_tab(run: gr.Dropdown, tabs: gr.Tabs, timer: gr.Timer) -> None:
     """What a run is at, its curves and its log; go on, stop."""
     with gr.Row():
         go_on = gr.Button("Go on", variant="primary")
@@ -208,17 +236,23 @@ def run_tab(run: gr.Dropdown) -> None:
     status, stages = gr.HTML(), gr.HTML()
     with gr.Row():
         plot = {"x": "step", "y": "value", "color": "series", "color_map": COLOURS, "height": 260}
-        measures = gr.LinePlot(title="held-out queries", **plot)
+        plot |= {"color_title": ""}
+        # With all four names the legend is wider than a phone.
+        held_out = {"title": "held-out queries; pale: zero-shot", "colors_in_legend": [*MEASURES]}
+        measures = gr.LinePlot(**plot, **held_out)
         loss = gr.LinePlot(title="loss", **plot)
     log = gr.Textbox(label="Log", lines=14, max_lines=14, autoscroll=True, elem_classes="log")
     expected = gr.HTML()
-    seen, timer = gr.State(None), gr.Timer(EVERY)
+    seen = gr.State(None)
+
+    def turned(event: gr.SelectData) -> gr.Timer:
+        return gr.Timer(active=event.value == "Run")  # looking costs the other tabs time
 
     def look(name: str | None, before: Any) -> list[Any]:
-        try:
-            folder = PLACES.run(name)
-        except InputError:  # none is chosen, or it was deleted while it was looked at
-            return [gr.skip()] * 7
+        folder = folder_of(name)
+        if folder is None:
+            said = pages.refusal(f"{name} is no run of this project") if name else ""
+            return [said, *[gr.skip()] * 5, None]
         lines, found = runs.tail(folder), watch.stages(folder)
         now = [name, runs.state(folder), found, lines[-3:], len(lines)]
         points = watch.curves(folder, MEASURES)
@@ -242,6 +276,7 @@ def run_tab(run: gr.Dropdown) -> None:
     outputs = [status, stages, measures, loss, log, expected, seen]
     for event in (timer.tick, run.change):
         event(refused(look), [run, seen], outputs, show_progress="hidden")
+    tabs.select(turned, None, timer, show_progress="hidden")
     go_on.click(refused(began("train.py")), run)
     evaluate.click(refused(began("eval.py")), run)
     stop.click(refused(lambda name: runs.stop(PLACES.run(name))), run)
@@ -262,13 +297,15 @@ def data_tab(run: gr.Dropdown) -> None:
     texts, number = gr.HTML(), gr.State(0)
 
     def kinds(name: str | None) -> Any:
-        found = browse.Data(PLACES.run(name)).kinds if name else []
+        folder = folder_of(name)
+        found = browse.Data(folder).kinds if folder else []
         return gr.update(choices=found, value=found[0] if found else None)
 
     def show(name: str | None, kind: str | None, search: str, number: int) -> list[Any]:
-        if not name or not kind:
+        folder = folder_of(name)
+        if not folder or not kind:
             return [pages.note("nothing is made yet"), "", 0, ""]
-        data = browse.Data(PLACES.run(name))
+        data = browse.Data(folder)
         page = data.page(kind, search or "", number)
         if number and not page.rows:
             return show(name, kind, search, number - 1)
@@ -286,7 +323,7 @@ def data_tab(run: gr.Dropdown) -> None:
     first = refused(lambda *given: show(*given, 0))
     # Another run may have data of the same kinds, and then no dropdown changes.
     run.change(refused(kinds), run, kind).then(first, [run, kind, search], outputs)
-    gr.on([kind.input, search.submit], first, [run, kind, search], outputs)
+    gr.on([done(kind), search.submit], first, [run, kind, search], outputs)
     for button, step in ((back, -1), (on, 1)):
         move = lambda n, k, s, at, step=step: show(n, k, s, max(0, at + step))  # noqa: E731
         button.click(refused(move), [run, kind, search, number], outputs)
@@ -304,7 +341,7 @@ def results_tab(run: gr.Dropdown) -> None:
         download = gr.DownloadButton("Download CSV", size="sm")
     with gr.Accordion("Compare two runs", open=False):
         with gr.Row():
-            pair = [gr.Dropdown(label=label, interactive=True) for label in ("first", "second")]
+            pair = [any_of(label, "or any run's name") for label in ("first", "second")]
         compared = gr.HTML()
     with gr.Accordion("Queries won and lost by the chosen run", open=False):
         measure = gr.Dropdown(label="by", interactive=True)
@@ -336,17 +373,17 @@ def results_tab(run: gr.Dropdown) -> None:
         )
 
     def of_run(name: str | None) -> list[Any]:
-        if not name:
+        folder = folder_of(name)
+        if folder is None:
             return [gr.update(choices=[], value=None), ""]
-        folder = PLACES.run(name)
         measures = compare.measures_of(folder)
         first = measures[0] if measures else None
         return [gr.update(choices=measures, value=first), pages.report(folder)]
 
     def queries(name: str | None, measure: str | None) -> str:
-        if not name or not measure:
+        folder = folder_of(name)
+        if not folder or not measure:
             return ""
-        folder = PLACES.run(name)
         rows = compare.wins_and_losses(folder, measure)
         asked = browse.Data(folder).queries(row[0] for row in rows)
         columns = ("id", "query", "zero-shot", "adapted", "difference")
@@ -359,17 +396,17 @@ def results_tab(run: gr.Dropdown) -> None:
         path, *_ = export_retriever(runs.recipe_of(folder), folder / "retriever.py")
         return path.read_text(encoding="utf-8")
 
-    offer = lambda: [gr.update(choices=PLACES.run_names())] * 2  # noqa: E731
-    for work, outputs in ((all_runs, every), (sheet, download), (offer, pair)):
-        looked = [gr.context.Context.root_block.load, refresh.click]
-        gr.on(looked, work, None, outputs, show_progress="hidden")
+    offer = lambda: [gr.update(choices=PLACES.recent())] * 2  # noqa: E731
+    looked = gr.on([gr.context.Context.root_block.load, refresh.click], all_runs, None, every)
+    for work, outputs in ((offer, pair), (sheet, download)):  # after what is looked at
+        looked = looked.then(work, None, outputs, show_progress="hidden")
     every.select(refused(chosen), None, run)
     for each in pair:
         each.change(refused(of_pair), pair, compared)
     run.change(refused(of_run), run, [measure, report]).then(
         refused(queries), [run, measure], changed
     )
-    measure.input(refused(queries), [run, measure], changed)
+    done(measure)(refused(queries), [run, measure], changed)
     write.click(refused(retriever), run, code)
 
 
@@ -381,20 +418,20 @@ def search_tab(run: gr.Dropdown) -> None:
     with gr.Row():
         query = gr.Textbox(label="Query", scale=4)
         k = gr.Slider(1, 20, value=5, step=1, label="Passages", scale=1)
-    info = f"of the {RECENT} runs that changed last; of any other as run: adapted"
+    info = "of the runs that changed last; of any other, type run: adapted"
     many: dict[str, Any] = {"multiselect": True, "allow_custom_value": True, "info": info}
     systems = gr.Dropdown(label="Systems", interactive=True, **many)
     ask = gr.Button("Search", variant="primary")
     asked, shown = gr.State(None), gr.HTML(js_on_load=pages.VOTING)
 
-    def offered() -> Any:
-        recent = PLACES.run_folders()[:RECENT]
-        return gr.update(
-            choices=[f"{f.name}: {s}" for f in recent for s in SEARCHERS.systems_of(f)]
-        )
+    def known() -> Any:
+        names = PLACES.recent()
+        of = [(name, system) for name in names for system in SEARCHERS.systems_of(PLACES.run(name))]
+        return gr.update(choices=[f"{name}: {system}" for name, system in of])
 
     def own(name: str | None) -> list[str]:
-        found = SEARCHERS.systems_of(PLACES.run(name)) if name else []
+        folder = folder_of(name)
+        found = SEARCHERS.systems_of(folder) if folder else []
         return [f"{name}: {system}" for system in found[:2]]
 
     def votes_of(answer: Answer) -> Votes:
@@ -403,13 +440,16 @@ def search_tab(run: gr.Dropdown) -> None:
     def page(query: str, found: list[Answer]) -> str:
         return pages.answers(query, found, [votes_of(answer).of(query) for answer in found])
 
-    def answers(query: str, chosen: list[str], k: int) -> Any:
+    def answers(query: str, chosen: list[str], k: int) -> Iterator[list[Any]]:
         if not query.strip() or not chosen:
             raise InputError("give a query, and choose at least one system")
         pairs = [label.rsplit(": ", 1) if ": " in label else [label, ""] for label in chosen]
         of = [(PLACES.run(name), system) for name, system in pairs]
+        new = [f"{run.name}: {system}" for run, system in of if not SEARCHERS.ready(run, system)]
+        if new:
+            yield [None, pages.note(f"loading {', '.join(new)}", LOADING)]
         found = SEARCHERS.ask(query, of, int(k))
-        return (query, found), page(query, found)
+        yield [(query, found), page(query, found)]
 
     def vote(asked: Any, event: gr.EventData) -> str:
         said, system, passage, relevant = told_by(event, "query", "system", "passage", "relevant")
@@ -420,7 +460,7 @@ def search_tab(run: gr.Dropdown) -> None:
         votes_of(of).cast(query, passage, relevant == "1")
         return page(query, found)
 
-    gr.on([gr.context.Context.root_block.load], offered, None, systems)
+    gr.on([gr.context.Context.root_block.load], known, None, systems)
     run.change(refused(own), run, systems)
     gr.on([ask.click, query.submit], refused(answers), [query, systems, k], [asked, shown])
     shown.click(refused(vote), asked, shown, show_progress="hidden")
@@ -447,28 +487,25 @@ def chat_tab(run: gr.Dropdown) -> None:
     turns = gr.State([])
 
     def usual(name: str | None) -> list[Any]:
-        path = PLACES.run(name) / "recipe.yaml" if name else None
-        if path is None or not path.exists():
+        folder = folder_of(name)
+        if folder is None or not (folder / "recipe.yaml").exists():
             return [gr.skip()] * len(fields)
-        shown = form.values(load_recipe(path, together=False))
+        shown = form.values(load_recipe(folder / "recipe.yaml", together=False))
         return [shown[field.path] for field in fields]
 
     def answer(name: str, question: str, turns: list[Any], *values: Any) -> Iterator[list[Any]]:
-        try:
-            shown = dict(zip([field.path for field in fields], values, strict=True))
-            filled = form.fill(PLACES, runs_recipe(name), shown)
-            filled.whole()
-            chat = SEARCHERS.chat(PLACES.run(name), filled.options)
-            citations, pieces = chat.ask(question, turns)
-            said, typed = "", gr.update(value="")
-            for piece in pieces:
-                said += piece
-                yield [messages([*turns, (question, said)]), pages.cited(citations), typed, turns]
-                typed = gr.skip()  # meanwhile the next question may be typed
-            turns = [*turns, (question, said)]
-            yield [messages(turns), pages.cited(citations), typed, turns]
-        except InputError as error:
-            raise gr.Error(escape(str(error)), print_exception=False) from None
+        shown = dict(zip([field.path for field in fields], values, strict=True))
+        filled = form.fill(PLACES, runs_recipe(name), shown)
+        filled.whole()
+        chat = SEARCHERS.chat(PLACES.run(name), filled.options)
+        citations, pieces = chat.ask(question, turns)
+        said, typed = "", gr.update(value="")
+        for piece in pieces:
+            said += piece
+            yield [messages([*turns, (question, said)]), pages.cited(citations), typed, turns]
+            typed = gr.skip()  # meanwhile the next question may be typed
+        turns = [*turns, (question, said)]
+        yield [messages(turns), pages.cited(citations), typed, turns]
 
     def messages(turns: list[Any]) -> list[dict[str, str]]:
         return [
@@ -480,7 +517,7 @@ def chat_tab(run: gr.Dropdown) -> None:
     run.change(refused(usual), run, settings)
     run.change(lambda: ([], "", []), None, [talk, cited, turns])
     outputs = [talk, cited, box, turns]
-    gr.on([send.click, box.submit], answer, [run, box, turns, *settings], outputs)
+    gr.on([send.click, box.submit], refused(answer), [run, box, turns, *settings], outputs)
     talk.clear(lambda: ([], ""), None, [turns, cited])
 
 
@@ -496,11 +533,12 @@ def studio() -> gr.Blocks:
     """All of it."""
     with gr.Blocks(title="Tercet") as page:
         gr.HTML(pages.HEADER)
-        run = gr.Dropdown(label="Run", interactive=True, elem_id="run")
+        run = any_of("Run", "one that changed last, or any other's name", elem_id="run")
+        timer = gr.Timer(EVERY, active=False)
         with gr.Tabs() as tabs:
             for name, tab in (
-                ("Recipe", lambda run: recipe_tab(run, tabs)),
-                ("Run", run_tab),
+                ("Recipe", lambda run: recipe_tab(run, tabs, timer)),
+                ("Run", lambda run: run_tab(run, tabs, timer)),
                 ("Data", data_tab),
                 ("Results", results_tab),
                 ("Search", search_tab),
@@ -509,21 +547,21 @@ def studio() -> gr.Blocks:
                 with gr.Tab(name, id=name.lower()):
                     tab(run)
 
-        def found() -> list[Any]:
-            names = PLACES.run_names()
-            return [gr.update(choices=names, value=names[0] if names else None), sorted(names)]
-
         def new(chosen: str | None, before: list[str]) -> list[Any]:
-            names = PLACES.run_names()
+            names = PLACES.recent()
             if sorted(names) == before:  # while somebody types, choices that come undo the typing
                 return [gr.skip(), gr.skip()]
-            if chosen in names:
-                return [gr.update(choices=names), sorted(names)]
-            return found()
+            chosen = chosen if folder_of(chosen) else next(iter(names), None)
+            return [gr.update(choices=names, value=chosen), sorted(names)]
 
         known = gr.State([])
-        page.load(found, None, [run, known])
-        gr.Timer(NEW_EVERY).tick(new, [run, known], [run, known], show_progress="hidden")
+        gr.on(
+            [page.load, gr.Timer(NEW_EVERY).tick],
+            new,
+            [run, known],
+            [run, known],
+            show_progress="hidden",
+        )
     return page
 
 
@@ -545,6 +583,7 @@ def main() -> None:
         server_port=given.port,
         footer_links=[],
         ssr_mode=False,
+        run_history=False,  # Gradio's own would keep what is shown in the browser's storage
         allowed_paths=[],
         blocked_paths=[str(ROOT)],
         theme=gr.themes.Base(font=font, font_mono=["ui-monospace", "monospace"]),

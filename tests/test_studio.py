@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openai_server import MODEL, serve
 
 from tercet.studio.runs import stop
 
@@ -80,7 +81,7 @@ def address(project: Path) -> Iterator[str]:
     process = subprocess.Popen(
         [sys.executable, "app.py", f"--port={port}"],
         cwd=project,
-        env=os.environ | asked | {"COHERE_API_KEY": KEY},
+        env=os.environ | asked | {"COHERE_API_KEY": KEY, "OPENAI_API_KEY": KEY},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -136,6 +137,14 @@ def choose(page: Any, label: str | re.Pattern[str], value: str) -> None:
     page.get_by_role("option", name=value, exact=True).first.click()
 
 
+def holds(field: Any, value: str) -> None:
+    """Wait for a field's value, which comes a moment after its section has opened."""
+    deadline = time.monotonic() + WAIT / 1e3
+    while field.input_value() != value:
+        assert time.monotonic() < deadline, field.input_value()
+        time.sleep(0.05)
+
+
 def seen(page: Any, text: Any) -> Any:
     """The first visible element with a text: other tabs may have it too."""
     return page.get_by_text(text).locator("visible=true").first
@@ -164,6 +173,7 @@ def test_a_recipe_is_changed_run_stopped_and_gone_on_with(page: Any, project: Pa
     queries = page.get_by_role("button", name="queries", exact=False).first
     queries.click()
     count = page.get_by_label("count", exact=True).first
+    holds(count, "60")
     count.fill("-1")
     count.blur()
     seen(page, "must be at least 1").wait_for()
@@ -176,6 +186,7 @@ def test_a_recipe_is_changed_run_stopped_and_gone_on_with(page: Any, project: Pa
     name.blur()
     page.get_by_role("button", name="training", exact=False).first.click()
     epochs = page.get_by_label("num_train_epochs", exact=True).first
+    holds(epochs, "2")
     epochs.fill("300")
     epochs.blur()
     seen(page, "--training.num_train_epochs=300").wait_for()
@@ -188,7 +199,7 @@ def test_a_recipe_is_changed_run_stopped_and_gone_on_with(page: Any, project: Pa
         assert time.monotonic() < deadline, (run / "studio" / "log.txt").read_text()
         time.sleep(0.3)
     # Not by a locator: the plot is drawn anew while one looks for the element.
-    page.wait_for_function("document.body.textContent.includes('mrr@10, zero-shot')")
+    page.wait_for_function("document.querySelector('svg [aria-label*=\"mrr@10, zero-shot\"]')")
     values = page.locator("svg .role-axis-label text").all_text_contents()
     assert len(values) < 60, "figures are an axis, and not a name each"
     seen(page, re.compile(r"step \d+ of")).wait_for()
@@ -334,6 +345,31 @@ def test_the_chat_cites_passages_whose_texts_open(page: Any) -> None:
     page.locator(".message.bot, [data-testid=bot]").first.wait_for()
     assert page.locator("details script, .message script, .message img").count() == 0
     picture(page, "chat")
+
+
+def test_the_chat_shows_what_an_endpoint_says_as_it_comes(page: Any) -> None:
+    choose(page, "Run", "before")
+    tab(page, "Chat")
+    page.get_by_role("button", name="What answers").click()
+    with serve(KEY) as api:
+        for label, value in (("endpoint", api.address), ("model", MODEL), ("max_new_tokens", "")):
+            field = page.get_by_label(re.compile(rf"^\s*{label}\s")).locator("visible=true")
+            field.first.fill(value)
+        box = page.get_by_placeholder("a question").locator("visible=true")
+        box.fill("how is it kept?")
+        box.press("Enter")
+        said = page.locator("[data-testid=bot]").last
+        said.get_by_text("It is", exact=True).wait_for()
+        page.locator("details.cited").first.wait_for()
+        assert len(api.bodies) == 1 and not api.go_on.is_set()
+        box.fill("and how long?")  # the next one is typed meanwhile
+        api.go_on.set()
+        said.get_by_text("It is kept dry.", exact=True).wait_for()
+        assert box.input_value() == "and how long?"
+        picture(page, "chat-endpoint")
+        api.status = 400
+        box.press("Enter")
+        seen(page, "status 400").wait_for()
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_other_values_pass(places: Places, value: object) -> None:
 
 
 def test_runs_and_recipes_are_those_within(places: Places) -> None:
-    assert sorted(places.run_names()) == ["other", "plain"]
+    assert sorted(places.recent()) == ["other", "plain"]
     assert places.recipes() == ["recipes/good.yaml"]
     for name in ("link", "../outside", "/etc", "", ".", "..", "missing", "x" * 300, "a\0b", None):
         with pytest.raises(InputError, match="no run"):

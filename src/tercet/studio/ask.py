@@ -87,6 +87,11 @@ class Searchers:
                 answers.append(Answer(label, refusal=str(error)))
         return answers
 
+    def ready(self, run: Path, system: str) -> bool:
+        """Whether a system answers at once, or has to be loaded first."""
+        kept = self._loaded.get((str(run), system))
+        return kept is not None and kept[0] == _made(run)
+
     def _ask(self, label: str, run: Path, system: str, query: str, k: int) -> Answer:
         if system not in self.systems_of(run):
             raise InputError(f"{run.name} has no {system} to ask yet")

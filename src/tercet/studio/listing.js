@@ -1,5 +1,5 @@
 // Tells of a row that is clicked; sorts and filters, and keeps to both when the table is made anew.
-let column = -1, down = false, wanted = "";
+let column = -1, down = false, wanted = "", all = false;
 const number = text => text === "" ? -Infinity : Number(text);
 const arrange = () => {
   const body = element.querySelector(".sorts tbody");
@@ -13,7 +13,11 @@ const arrange = () => {
       : number(text(a)) - number(text(b)) || 0));
     body.append(...rows);
   }
-  for (const row of rows) row.hidden = !row.textContent.toLowerCase().includes(wanted.toLowerCase());
+  const words = wanted.toLowerCase();
+  const found = words ? rows.filter(row => row.textContent.toLowerCase().includes(words)) : rows;
+  const shown = new Set(all ? found : found.slice(0, element.querySelector(".sorts").dataset.shown));
+  for (const row of rows) row.hidden = !shown.has(row);
+  element.querySelector("button.all").hidden = shown.size === found.length;
   element.querySelectorAll("th").forEach((head, place) =>
     head.setAttribute("aria-sort", place !== column ? "none" : down ? "descending" : "ascending"));
   const field = element.querySelector("input");
@@ -28,6 +32,9 @@ element.addEventListener("click", event => {
   if (head && head.closest(".sorts")) {
     down = column === head.cellIndex && !down;
     column = head.cellIndex;
+    arrange();
+  } else if (event.target.closest("button.all")) {
+    all = true;
     arrange();
   } else if (row) {
     trigger("select", {id: row.cells[0].textContent});

@@ -21,6 +21,7 @@ from tercet.studio.watch import Stage
 if TYPE_CHECKING:
     from tercet.chat import Citation
 
+SHOWN = 100  # rows of a table that a browser lays out before somebody asks for all
 HEADER = """<header class="tercet"><h1>Tercet</h1>
 <p>Adapt a retriever to a corpus that nobody labelled, and prove whether it got better.</p></header>
 """
@@ -112,7 +113,7 @@ def stages(found: Sequence[Stage]) -> str:
 
 def listing(
     header: Sequence[str],
-    rows: Iterable[Sequence[Any]],
+    rows: Sequence[Sequence[Any]],
     texts: Sequence[int],
     said: str = "",
     *,
@@ -127,7 +128,8 @@ def listing(
     if not said:
         return f'<div class="{kind}">{shown}</div>'
     field = '<input class="filter" placeholder="Filter..." aria-label="Filter the rows">'
-    return f'<div class="{kind} sorts">{field}{note(said)}{shown}</div>'
+    more = f'<button class="all" hidden>show all {len(rows):,}</button>'
+    return f'<div class="{kind} sorts" data-shown="{SHOWN}">{field}{note(said)}{shown}{more}</div>'
 
 
 def all_runs(rows: Sequence[Sequence[Any]]) -> str:

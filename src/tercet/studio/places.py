@@ -19,6 +19,7 @@ RECIPES, RUNS = "recipes", "runs"
 #: A folder that holds one of these is a run's.
 _MARKS = ("corpus", "recipe.yaml", "metrics.json", "forecast.json", "studio")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+RECENT = 30  # runs that a page offers by name: a browser takes long over hundreds of choices
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*):(?=//|/)")
 
 
@@ -35,14 +36,14 @@ class Places:
         return self.root / RUNS
 
     def recipes(self) -> list[str]:
-        """Paths of recipes below the project: its own, then those that runs were made with."""
+        """Paths of recipes below the project: its own, then those of the runs in `recent`."""
         found = sorted((self.root / RECIPES).glob("*.yaml"))
-        found += [folder / "recipe.yaml" for folder in self.run_folders()]
+        found += [self.runs / name / "recipe.yaml" for name in self.recent()]
         inside = [path for path in found if path.is_file() and self._plain(path)]
         return [path.relative_to(self.root).as_posix() for path in inside]
 
     def recipe(self, name: str | None) -> Path:
-        """The path of one of `recipes`. Raises InputError for any other."""
+        """The path of a recipe of the project, or of any run. Raises InputError for any other."""
         path = self.root / (name or "")
         own = path.parent == self.root / RECIPES and path.suffix == ".yaml"
         of_run = path.name == "recipe.yaml" and path.parent.parent == self.runs
@@ -58,20 +59,24 @@ class Places:
             raise InputError(f"{RECIPES}/{name}.yaml is there already: choose another name")
         return path
 
-    def run_names(self) -> list[str]:
-        """Names of the runs, those that changed last first."""
-        return [folder.name for folder in self.run_folders()]
+    def recent(self) -> list[str]:
+        """Names of the runs that changed last, the last first."""
+        return [folder.name for folder in self.run_folders()[:RECENT]]
 
     def run(self, name: str | None) -> Path:
-        """The folder of one of `run_names`. Raises InputError for any other."""
+        """The folder of a run. Raises InputError for any other name."""
         if not name:
             raise InputError("no run is chosen")
-        if Path(name).name != name or not self._is_run(self.runs / name):
+        if not self.has_run(name):
             raise InputError(f"{name!r} is no run of this project")
         return self.runs / name
 
+    def has_run(self, name: str) -> bool:
+        """Whether it is the name of a run."""
+        return Path(name).name == name and self._is_run(self.runs / name)
+
     def run_folders(self) -> list[Path]:
-        """The folder of each of `run_names`."""
+        """Every run's folder, those that changed last first."""
         if not self.runs.is_dir():
             return []
         folders = [path for path in self.runs.iterdir() if self._is_run(path)]
