@@ -240,7 +240,9 @@ class Person:
         self.tab("Results")
         page.wait_for_function("seen('.sorts td', 'large')")
         make_small(self.project, "new-one", 0)
-        self.timed("results: refresh", self.button("Refresh"), "seen('.sorts td', 'new-one')")
+        self.timed(
+            "results: refresh", self.button("Refresh"), "text('.sorts tbody').includes('new-one')"
+        )
         words = page.get_by_placeholder("Filter...").first
         found = "seen('.sorts td', 'run-0123') && !seen('.sorts td', 'new-one')"
         self.timed("results: filter", lambda: words.fill("run-0123"), found)
@@ -266,10 +268,16 @@ class Person:
         """A query, before and after what it needs is loaded; a vote."""
         self.tab("Search")
         found = "text('article.hit') !== before && seen('section:nth-child(2) article.hit', '')"
-        for action in ("search: the first, with loading", "search"):
-            self.page.get_by_label("Query", exact=True).fill(f"word{len(action)} word3 word1")
-            before = self.page.evaluate("text('article.hit')")
-            self.timed(action, self.button("Search"), found, before)
+        for words in ("word31 word3", "word6 word1"):
+            self.page.get_by_label("Query", exact=True).fill(words)
+            if not (before := self.page.evaluate("text('article.hit')")):
+                loading = "seen('p.note', '^loading ')"
+                self.timed("search: the first, told that it loads", self.button("Search"), loading)
+                self.page.wait_for_function(f"before => {found}", arg=before)
+                now = self.page.evaluate("performance.now() - window.began")
+                self.taken["search: the first, with loading"] = now / 1e3
+            else:
+                self.timed("search", self.button("Search"), found, before)
         self.timed(
             "search: a vote", self.button("relevant"), "seen('button.vote[aria-pressed=true]', '')"
         )

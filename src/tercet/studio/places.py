@@ -7,6 +7,7 @@ and values that lead out of the project, or to a machine's own services, are ref
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import socket
 from pathlib import Path
@@ -77,17 +78,15 @@ class Places:
 
     def run_folders(self) -> list[Path]:
         """Every run's folder, those that changed last first."""
-        if not self.runs.is_dir():
+        if not self.runs.is_dir() or not self._plain(self.runs):
             return []
-        folders = [path for path in self.runs.iterdir() if self._is_run(path)]
-        return sorted(folders, key=lambda path: -path.stat().st_mtime)
+        with os.scandir(self.runs) as entries:
+            found = [(each.stat().st_mtime, each.name) for each in entries if not each.is_symlink()]
+        folders = (self.runs / name for _, name in sorted(found, reverse=True))
+        return [folder for folder in folders if _marked(folder)]
 
     def _is_run(self, folder: Path) -> bool:
-        try:
-            marked = folder.is_dir() and any((folder / mark).exists() for mark in _MARKS)
-        except OSError:  # a name longer than names can be
-            return False
-        return marked and self._plain(folder)
+        return _marked(folder) and self._plain(folder)
 
     def _plain_file(self, path: Path) -> bool:
         try:
@@ -136,6 +135,11 @@ class Places:
             return  # too long to be a path, or a loop of links that leads nowhere
         if not within:
             raise refused
+
+
+def _marked(folder: Path) -> bool:
+    """Whether it is a folder with what a run's has."""
+    return any(os.path.exists(f"{folder}/{mark}") for mark in _MARKS)
 
 
 def check_name(name: str, what: str) -> str:

@@ -168,11 +168,26 @@ def state(run: Path) -> State:
     if find(run):
         return "running"
     # A failure of what was started last says more than what an earlier one had finished.
-    if _FAILURE.search(_end_of_log(run, _END)):
+    if _failed(run, _extent(run / FOLDER / LOG)):
         return "stopped" if (run / FOLDER / STOPPED).exists() else "failed"
     if (run / "evaluation" / "manifest.json").exists():
         return "finished"
     return "begun" if not (run / FOLDER / PROCESS).exists() else "stopped"
+
+
+@functools.lru_cache(maxsize=4096)
+def _failed(run: Path, extent: tuple[int, int] | None) -> bool:
+    """Whether a run's log ends in a failure; read again when its `extent` is another."""
+    return bool(extent and _FAILURE.search(_end_of_log(run, _END)))
+
+
+def _extent(path: Path) -> tuple[int, int] | None:
+    """A growing file's time and size; None where there is none."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
 
 
 def tail(run: Path) -> list[str]:
