@@ -75,9 +75,9 @@ def refused(work: Callable[..., Any]) -> Callable[..., Any]:
     return told_in_pieces if inspect.isgeneratorfunction(work) else told
 
 
-def folder_of(name: str | None) -> Path | None:
-    """The chosen run's folder; None where nothing is chosen, or what was typed is no run."""
-    return PLACES.run(name) if name and PLACES.has_run(name) else None
+def no_run(name: str | None) -> str:
+    """What is said where a name was typed that is no run's; nothing where none was."""
+    return pages.refusal(f"{name} is no run of this project") if name else ""
 
 
 def any_of(label: str, info: str, **given: Any) -> gr.Dropdown:
@@ -118,13 +118,11 @@ def classes(field: form.Field) -> list[str]:
 
 
 def done(component: Any) -> Any:
-    """The event of somebody who has given a component its value, which comes once."""
-    if isinstance(component, gr.Dropdown):
-        return component.select  # `input` comes again when it is left
+    """The event of somebody who has given a component its value: once, by mouse or keyboard."""
     return component.input if isinstance(component, gr.Checkbox) else component.blur
 
 
-def recipe_tab(run: gr.Dropdown, tabs: gr.Tabs, timer: gr.Timer) -> None:
+def recipe_tab(run: gr.Dropdown, tabs: gr.Tabs) -> None:
     """Choose a recipe, change its keys, see what it will take, begin it or keep it."""
     with gr.Row():
         with gr.Column(scale=3):
@@ -213,7 +211,7 @@ def recipe_tab(run: gr.Dropdown, tabs: gr.Tabs, timer: gr.Timer) -> None:
     wrong.change(mark, [wrong, marked], [marked, *widgets.values()], **hidden)
     for button, flag in ((forecast, ["--plan"]), (begin, [])):
         begun = button.click(refused(started(flag)), inputs, run)
-        begun.success(lambda: [gr.Tabs(selected="run"), gr.Timer(active=True)], None, [tabs, timer])
+        begun.success(lambda: gr.Tabs(selected="run"), None, tabs)
     keep.click(refused(kept), [new, *inputs], recipe)
     offer = lambda: gr.update(choices=PLACES.recipes(), value=(PLACES.recipes() or [None])[0])  # noqa: E731
     gr.on([gr.context.Context.root_block.load], offer, None, recipe)
@@ -227,8 +225,8 @@ def drawn(points: list[dict[str, Any]]) -> pd.DataFrame | None:
     return pd.DataFrame(points, columns=["step", "value", "series"]) if points else None
 
 
-def run_tab(run: gr.Dropdown, tabs: gr.Tabs, timer: gr.Timer) -> None:
-    """What a run is at, its curves and its log; go on, stop."""
+def run_tab(run: gr.Dropdown, tab: gr.Tab) -> gr.Timer:
+    """What a run is at, its curves and its log; go on, stop. Gives the timer that looks."""
     with gr.Row():
         go_on = gr.Button("Go on", variant="primary")
         stop = gr.Button("Stop", variant="stop")
@@ -243,16 +241,12 @@ def run_tab(run: gr.Dropdown, tabs: gr.Tabs, timer: gr.Timer) -> None:
         loss = gr.LinePlot(title="loss", **plot)
     log = gr.Textbox(label="Log", lines=14, max_lines=14, autoscroll=True, elem_classes="log")
     expected = gr.HTML()
-    seen = gr.State(None)
-
-    def turned(event: gr.SelectData) -> gr.Timer:
-        return gr.Timer(active=event.value == "Run")  # looking costs the other tabs time
+    seen, timer = gr.State(None), gr.Timer(EVERY, active=False)
 
     def look(name: str | None, before: Any) -> list[Any]:
-        folder = folder_of(name)
+        folder = PLACES.find(name)
         if folder is None:
-            said = pages.refusal(f"{name} is no run of this project") if name else ""
-            return [said, *[gr.skip()] * 5, None]
+            return [no_run(name), "", None, None, "", "", None]
         lines, found = runs.tail(folder), watch.stages(folder)
         now = [name, runs.state(folder), found, lines[-3:], len(lines)]
         points = watch.curves(folder, MEASURES)
@@ -274,12 +268,13 @@ def run_tab(run: gr.Dropdown, tabs: gr.Tabs, timer: gr.Timer) -> None:
         return start
 
     outputs = [status, stages, measures, loss, log, expected, seen]
-    for event in (timer.tick, run.change):
-        event(refused(look), [run, seen], outputs, show_progress="hidden")
-    tabs.select(turned, None, timer, show_progress="hidden")
-    go_on.click(refused(began("train.py")), run)
-    evaluate.click(refused(began("eval.py")), run)
-    stop.click(refused(lambda name: runs.stop(PLACES.run(name))), run)
+    begun = go_on.click(refused(began("train.py")), run)
+    compared = evaluate.click(refused(began("eval.py")), run)
+    stopped = stop.click(refused(lambda name: runs.stop(PLACES.run(name))), run)
+    at_once = [event.then for event in (begun, compared, stopped)]
+    for event in (timer.tick, run.change, tab.select, *at_once):
+        event(look, [run, seen], outputs, show_progress="hidden")
+    return timer
 
 
 # ── data ─────────────────────────────────────────────────────────────────────────────────────────
@@ -297,18 +292,20 @@ def data_tab(run: gr.Dropdown) -> None:
     texts, number = gr.HTML(), gr.State(0)
 
     def kinds(name: str | None) -> Any:
-        folder = folder_of(name)
+        folder = PLACES.find(name)
         found = browse.Data(folder).kinds if folder else []
         return gr.update(choices=found, value=found[0] if found else None)
 
     def show(name: str | None, kind: str | None, search: str, number: int) -> list[Any]:
-        folder = folder_of(name)
+        folder = PLACES.find(name)
         if not folder or not kind:
-            return [pages.note("nothing is made yet"), "", 0, ""]
+            said = pages.note("nothing is made yet") if folder else no_run(name)
+            return [said, "", 0, ""]
         data = browse.Data(folder)
         page = data.page(kind, search or "", number)
-        if number and not page.rows:
-            return show(name, kind, search, number - 1)
+        if number and not page.rows:  # other words have fewer pages
+            number = max(0, page.total - 1) // browse.SIZE
+            page = data.page(kind, search or "", number)
         rows = pages.listing(page.columns, page.rows, range(len(page.columns)))
         first = number * browse.SIZE
         said = f"{first + 1:,} to {first + len(page.rows):,} of {page.total:,}"
@@ -368,12 +365,14 @@ def results_tab(run: gr.Dropdown) -> None:
     def of_pair(first: str | None, second: str | None) -> str:
         if not first or not second:
             return ""
-        return pages.compared(
-            first, second, compare.compare_runs(PLACES.run(first), PLACES.run(second))
-        )
+        try:
+            found = compare.compare_runs(PLACES.run(first), PLACES.run(second))
+        except InputError as error:  # not beside what was compared before
+            return pages.refusal(str(error))
+        return pages.compared(first, second, found)
 
     def of_run(name: str | None) -> list[Any]:
-        folder = folder_of(name)
+        folder = PLACES.find(name)
         if folder is None:
             return [gr.update(choices=[], value=None), ""]
         measures = compare.measures_of(folder)
@@ -381,7 +380,7 @@ def results_tab(run: gr.Dropdown) -> None:
         return [gr.update(choices=measures, value=first), pages.report(folder)]
 
     def queries(name: str | None, measure: str | None) -> str:
-        folder = folder_of(name)
+        folder = PLACES.find(name)
         if not folder or not measure:
             return ""
         rows = compare.wins_and_losses(folder, measure)
@@ -426,11 +425,11 @@ def search_tab(run: gr.Dropdown) -> None:
 
     def known() -> Any:
         names = PLACES.recent()
-        of = [(name, system) for name in names for system in SEARCHERS.systems_of(PLACES.run(name))]
+        of = [(name, each) for name in names for each in SEARCHERS.systems_of(PLACES.runs / name)]
         return gr.update(choices=[f"{name}: {system}" for name, system in of])
 
     def own(name: str | None) -> list[str]:
-        folder = folder_of(name)
+        folder = PLACES.find(name)
         found = SEARCHERS.systems_of(folder) if folder else []
         return [f"{name}: {system}" for system in found[:2]]
 
@@ -445,7 +444,7 @@ def search_tab(run: gr.Dropdown) -> None:
             raise InputError("give a query, and choose at least one system")
         pairs = [label.rsplit(": ", 1) if ": " in label else [label, ""] for label in chosen]
         of = [(PLACES.run(name), system) for name, system in pairs]
-        new = [f"{run.name}: {system}" for run, system in of if not SEARCHERS.ready(run, system)]
+        new = [f"{run.name}: {system}" for run, system in of if SEARCHERS.must_load(run, system)]
         if new:
             yield [None, pages.note(f"loading {', '.join(new)}", LOADING)]
         found = SEARCHERS.ask(query, of, int(k))
@@ -487,7 +486,7 @@ def chat_tab(run: gr.Dropdown) -> None:
     turns = gr.State([])
 
     def usual(name: str | None) -> list[Any]:
-        folder = folder_of(name)
+        folder = PLACES.find(name)
         if folder is None or not (folder / "recipe.yaml").exists():
             return [gr.skip()] * len(fields)
         shown = form.values(load_recipe(folder / "recipe.yaml", together=False))
@@ -514,11 +513,12 @@ def chat_tab(run: gr.Dropdown) -> None:
             for role, text in zip(("user", "assistant"), turn, strict=True)
         ]
 
-    run.change(refused(usual), run, settings)
-    run.change(lambda: ([], "", []), None, [talk, cited, turns])
     outputs = [talk, cited, box, turns]
-    gr.on([send.click, box.submit], refused(answer), [run, box, turns, *settings], outputs)
-    talk.clear(lambda: ([], ""), None, [turns, cited])
+    asking = gr.on([send.click, box.submit], refused(answer), [run, box, turns, *settings], outputs)
+    # An answer that still comes would bring the old turns back.
+    run.change(lambda: ([], "", []), None, [talk, cited, turns], cancels=[asking])
+    talk.clear(lambda: ([], ""), None, [turns, cited], cancels=[asking])
+    run.change(refused(usual), run, settings)
 
 
 def runs_recipe(name: str) -> str:
@@ -534,25 +534,31 @@ def studio() -> gr.Blocks:
     with gr.Blocks(title="Tercet") as page:
         gr.HTML(pages.HEADER)
         run = any_of("Run", "one that changed last, or any other's name", elem_id="run")
-        timer = gr.Timer(EVERY, active=False)
         with gr.Tabs() as tabs:
-            for name, tab in (
-                ("Recipe", lambda run: recipe_tab(run, tabs, timer)),
-                ("Run", lambda run: run_tab(run, tabs, timer)),
-                ("Data", data_tab),
-                ("Results", results_tab),
-                ("Search", search_tab),
-                ("Chat", chat_tab),
-            ):
-                with gr.Tab(name, id=name.lower()):
+            with gr.Tab("Recipe"):
+                recipe_tab(run, tabs)
+            with gr.Tab("Run", id="run") as looked_at:
+                timer = run_tab(run, looked_at)
+            others = {
+                "Data": data_tab,
+                "Results": results_tab,
+                "Search": search_tab,
+                "Chat": chat_tab,
+            }
+            for name, tab in others.items():
+                with gr.Tab(name):
                     tab(run)
+        for each in tabs.children:  # looking costs the other tabs time
+            turned = lambda on=each is looked_at: gr.Timer(active=on)  # noqa: E731
+            each.select(turned, None, timer, show_progress="hidden")
 
         def new(chosen: str | None, before: list[str]) -> list[Any]:
             names = PLACES.recent()
             if sorted(names) == before:  # while somebody types, choices that come undo the typing
                 return [gr.skip(), gr.skip()]
-            chosen = chosen if folder_of(chosen) else next(iter(names), None)
-            return [gr.update(choices=names, value=chosen), sorted(names)]
+            # What is chosen is sent back only if it must change: another may be chosen meanwhile.
+            first = {} if PLACES.find(chosen) else {"value": next(iter(names), None)}
+            return [gr.update(choices=names, **first), sorted(names)]
 
         known = gr.State([])
         gr.on(

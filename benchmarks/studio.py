@@ -46,13 +46,13 @@ def main() -> None:
     parser.add_argument("--passages", type=int, default=100_000)
     options = parser.parse_args()
     if options.runs < 150 or options.passages < 10_000:
-        parser.error("it looks for the 124th run, and for words that thousands of passages have")
+        parser.error("it looks for a run that is not offered, and for words that thousands have")
     with tempfile.TemporaryDirectory() as at:
         project = Path(at).resolve()
         make_large(project, options.passages)
         for number in range(options.runs - 1):
             make_small(project, f"run-{number:04}", number)
-        seconds = dict(times(project, options.passages))
+        seconds = dict(times(project, options.passages, options.runs))
     title = f"{options.runs:,} runs, {options.passages:,} passages"
     table = Table("action", "seconds", title=title)
     for action, took in seconds.items():
@@ -98,7 +98,7 @@ def make_small(project: Path, name: str, number: int) -> None:
     (run / "metrics.json").write_text(json.dumps(told))
 
 
-def times(project: Path, passages: int) -> Iterator[tuple[str, float]]:
+def times(project: Path, passages: int, runs: int) -> Iterator[tuple[str, float]]:
     """(action, seconds) of everything that is done on the page."""
     assert not answers(), f"something listens on port {PORT} already"
     began = time.time()
@@ -117,7 +117,7 @@ def times(project: Path, passages: int) -> Iterator[tuple[str, float]]:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1280, "height": 900})
-            yield from Person(page, project, passages).actions()
+            yield from Person(page, project, passages, runs).actions()
             browser.close()
     finally:
         server.terminate()
@@ -157,8 +157,9 @@ window.arm = (shows, before) => {
 class Person:
     """Somebody with a browser and a stop watch."""
 
-    def __init__(self, page: Any, project: Path, passages: int) -> None:
+    def __init__(self, page: Any, project: Path, passages: int, runs: int) -> None:
         self.page, self.project, self.passages = page, project, passages
+        self.names = [f"run-{number:04}" for number in range(runs - 1)]  # the last changed last
         self.taken: dict[str, float] = {}
         page.set_default_timeout(120_000)
         page.add_init_script(STOPWATCH)
@@ -202,9 +203,11 @@ class Person:
         self.recipe()
         self.tab("Run")
         page.wait_for_function("seen('p.state', 'large')")  # it changed last, and so it is chosen
-        other = self.option("Run", "run-0490")
-        self.timed("run: another, its stages and curves", other, "seen('p.state', 'run-0490')")
-        self.option("Run", "large")()
+        self.option("Run", self.names[-9])()
+        page.wait_for_function(f"seen('p.state', '{self.names[-9]}')")
+        whole = "seen('p.state', 'large') && seen('table.stages', 'evaluation.*done') && "
+        whole += "document.querySelectorAll('svg .mark-line path').length >= 3"
+        self.timed("run: another, its stages and curves", self.option("Run", "large"), whole)
         self.data()
         self.results()
         self.search()
@@ -212,8 +215,8 @@ class Person:
 
     def recipe(self) -> None:
         """Another recipe; a key of it changed."""
-        other = self.option("Recipe", "runs/run-0490/recipe.yaml")
-        self.timed("recipe: another", other, "seen('pre', 'train.py runs/run-0490/recipe.yaml')")
+        path = f"runs/{self.names[-9]}/recipe.yaml"
+        self.timed("recipe: another", self.option("Recipe", path), f"seen('pre', '{path}')")
         name = self.page.get_by_label(re.compile(r"^\s*name\s+the run")).first
         name.fill("other")
         self.timed("recipe: a key", lambda: name.press("Tab"), "seen('pre', '--name=other')")
@@ -237,27 +240,27 @@ class Person:
     def results(self) -> None:
         """The table of runs, sorted and filtered; two compared; queries won and lost."""
         page = self.page
-        self.tab("Results")
-        page.wait_for_function("seen('.sorts td', 'large')")
+        tab = page.get_by_role("tab", name="Results", exact=True)
+        self.timed("results: the tab", tab.click, "seen('.sorts td', 'large')")
         make_small(self.project, "new-one", 0)
         self.timed(
             "results: refresh", self.button("Refresh"), "text('.sorts tbody').includes('new-one')"
         )
-        words = page.get_by_placeholder("Filter...").first
-        found = "seen('.sorts td', 'run-0123') && !seen('.sorts td', 'new-one')"
-        self.timed("results: filter", lambda: words.fill("run-0123"), found)
+        words, old = page.get_by_placeholder("Filter...").first, self.names[123]
+        found = f"seen('.sorts td', '{old}') && !seen('.sorts td', 'new-one')"
+        self.timed("results: filter", lambda: words.fill(old), found)
         row = page.locator(".sorts tbody tr").locator("visible=true").first
-        self.timed("results: a row chooses its run", row.click, "value('Run') === 'run-0123'")
+        self.timed("results: a row chooses its run", row.click, f"value('Run') === '{old}'")
         words.fill("large")
         row.click()
         words.fill("")
         column = page.locator(".sorts th").first
-        down = "seen('.sorts tr:nth-child(1) td', 'run-0498')"
         column.click()
-        self.timed("results: sort", lambda: column.click(), down)
+        last = f"seen('.sorts tr:nth-child(1) td', '{self.names[-1]}')"
+        self.timed("results: sort", column.click, last)
         page.get_by_role("button", name="Compare two runs").click()
         self.option("first", "large")()
-        other = self.option("second", "run-0491")
+        other = self.option("second", self.names[-8])
         self.timed("results: compare", other, "seen('p.note', 'test queries, paired')")
         page.get_by_role("button", name="Queries won and lost").click()
         by, lost = self.option("by", "map@5"), "document.querySelectorAll('.sorts')[1]?.textContent"

@@ -241,7 +241,9 @@ def test_data_is_browsed_and_a_script_is_text(page: Any) -> None:
     page.locator("article.first").get_by_text(TEMPLATE).first.wait_for()
     assert page.locator("article script, article img, td img, td script").count() == 0
     page.get_by_label("That hold").fill("")
-    choose(page, "Show", "candidates with scores")
+    kind = page.get_by_label("Show", exact=True).first
+    kind.fill("candidates with")
+    kind.press("Enter")  # without a mouse
     seen(page, "own passage's rank, teacher").wait_for()
     page.locator(".rows tbody tr").locator("visible=true").last.click()
     seen(page, re.compile(r"teacher -?\d.*model .*target")).wait_for()
@@ -294,8 +296,12 @@ def test_systems_are_compared_from_the_page_and_their_report_is_shown(
     page.locator("p.state.running").wait_for()
     page.locator("p.state.finished").wait_for()
     assert (project / "runs" / "before" / "results" / "report.html").exists()
-    tab(page, "Results")
     choose(page, "Run", "other")
+    run = page.get_by_label("Run", exact=True).first
+    run.fill("nothing")
+    run.press("Enter")
+    seen(page, "nothing is no run of this project").wait_for()
+    tab(page, "Results")
     page.locator(".sorts tbody tr").filter(has_text="before").click()  # a row chooses its run
     page.get_by_role("button", name="Report of the chosen run").click()
     report = page.frame_locator("iframe.report")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from tercet.schema import InputError
-from tercet.studio.places import Places
+from tercet.studio.places import RECENT, Places
 
 
 @pytest.fixture
@@ -65,12 +66,34 @@ def test_runs_and_recipes_are_those_within(places: Places) -> None:
     assert sorted(places.recent()) == ["other", "plain"]
     assert places.recipes() == ["recipes/good.yaml"]
     for name in ("link", "../outside", "/etc", "", ".", "..", "missing", "x" * 300, "a\0b", None):
+        assert places.find(name) is None
         with pytest.raises(InputError, match="no run"):
             places.run(name)
+    assert places.find("plain") == places.runs / "plain"
+    for said in (["plain"], 5, {"plain": 1}, True):  # what a page sends is whatever somebody sends
+        assert places.find(said) is None
+        with pytest.raises(InputError, match="no recipe"):
+            places.recipe(said)  # type: ignore[arg-type]
     paths = ("recipes/link.yaml", "../outside/recipe.yaml", "recipes/../recipes/good.yaml", "/etc")
     for path in (*paths, "recipes/missing.yaml", f"recipes/{'x' * 300}.yaml", "", None):
         with pytest.raises(InputError, match="no recipe"):
             places.recipe(path)
+
+
+def test_the_runs_that_changed_last_are_offered_and_others_found(places: Places) -> None:
+    for number in range(RECENT + 5):
+        run = places.runs / f"run-{number}"
+        run.mkdir()
+        (run / "recipe.yaml").write_text("name: x\n")
+        os.utime(run, (2e9 + number, 2e9 + number))
+    last = [f"run-{number}" for number in reversed(range(5, RECENT + 5))]
+    assert places.recent() == last
+    assert places.recipes() == ["recipes/good.yaml", *(f"runs/{n}/recipe.yaml" for n in last)]
+    assert [folder.name for folder in places.run_folders()[:-2]] == [
+        f"run-{number}" for number in reversed(range(RECENT + 5))
+    ]
+    assert places.run("run-0") == places.runs / "run-0"
+    assert places.recipe("runs/run-0/recipe.yaml").exists()
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/b", "", ".hidden", "good", "link", "x" * 200])

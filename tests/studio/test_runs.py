@@ -32,6 +32,26 @@ def test_a_report_that_changed_is_read_again(tmp_path: Path) -> None:
     assert runs.report_of(tmp_path) == {"command": "two"}
 
 
+def test_a_failure_is_seen_when_the_log_has_it_and_gone_with_it(tmp_path: Path) -> None:
+    folder = tmp_path / "studio"
+    folder.mkdir()
+    (folder / "process.json").write_text('{"pid": 0, "created": 0, "command": []}')
+    log = folder / "log.txt"
+    for said, state in (("make  corpus\n", "stopped"), ("error: no such file\n", "failed")):
+        log.write_text(log.read_text() + said if log.exists() else said)
+        assert runs.state(tmp_path) == state
+    (folder / "stopped").touch()
+    assert runs.state(tmp_path) == "stopped"  # it failed because it was stopped
+    (folder / "stopped").unlink()
+    log.write_text("make  corpus: not made yet\n")
+    assert runs.state(tmp_path) == "stopped"
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "evaluation" / "manifest.json").write_text("{}")
+    assert runs.state(tmp_path) == "finished"
+    log.write_text("Traceback (most recent call last):\n")
+    assert runs.state(tmp_path) == "failed"
+
+
 def test_a_copy_of_a_run_does_not_answer_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

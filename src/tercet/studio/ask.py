@@ -87,10 +87,10 @@ class Searchers:
                 answers.append(Answer(label, refusal=str(error)))
         return answers
 
-    def ready(self, run: Path, system: str) -> bool:
-        """Whether a system answers at once, or has to be loaded first."""
+    def must_load(self, run: Path, system: str) -> bool:
+        """Whether a system has to be loaded before it answers."""
         kept = self._loaded.get((str(run), system))
-        return kept is not None and kept[0] == _made(run)
+        return system in self.systems_of(run) and (kept is None or kept[0] != _made(run))
 
     def _ask(self, label: str, run: Path, system: str, query: str, k: int) -> Answer:
         if system not in self.systems_of(run):

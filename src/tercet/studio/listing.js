@@ -17,7 +17,9 @@ const arrange = () => {
   const found = words ? rows.filter(row => row.textContent.toLowerCase().includes(words)) : rows;
   const shown = new Set(all ? found : found.slice(0, element.querySelector(".sorts").dataset.shown));
   for (const row of rows) row.hidden = !shown.has(row);
-  element.querySelector("button.all").hidden = shown.size === found.length;
+  const more = element.querySelector("button.all");
+  more.hidden = shown.size === found.length;
+  more.textContent = `show all ${found.length.toLocaleString("en")}`;
   element.querySelectorAll("th").forEach((head, place) =>
     head.setAttribute("aria-sort", place !== column ? "none" : down ? "descending" : "ascending"));
   const field = element.querySelector("input");
@@ -41,3 +43,4 @@ element.addEventListener("click", event => {
   }
 });
 watch("value", arrange);
+arrange(); // a table that was there before its tab was opened

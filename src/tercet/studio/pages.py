@@ -113,7 +113,7 @@ def stages(found: Sequence[Stage]) -> str:
 
 def listing(
     header: Sequence[str],
-    rows: Sequence[Sequence[Any]],
+    rows: Iterable[Sequence[Any]],
     texts: Sequence[int],
     said: str = "",
     *,
@@ -128,7 +128,7 @@ def listing(
     if not said:
         return f'<div class="{kind}">{shown}</div>'
     field = '<input class="filter" placeholder="Filter..." aria-label="Filter the rows">'
-    more = f'<button class="all" hidden>show all {len(rows):,}</button>'
+    more = '<button class="all" hidden></button>'
     return f'<div class="{kind} sorts" data-shown="{SHOWN}">{field}{note(said)}{shown}{more}</div>'
 
 

@@ -45,7 +45,7 @@ class Places:
 
     def recipe(self, name: str | None) -> Path:
         """The path of a recipe of the project, or of any run. Raises InputError for any other."""
-        path = self.root / (name or "")
+        path = self.root / (name if isinstance(name, str) else "")
         own = path.parent == self.root / RECIPES and path.suffix == ".yaml"
         of_run = path.name == "recipe.yaml" and path.parent.parent == self.runs
         if not (own or of_run) or not self._plain_file(path):
@@ -66,27 +66,23 @@ class Places:
 
     def run(self, name: str | None) -> Path:
         """The folder of a run. Raises InputError for any other name."""
-        if not name:
-            raise InputError("no run is chosen")
-        if not self.has_run(name):
-            raise InputError(f"{name!r} is no run of this project")
-        return self.runs / name
+        if (folder := self.find(name)) is None:
+            raise InputError(f"{name!r} is no run of this project" if name else "no run is chosen")
+        return folder
 
-    def has_run(self, name: str) -> bool:
-        """Whether it is the name of a run."""
-        return Path(name).name == name and self._is_run(self.runs / name)
+    def find(self, name: object) -> Path | None:
+        """The folder of a run; None for whatever else a page may say."""
+        if not isinstance(name, str) or not name or Path(name).name != name:
+            return None
+        folder = self.runs / name
+        return folder if _marked(folder) and self._plain(folder) else None
 
     def run_folders(self) -> list[Path]:
         """Every run's folder, those that changed last first."""
         if not self.runs.is_dir() or not self._plain(self.runs):
             return []
-        with os.scandir(self.runs) as entries:
-            found = [(each.stat().st_mtime, each.name) for each in entries if not each.is_symlink()]
-        folders = (self.runs / name for _, name in sorted(found, reverse=True))
-        return [folder for folder in folders if _marked(folder)]
-
-    def _is_run(self, folder: Path) -> bool:
-        return _marked(folder) and self._plain(folder)
+        folders = [path for path in self.runs.iterdir() if not path.is_symlink() and _marked(path)]
+        return sorted(folders, key=_changed, reverse=True)
 
     def _plain_file(self, path: Path) -> bool:
         try:
@@ -140,6 +136,14 @@ class Places:
 def _marked(folder: Path) -> bool:
     """Whether it is a folder with what a run's has."""
     return any(os.path.exists(f"{folder}/{mark}") for mark in _MARKS)
+
+
+def _changed(folder: Path) -> float:
+    """When a folder changed; long ago, if it was deleted meanwhile."""
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def check_name(name: str, what: str) -> str:
