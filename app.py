@@ -151,14 +151,17 @@ def recipe_tab(run: gr.Dropdown, tabs: gr.Tabs) -> None:
     def filled(name: str, values: tuple[Any, ...]) -> form.Filled:
         return form.fill(PLACES, name, dict(zip(widgets, values, strict=True)))
 
-    def show(name: str) -> list[Any]:
+    def unmarked(field: form.Field) -> dict[str, Any]:
+        return {"info": field.meaning, "elem_classes": classes(field)}
+
+    def show(name: str, before: list[str]) -> list[Any]:
         if not name:
             return [gr.skip()] * (len(widgets) + 4)
         try:
             loaded = load_recipe(PLACES.recipe(name), together=False)
             shown = form.values(loaded)
             updates = [
-                gr.update(value=shown[f.path], info=f.meaning, elem_classes=classes(f))
+                gr.update(value=shown[f.path], **(unmarked(f) if f.path in before else {}))
                 for f in FIELDS
             ]
             said_now = pages.recipe_said(name, form.fill(PLACES, name, shown))
@@ -179,9 +182,7 @@ def recipe_tab(run: gr.Dropdown, tabs: gr.Tabs) -> None:
                     info=f"⚠ {errors[field.path]}", elem_classes=[*classes(field), "wrong"]
                 )
             elif field.path in before:
-                updates[widgets[field.path]] = gr.update(
-                    info=field.meaning, elem_classes=classes(field)
-                )
+                updates[widgets[field.path]] = gr.update(**unmarked(field))
         return updates
 
     def told(name: str) -> str:
@@ -203,7 +204,7 @@ def recipe_tab(run: gr.Dropdown, tabs: gr.Tabs) -> None:
         gr.Info(f"saved {path.name}")
         return gr.update(choices=PLACES.recipes(), value=path.relative_to(PLACES.root).as_posix())
 
-    recipe.change(show, recipe, [*widgets.values(), said, wrong, marked, expected])
+    recipe.change(show, [recipe, marked], [*widgets.values(), said, wrong, marked, expected])
     events = [done(each) for each in widgets.values()]
     hidden: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last"}
     # What is told comes back at once: a page takes long over widgets, so only those that changed.
