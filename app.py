@@ -185,6 +185,10 @@ def recipe_tab(run: gr.Dropdown, tabs: gr.Tabs) -> None:
                 updates[widgets[field.path]] = gr.update(**unmarked(field))
         return updates
 
+    def offered() -> Any:
+        found = PLACES.recipes()
+        return gr.update(choices=found, value=next(iter(found), None))
+
     def told(name: str) -> str:
         return pages.forecast(PLACES.runs / name)
 
@@ -214,8 +218,7 @@ def recipe_tab(run: gr.Dropdown, tabs: gr.Tabs) -> None:
         begun = button.click(refused(started(flag)), inputs, run)
         begun.success(lambda: gr.Tabs(selected="run"), None, tabs)
     keep.click(refused(kept), [new, *inputs], recipe)
-    offer = lambda: gr.update(choices=PLACES.recipes(), value=(PLACES.recipes() or [None])[0])  # noqa: E731
-    gr.on([gr.context.Context.root_block.load], offer, None, recipe)
+    gr.on([gr.context.Context.root_block.load], offered, None, recipe)
 
 
 # ── run ──────────────────────────────────────────────────────────────────────────────────────────
@@ -274,7 +277,7 @@ def run_tab(run: gr.Dropdown, tab: gr.Tab) -> gr.Timer:
     stopped = stop.click(refused(lambda name: runs.stop(PLACES.run(name))), run)
     at_once = [event.then for event in (begun, compared, stopped)]
     for event in (timer.tick, run.change, tab.select, *at_once):
-        event(look, [run, seen], outputs, show_progress="hidden")
+        event(refused(look), [run, seen], outputs, show_progress="hidden")
     return timer
 
 
@@ -402,7 +405,7 @@ def results_tab(run: gr.Dropdown) -> None:
         looked = looked.then(work, None, outputs, show_progress="hidden")
     every.select(refused(chosen), None, run)
     for each in pair:
-        each.change(refused(of_pair), pair, compared)
+        each.change(of_pair, pair, compared)
     run.change(refused(of_run), run, [measure, report]).then(
         refused(queries), [run, measure], changed
     )

@@ -1,6 +1,6 @@
 """Queries alone, or both towers? And a closed model's space: how much of it can be had back?
 
-    python benchmarks/query_side.py FOLDER [FOLDER ...] [--queries 2000] [--limit]
+    python benchmarks/query_side.py FOLDER [FOLDER ...] [--queries 2000]
 
 Each FOLDER is a collection in BEIR's layout. One table compares the model as it came with a query
 adapter, its query encoder trained alone and both towers, on the same lists. Another takes the
@@ -34,7 +34,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import precompute  # noqa: E402
 
 NDCG, MRR = "ndcg@10", "mrr@10"
-LISTED = 30  # passages of the closed model's that the teacher ranks
 BEFORE = ("corpus", "queries", "embeddings", "negatives", "scores", "triplets", "targets")
 #: What the closed space shares: candidates and the teacher's scores know of no space.
 TEXTS = ("corpus", "queries", "negatives", "scores")
@@ -95,10 +94,8 @@ def read(pipeline: Pipeline, weight: float, split: str, measure: str) -> np.ndar
     return np.array([found[query] for query in sorted(found)])
 
 
-def closed(
-    name: str, common: Sequence[str], runs: Path, base: Pipeline, limit: bool
-) -> dict[str, Any]:
-    """A student in bge-small's space: its figures, bge-small's own, the teacher's for a `limit`."""
+def closed(name: str, common: Sequence[str], runs: Path, base: Pipeline) -> dict[str, Any]:
+    """A student in bge-small's space: its figures, and bge-small's own."""
     files = runs / name
     passages = base.passages
     queries, qrels, _ = base.measured("test")
@@ -123,32 +120,12 @@ def closed(
     index = pipeline.new_index()
     index.build(passages.ids, pipeline.vectors)
     theirs, _ = retrieval.read_parquet_vectors(paths[1], [q.id for q in queries], "queries")
-    run = dict(zip([q.id for q in queries], index.search(theirs, LISTED), strict=True))
+    run = dict(zip([q.id for q in queries], index.search(theirs, retrieval.TOP), strict=True))
     own = retrieval.evaluate(qrels, run, [NDCG])[NDCG]
     theirs_own = np.array([own[query] for query in sorted(own)])
     regressed, distilled = (read(pipeline, w, "test", NDCG) for w in (0.0, 1.0))
     assert pipeline.query_side
     times = read_times(pipeline.recipe.folder)
-    if limit:
-        lists = [[id for id, _ in run[query.id][:LISTED]] for query in queries]
-        texts = dict(zip(passages.ids, passages.contents, strict=True))
-        scores = (
-            base.parts.teacher()
-            .score(
-                [(q.text, texts[id]) for q, ids in zip(queries, lists, strict=True) for id in ids]
-            )
-            .reshape(len(queries), LISTED)
-        )
-        ranked = {
-            query.id: sorted(zip(ids, map(float, of), strict=True), key=lambda hit: -hit[1])
-            for query, ids, of in zip(queries, lists, scores, strict=True)
-        }
-        taught = retrieval.evaluate(qrels, ranked, [NDCG])[NDCG]
-        gain = paired_bootstrap(theirs_own, np.array([taught[query] for query in sorted(own)]))
-        console.print(
-            f"the teacher over bge-small's own top {LISTED}: {np.mean([*taught.values()]):.4f}, "
-            f"{gain.difference:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] of bge-small"
-        )
     return {
         "own": float(theirs_own.mean()),
         "regressed": float(regressed.mean()),
@@ -206,7 +183,6 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=2_000, help="synthetic queries")
     parser.add_argument("--runs", type=Path, default=Path("runs/query_side"))
     parser.add_argument("--ways", nargs="+", default=[*WAYS, "closed"])
-    parser.add_argument("--limit", action="store_true", help="what the teacher itself would have")
     options, more = parser.parse_known_args()
     found: dict[str, Any] = {}
     spaces: dict[str, Any] = {}
@@ -230,7 +206,7 @@ def main() -> None:
         if rows:
             show(name, zero_shot, rows)
         if "closed" in options.ways:
-            spaces[name] = closed(name, common, options.runs, base, options.limit)
+            spaces[name] = closed(name, common, options.runs, base)
             show_closed(spaces)
         write_json(options.runs / "query_side.json", {"ways": found, "closed": spaces})
     for way in WAYS:

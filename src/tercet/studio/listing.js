@@ -1,4 +1,4 @@
-// Tells of a row that is clicked; sorts and filters, and keeps to both when the table is made anew.
+// Tells of a row that is clicked; sorts, filters and cuts, and keeps to all when the table is made anew.
 let column = -1, down = false, wanted = "", all = false;
 const number = text => text === "" ? -Infinity : Number(text);
 const arrange = () => {

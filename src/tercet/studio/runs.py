@@ -182,7 +182,7 @@ def _failed(run: Path, extent: tuple[int, int] | None) -> bool:
 
 
 def _extent(path: Path) -> tuple[int, int] | None:
-    """A growing file's time and size; None where there is none."""
+    """A file's time and size, other ones when it was written; None where there is none."""
     try:
         stat = path.stat()
     except FileNotFoundError:
@@ -226,14 +226,14 @@ def report_of(run: Path) -> Mapping[str, Any]:
     """A finished run's report, as `metrics.json` has it; empty where there is none."""
     path = run / "metrics.json"
     try:
-        return _read_report(path, path.stat().st_mtime_ns)
+        return _read_report(path, _extent(path))
     except (FileNotFoundError, InputError):  # a damaged one is none, and spoils no table
         return {}
 
 
 @functools.lru_cache(maxsize=4096)
-def _read_report(path: Path, changed: int) -> dict[str, Any]:
-    """A table of hundreds of runs reads each report once, and again when it has `changed`."""
+def _read_report(path: Path, extent: tuple[int, int] | None) -> dict[str, Any]:
+    """A table of hundreds of runs reads each once, and again when its `extent` is another."""
     return dict(read_json(path))
 
 
