@@ -26,7 +26,7 @@ endif
 	@touch $@
 
 models: install  ## the offline models and the bookmarks that the recipes here use
-	$(BIN)/python scripts/offline.py
+	$(BIN)/python scripts/fetch_models.py
 
 quickstart: models  ## adapt a small model to a corpus of bookmarks, and report
 	$(BIN)/python train.py recipes/quickstart.yaml

@@ -32,11 +32,11 @@ from fastapi.middleware.trustedhost import TrustedHostMiddleware  # noqa: E402
 
 from tercet import InputError  # noqa: E402
 from tercet.cli import load_recipe  # noqa: E402
-from tercet.console import console  # noqa: E402
-from tercet.retriever_export import export_retriever  # noqa: E402
+from tercet.core.console import console  # noqa: E402
+from tercet.sharing.retriever import export_retriever  # noqa: E402
 from tercet.studio import browse, compare, form, pages, runs, watch  # noqa: E402
-from tercet.studio.ask import Answer, Searchers  # noqa: E402
 from tercet.studio.places import Places  # noqa: E402
+from tercet.studio.searchers import Answer, Searchers  # noqa: E402
 from tercet.studio.votes import Votes  # noqa: E402
 
 ROOT = Path(__file__).parent

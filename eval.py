@@ -11,12 +11,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from tercet import Recipe, cli
-from tercet.artifacts import locked
-from tercet.console import console
-from tercet.experiment import Experiment
-from tercet.files import read_json
-from tercet.outcome import results_of
-from tercet.retrieval import append_csv, print_results, write_page, write_results
+from tercet.core.artifacts import locked
+from tercet.core.console import console
+from tercet.core.files import read_json
+from tercet.evaluation.experiment import Experiment
+from tercet.evaluation.summary import results_of
+from tercet.reports.files import append_csv, write_results
+from tercet.reports.page.page import write_page
+from tercet.reports.results_table import print_results
 
 
 def main(recipe: Recipe, flags: set[str]) -> None:
@@ -34,7 +36,7 @@ def main(recipe: Recipe, flags: set[str]) -> None:
     print_results(results)
     console.print(f"  {folder / 'report.html'}, runs/*.trec, per_query.parquet, metrics.json")
     if "wandb" in recipe.tracking.report_to:
-        from tercet.tracking import track
+        from tercet.sharing.wandb import track
 
         track(recipe, results, folder / "report.html")
 

@@ -15,18 +15,20 @@ import sys
 from dataclasses import asdict
 
 from tercet import cli
-from tercet.artifacts import is_main_process, locked
-from tercet.card import write_card
-from tercet.console import console
-from tercet.files import write_json
-from tercet.forecast import FORECAST
-from tercet.pipeline import Pipeline
-from tercet.plan import plan
-from tercet.recipe import Recipe
-from tercet.retrieval import print_audit, print_forecast, print_report, write_report
-from tercet.run_report import run_report
-from tercet.sharing import push_model
-from tercet.teacher_audit import audit_teacher
+from tercet.config.recipe import Recipe
+from tercet.core.artifacts import is_main_process, locked
+from tercet.core.console import console
+from tercet.core.files import write_json
+from tercet.evaluation.teacher_audit import audit_teacher
+from tercet.forecast.estimate import plan
+from tercet.forecast.forecast import FORECAST
+from tercet.pipeline.pipeline import Pipeline
+from tercet.reports.audit_table import print_audit
+from tercet.reports.forecast_table import print_forecast
+from tercet.reports.report import print_report, write_report
+from tercet.reports.run_report import run_report
+from tercet.sharing.hub import push_model
+from tercet.sharing.model_card import write_card
 
 RESTART = "--restart"
 AUDIT = "--audit"

@@ -15,9 +15,9 @@ import torch
 from rich.table import Table
 from transformers import logging
 
-from tercet.console import console
+from tercet.core.console import console
+from tercet.core.schema import Passage
 from tercet.data.sources.bookmarks import Bookmarks
-from tercet.schema import Passage
 
 #: Makes ready what is not timed, and returns what is.
 Contender = Callable[[], Callable[[], Any]]

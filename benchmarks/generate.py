@@ -25,9 +25,9 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from tercet.console import console
+from tercet.core.console import console
+from tercet.core.schema import Passage
 from tercet.modeling import CausalGenerator, CT2Generator, Sampling, Seq2SeqGenerator
-from tercet.schema import Passage
 
 GEMMA, GGUF = "models/gemma-3-270m", "gemma-3-270m-q4_k_m.gguf"
 VOCABULARY = "models/ms-marco-MiniLM-L12-v2-int8"

@@ -23,17 +23,18 @@ import numpy as np
 from grid_tables import DEFAULT_TOWERS, Row, page, show, summary
 
 from tercet import Recipe, modeling, retrieval
-from tercet.adapter_trial import MEASURE, known_items
-from tercet.artifacts import read_times
 from tercet.cli import load_recipe
-from tercet.console import console, progress
+from tercet.core.artifacts import read_times
+from tercet.core.console import console, progress
+from tercet.core.files import write_file, write_json
+from tercet.core.schema import Query
 from tercet.data.targets import WEIGHTS, Method, anchored, best_weight, calibrate
-from tercet.files import write_file, write_json
-from tercet.modeling.losses import all_pairs_margin_mse, listwise_kl, margin_mse
-from tercet.pipeline import Pipeline
-from tercet.retrieval.audit import measure_head_room
+from tercet.evaluation.audit import measure_head_room
+from tercet.modeling.training.adapter_trial import MEASURE, known_items
+from tercet.modeling.training.choices import read_mixture
+from tercet.modeling.training.losses import all_pairs_margin_mse, listwise_kl, margin_mse
+from tercet.pipeline.pipeline import Pipeline
 from tercet.retrieval.significance import holm, paired_bootstrap, randomisation_test
-from tercet.schema import Query
 
 NDCG, DEPTH, LARGEST_RERANK = "ndcg@10", 30, 2_000
 SHARED = ("corpus", "queries", "embeddings", "negatives", "scores", "triplets")
@@ -198,10 +199,10 @@ def at(pipeline: Pipeline, weight: float) -> tuple[float, dict[str, float]]:
     """`weight` of the way to the trained model: its gain on held-out queries, its test figures."""
     model = pipeline.model
     before, after = (
-        np.mean(list(retrieval.read_mixture(model, step, "validation", MEASURE).values()))
+        np.mean(list(read_mixture(model, step, "validation", MEASURE).values()))
         for step in (0.0, weight)
     )
-    return float(after - before), retrieval.read_mixture(model, weight, "test", NDCG)
+    return float(after - before), read_mixture(model, weight, "test", NDCG)
 
 
 def towers(bench: Bench, seeds: Sequence[int]) -> list[Row]:

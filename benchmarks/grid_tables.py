@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from tercet.console import console
+from tercet.core.console import console
 from tercet.data.targets import Calibration
-from tercet.retrieval.plots import COLOURS, layout_of, plotly_js
+from tercet.reports.page.plots import COLOURS, layout_of, plotly_js
 from tercet.retrieval.significance import Interval, holm
 
 DEFAULT_TOWERS = "both towers, default"

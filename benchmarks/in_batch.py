@@ -20,10 +20,10 @@ import torch
 from beside import bookmarks
 from transformers import TrainerCallback
 
-from tercet.console import console
+from tercet.config.recipe import TRAINING, LossSection, Recipe
+from tercet.core.console import console
 from tercet.modeling import BiEncoder, MarginMSETrainer, TripletCollator, training_arguments
-from tercet.modeling.collator import IGNORED
-from tercet.recipe import TRAINING, LossSection, Recipe
+from tercet.modeling.training.collator import IGNORED
 
 MODEL = "models/all-MiniLM-L6-v2"
 LISTS, PASSAGES, STEPS = 1024, 20, 2

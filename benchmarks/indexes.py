@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from tercet.console import console
+from tercet.core.console import console
+from tercet.core.schema import Index, Ranking
 from tercet.modeling import BiEncoder
-from tercet.retrieval.exact import ExactIndex
+from tercet.retrieval.exact_index import ExactIndex
 from tercet.retrieval.faiss_index import FaissIndex
-from tercet.schema import Index, Ranking
 
 MODEL = "models/all-MiniLM-L6-v2"
 K, ROUNDS, SINGLES = 10, 5, 100

@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 from beside import gigaflops
 from rich.table import Table
 
-from tercet.console import console
-from tercet.retrieval.weaviate_client import WeaviateServer
+from tercet.core.console import console
+from tercet.retrieval.weaviate.client import WeaviateServer
 
 PASSAGES, WIDTH, ROUNDS = 200_000, 768, 2
 NAMES = {"plain client": "Tercet_bench_plain", "tercet": "Tercet_bench_given"}
@@ -116,7 +116,7 @@ def run(name: str, file: Path, folder: Path, turn: int) -> int:
             f"ingest: {{collection: {NAMES[name]}, vector: cohere, kind: flat}}\n"
         )
         code = (
-            "from tercet import cli\nfrom tercet.ingest import ingest\n"
+            "from tercet import cli\nfrom tercet.pipeline.ingest import ingest\n"
             f"cli.run(ingest, 'ingest', '')\n{MEMORY}"
         )
         command = [sys.executable, "-c", code, str(recipe)]

@@ -17,13 +17,13 @@ import numpy as np
 from beside import gigaflops
 from rich.table import Table
 
-from tercet.console import console
-from tercet.retrieval.dense import DenseRetriever
-from tercet.retrieval.exact import ExactIndex
-from tercet.retrieval.live_collection import LiveCollection
-from tercet.retrieval.vectors import KnownQueries
-from tercet.retrieval.weaviate_index import WeaviateIndex
-from tercet.schema import Query, Ranking
+from tercet.core.console import console
+from tercet.core.schema import Query, Ranking
+from tercet.retrieval.exact_index import ExactIndex
+from tercet.retrieval.retrievers import DenseRetriever
+from tercet.retrieval.vector_files import KnownQueries
+from tercet.retrieval.weaviate.index import WeaviateIndex
+from tercet.retrieval.weaviate.live import LiveCollection
 
 PASSAGES, QUERIES, WIDTH, K, COMPARED, ROUNDS = 200_000, 1_000, 768, 100, 10, 3
 #: Numbers that an encoder's vectors really vary in, and passages that are about one thing.

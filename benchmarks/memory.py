@@ -31,8 +31,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from tercet.artifacts import read_resources
-from tercet.console import console
+from tercet.core.artifacts import read_resources
+from tercet.core.console import console
 
 ROOT = Path(__file__).parent.parent
 WORDS = 20_000

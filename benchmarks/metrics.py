@@ -25,7 +25,7 @@ import pytrec_eval
 import ranx
 from rich.table import Table
 
-from tercet.console import console
+from tercet.core.console import console
 from tercet.retrieval.metrics import IndexedRun
 
 QUERIES, RESULTS, PASSAGES, JUDGED, ROUNDS = 3000, 100, 300, 5, 9

@@ -23,11 +23,12 @@ import numpy as np
 from rich.table import Table
 
 from tercet import retrieval
-from tercet.artifacts import read_times
 from tercet.cli import load_recipe
-from tercet.console import console
-from tercet.files import write_json
-from tercet.pipeline import Pipeline
+from tercet.core.artifacts import read_times
+from tercet.core.console import console
+from tercet.core.files import write_json
+from tercet.modeling.training.choices import read_mixture
+from tercet.pipeline.pipeline import Pipeline
 from tercet.retrieval.significance import Interval, paired_bootstrap
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
@@ -90,7 +91,7 @@ def row(way: str, pipeline: Pipeline) -> Row:
 
 def read(pipeline: Pipeline, weight: float, split: str, measure: str) -> np.ndarray:
     """Figures of each query in the order of their ids."""
-    found = retrieval.read_mixture(pipeline.model, weight, split, measure)
+    found = read_mixture(pipeline.model, weight, split, measure)
     return np.array([found[query] for query in sorted(found)])
 
 

@@ -30,7 +30,7 @@ from playwright.sync_api import sync_playwright
 from rich.table import Table
 from transformers import BertForSequenceClassification, BertModel
 
-from tercet.console import console
+from tercet.core.console import console
 
 ROOT = Path(__file__).parent.parent
 PORT = 7899

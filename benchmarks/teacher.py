@@ -24,8 +24,8 @@ from sentence_transformers import CrossEncoder
 from torch import nn
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
+from tercet.core.schema import Passage
 from tercet.modeling import CrossEncoderTeacher
-from tercet.schema import Passage
 
 TOKENIZER = "models/ms-marco-MiniLM-L12-v2-int8"
 PAIRS, ROUNDS, LENGTH = 10_000, 2, 256

@@ -32,8 +32,8 @@ from torch import nn
 from transformers import PrinterCallback
 from transformers.trainer_utils import IntervalStrategy
 
+from tercet.config.recipe import TRAINING, LossSection, Recipe
 from tercet.modeling import BiEncoder, MarginMSETrainer, TripletCollator, training_arguments
-from tercet.recipe import TRAINING, LossSection, Recipe
 
 MODEL = "models/all-MiniLM-L6-v2"
 BATCH, STEPS, ROUNDS = 16, 12, 2

@@ -7,7 +7,6 @@ from tercet.data.embeddings import read_vectors as read_vectors
 from tercet.data.embeddings import store_vectors as store_vectors
 from tercet.data.negatives import mine_candidates as mine_candidates
 from tercet.data.passages import Passages as Passages
-from tercet.data.published import write_published as write_published
 from tercet.data.queries import generate_queries as generate_queries
 from tercet.data.scores import score_candidates as score_candidates
 from tercet.data.spans import SpanGenerator as SpanGenerator

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tercet.artifacts import Artifact, Writer
+from tercet.core.artifacts import Artifact, Writer
+from tercet.core.files import read_table
+from tercet.core.mapped import fingerprint
+from tercet.core.schema import InputError, Passage, Query
 from tercet.data.passages import SCHEMA, Passages, find_twins, repeated
 from tercet.data.sources import Source
-from tercet.files import read_table
-from tercet.mapped import fingerprint
-from tercet.schema import InputError, Passage, Query
 
 #: A shard of passages ends with so many, or with so much text.
 SHARD_ROWS, SHARD_CHARACTERS = 16_384, 1 << 25

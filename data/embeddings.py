@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tercet.artifacts import Artifact, Writer
-from tercet.console import progress
-from tercet.counting import OF_READERS, counting
+from tercet.core.artifacts import Artifact, Writer
+from tercet.core.console import progress
+from tercet.core.counting import OF_READERS, counting
+from tercet.core.files import counted, counts_of, read_table
+from tercet.core.mapped import MappedVectors, Vectors, by_id
+from tercet.core.schema import Encoder
 from tercet.data.passages import Passages
-from tercet.files import counted, counts_of, read_table
-from tercet.mapped import MappedVectors, Vectors, by_id
-from tercet.schema import Encoder
 
 #: Passages of a shard: enough that sorting by length within it wastes as little as sorting
 #: everything, or fewer, so that a small corpus too is some shards for every process.

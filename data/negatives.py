@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import pyarrow as pa
 from datasets import Dataset
 
-from tercet.artifacts import Writer
-from tercet.console import progress
-from tercet.files import counted, counts_of, read_table
-from tercet.schema import InputError, Ranking, Retriever
+from tercet.core.artifacts import Writer
+from tercet.core.console import progress
+from tercet.core.files import counted, counts_of, read_table
+from tercet.core.schema import InputError, Ranking, Retriever
 
 #: Hits of objects that are no passages of the corpus.
 UNKNOWN = "hits_outside_the_corpus"

@@ -8,10 +8,10 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from tercet.artifacts import Artifact
-from tercet.files import read_table
-from tercet.mapped import Lazy, Strings, fingerprint
-from tercet.schema import Passage
+from tercet.core.artifacts import Artifact
+from tercet.core.files import read_table
+from tercet.core.mapped import Lazy, Strings, fingerprint
+from tercet.core.schema import Passage
 
 SCHEMA = pa.schema({"id": pa.string(), "title": pa.string(), "text": pa.string()})
 #: Passages whose text another one has: their rows, and a number for each such text.

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from tercet.artifacts import Writer
-from tercet.console import progress
-from tercet.counting import OF_GENERATORS, counting
+from tercet.core.artifacts import Writer
+from tercet.core.console import progress
+from tercet.core.counting import OF_GENERATORS, counting
+from tercet.core.files import counted, counts_of, digest, read_table
+from tercet.core.schema import Generator, InputError, Passage
 from tercet.data.near_duplicates import NearDuplicates, normalised
 from tercet.data.passages import Passages
-from tercet.files import counted, counts_of, digest, read_table
-from tercet.schema import Generator, InputError, Passage
 
 GENERATED = pa.schema({"query": pa.string(), "passage_id": pa.string(), "generator": pa.string()})
 QUERIES = pa.schema({"id": pa.string(), **{field.name: field.type for field in GENERATED}})

@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from tercet.artifacts import Writer
-from tercet.console import progress
-from tercet.counting import OF_READERS, counting
+from tercet.core.artifacts import Writer
+from tercet.core.console import progress
+from tercet.core.counting import OF_READERS, counting
+from tercet.core.files import counted, counts_of, read_table
+from tercet.core.schema import InputError, Teacher
 from tercet.data.passages import Passages
-from tercet.files import counted, counts_of, read_table
-from tercet.schema import InputError, Teacher
 
 #: No cross-encoder says this much; a score beyond it is a fault, and would ruin a mean of squares.
 LARGEST = 1e4

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tercet.schema import Passage
+from tercet.core.schema import Passage
 
 _ADDRESS = re.compile(r"https?://\S+|\S+@\S+\.\w+")
 _CLAUSE = re.compile(r"[^\w\s'’&+#/-]+|[\n\r]+|\s[-–—|/]+\s")

@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from tercet.artifacts import Writer
-from tercet.files import write_file
-from tercet.schema import InputError
+from tercet.core.artifacts import Writer
+from tercet.core.files import write_file
+from tercet.core.schema import InputError
 
 Method = Literal["spread", "least_squares", "none", "clipped"]
 Scores = Sequence[np.ndarray]

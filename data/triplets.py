@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from tercet.artifacts import Writer
+from tercet.core.artifacts import Writer
+from tercet.core.mapped import Vectors
+from tercet.core.schema import Encoder, InputError
 from tercet.data.near_duplicates import normalised
 from tercet.data.passages import Passages
-from tercet.mapped import Vectors
-from tercet.schema import Encoder, InputError
 
 BLOCK = 1024
 #: The split of queries whose text another passage's held-out query has, or without candidates.

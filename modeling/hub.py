@@ -26,9 +26,9 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RevisionN
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
-from tercet.files import file_sha256
-from tercet.modeling.cohere_prices import refuse_retired
-from tercet.schema import InputError
+from tercet.core.files import file_sha256
+from tercet.core.schema import InputError
+from tercet.modeling.encoders.cohere_prices import refuse_retired
 
 # Everything a model needs besides weights. Python files would run code: they are never asked for.
 _COMPANIONS = (

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import torch
 
-from tercet.schema import InputError
+from tercet.core.schema import InputError
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 

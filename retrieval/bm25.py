@@ -9,10 +9,10 @@ import numpy as np
 import Stemmer
 from bm25s import stopwords
 
-from tercet.retrieval.checks import check_ids, check_k, in_order
-from tercet.retrieval.clock import phase
+from tercet.core.schema import InputError, Passage, Ranking
+from tercet.retrieval.latency import phase
 from tercet.retrieval.postings import Postings
-from tercet.schema import InputError, Passage, Ranking
+from tercet.retrieval.validation import check_ids, check_k, in_order
 
 _AT_ONCE = 2_048  # passages whose terms are in memory
 

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import datasets
 import evaluate
 
+from tercet.core.schema import InputError
 from tercet.retrieval.metrics import evaluate as figures_of
 from tercet.retrieval.metrics import mean
-from tercet.schema import InputError
 
 _DESCRIPTION = "MAP, MRR, nDCG, recall, precision and hit rate at k, by trec_eval's rules."
 _INPUTS = """

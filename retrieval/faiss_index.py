@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tercet.mapped import BLOCK, Vectors
-from tercet.retrieval.checks import canonical, check_k, check_queries, check_vectors, in_order
-from tercet.schema import InputError, Ranking, Size, Unfit
+from tercet.core.mapped import BLOCK, Vectors
+from tercet.core.schema import InputError, Ranking, Size, Unfit
+from tercet.retrieval.validation import canonical, check_k, check_queries, check_vectors, in_order
 
 try:
     import faiss

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tercet.retrieval.checks import check_k, in_order
-from tercet.schema import Ranking, Retriever
+from tercet.core.schema import Ranking, Retriever
+from tercet.retrieval.validation import check_k, in_order
 
 CONSTANT = 60  # the paper's
 DEPTH = 100

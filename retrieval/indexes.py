@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tercet.console import console
-from tercet.recipe import IndexSettings
-from tercet.retrieval.exact import ExactIndex
-from tercet.schema import Index, InputError
+from tercet.config.recipe import IndexSettings
+from tercet.core.console import console
+from tercet.core.schema import Index, InputError
+from tercet.retrieval.exact_index import ExactIndex
 
 if TYPE_CHECKING:
-    from tercet.retrieval.live_collection import LiveCollection
-    from tercet.retrieval.weaviate_reader import WeaviateReader
+    from tercet.retrieval.weaviate.live import LiveCollection
+    from tercet.retrieval.weaviate.reader import WeaviateReader
 
 #: How far FAISS's graphs look where the recipe does not say: what they miss is the encoder's.
 FAR = 512
@@ -35,7 +35,7 @@ def make_index(section: IndexSettings, collection: str, owner: str = "") -> Inde
     if section.backend == "weaviate" and section.collection:
         return open_live(section)
     if section.backend == "weaviate":
-        from tercet.retrieval.weaviate_index import WeaviateIndex
+        from tercet.retrieval.weaviate.index import WeaviateIndex
 
         given: dict[str, Any] = {} if section.ef is None else {"ef": section.ef}
         index = WeaviateIndex.connect(
@@ -56,7 +56,7 @@ def make_index(section: IndexSettings, collection: str, owner: str = "") -> Inde
 
 def open_live(section: IndexSettings) -> LiveCollection:
     """The collection that a recipe names, as it stands. Raises InputError as `make_index` does."""
-    from tercet.retrieval.live_collection import LiveCollection
+    from tercet.retrieval.weaviate.live import LiveCollection
 
     return LiveCollection.connect(
         section.collection or "", vector=section.vector, id_property=section.id
@@ -65,7 +65,7 @@ def open_live(section: IndexSettings) -> LiveCollection:
 
 def read_collection(name: str) -> WeaviateReader:
     """A reader of a Weaviate collection. Raises InputError as `make_index` does."""
-    from tercet.retrieval.weaviate_reader import WeaviateReader
+    from tercet.retrieval.weaviate.reader import WeaviateReader
 
     return WeaviateReader(name)
 

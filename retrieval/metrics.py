@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tercet.schema import InputError, Qrels, Ranking, Run
+from tercet.core.schema import InputError, Qrels, Ranking, Run
 
 #: Per-query figures: measure -> query id -> value.
 Figures = Mapping[str, Mapping[str, float]]

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from tercet.retrieval.checks import check_k, in_order
-from tercet.retrieval.clock import phase
-from tercet.schema import Ranking, Retriever, Teacher
+from tercet.core.schema import Ranking, Retriever, Teacher
+from tercet.retrieval.latency import phase
+from tercet.retrieval.validation import check_k, in_order
 
 #: The texts of passages, by the ids that are asked for.
 Texts = Callable[[Iterable[str]], Mapping[str, str]]

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from tercet.artifacts import Artifact, Writer
+from tercet.core.artifacts import Artifact, Writer
+from tercet.core.schema import Encoder, Index, Qrels, Query
 from tercet.retrieval.metrics import evaluate, parse_measure
-from tercet.schema import Encoder, Index, Qrels, Query
 
 #: System -> measure -> query id -> figure.
 Figures = Mapping[str, Mapping[str, Mapping[str, float]]]

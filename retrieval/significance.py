@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tercet.schema import InputError
+from tercet.core.schema import InputError
 
 _DRAWS_AT_ONCE = 1 << 21  # draws in memory: 16 MiB, and as much again for what they count
 

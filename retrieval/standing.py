@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tercet.mapped import Vectors
-from tercet.schema import Index, Ranking, Size
+from tercet.core.mapped import Vectors
+from tercet.core.schema import Index, Ranking, Size
 
 
 class Standing:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import quote
 
-from tercet.files import write_file
-from tercet.schema import Qrels, Run
+from tercet.core.files import write_file
+from tercet.core.schema import Qrels, Run
 
 
 def write_run(path: Path, run: Run, tag: str) -> None:

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from tercet import InputError, Recipe, cli
-from tercet.console import console, printable
+from tercet.core.console import console, printable
 
 if TYPE_CHECKING:
-    from tercet.chat import Chat, Citation
+    from tercet.serving.chat import Chat, Citation
 
 OPTIONS = {"--question TEXT": "answer this, as many as are given, each on its own, and stop"}
 SHOWN = 72  # characters of a passage in a list
@@ -35,7 +35,7 @@ def main() -> None:
 
     def talk(recipe: Recipe, flags: set[str]) -> None:
         # Refused in one line where LangChain, an extra, is missing.
-        from tercet.chat import Chat
+        from tercet.serving.chat import Chat
 
         with Chat.of(recipe) as chat:
             for line in chat.about:

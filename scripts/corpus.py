@@ -6,7 +6,7 @@ Makes this stage's artefact under `runs/<name>/corpus/`, and those before it tha
 """
 
 from tercet import cli
-from tercet.pipeline import only
+from tercet.pipeline.pipeline import only
 
 if __name__ == "__main__":
     cli.run(only("corpus"), "scripts/corpus.py", (__doc__ or "").partition("\n")[0])

@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 
 from tercet import Recipe, cli
-from tercet.console import console
-from tercet.retriever_export import export_retriever
+from tercet.core.console import console
+from tercet.sharing.retriever import export_retriever
 
 OPTIONS = {
     "--out FILE": "the file to write; unset: retriever.py in the run's folder",

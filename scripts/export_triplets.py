@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 
 from tercet import Recipe, cli
-from tercet.artifacts import locked
-from tercet.console import console
-from tercet.files import write_file
-from tercet.pipeline import Pipeline
+from tercet.core.artifacts import locked
+from tercet.core.console import console
+from tercet.core.files import write_file
+from tercet.pipeline.pipeline import Pipeline
 
 
 def main(recipe: Recipe, flags: set[str]) -> None:

@@ -7,7 +7,7 @@ where it was; run again when all is there, it writes nothing.
 """
 
 from tercet import cli
-from tercet.ingest import ingest
+from tercet.pipeline.ingest import ingest
 
 if __name__ == "__main__":
     cli.run(ingest, "scripts/ingest.py", (__doc__ or "").partition("\n")[0])

@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 
 from tercet import InputError, Recipe, cli
-from tercet.console import console
-from tercet.space import push_space, write_space
+from tercet.core.console import console
+from tercet.sharing.space import push_space, write_space
 
 OPTIONS = {
     "--out FOLDER": "the folder to write; unset: space in the run's folder",

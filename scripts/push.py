@@ -11,9 +11,9 @@ stays what it is. The token is that of HF_TOKEN or of `hf auth login`.
 from __future__ import annotations
 
 from tercet import Recipe, cli
-from tercet.artifacts import locked
-from tercet.console import console
-from tercet.sharing import push_datasets, push_model
+from tercet.core.artifacts import locked
+from tercet.core.console import console
+from tercet.sharing.hub import push_datasets, push_model
 
 DATASETS = "--datasets"
 PUBLIC = "--public"

@@ -6,7 +6,7 @@ Makes this stage's artefact under `runs/<name>/scores/`, and those before it tha
 """
 
 from tercet import cli
-from tercet.pipeline import only
+from tercet.pipeline.pipeline import only
 
 if __name__ == "__main__":
     cli.run(only("scores"), "scripts/scores.py", (__doc__ or "").partition("\n")[0])

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from tercet import InputError
 from tercet.cli import stop
-from tercet.console import console
-from tercet.live_retriever import live_retriever
+from tercet.core.console import console
+from tercet.serving.live_retriever import live_retriever
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ Makes this stage's artefact under `runs/<name>/targets/`, and those before it th
 """
 
 from tercet import cli
-from tercet.pipeline import only
+from tercet.pipeline.pipeline import only
 
 if __name__ == "__main__":
     cli.run(only("targets"), "scripts/targets.py", (__doc__ or "").partition("\n")[0])

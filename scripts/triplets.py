@@ -6,7 +6,7 @@ Makes this stage's artefact under `runs/<name>/triplets/`, and those before it t
 """
 
 from tercet import cli
-from tercet.pipeline import only
+from tercet.pipeline.pipeline import only
 
 if __name__ == "__main__":
     cli.run(only("triplets"), "scripts/triplets.py", (__doc__ or "").partition("\n")[0])

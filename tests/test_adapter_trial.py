@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from tercet.adapter_trial import FEWEST, adapter_trial
+from tercet.core.schema import Passage, Query
 from tercet.data import Passages
-from tercet.schema import Passage, Query
+from tercet.modeling.training.adapter_trial import FEWEST, adapter_trial
 
 DIMENSION, PASSAGES, QUERIES = 16, 200, 400
 

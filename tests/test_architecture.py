@@ -28,28 +28,28 @@ ONLY_IN = {
     "huggingface_hub": ["modeling", "data/sources/hub.py"],
     "transformers": ["modeling", "src/tercet/cli.py"],
     "weaviate": [f"retrieval/weaviate_{part}.py" for part in ("client", "collection")],
-    "grpc": ["retrieval/weaviate_server.py"],
+    "grpc": ["retrieval/weaviate/server.py"],
     "faiss": ["retrieval/faiss_index.py"],
     "bm25s": ["retrieval/bm25.py"],
     "Stemmer": ["retrieval/bm25.py"],
-    "onnxruntime": ["modeling/teacher.py"],
-    "ctranslate2": ["modeling/ct2_generator.py"],
+    "onnxruntime": ["modeling/cross_encoder.py"],
+    "ctranslate2": ["modeling/generators/ct2.py"],
     "bs4": ["data/sources/documents.py"],
     "pypdf": ["data/sources/documents.py"],
     "semantic_text_splitter": ["data/sources/documents.py"],
-    "cohere": ["modeling/cohere_encoder.py"],
-    "plotly": ["retrieval/plots.py"],
+    "cohere": ["modeling/encoders/cohere.py"],
+    "plotly": ["src/tercet/reports/page/plots.py"],
     "evaluate": ["retrieval/evaluate_metric.py"],
-    "jinja2": ["retrieval/page.py"],
-    "threadpoolctl": ["retrieval/exact.py"],
+    "jinja2": ["src/tercet/reports/page/page.py"],
+    "threadpoolctl": ["retrieval/exact_index.py"],
     "playwright": [],
-    "wandb": ["src/tercet/tracking.py"],
+    "wandb": ["src/tercet/sharing/wandb.py"],
     "gradio": [],  # but in app.py
     "psutil": ["src/tercet/studio/runs.py"],
-    # And in src/tercet/templates, which is written out and not imported.
-    "langchain_core": ["src/tercet/chat.py"],
-    "langchain_openai": ["src/tercet/endpoint.py"],
-    "openai": ["src/tercet/endpoint.py"],
+    # And in src/tercet/sharing/templates, which is written out and not imported.
+    "langchain_core": ["src/tercet/serving/chat.py"],
+    "langchain_openai": ["src/tercet/serving/openai_endpoint.py"],
+    "openai": ["src/tercet/serving/openai_endpoint.py"],
     "sentence_transformers": [],
     "onnx": [],
     "ir_measures": [],
@@ -107,7 +107,9 @@ def test_imports_keep_to_the_plan(file: Path) -> None:
             assert file in STUDIO or file.stem == "app", f"{place}: the studio is app.py's"
         if room(module) and not knows_rooms:
             assert room(module) == own, f"{place}: {own or 'the hall'} does not know {module}"
-        if own and module.startswith(("tercet.pipeline", "tercet.parts", "tercet.cli")):
+        if own and module.startswith(
+            ("tercet.pipeline.pipeline", "tercet.pipeline.components", "tercet.cli")
+        ):
             raise AssertionError(f"{place}: a room does not know the pipeline")
 
 
@@ -117,7 +119,7 @@ def test_tests_import_the_installed_rooms(file: Path) -> None:
 
 
 def test_the_vocabulary_imports_the_standard_library_alone() -> None:
-    tree = ast.parse((ROOT / "src/tercet/schema.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "src/tercet/core/schema.py").read_text(encoding="utf-8"))
     # What is for type checkers alone is not imported when it runs.
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -145,7 +147,7 @@ def test_a_room_has_one_level_but_for_sources() -> None:
     ("module", "absent"),
     [
         ("tercet", "torch transformers datasets faiss weaviate onnxruntime bm25s"),
-        ("tercet.artifacts", "torch transformers datasets"),
+        ("tercet.core.artifacts", "torch transformers datasets"),
         ("tercet.data", "torch transformers faiss weaviate"),
         ("tercet.retrieval", "torch transformers faiss weaviate onnxruntime plotly evaluate wandb"),
     ],

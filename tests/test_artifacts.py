@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.artifacts import Artifact, Stage, Writer, differences, locked, produce, read_times
-from tercet.files import arrow_rows, digest, file_sha256, read_json, write_file, write_json
-from tercet.schema import InputError
+from tercet.core.artifacts import Artifact, Stage, Writer, differences, locked, produce, read_times
+from tercet.core.files import arrow_rows, digest, file_sha256, read_json, write_file, write_json
+from tercet.core.schema import InputError
 
 SHARDS = 4
 

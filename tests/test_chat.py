@@ -18,15 +18,15 @@ from openai_server import MODEL, Api, serve
 from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
 from tercet.cli import load_recipe
+from tercet.core.schema import InputError
 from tercet.modeling import BiEncoder, LocalChat
-from tercet.modeling.local_chat import PENALTY
-from tercet.pipeline import Pipeline
+from tercet.modeling.generators.chat_model import PENALTY
+from tercet.pipeline.pipeline import Pipeline
 from tercet.retrieval import ExactIndex
-from tercet.schema import InputError
 
 pytest.importorskip("langchain_core")
 
-from tercet.chat import SYSTEM, UNKNOWN, Chat, Citation
+from tercet.serving.chat import SYSTEM, UNKNOWN, Chat, Citation
 
 ROOT = Path(__file__).parents[1]
 KEY = "sk-tercet-tests-0123456789"
@@ -243,7 +243,7 @@ def test_an_endpoint_needs_a_model_of_its_own_and_the_extra(
     other.write_text("\n".join(line for line in text if not line.startswith("chat:")))
     with pytest.raises(InputError, match="name one, chat.model"):
         load_recipe(other, ["--chat.endpoint", api.address])
-    monkeypatch.delitem(sys.modules, "tercet.endpoint", raising=False)
+    monkeypatch.delitem(sys.modules, "tercet.serving.openai_endpoint", raising=False)
     monkeypatch.setitem(sys.modules, "langchain_openai", None)
     with pytest.raises(InputError, match=r"tercet\[chat\]"):
         Chat.of(load_recipe(run, at(api)))

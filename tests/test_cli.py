@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from tercet import cli
-from tercet.recipe import TRAINING, Recipe
-from tercet.schema import InputError
+from tercet.config.recipe import TRAINING, Recipe
+from tercet.core.schema import InputError
 
 ROOT = Path(__file__).parents[1]
 

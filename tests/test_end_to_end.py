@@ -15,7 +15,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from tercet.modeling.encoder import BiEncoder
+from tercet.modeling.encoders.bi_encoder import BiEncoder
 
 ROOT = Path(__file__).parents[1]
 STAGES = [

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from pytest import CaptureFixture, MonkeyPatch
 
-from tercet.calibration import Found, paced, padded
-from tercet.counts import shared
+from tercet.core.schema import Passage
 from tercet.data.sources.beir import BeirFolder
-from tercet.forecast import ROWS, TrainingSize, read_forecast
+from tercet.forecast.counts import shared
+from tercet.forecast.forecast import ROWS, TrainingSize, read_forecast
+from tercet.forecast.generation import spread
+from tercet.forecast.sampling import Lists
+from tercet.forecast.source import read_source
+from tercet.forecast.timing import Found, paced, padded
 from tercet.modeling.batching import plan_batches
-from tercet.modeling.encoder import BiEncoder
-from tercet.reading import read_source
-from tercet.retrieval.forecast_table import clock, size, size_in_words
-from tercet.sampled import Lists
-from tercet.schema import Passage
-from tercet.writing_trial import spread
+from tercet.modeling.encoders.bi_encoder import BiEncoder
+from tercet.reports.forecast_table import clock, size, size_in_words
 
 ROOT = Path(__file__).parents[1]
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tercet.core.schema import Passage
 from tercet.modeling import (
     BiEncoder,
     CausalGenerator,
@@ -15,7 +16,6 @@ from tercet.modeling import (
     Sampling,
     Seq2SeqGenerator,
 )
-from tercet.schema import Passage
 
 pytestmark = [
     pytest.mark.gpu,

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet import mapped
-from tercet.artifacts import Stage, produce
+from tercet.core import mapped
+from tercet.core.artifacts import Stage, produce
+from tercet.core.mapped import MappedVectors, Strings, by_id, in_blocks, map_scratch, new_scratch
+from tercet.core.schema import InputError, Passage
 from tercet.data import Passages, embed_passages, read_vectors
 from tercet.data.passages import find_twins
-from tercet.mapped import MappedVectors, Strings, by_id, in_blocks, map_scratch, new_scratch
 from tercet.retrieval import ExactIndex
-from tercet.retrieval.checks import check_vectors
-from tercet.schema import InputError, Passage
+from tercet.retrieval.validation import check_vectors
 
 NAMES = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), unique=True)
 

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from tercet.artifacts import Stage, produce
+from tercet.core.artifacts import Stage, produce
+from tercet.core.resources import measured
 from tercet.data import (
     Passages,
     embed_passages,
@@ -25,7 +26,6 @@ from tercet.data import (
     write_corpus,
 )
 from tercet.data.sources import BeirFolder
-from tercet.resources import measured
 from tercet.retrieval import BM25Retriever, DenseRetriever, ExactIndex
 
 SMALL, LARGE = 20_000, 100_000

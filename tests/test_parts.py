@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from tercet import modeling
-from tercet.modeling import ct2_generator
-from tercet.parts import Parts
-from tercet.recipe import GeneratorSettings, QueriesSection, Recipe
-from tercet.schema import InputError
+from tercet.config.recipe import GeneratorSettings, QueriesSection, Recipe
+from tercet.core.schema import InputError
+from tercet.pipeline.components import Parts
 
 pytest.importorskip("ctranslate2")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tercet.cli import load_recipe
-from tercet.pipeline import Pipeline
-from tercet.schema import InputError
+from tercet.core.schema import InputError
+from tercet.pipeline.pipeline import Pipeline
 
 STAGES = ["corpus", "queries", "embeddings", "negatives", "scores", "triplets", "targets"]
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tercet.artifacts import Stage, Writer, produce
-from tercet.files import counted, counts_of
+from tercet.core.artifacts import Stage, Writer, produce
+from tercet.core.files import counted, counts_of
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = str(ROOT / "scripts" / "targets.py")  # makes all that comes before training

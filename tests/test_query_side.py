@@ -23,11 +23,11 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
 from tercet.cli import load_recipe
+from tercet.core.schema import InputError, Passage
 from tercet.modeling import AdaptedEncoder, BiEncoder, Space, load_query_encoder
-from tercet.pipeline import Pipeline
+from tercet.pipeline.pipeline import Pipeline
+from tercet.reports.run_report import run_report
 from tercet.retrieval import ExactIndex
-from tercet.run_report import run_report
-from tercet.schema import InputError, Passage
 
 ROOT = Path(__file__).parents[1]
 KEY = "co-canary-77e1f0c5"
@@ -265,7 +265,7 @@ def test_an_adapter_over_an_api_sends_each_query_once(
     # As whoever paid for them would have them.
     write = (
         "import sys, json, pyarrow as pa, pyarrow.parquet as pq\n"
-        "from tercet.modeling.cohere_encoder import CohereEncoder\n"
+        "from tercet.modeling.encoders.cohere import CohereEncoder\n"
         "model, path = sys.argv[1:]\n"
         "ids, texts = json.load(sys.stdin)\n"
         "rows = CohereEncoder(model).encode_passages(texts)\n"

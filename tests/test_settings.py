@@ -11,9 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.recipe import Recipe
-from tercet.schema import InputError
-from tercet.settings import Node, build, flatten, key, nearest, override, parse_yaml, read_yaml
+from tercet.config.parsing import (
+    Node,
+    build,
+    flatten,
+    key,
+    nearest,
+    override,
+    parse_yaml,
+    read_yaml,
+)
+from tercet.config.recipe import Recipe
+from tercet.core.schema import InputError
 
 
 @dataclass(frozen=True)

@@ -26,18 +26,18 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from transformers.utils.hub import hf_api as transformers_api
 
-from tercet.artifacts import existing, only_existing
-from tercet.card import inherited_licence, shown_command, write_card
 from tercet.cli import load_recipe
+from tercet.core.artifacts import existing, only_existing
+from tercet.core.schema import InputError
 from tercet.data import SpanGenerator
-from tercet.markdown import code, escape, shown, table
 from tercet.modeling import AdaptedEncoder, BiEncoder
-from tercet.modeling.loading import ANY_NAME, snippets
-from tercet.pipeline import Pipeline
-from tercet.retriever_export import export_retriever
-from tercet.run_report import run_report
-from tercet.schema import InputError
-from tercet.sharing import push_model
+from tercet.pipeline.pipeline import Pipeline
+from tercet.reports.markdown import code, escape, shown, table
+from tercet.reports.run_report import run_report
+from tercet.sharing.hub import push_model
+from tercet.sharing.model_card import inherited_licence, shown_command, write_card
+from tercet.sharing.retriever import export_retriever
+from tercet.sharing.snippets import ANY_NAME, snippets
 
 ROOT = Path(__file__).parents[1]
 TOKEN = "hf_canary" + "9Zk" * 9

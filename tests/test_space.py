@@ -25,15 +25,15 @@ import yaml
 from hub_server import Hub, serve
 from huggingface_hub import constants, hf_api
 
-from tercet import space
-from tercet.card import write_card
 from tercet.cli import load_recipe
-from tercet.files import write_json
+from tercet.core.files import write_json
+from tercet.evaluation.results import Cell, Figure, IndexFacts, Margins, Pair, Results, SystemFacts
 from tercet.modeling.hub import files_of
-from tercet.pipeline import Pipeline
-from tercet.retrieval import write_report
-from tercet.retrieval.results import Cell, Figure, IndexFacts, Margins, Pair, Results, SystemFacts
-from tercet.run_report import run_report
+from tercet.pipeline.pipeline import Pipeline
+from tercet.reports.report import write_report
+from tercet.reports.run_report import run_report
+from tercet.sharing import space
+from tercet.sharing.model_card import write_card
 
 pytest.importorskip("gradio")
 pytest.importorskip("langchain_core")

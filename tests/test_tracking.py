@@ -20,26 +20,17 @@ from unittest.mock import patch
 import pytest
 
 from tercet import Recipe
-from tercet.artifacts import only_existing
 from tercet.cli import load_recipe
+from tercet.core.artifacts import only_existing
+from tercet.core.schema import InputError
+from tercet.evaluation.results import Cell, Change, Changes, Figure, Hit, Phase, Results, Timing
 from tercet.modeling import training_arguments
-from tercet.parts import check_installed
-from tercet.pipeline import Pipeline
-from tercet.retrieval.results import (
-    Cell,
-    Change,
-    Changes,
-    Figure,
-    Hit,
-    Phase,
-    Results,
-    Timing,
-)
-from tercet.run_report import run_report
-from tercet.schema import InputError
+from tercet.pipeline.components import check_installed
+from tercet.pipeline.pipeline import Pipeline
+from tercet.reports.run_report import run_report
 
 pytest.importorskip("wandb")
-from tercet.tracking import TrainingRun, track  # noqa: E402
+from tercet.sharing.wandb import TrainingRun, track  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 HERE = [name for name in ("wandb", "tensorboard", "trackio") if importlib.util.find_spec(name)]

@@ -12,15 +12,15 @@ from typing import Protocol
 
 import numpy as np
 
-from tercet.corpus_settings import CorpusSection
+from tercet.config.corpus import CorpusSection
+from tercet.core.files import digest
+from tercet.core.schema import InputError, Passage, Query
 from tercet.data.sources.beir import BeirFolder
 from tercet.data.sources.bookmarks import Bookmarks
 from tercet.data.sources.climate_fever import ClimateFever
 from tercet.data.sources.documents import Documents
 from tercet.data.sources.tables import JudgementTables, PassageTable, Vectors
 from tercet.data.sources.weaviate import Reader, WeaviateCollection
-from tercet.files import digest
-from tercet.schema import InputError, Passage, Query
 
 
 class PassageSource(Protocol):

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from tercet.core.files import digest, file_sha256
+from tercet.core.schema import InputError, Passage, Query
 from tercet.data.sources.cells import as_grade, as_id, as_text
 from tercet.data.sources.rows import json_lines, lines
-from tercet.files import digest, file_sha256
-from tercet.schema import InputError, Passage, Query
 
 
 class BeirFolder:

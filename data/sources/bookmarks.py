@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tercet.files import digest, file_sha256
-from tercet.schema import InputError, Passage, Query
+from tercet.core.files import digest, file_sha256
+from tercet.core.schema import InputError, Passage, Query
 
 SHA256 = "7984a88f0bf9349cd08907baefc2527deaacea95d3acf5f4a1692896c507fe34"
 DEV_TOPICS = 366

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tercet.schema import InputError
+from tercet.core.schema import InputError
 
 Row = dict[str, Any]
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
+from tercet.core.files import digest
+from tercet.core.schema import InputError, Passage, Query
 from tercet.data.sources.cells import Row, as_id, as_rows, as_text
 from tercet.data.sources.hub import HubDataset
-from tercet.files import digest
-from tercet.schema import InputError, Passage, Query
 
 SPLIT = "test"
 COLUMNS = ("claim_id", "claim", "evidences")

@@ -14,9 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tercet.console import console
-from tercet.files import digest, file_sha256
-from tercet.schema import InputError, Passage
+from tercet.core.console import console
+from tercet.core.files import digest, file_sha256
+from tercet.core.schema import InputError, Passage
 
 try:
     from bs4 import BeautifulSoup

@@ -12,9 +12,9 @@ from typing import Any
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
+from tercet.core.files import digest, file_sha256
+from tercet.core.schema import InputError
 from tercet.data.sources.rows import Rows
-from tercet.files import digest, file_sha256
-from tercet.schema import InputError
 
 #: What `save_to_disk` leaves in a folder: of one split, or of several.
 SAVED = ("state.json", "dataset_dict.json")

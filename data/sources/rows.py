@@ -20,8 +20,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tercet.core.schema import InputError
 from tercet.data.sources.cells import NAMES_OF_IDS, Row
-from tercet.schema import InputError
 
 Rows = Iterator[tuple[str, Row]]
 

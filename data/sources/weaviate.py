@@ -7,10 +7,10 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from tercet.console import progress
-from tercet.corpus_settings import PassagesTable
+from tercet.config.corpus import PassagesTable
+from tercet.core.console import progress
+from tercet.core.schema import Passage
 from tercet.data.sources import cells
-from tercet.schema import Passage
 
 
 class Reader(Protocol):

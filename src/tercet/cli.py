@@ -15,12 +15,20 @@ import yaml
 from rich.table import Table
 from rich.text import Text
 
-from tercet.consistency import check_across
-from tercet.console import console
-from tercet.files import write_file
-from tercet.recipe import TRAINING, Recipe, training_defaults
-from tercet.schema import InputError
-from tercet.settings import Node, build, check_range, coerce_scalar, nearest, override, read_yaml
+from tercet.config.parsing import (
+    Node,
+    build,
+    check_range,
+    coerce_scalar,
+    nearest,
+    override,
+    read_yaml,
+)
+from tercet.config.recipe import TRAINING, Recipe, training_defaults
+from tercet.config.validation import check_across
+from tercet.core.console import console
+from tercet.core.files import write_file
+from tercet.core.schema import InputError
 
 #: TrainingArguments that follow from other keys of the recipe.
 MANAGED = {

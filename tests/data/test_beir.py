@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tercet.core.schema import InputError, Passage, Query
 from tercet.data.sources.beir import BeirFolder
-from tercet.schema import InputError, Passage, Query
 
 CORPUS = b'{"_id": "p", "title": "T", "text": "x"}\n'
 QUERIES = b'{"_id": "q", "text": "y"}\n'

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tercet.artifacts import Artifact, Stage, produce
+from tercet.core.artifacts import Artifact, Stage, produce
+from tercet.core.schema import InputError
 from tercet.data import Passages, write_corpus
 from tercet.data.corpus import read_judged
 from tercet.data.sources import bookmarks
-from tercet.schema import InputError
 
 ARCHIVE = Path(__file__).parents[2] / "corpora" / "cherche-2.2.1.tar.gz"
 

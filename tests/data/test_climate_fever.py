@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tercet.core.schema import InputError, Passage, Query
 from tercet.data.sources import ClimateFever
-from tercet.schema import InputError, Passage, Query
 
 EVIDENCE = pa.struct(
     {

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tercet.artifacts import Artifact, Stage, produce
+from tercet.core.artifacts import Artifact, Stage, produce
+from tercet.core.schema import InputError, Passage, Query
 from tercet.data import Passages, write_corpus
 from tercet.data import corpus as module
 from tercet.data.corpus import read_judged
 from tercet.data.sources import BeirFolder
-from tercet.schema import InputError, Passage, Query
 
 
 def write(tmp_path: Path, corpus: str, queries: str = "", qrels: str = "") -> Artifact:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tercet.core.schema import InputError, Passage
 from tercet.data.sources import Documents
-from tercet.schema import InputError, Passage
 
 WORDS = "The quick brown fox jumps over the lazy dog. "
 HTML = """<html><head><title>Brown &amp; quick</title><style>p {}</style></head>

@@ -10,12 +10,12 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.artifacts import Artifact, Stage, produce
+from tercet.core.artifacts import Artifact, Stage, produce
+from tercet.core.schema import InputError, Passage, Ranking, Retriever
 from tercet.data import Passages, mine_candidates
 from tercet.data.negatives import _choose, _shares
 from tercet.data.sources import BeirFolder
 from tercet.retrieval import BM25Retriever
-from tercet.schema import InputError, Passage, Ranking, Retriever
 
 
 class Ranked:

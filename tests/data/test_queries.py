@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.artifacts import Artifact, Stage, produce
+from tercet.core.artifacts import Artifact, Stage, produce
+from tercet.core.schema import Generator, InputError, Passage
 from tercet.data import Passages, SpanGenerator, generate_queries
 from tercet.data.queries import deal
 from tercet.data.sources import BeirFolder
-from tercet.schema import Generator, InputError, Passage
 
 
 class Numbering:

@@ -12,9 +12,9 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tercet.artifacts import Artifact, Stage, produce
+from tercet.core.artifacts import Artifact, Stage, produce
+from tercet.core.schema import InputError, Passage, Teacher
 from tercet.data import Passages, score_candidates
-from tercet.schema import InputError, Passage, Teacher
 
 IDS = [f"p{i}" for i in range(12)]
 CONTENTS = [f"{'word ' * (i % 4)}passage {i}" for i in range(12)]

@@ -7,9 +7,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tercet.core.schema import Passage
 from tercet.data import SpanGenerator
 from tercet.data.sources import BeirFolder
-from tercet.schema import Passage
 
 
 def passages_of(folder: Path) -> list[Passage]:

@@ -19,13 +19,13 @@ from datasets import Dataset, DatasetDict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tercet.artifacts import Artifact, Stage, produce
-from tercet.corpus_settings import CorpusSection, PassagesTable, QrelsTable, QueriesTable
+from tercet.config.corpus import CorpusSection, PassagesTable, QrelsTable, QueriesTable
+from tercet.core.artifacts import Artifact, Stage, produce
+from tercet.core.schema import InputError, Passage, Query
 from tercet.data import Passages, write_corpus
 from tercet.data.corpus import read_judged
 from tercet.data.sources import Joined, open_source
 from tercet.data.sources.rows import csv_rows
-from tercet.schema import InputError, Passage, Query
 
 LONG = "wort " * 100_000
 #: What real tables hold: a text of 100,000 tokens, other scripts, line breaks, quotes.

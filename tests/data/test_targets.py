@@ -11,10 +11,10 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.artifacts import Artifact, Stage, produce
+from tercet.core.artifacts import Artifact, Stage, produce
+from tercet.core.schema import InputError
 from tercet.data import write_targets
 from tercet.data.targets import WEIGHTS, Scores, Trial, anchored, best_weight, calibrate
-from tercet.schema import InputError
 
 
 def noisy(

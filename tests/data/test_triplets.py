@@ -12,10 +12,10 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.artifacts import Artifact, Stage, produce
+from tercet.core.artifacts import Artifact, Stage, produce
+from tercet.core.schema import InputError, Passage
 from tercet.data import Filters, Passages, Triplets, build_triplets
 from tercet.data.triplets import _splits, near_positives
-from tercet.schema import InputError, Passage
 
 DIMENSION = 8
 IDS = [f"p{i:02}" for i in range(40)]

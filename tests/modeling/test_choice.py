@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tercet.modeling.choice import choose, interpolated
+from tercet.modeling.training.model_selection import choose, interpolated
 
 
 class Index:

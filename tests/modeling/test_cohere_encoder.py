@@ -27,10 +27,10 @@ from cohere_server import Api, Trouble, serve, vector
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tercet.modeling import cohere_encoder, cohere_prices
-from tercet.modeling.cohere_encoder import CohereEncoder
-from tercet.modeling.cohere_prices import refuse_retired
-from tercet.schema import Encoder, InputError
+from tercet.core.schema import Encoder, InputError
+from tercet.modeling.encoders import cohere_prices
+from tercet.modeling.encoders.cohere import CohereEncoder
+from tercet.modeling.encoders.cohere_prices import refuse_retired
 
 KEY = "co_canary" + "7Qx" * 9
 PRICE = 2.0  # dollars a million tokens

@@ -14,11 +14,11 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from transformers import AutoModel, AutoTokenizer
 
-from tercet.counting import counting
+from tercet.core.counting import counting
+from tercet.core.schema import InputError
 from tercet.modeling.batching import plan_batches, run_halving
-from tercet.modeling.encoder import BiEncoder
+from tercet.modeling.encoders.bi_encoder import BiEncoder
 from tercet.modeling.precision import describe, inference_dtype
-from tercet.schema import InputError
 
 FAMILIES = ["bert", "distilbert", "roberta", "xlm-roberta", "mpnet", "modernbert"]
 MINILM = Path(__file__).parents[2] / "models" / "all-MiniLM-L6-v2"

@@ -11,10 +11,10 @@ import torch
 from tiny_training import trainer
 
 from tercet.modeling import AdaptedEncoder, Known, Student, Texts, TripletCollator
-from tercet.modeling.collator import IGNORED
-from tercet.modeling.encoder import BiEncoder
-from tercet.modeling.objective import Objective
-from tercet.modeling.trainer import MarginMSETrainer
+from tercet.modeling.encoders.bi_encoder import BiEncoder
+from tercet.modeling.training.collator import IGNORED
+from tercet.modeling.training.objective import Objective
+from tercet.modeling.training.trainer import MarginMSETrainer
 
 
 @pytest.fixture

@@ -7,14 +7,13 @@ import pytest
 import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from tercet.modeling import ct2_generator
-from tercet.modeling.causal_generator import CausalGenerator, _line_ends
-from tercet.modeling.ct2_generator import CT2Generator, seq2seq_engine
-from tercet.modeling.generator import Draw, Seq2SeqGenerator
-from tercet.modeling.model_cache import cache_folder
-from tercet.modeling.sampler import Sampling, _tidy
-from tercet.modeling.styles import DEFAULT_STYLE, STYLES
-from tercet.schema import InputError, Passage
+from tercet.core.schema import InputError, Passage
+from tercet.modeling.cache import cache_folder
+from tercet.modeling.generators.base import Sampling, _tidy
+from tercet.modeling.generators.causal import CausalGenerator, _line_ends
+from tercet.modeling.generators.ct2 import CT2Generator, seq2seq_engine
+from tercet.modeling.generators.prompts import DEFAULT_STYLE, STYLES
+from tercet.modeling.generators.seq2seq import Draw, Seq2SeqGenerator
 
 GEMMA = Path(__file__).parents[2] / "models" / "gemma-3-270m"
 
@@ -332,7 +331,7 @@ def test_ctranslate2_refuses_a_model_of_another_kind(tiny_encoder_path: Path, ca
 def test_an_engine_that_is_not_installed_is_refused_and_not_chosen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tercet.modeling.ct2_generator.ctranslate2", None)
+    monkeypatch.setattr("tercet.modeling.generators.ct2.ctranslate2", None)
     assert seq2seq_engine("auto") == "torch"
     with pytest.raises(InputError, match=r"tercet\[ct2\]"):
         seq2seq_engine("ctranslate2")

@@ -8,12 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tercet.modeling.losses import (
-    all_pairs_margin_mse,
-    info_nce,
-    listwise_kl,
-    margin_mse,
-)
+from tercet.modeling.training.losses import all_pairs_margin_mse, info_nce, listwise_kl, margin_mse
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 LOSSES: dict[str, Loss] = {

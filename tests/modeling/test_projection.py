@@ -13,13 +13,13 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Poolin
 from tiny_training import trainer
 from transformers import AutoModel
 
-from tercet.modeling.callbacks import weights_digest
-from tercet.modeling.choice import interpolated
-from tercet.modeling.encoder import BiEncoder
-from tercet.modeling.lora import merged, with_lora
-from tercet.modeling.resumable import last_checkpoint
-from tercet.recipe import ModelSection
-from tercet.schema import InputError
+from tercet.config.recipe import ModelSection
+from tercet.core.schema import InputError
+from tercet.modeling.encoders.bi_encoder import BiEncoder
+from tercet.modeling.training.callbacks import weights_digest
+from tercet.modeling.training.checkpoints import last_checkpoint
+from tercet.modeling.training.lora import merged, with_lora
+from tercet.modeling.training.model_selection import interpolated
 
 OUT = 12
 

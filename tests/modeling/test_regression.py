@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from topics import TOPICS
 
-from tercet.mapped import MappedVectors, Vectors
-from tercet.modeling import regression
-from tercet.modeling.encoder import BiEncoder
-from tercet.modeling.regression import regress, words
-from tercet.schema import InputError
+from tercet.core.mapped import MappedVectors, Vectors
+from tercet.core.schema import InputError
+from tercet.modeling.encoders.bi_encoder import BiEncoder
+from tercet.modeling.encoders.projection import regress, words
 
 OUT = 24
 

@@ -11,8 +11,8 @@ import torch
 from sentence_transformers import CrossEncoder
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from tercet.modeling.teacher import CrossEncoderTeacher
-from tercet.schema import InputError
+from tercet.core.schema import InputError
+from tercet.modeling.cross_encoder import CrossEncoderTeacher
 
 RERANKER = Path(__file__).parents[2] / "models" / "ms-marco-MiniLM-L12-v2-int8"
 

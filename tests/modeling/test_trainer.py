@@ -12,12 +12,12 @@ import torch
 from tiny_training import LOSSES, train_with_every_loss, trainer
 
 from tercet.cli import load_recipe
-from tercet.modeling.collator import IGNORED, TripletCollator, margins
-from tercet.modeling.encoder import BiEncoder
-from tercet.modeling.gradient_cache import GradientCache
-from tercet.modeling.resumable import last_checkpoint
-from tercet.modeling.trainer import MarginMSETrainer, training_arguments
-from tercet.schema import InputError
+from tercet.core.schema import InputError
+from tercet.modeling.encoders.bi_encoder import BiEncoder
+from tercet.modeling.training.checkpoints import last_checkpoint
+from tercet.modeling.training.collator import IGNORED, TripletCollator, margins
+from tercet.modeling.training.gradient_cache import GradientCache
+from tercet.modeling.training.trainer import MarginMSETrainer, training_arguments
 
 ROOT = Path(__file__).parents[2]
 #: Losses of lists, which a batch may be cut up for.

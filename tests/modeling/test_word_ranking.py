@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tercet.modeling.closed_form import Map
-from tercet.modeling.word_ranking import Ranked, refine
+from tercet.modeling.encoders.ranking import Ranked, refine
+from tercet.modeling.encoders.ridge import Map
 
 PASSAGES, TEXTS, IN, OUT = 400, 3, 12, 20
 

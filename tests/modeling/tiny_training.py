@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from tercet.artifacts import is_main_process
 from tercet.cli import load_recipe
+from tercet.core.artifacts import is_main_process
+from tercet.core.schema import Query
 from tercet.data import id_blocks
-from tercet.modeling.callbacks import RetrievalEvaluation
-from tercet.modeling.collator import TripletCollator
-from tercet.modeling.encoder import BiEncoder
-from tercet.modeling.trainer import MarginMSETrainer, training_arguments
+from tercet.modeling.encoders.bi_encoder import BiEncoder
+from tercet.modeling.training.callbacks import RetrievalEvaluation
+from tercet.modeling.training.collator import TripletCollator
+from tercet.modeling.training.trainer import MarginMSETrainer, training_arguments
 from tercet.retrieval import ExactIndex, search_and_measure
-from tercet.schema import Query
 
 #: Every loss, as overrides of a recipe.
 LOSSES = {

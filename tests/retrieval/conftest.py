@@ -39,7 +39,7 @@ SCRATCH = "Tercet_tests_scratch"
 @pytest.fixture
 def server(weaviate_server: Server) -> Iterator[Any]:
     """A connection to the real server, where `SCRATCH` is not there, before and after."""
-    from tercet.retrieval.weaviate_client import WeaviateServer
+    from tercet.retrieval.weaviate.client import WeaviateServer
 
     server = WeaviateServer.connect(**weaviate_server.keywords)
     server.client.collections.delete(SCRATCH)

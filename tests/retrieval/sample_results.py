@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from tercet.retrieval.results import (
+from tercet.evaluation.results import (
     Build,
     Cell,
     Change,

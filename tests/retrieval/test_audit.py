@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tercet.console import console
-from tercet.modeling import CrossEncoderTeacher
-from tercet.retrieval.audit import (
+from tercet.core.console import console
+from tercet.core.schema import InputError, Query
+from tercet.evaluation.analysis import margins
+from tercet.evaluation.audit import (
     DOUBTFUL,
     FEWEST,
     Audit,
@@ -23,10 +24,9 @@ from tercet.retrieval.audit import (
     audit_lists,
     measure_head_room,
 )
-from tercet.retrieval.audit_table import print_audit
+from tercet.modeling import CrossEncoderTeacher
+from tercet.reports.audit_table import print_audit
 from tercet.retrieval.metrics import evaluate, mean
-from tercet.retrieval.robustness import margins
-from tercet.schema import InputError, Query
 
 ORDERS = st.integers(0, 10**6).map(random.Random)
 RERANKER = Path(__file__).parents[2] / "models" / "ms-marco-MiniLM-L12-v2-int8"

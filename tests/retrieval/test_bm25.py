@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
+from tercet.core.schema import InputError, Passage
 from tercet.retrieval.bm25 import BM25Retriever
-from tercet.schema import InputError, Passage
 
 PASSAGES = [
     Passage("fox", "Foxes", "The quick brown fox jumps over the lazy dog."),

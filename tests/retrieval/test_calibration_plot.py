@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from tercet.retrieval import calibration_svg
+from tercet.data.calibration_plot import calibration_svg
 
 FACTS = {"spread": 0.03, "slope": 0.02, "pooled_slope": -0.01, "r2": 0.4, "pooled_r2": 0.5}
 SVG = "{http://www.w3.org/2000/svg}"

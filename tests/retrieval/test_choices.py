@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tercet.artifacts import Artifact, Stage, Writer, produce
-from tercet.retrieval import read_choices, read_mixture, write_choices
+from tercet.core.artifacts import Artifact, Stage, Writer, produce
+from tercet.modeling.training.choices import read_choices, read_mixture, write_choices
 
 SPLITS = {"validation": 3, "guard": 2, "test": 4}
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from tercet.retrieval.clock import TOP, phase, phase_once, time_searches
-from tercet.schema import Ranking
+from tercet.core.schema import Ranking
+from tercet.retrieval.latency import TOP, phase, phase_once, time_searches
 
 
 class Sleeper:

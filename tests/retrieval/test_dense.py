@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tercet.retrieval.dense import DenseRetriever
-from tercet.retrieval.exact import ExactIndex
-from tercet.schema import Retriever
+from tercet.core.schema import Retriever
+from tercet.retrieval.exact_index import ExactIndex
+from tercet.retrieval.retrievers import DenseRetriever
 
 
 class LetterCounts:

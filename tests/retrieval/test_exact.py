@@ -6,10 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tercet.retrieval import exact
-from tercet.retrieval.checks import check_queries, check_vectors
-from tercet.retrieval.exact import ExactIndex
-from tercet.schema import InputError, Size
+from tercet.core.schema import InputError, Size
+from tercet.retrieval.exact_index import ExactIndex
+from tercet.retrieval.validation import check_queries, check_vectors
 
 
 def unit_vectors(count, dimension, seed=0):

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.retrieval.exact import ExactIndex
+from tercet.core.schema import InputError, Unfit
+from tercet.retrieval.exact_index import ExactIndex
 from tercet.retrieval.faiss_index import NPROBE, FaissIndex, lists_for
-from tercet.schema import InputError, Unfit
 
 COUNT, DIMENSION = 2000, 32
 IDS = [f"p{i:04}" for i in range(COUNT)]

@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tercet.core.schema import Ranking
 from tercet.retrieval import HybridRetriever, RerankedRetriever
-from tercet.schema import Ranking
 
 IDS = st.text("abcdefgh", min_size=1, max_size=3)
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tercet.recipe import ComparedIndex, IndexSection, IndexSettings
+from tercet.config.recipe import ComparedIndex, IndexSection, IndexSettings
+from tercet.core.schema import InputError
 from tercet.retrieval import make_index
-from tercet.retrieval.exact import ExactIndex
-from tercet.schema import InputError
+from tercet.retrieval.exact_index import ExactIndex
 
 faiss = pytest.importorskip("faiss")
 

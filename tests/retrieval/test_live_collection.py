@@ -22,14 +22,13 @@ from weaviate.classes.config import (
 )
 from weaviate.util import generate_uuid5
 
-from tercet.mapped import MappedVectors, Strings
-from tercet.retrieval import live_collection
-from tercet.retrieval.exact import ExactIndex
-from tercet.retrieval.live_collection import LiveCollection
-from tercet.retrieval.vectors import gather_vectors
-from tercet.retrieval.weaviate_client import WeaviateServer
-from tercet.retrieval.weaviate_reader import WeaviateReader
-from tercet.schema import InputError, Unfit
+from tercet.core.mapped import MappedVectors, Strings
+from tercet.core.schema import InputError, Unfit
+from tercet.retrieval.exact_index import ExactIndex
+from tercet.retrieval.vector_files import gather_vectors
+from tercet.retrieval.weaviate.client import WeaviateServer
+from tercet.retrieval.weaviate.live import LiveCollection
+from tercet.retrieval.weaviate.reader import WeaviateReader
 
 pytestmark = pytest.mark.weaviate
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tercet.core.schema import InputError
 from tercet.retrieval.metrics import IndexedRun, evaluate, mean, parse_measure, unjudged
-from tercet.schema import InputError
 
 KS = (1, 5, 10, 100)
 REFERENCES = {

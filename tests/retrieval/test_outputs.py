@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tercet.retrieval import append_csv, evaluate, write_results
-from tercet.retrieval.outputs import run_file
-from tercet.retrieval.results import Cell, Figure, Results
+from tercet.evaluation.results import Cell, Figure, Results
+from tercet.reports.files import append_csv, run_file, write_results
+from tercet.retrieval import evaluate
 from tercet.retrieval.trec import write_qrels, write_run
 
 MEASURES = {

@@ -18,12 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sample_results import PRIMARY, sample
 
-from tercet.retrieval.numbers import FILTERS, Number, with_keys
-from tercet.retrieval.page import check_page, page, write_page
-from tercet.retrieval.results import Cell, Figure, Pair, Results, SystemFacts
-from tercet.retrieval.tradeoffs import front
-from tercet.retrieval.verdict import gap, verdict
-from tercet.schema import InputError
+from tercet.core.schema import InputError
+from tercet.evaluation.results import Cell, Figure, Pair, Results, SystemFacts
+from tercet.reports.page.numbers import FILTERS, Number, with_keys
+from tercet.reports.page.page import check_page, page, write_page
+from tercet.reports.page.tradeoffs import front
+from tercet.reports.page.verdict import gap, verdict
 
 HOSTILE = "</script></style>\"'<img src=x onerror=window.canary=1><b class=planted>&lt;{{7*7}}%{y}"
 

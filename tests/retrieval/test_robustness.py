@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tercet.core.schema import InputError, Query
+from tercet.evaluation.analysis import as_measured, changes, excerpt, margins, slices, wins
 from tercet.retrieval.metrics import evaluate
-from tercet.retrieval.robustness import as_measured, changes, excerpt, margins, slices, wins
 from tercet.retrieval.significance import paired_bootstrap
-from tercet.schema import InputError, Query
 
 ORDERS = st.integers(0, 10**6).map(random.Random)
 MEASURE = "ndcg@10"

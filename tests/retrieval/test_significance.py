@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from tercet.core.schema import InputError
 from tercet.data.sources.bookmarks import Bookmarks
 from tercet.retrieval import BM25Retriever, significance
 from tercet.retrieval.metrics import evaluate
@@ -20,7 +21,6 @@ from tercet.retrieval.significance import (
     randomisation_test,
     smallest_detectable,
 )
-from tercet.schema import InputError
 
 ARCHIVE = Path(__file__).parents[2] / "corpora" / "cherche-2.2.1.tar.gz"
 EXPERIMENTS = 1000

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tercet.core.schema import InputError, Query
 from tercet.retrieval import KnownQueries, read_parquet_vectors
-from tercet.schema import InputError, Query
 
 
 def write(path: Path, ids: list[object], vectors: list[list[float]] | np.ndarray) -> Path:

@@ -10,9 +10,9 @@ import pytest
 pytest.importorskip("weaviate")
 
 from tercet.cli import load_recipe
-from tercet.experiment import Experiment
-from tercet.outcome import results_of
-from tercet.retrieval.weaviate_index import WeaviateIndex
+from tercet.evaluation.experiment import Experiment
+from tercet.evaluation.summary import results_of
+from tercet.retrieval.weaviate.index import WeaviateIndex
 
 pytestmark = pytest.mark.weaviate
 

@@ -20,11 +20,10 @@ pytest.importorskip("weaviate")
 
 import grpc
 
-from tercet.retrieval import weaviate_client, weaviate_index, weaviate_size
-from tercet.retrieval.weaviate_client import RefusedPassages
-from tercet.retrieval.weaviate_index import WeaviateIndex
-from tercet.retrieval.weaviate_settings import Kind, Metric, WeaviateSettings, check_fit
-from tercet.schema import InputError, Unfit
+from tercet.core.schema import InputError, Unfit
+from tercet.retrieval.weaviate.client import RefusedPassages
+from tercet.retrieval.weaviate.index import WeaviateIndex
+from tercet.retrieval.weaviate.settings import Kind, Metric, WeaviateSettings, check_fit
 
 pytestmark = pytest.mark.weaviate
 

@@ -24,9 +24,9 @@ from weaviate.classes.query import MetadataQuery
 from weaviate.exceptions import WeaviateQueryError
 from weaviate.util import generate_uuid5
 
-from tercet.retrieval.weaviate_client import WeaviateServer
-from tercet.retrieval.weaviate_ingest import BLOCK
-from tercet.retrieval.weaviate_reader import WeaviateReader
+from tercet.retrieval.weaviate.client import WeaviateServer
+from tercet.retrieval.weaviate.ingest import BLOCK
+from tercet.retrieval.weaviate.reader import WeaviateReader
 
 pytestmark = pytest.mark.weaviate
 

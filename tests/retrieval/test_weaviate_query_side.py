@@ -17,9 +17,9 @@ pytest.importorskip("weaviate")
 from weaviate.classes.config import Configure, DataType, Property, VectorDistances
 
 from tercet.cli import load_recipe
-from tercet.live_retriever import live_retriever
-from tercet.pipeline import Pipeline
-from tercet.schema import InputError
+from tercet.core.schema import InputError
+from tercet.pipeline.pipeline import Pipeline
+from tercet.serving.live_retriever import live_retriever
 
 pytestmark = pytest.mark.weaviate
 

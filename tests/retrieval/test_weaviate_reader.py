@@ -15,11 +15,11 @@ pytest.importorskip("weaviate")
 from weaviate.classes.config import Configure, DataType, Property
 from weaviate.util import generate_uuid5
 
-from tercet.corpus_settings import PassagesTable
+from tercet.config.corpus import PassagesTable
+from tercet.core.schema import InputError, Passage
 from tercet.data.sources import WeaviateCollection
-from tercet.retrieval.weaviate_client import WeaviateServer
-from tercet.retrieval.weaviate_reader import WeaviateReader
-from tercet.schema import InputError, Passage
+from tercet.retrieval.weaviate.client import WeaviateServer
+from tercet.retrieval.weaviate.reader import WeaviateReader
 
 pytestmark = pytest.mark.weaviate
 

@@ -20,11 +20,11 @@ pytest.importorskip("langchain_core")
 from weaviate.classes.config import Configure, DataType, Property, VectorDistances
 
 from tercet.cli import load_recipe
+from tercet.core.schema import InputError
 from tercet.modeling import BiEncoder
-from tercet.pipeline import Pipeline
-from tercet.retriever_export import export, export_retriever
-from tercet.run_search import RunSearch, finished
-from tercet.schema import InputError
+from tercet.pipeline.pipeline import Pipeline
+from tercet.serving.search import RunSearch, finished
+from tercet.sharing.retriever import export, export_retriever
 
 pytestmark = pytest.mark.weaviate
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("weaviate")
 
-from tercet.retrieval.weaviate_server import check_name, parse_url, weaviate_name, with_port
-from tercet.schema import InputError
+from tercet.core.schema import InputError
+from tercet.retrieval.weaviate.server import check_name, parse_url, weaviate_name, with_port
 
 
 @given(st.text())

@@ -11,9 +11,9 @@ import pytest
 pytest.importorskip("weaviate")
 
 from tercet.cli import load_recipe
-from tercet.pipeline import Pipeline
-from tercet.retrieval.weaviate_index import WeaviateIndex
-from tercet.run_report import run_report
+from tercet.pipeline.pipeline import Pipeline
+from tercet.reports.run_report import run_report
+from tercet.retrieval.weaviate.index import WeaviateIndex
 
 pytestmark = pytest.mark.weaviate
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.cli import load_recipe
-from tercet.pipeline import Pipeline
-from tercet.schema import InputError
+from tercet.core.schema import InputError
+from tercet.pipeline.pipeline import Pipeline
 from tercet.studio import compare
 from tercet.studio.votes import Votes
 

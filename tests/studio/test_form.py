@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from tercet.cli import load_recipe, save_recipe
-from tercet.recipe import TRAINING, Recipe
-from tercet.settings import flatten
+from tercet.config.parsing import flatten
+from tercet.config.recipe import TRAINING, Recipe
 from tercet.studio import form
 from tercet.studio.places import Places
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tercet.schema import InputError
+from tercet.core.schema import InputError
 from tercet.studio.places import RECENT, Places
 
 

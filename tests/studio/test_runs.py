@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tercet.schema import InputError
+from tercet.core.schema import InputError
 from tercet.studio import runs
 from tercet.studio.compare import as_csv, results
 

@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tercet.artifacts import Artifact, existing
+from tercet.core.artifacts import Artifact, existing
+from tercet.core.files import read_table
+from tercet.core.schema import InputError
 from tercet.data import Passages
 from tercet.data.triplets import FILTERED, LEFT_OUT, rank_of_own
-from tercet.files import read_table
-from tercet.schema import InputError
 
 SIZE = 15  # rows a page
 _SHORT = 160  # characters of a text in a table

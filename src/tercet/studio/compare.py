@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tercet.artifacts import existing
+from tercet.core.artifacts import existing
+from tercet.core.schema import InputError
 from tercet.retrieval import paired_bootstrap, read_figures
-from tercet.schema import InputError
 from tercet.studio.runs import changed, report_of, state
 
 TEXTS = ("run", "state", "changed", "model", "measure")

@@ -16,9 +16,9 @@ from typing import Any, Literal
 import yaml
 
 from tercet.cli import load_recipe
-from tercet.recipe import TRAINING, Recipe
-from tercet.schema import InputError
-from tercet.settings import parse_yaml
+from tercet.config.parsing import parse_yaml
+from tercet.config.recipe import TRAINING, Recipe
+from tercet.core.schema import InputError
 from tercet.studio.places import Places, check_name
 
 #: `text` and `yaml` are written, and so are numbers that may be unset.

@@ -9,17 +9,17 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tercet.forecast import FORECAST, ROWS, read_forecast
-from tercet.retrieval.forecast_table import clock, size, size_in_words
-from tercet.studio.ask import Answer
+from tercet.forecast.forecast import FORECAST, ROWS, read_forecast
+from tercet.reports.forecast_table import clock, size, size_in_words
 from tercet.studio.browse import Text
 from tercet.studio.compare import COLUMNS, TEXTS, Compared
 from tercet.studio.form import Filled, command
 from tercet.studio.runs import State, read_process, report_of
+from tercet.studio.searchers import Answer
 from tercet.studio.watch import Stage
 
 if TYPE_CHECKING:
-    from tercet.chat import Citation
+    from tercet.serving.chat import Citation
 
 SHOWN = 100  # rows of a table that a browser lays out before somebody asks for all
 HEADER = """<header class="tercet"><h1>Tercet</h1>

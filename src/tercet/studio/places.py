@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tercet.schema import InputError
+from tercet.core.schema import InputError
 
 RECIPES, RUNS = "recipes", "runs"
 #: A folder that holds one of these is a run's.

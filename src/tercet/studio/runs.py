@@ -17,10 +17,10 @@ from typing import Any, Literal
 import psutil
 
 from tercet.cli import load_recipe
-from tercet.console import LINE_SECONDS
-from tercet.files import read_json, write_json
-from tercet.recipe import Recipe
-from tercet.schema import InputError
+from tercet.config.recipe import Recipe
+from tercet.core.console import LINE_SECONDS
+from tercet.core.files import read_json, write_json
+from tercet.core.schema import InputError
 from tercet.studio.places import Places, check_name
 
 FOLDER, PROCESS, LOG, STOPPED = "studio", "process.json", "log.txt", "stopped"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from tercet.files import write_file
-from tercet.schema import InputError
+from tercet.core.files import write_file
+from tercet.core.schema import InputError
 
 FOLDER, QUERIES, QRELS = "votes", "queries.jsonl", "qrels/test.tsv"
 _HEADER = ["query-id", "corpus-id", "score"]

@@ -8,9 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from tercet.artifacts import MANIFEST, existing, read_times
-from tercet.console import CURVES
-from tercet.run_report import STAGES
+from tercet.core.artifacts import MANIFEST, existing, read_times
+from tercet.core.console import CURVES
+from tercet.reports.run_report import STAGES
 from tercet.studio.runs import PROGRESS, find, tail
 
 ZERO_SHOT = "zero-shot"

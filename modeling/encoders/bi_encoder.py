@@ -1,0 +1,411 @@
+"""The bi-encoder: texts to vectors, the same ones in training, in evaluation and once shared."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoModel, PreTrainedModel
+
+from tercet.core.console import WORTH_A_BAR, progress
+from tercet.core.schema import InputError
+from tercet.modeling.batching import cut_count, pad, plan_batches, position_limit, run_halving
+from tercet.modeling.encoders.st_format import (
+    EncoderConfig,
+    Pooling,
+    Similarity,
+    linear,
+    read_config,
+    read_projection,
+    write_config,
+)
+from tercet.modeling.encoders.vector_space import Space
+from tercet.modeling.hub import load_model, load_tokenizer, push_saved, quiet, resolve
+from tercet.modeling.precision import Precision, default_device, inference_dtype
+
+Kind = Literal["query", "passage"]
+
+_DEFAULT_BATCH_TOKENS = {"cpu": 2_048, "cuda": 131_072}  # CPU: measured, more is slower
+_TOKENIZE_AT_ONCE = 4_096  # texts; bounds the memory of the tokenizer's intermediate objects
+
+
+class BiEncoder:
+    """A transformer, its pooling and its prompts; keeps the `tercet.core.schema.Encoder` protocol.
+
+    `backbone` is the transformer, an ordinary module: train it directly, with `collate`d inputs
+    and `pool` over its last hidden state, and this object encodes with what it has learnt. A
+    `projection` is a part of it, `backbone.projection`, so what trains and saves the one does the
+    other; its `forward` does not use it, `pool` does.
+    """
+
+    def __init__(
+        self,
+        backbone: PreTrainedModel,
+        tokenizer: Any,
+        config: EncoderConfig,
+        *,
+        name: str,
+        identity: str = "",
+        precision: Precision = "auto",
+        batch_tokens: int | None = None,
+    ) -> None:
+        self.backbone = backbone
+        self.tokenizer = tokenizer
+        limit = position_limit(backbone.config)
+        self.config = config.settled(limit, tokenizer.model_max_length, name)
+        self.precision = precision
+        self.batch_tokens = batch_tokens
+        self.identity = identity
+        #: As `tercet.core.counting` has it.
+        self.counts: Counter[str] = Counter()
+        #: The passages' vectors that it encodes queries for, where it encodes no passages.
+        self.space: Space | None = None
+        self._name = name
+        self._first: int | None = None
+        if tokenizer.pad_token_id is None:
+            raise InputError(f"model {name!r}: its tokenizer has no padding token")
+        inference_dtype(precision, "cpu")  # an unknown precision is refused now, not after hours
+        for parameter_name, parameter in backbone.named_parameters():
+            # Unused by `pool`: without a gradient, data parallel training would wait for it.
+            if parameter_name.startswith("pooler."):
+                parameter.requires_grad_(False)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        pooling: Pooling | None = None,
+        similarity: Similarity | None = None,
+        query_prompt: str | None = None,
+        passage_prompt: str | None = None,
+        max_length: int | None = None,
+        query_max_length: int | None = None,
+        precision: Precision = "auto",
+        device: torch.device | str | None = None,
+        batch_tokens: int | None = None,
+    ) -> BiEncoder:
+        """Load a local folder or a Hub name, in float32, with what its own files say.
+
+        An argument that is not None overrides them. Where neither says: mean pooling, cosine, 512
+        tokens or the model's limit. Raises InputError for a model that cannot be reproduced.
+        """
+        name = str(name_or_path)
+        model = resolve(name, revision)
+        overrides: dict[str, Any] = {
+            "pooling": pooling,
+            "similarity": similarity,
+            "query_prompt": query_prompt,
+            "passage_prompt": passage_prompt,
+            "max_length": max_length,
+            "query_max_length": query_max_length,
+        }
+        given = {key: value for key, value in overrides.items() if value is not None}
+        config = read_config(model.path, name)
+        tokenizer = load_tokenizer(name, model.path)
+        backbone = load_model(AutoModel, name, model.path, spare="pooler.", dtype=torch.float32)
+        projection = read_projection(model.path)
+        if projection is not None:
+            _attach(backbone, projection, name)
+        encoder = cls(
+            backbone.to(device or default_device()),
+            tokenizer,
+            replace(config.within(position_limit(backbone.config)), **given),
+            name=name,
+            identity=model.identity,
+            precision=precision,
+            batch_tokens=batch_tokens,
+        )
+        encoder.space = Space.load(model.path)
+        return encoder
+
+    @property
+    def name(self) -> str:
+        """The name or path that it was loaded from."""
+        return self._name
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        if self._first or self.projection is None:
+            return self._first or self._hidden
+        return self.projection.out_features
+
+    @property
+    def _hidden(self) -> int:
+        return int(self.backbone.config.hidden_size)
+
+    @property
+    def projection(self) -> nn.Linear | None:
+        """What takes pooled vectors into another space, float32; None where nothing does."""
+        if self.config.projected is None:
+            return None
+        layer: nn.Linear = self.backbone.projection
+        return layer
+
+    def project(self, weight: np.ndarray, bias: np.ndarray | None, similarity: Similarity) -> None:
+        """Take vectors into the space of another model, whose `similarity` they then have.
+
+        A vector becomes `weight` [out, in] times it, plus `bias` [out]; both are trained with the
+        backbone. It replaces a projection that is there. Raises InputError for another `in`.
+        """
+        layer = linear(torch.as_tensor(weight), None if bias is None else torch.as_tensor(bias))
+        _attach(self.backbone, layer.to(self.device), self.name)
+        inner = self.config.projected or self.config.similarity
+        self.config = replace(self.config, similarity=similarity, projected=inner)
+        self._first = None
+
+    def unprojected(self) -> BiEncoder:
+        """The same model, whose vectors are those that its projection takes, if it has one."""
+        other = copy.copy(self)
+        if self.config.projected is not None:
+            other.config = replace(self.config, similarity=self.config.projected, projected=None)
+            other._first = None
+        return other
+
+    def truncated(self, dimension: int) -> BiEncoder:
+        """The same model, whose vectors are the first dimensions alone. Raises InputError."""
+        if not 1 <= dimension <= self.dimension:
+            raise InputError(
+                f"model {self.name!r} has {self.dimension} dimensions: truncate_dim {dimension}"
+            )
+        other = copy.copy(self)
+        other._first = dimension
+        return other
+
+    @property
+    def similarity(self) -> Similarity:
+        """What the dot product of two vectors is: "cosine" (unit vectors) or plain "dot"."""
+        return self.config.similarity
+
+    @property
+    def normalize(self) -> bool:
+        """Whether vectors have unit length."""
+        return self.config.similarity == "cosine"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the backbone is now: a trainer may move it."""
+        return next(self.backbone.parameters()).device
+
+    def pool(self, last_hidden_state: Tensor, attention_mask: Tensor) -> Tensor:
+        """float32 [batch, dimension] of token states [batch, tokens, dimension]."""
+        states = last_hidden_state.float()
+        if self.config.pooling == "cls":
+            vectors = states[:, 0]
+        else:
+            mask = attention_mask.unsqueeze(-1).to(states.dtype)
+            vectors = (states * mask).sum(dim=1) / mask.sum(dim=1)
+        if self.projection is not None:
+            if self.config.projected == "cosine":
+                vectors = F.normalize(vectors, dim=-1)
+            # Autocast would multiply in half precision.
+            with torch.autocast(vectors.device.type, enabled=False):
+                vectors = self.projection(vectors)
+        vectors = vectors[:, : self._first]
+        return F.normalize(vectors, dim=-1) if self.normalize else vectors
+
+    @property
+    def trained(self) -> nn.Module:
+        """What a trainer trains."""
+        return self.backbone
+
+    def embed(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+        """float32 [texts, dimension] of `collate`d inputs, by `trained` or what wraps it."""
+        return self.pool(model(**inputs).last_hidden_state, inputs["attention_mask"])
+
+    def tokenize(self, texts: Sequence[str], kind: Kind) -> list[list[int]]:
+        """Token ids of each text with its prompt and special tokens, truncated; not padded."""
+        query = kind == "query"
+        prompt = self.config.query_prompt if query else self.config.passage_prompt
+        limit = self.config.query_max_length if query else self.config.max_length
+        ids: list[list[int]] = []
+        for start in range(0, len(texts), _TOKENIZE_AT_ONCE):
+            chunk = [prompt + text for text in texts[start : start + _TOKENIZE_AT_ONCE]]
+            if self.config.lower_case:
+                chunk = [text.lower() for text in chunk]
+            encoded = self.tokenizer(
+                chunk,
+                truncation=True,
+                max_length=limit,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+            )
+            self.counts["cut"] += cut_count(encoded, limit or 0)
+            self.counts["tokens"] += sum(map(len, encoded["input_ids"]))
+            ids += encoded["input_ids"]
+        return ids
+
+    def collate(self, ids: Sequence[Sequence[int] | np.ndarray]) -> dict[str, Tensor]:
+        """Right-padded input_ids and attention_mask, int64 [len(ids), longest].
+
+        No token types: a single text is one segment, which is every model's default.
+        """
+        padded, present = pad(ids, self.tokenizer.pad_token_id)
+        return {
+            "input_ids": torch.from_numpy(padded),
+            "attention_mask": torch.from_numpy(present),
+        }
+
+    def batches(self, lengths: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+        """Positions of texts of these token counts, in the batches that `encode` runs."""
+        return plan_batches(lengths, self.tokens_at_once)
+
+    @property
+    def tokens_at_once(self) -> int:
+        """Tokens of a batch of `encode`, padding included."""
+        return self.batch_tokens or _DEFAULT_BATCH_TOKENS.get(self.device.type, 8_192)
+
+    def encode_queries(
+        self, texts: Sequence[str], *, show_progress: str | None = None
+    ) -> np.ndarray:
+        """float32 [len(texts), dimension], in the order given; `show_progress` titles a bar."""
+        return self.encode(texts, "query", show_progress=show_progress)
+
+    def encode_passages(
+        self, texts: Sequence[str], *, show_progress: str | None = None
+    ) -> np.ndarray:
+        """float32 [len(texts), dimension], in the order given; `show_progress` titles a bar.
+
+        Raises InputError if queries alone were trained, towards vectors that stay as they are.
+        """
+        if self.space:
+            raise InputError(
+                f"model {self.name!r} encodes queries alone, for {self.space.place}: its passages "
+                "keep the vectors that they have there"
+            )
+        return self.encode(texts, "passage", show_progress=show_progress)
+
+    def encode(
+        self, texts: Sequence[str], kind: Kind, *, show_progress: str | None = None
+    ) -> np.ndarray:
+        """float32 [len(texts), dimension], in the order given; `show_progress` titles a bar.
+
+        Raises InputError naming a text whose vector is not finite or is zero.
+        """
+        ids = self._token_arrays(texts, kind)
+        # In an order of the texts' own: the vectors do not depend on the order in which they came.
+        order = np.array(sorted(range(len(ids)), key=lambda i: ids[i].tobytes()), dtype=np.int64)
+        vectors = np.empty((len(ids), self.dimension), dtype=np.float32)
+        shown = show_progress is not None and len(ids) >= WORTH_A_BAR
+        unit = "queries" if kind == "query" else "passages"
+        bar = progress(show_progress or "", len(ids), unit, shown=shown)
+        with self._inference(), bar as advance:
+            for places in self.batches([len(ids[i]) for i in order]):
+                batch = order[places]
+                rows = run_halving(lambda part: self._vectors([ids[i] for i in part]), batch)
+                self._check(rows, batch, texts, kind)
+                vectors[batch] = rows
+                advance(len(batch))
+        return vectors
+
+    def set_dropout(self, p: float) -> None:
+        """Set the probability of every dropout in the backbone; its config keeps what it says."""
+        for module in self.backbone.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = p
+            for key, value in list(vars(module).items()):  # ModernBERT's attention: a plain number
+                if "dropout" in key and isinstance(value, int | float):
+                    setattr(module, key, p)
+            for key, child in list(module.named_children()):  # and an Identity where it was zero
+                if "drop" in key and isinstance(child, nn.Identity):
+                    setattr(module, key, nn.Dropout(p).train(module.training))
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write a folder that AutoModel, SentenceTransformer and `from_pretrained` load."""
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        # The projection has a file of its own, and a plain AutoModel does not know it.
+        weights = {
+            name: value
+            for name, value in self.backbone.state_dict().items()
+            if not name.startswith("projection.")
+        }
+        with quiet():
+            self.backbone.save_pretrained(folder, state_dict=weights)
+        self.tokenizer.save_pretrained(folder)
+        self.write_files(folder)
+        if self.space:
+            self.space.save(folder)
+
+    def write_files(self, path: str | Path) -> None:
+        """Write pooling, projection, prompts and lengths beside weights that a trainer saves."""
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        # The weights know of no truncation.
+        write_config(folder, self.config, self._hidden, self.projection)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        commit_message: str = "Upload a bi-encoder trained with Tercet",
+    ) -> str:
+        """Upload what `save_pretrained` writes; the commit's address. Raises InputError."""
+        return push_saved(
+            self.save_pretrained,
+            repo_id,
+            private=private,
+            revision=revision,
+            message=commit_message,
+        )
+
+    def _token_arrays(self, texts: Sequence[str], kind: Kind) -> list[np.ndarray]:
+        # int32 arrays: a tenth of the memory of lists, which ten million passages would not fit.
+        arrays: list[np.ndarray] = []
+        for start in range(0, len(texts), _TOKENIZE_AT_ONCE):
+            chunk = self.tokenize(texts[start : start + _TOKENIZE_AT_ONCE], kind)
+            arrays += [np.array(ids, dtype=np.int32) for ids in chunk]
+        return arrays
+
+    def _vectors(self, ids: Sequence[np.ndarray]) -> np.ndarray:
+        inputs = {key: value.to(self.device) for key, value in self.collate(ids).items()}
+        states = self.backbone(**inputs).last_hidden_state
+        return self.pool(states, inputs["attention_mask"]).cpu().numpy()
+
+    @contextmanager
+    def _inference(self) -> Iterator[None]:
+        training, device = self.backbone.training, self.device
+        dtype = inference_dtype(self.precision, device)
+        if training:  # visiting every module takes a millisecond, which a single query would feel
+            self.backbone.eval()
+        try:
+            with (
+                torch.inference_mode(),
+                torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
+            ):
+                yield
+        finally:
+            if training:
+                self.backbone.train()
+
+    def _check(self, rows: np.ndarray, batch: np.ndarray, texts: Sequence[str], kind: Kind) -> None:
+        wrong = ~np.isfinite(rows).all(axis=1) | ~rows.any(axis=1)
+        if wrong.any():
+            position = int(batch[wrong.argmax()])
+            raise InputError(
+                f"model {self.name!r}: the vector of {kind} {position} is not finite or is zero"
+                f" (it begins {texts[position][:60]!r}); precision fp32 may help"
+            )
+
+
+def _attach(backbone: Any, projection: nn.Linear, name: str) -> None:
+    hidden = int(backbone.config.hidden_size)
+    if projection.in_features != hidden:
+        raise InputError(
+            f"model {name!r} has vectors of {hidden} dimensions, and its projection takes"
+            f" {projection.in_features}"
+        )
+    backbone.add_module("projection", projection)

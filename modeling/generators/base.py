@@ -1,0 +1,117 @@
+"""What all generators share: batches in an order of their own, seeds, and tidying of queries."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tercet.core.schema import InputError, Passage
+from tercet.modeling.batching import cut_count
+
+_QUOTES = "\"'`“”‘’«»„"
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn: docTTTTTquery's top-k and nucleus sampling, as GPL uses it."""
+
+    top_k: int = 25
+    top_p: float = 0.95
+    temperature: float = 1.0
+    max_new_tokens: int = 64
+
+
+class Sampler(ABC):
+    """Batches, seeds and tidies; a subclass says what the model reads and writes."""
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        name: str,
+        identity: str,
+        sampling: Sampling,
+        batch_size: int,
+        passage_tokens: int,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.identity = identity
+        self.sampling = sampling
+        self.batch_size = batch_size
+        self.passage_tokens = passage_tokens
+        #: As `tercet.core.counting` has it.
+        self.counts: Counter[str] = Counter()
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """The name or path that it was loaded from."""
+        return self._name
+
+    def generate(self, passages: Sequence[Passage], per_passage: int, seed: int) -> list[list[str]]:
+        """Up to `per_passage` different queries for each passage, in the order given.
+
+        Equal arguments give equal queries, and so do the same passages in another order; the
+        caller's random state is left alone. A passage may get fewer: empty and repeated queries
+        are dropped. `batch_size` counts queries written at once.
+        """
+        if per_passage < 1:
+            raise InputError(f"queries per passage must be at least 1, not {per_passage}")
+        ids = self._inputs([passage.contents for passage in passages])
+        self.counts["tokens"] += sum(map(len, ids))
+        # By length for little padding, then by content so that the given order does not matter.
+        order = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), ids[i]))
+        queries: list[list[str]] = [[] for _ in passages]
+        rows = max(1, self.batch_size // per_passage)
+        batches = [order[start : start + rows] for start in range(0, len(order), rows)]
+        found = self._written([[ids[i] for i in batch] for batch in batches], per_passage, seed)
+        for batch, texts in zip(batches, found, strict=True):
+            self.counts["written"] += sum(map(len, self._ids_of(texts)))
+            for row, i in enumerate(batch):
+                written = texts[row * per_passage : (row + 1) * per_passage]
+                tidy = dict.fromkeys(_tidy(text) for text in written)
+                queries[i] = [query for query in tidy if query and self._is_new(query)]
+        return queries
+
+    def tokens_read(self, contents: list[str]) -> int:
+        """Tokens that the model reads of passages, each once, prompt included."""
+        return sum(map(len, self._inputs(contents)))
+
+    @abstractmethod
+    def _inputs(self, contents: list[str]) -> list[list[int]]:
+        """Token ids that the model reads for each passage."""
+
+    def cut_ids(self, contents: list[str]) -> list[list[int]]:
+        """Token ids of bare passages, each cut to `passage_tokens`."""
+        if not contents:
+            return []
+        encoded = self.tokenizer(contents, truncation=True, max_length=self.passage_tokens)
+        self.counts["cut"] += cut_count(encoded, self.passage_tokens)
+        return encoded["input_ids"]
+
+    def _ids_of(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts as they are."""
+        return self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+
+    def _is_new(self, query: str) -> bool:
+        return True
+
+    @abstractmethod
+    def _written(
+        self, batches: list[list[list[int]]], per_passage: int, seed: int
+    ) -> Iterable[list[str]]:
+        """Of each batch of `_inputs` `per_passage` texts a row, one row's after the other's.
+
+        They depend on the seed, and nothing else that is drawn depends on it.
+        """
+
+
+def _tidy(text: str) -> str:
+    """The first line, without quotation marks around it."""
+    line = text.partition("\n")[0].strip()
+    if len(line) > 1 and line[0] in _QUOTES and line[-1] in _QUOTES:
+        line = line[1:-1].strip()
+    return line

@@ -1,0 +1,153 @@
+"""A few training steps as a run would take them, timed; what they teach the model is not kept."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+
+from tercet.config.recipe import Recipe
+from tercet.modeling.encoders.bi_encoder import BiEncoder
+from tercet.modeling.training.callbacks import RetrievalEvaluation
+from tercet.modeling.training.collator import TripletCollator
+from tercet.modeling.training.lora import with_lora
+from tercet.modeling.training.trainer import MarginMSETrainer, training_arguments
+
+_FEWEST = 2  # steps timed, however long they take; the one before them warms up
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What training takes: `seconds_per_token` of going forward and back, `update` a step.
+
+    A step's tokens are those of its queries and of its different passages, without padding.
+    """
+
+    seconds_per_token: float
+    update: float
+    trained_parameters: int
+
+
+@dataclass
+class _Watch(TrainerCallback):
+    """Times each step, the optimizer's part of it apart, and ends training when time is up."""
+
+    budget: float
+    steps: list[float] = field(default_factory=list)
+    updates: list[float] = field(default_factory=list)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._start = self._last = self._update = time.perf_counter()
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._update = time.perf_counter()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        now = time.perf_counter()
+        self.steps.append(now - self._last)
+        self.updates.append(now - self._update)
+        self._last = now
+        if len(self.steps) > _FEWEST and now - self._start > self.budget:
+            control.should_training_stop = True
+
+
+class _Counting:
+    """A collator that notes the tokens of each batch."""
+
+    def __init__(self, collator: TripletCollator) -> None:
+        self.collator = collator
+        self.tokens: list[int] = []
+
+    def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        batch = self.collator(items)
+        self.tokens.append(
+            sum(int(batch[side]["attention_mask"].sum()) for side in ("query", "passage"))
+        )
+        return batch
+
+
+def rehearse(
+    encoder: BiEncoder, train: Any, texts: Mapping[str, str], recipe: Recipe, *, budget: float
+) -> Rehearsal:
+    """Train `encoder`, in place, for about `budget` seconds, and tell what a step takes.
+
+    `texts` has the passages of `train` by id. A batch is as large as the recipe's where there are
+    queries enough for three of them.
+    """
+    encoder.set_dropout(recipe.model.dropout)
+    if recipe.model.lora_rank:
+        encoder.backbone = with_lora(encoder.backbone, recipe.model, seed=recipe.seed)
+    collator = _Counting(TripletCollator.of_texts(encoder, train.queries, texts))
+    watch = _Watch(budget)
+    with tempfile.TemporaryDirectory() as folder:
+        args = _arguments(recipe, folder, len(train))
+        trainer = MarginMSETrainer(
+            encoder,
+            args,
+            train,
+            collator,  # type: ignore[arg-type]
+            _no_evaluation(encoder),
+            loss=recipe.loss,
+        )
+        for callback in (PrinterCallback, ProgressCallback):
+            trainer.remove_callback(callback)
+        trainer.add_callback(watch)
+        trainer.train()
+    each = args.gradient_accumulation_steps
+    tokens = [sum(collator.tokens[i : i + each]) for i in range(0, len(collator.tokens), each)]
+    timed = slice(1, len(watch.steps)) if len(watch.steps) > 1 else slice(0, 1)
+    update = sum(watch.updates[timed]) / len(watch.updates[timed])
+    forward = sum(watch.steps[timed]) - sum(watch.updates[timed])
+    trained = sum(p.numel() for p in encoder.backbone.parameters() if p.requires_grad)
+    return Rehearsal(forward / sum(tokens[timed]), update, trained)
+
+
+def _arguments(recipe: Recipe, folder: str, queries: int) -> TrainingArguments:
+    """The recipe's, but nothing is evaluated, saved, logged or pushed."""
+    args = training_arguments(recipe)
+    args.output_dir = folder
+    args.eval_on_start = args.load_best_model_at_end = args.push_to_hub = False
+    args.eval_strategy = args.logging_strategy = IntervalStrategy.NO
+    args.save_strategy = SaveStrategy.NO
+    args.report_to = []
+    args.max_steps, args.num_train_epochs = -1, 3.0
+    batch = args.per_device_train_batch_size
+    args.per_device_train_batch_size = max(1, min(batch, queries // (_FEWEST + 1)))
+    return args
+
+
+def _no_evaluation(encoder: BiEncoder) -> RetrievalEvaluation:
+    return RetrievalEvaluation(
+        encoder,
+        (),
+        (),
+        {},
+        make_index=_unasked,
+        search=_unasked,
+        measures=(),
+        blocks=(),
+        scratch=Path(),
+    )
+
+
+def _unasked(*args: Any, **kwargs: Any) -> Any:
+    raise AssertionError("a rehearsal evaluates nothing")

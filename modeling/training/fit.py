@@ -1,0 +1,151 @@
+"""Triplets and a base model -> the adapted model: one training run that survives being killed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from transformers.integrations import TensorBoardCallback
+
+from tercet.config.recipe import Recipe
+from tercet.core.artifacts import differences, is_main_process
+from tercet.core.console import console
+from tercet.core.files import digest, read_json, write_json
+from tercet.core.schema import InputError
+from tercet.modeling.encoders.bi_encoder import BiEncoder
+from tercet.modeling.encoders.protocols import Student
+from tercet.modeling.precision import Precision, describe
+from tercet.modeling.training.callbacks import Log, Reporter, RetrievalEvaluation
+from tercet.modeling.training.checkpoints import PUSHED, last_checkpoint
+from tercet.modeling.training.collator import TripletCollator
+from tercet.modeling.training.lora import merged, with_lora
+from tercet.modeling.training.model_selection import Choice, choose
+from tercet.modeling.training.trainer import MarginMSETrainer, training_arguments
+
+PLAN = "_plan.json"
+#: TensorBoard's files, beside the checkpoints that they tell of: both go with other settings.
+TENSORBOARD = "tensorboard"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What training came to: the figures of each evaluation, what was chosen, what they mean."""
+
+    history: list[dict[str, Any]]
+    choice: Choice
+    facts: dict[str, Any]
+
+
+def adapt(
+    student: Student,
+    train: Any,
+    collator: TripletCollator,
+    evaluation: RetrievalEvaluation,
+    recipe: Recipe,
+    *,
+    plan: Mapping[str, Any],
+    restart: bool,
+    log: Log | None = None,
+) -> Outcome:
+    """Train `student` in place, from the last whole checkpoint of this plan if there is one.
+
+    It ends with the weights that `tercet.modeling.training.model_selection` chooses between the model as it came and
+    the best checkpoint. `log` is told the curves as they grow, in the first process. Raises
+    InputError if there are checkpoints of another plan, unless told to `restart`.
+    """
+    args = training_arguments(recipe)
+    # Trackio goes on with a run of that name: other settings are another run.
+    args.run_name = f"{recipe.name}-{digest(plan)[:8]}"
+    folder = Path(args.output_dir)
+    base = {name: value.clone() for name, value in student.trained.state_dict().items()}
+    with PartialState().main_process_first():
+        if is_main_process():
+            _claim(folder, dict(plan) | {"processes": args.world_size}, restart)
+        checkpoint = last_checkpoint(folder)
+    args.eval_on_start = checkpoint is None
+    if recipe.model.lora_rank and isinstance(student, BiEncoder):
+        student.backbone = with_lora(student.backbone, recipe.model, seed=recipe.seed)
+    trainer = MarginMSETrainer(
+        student,
+        args,
+        train,
+        collator,
+        evaluation,
+        loss=recipe.loss,
+        penalty=recipe.model.adapter_penalty if recipe.model.adapter else 0.0,
+        patience=recipe.evaluation.early_stopping_patience,
+    )
+    if log:
+        trainer.add_callback(Reporter(log))
+    _keep_tensorboard(trainer, folder / TENSORBOARD)
+    if is_main_process():
+        given = recipe.training["bf16"] is not None
+        wanted: Precision = "auto" if not given else "bf16" if args.bf16 else "fp32"
+        resumed = f", resumed from {Path(checkpoint).name}" if checkpoint else ""
+        console.print(
+            f"      training on {len(train):,} queries, {args.world_size} processes, "
+            f"{describe(wanted, student.device)}{resumed}"
+        )
+    trainer.train(resume_from_checkpoint=checkpoint)
+    if is_main_process():
+        shutil.rmtree(folder / PUSHED, ignore_errors=True)
+    state = trainer.state
+    trainer.load_best()
+    if recipe.model.lora_rank and isinstance(student, BiEncoder):
+        student.backbone = merged(student.backbone)
+    measure = args.metric_for_best_model or ""
+    steps = recipe.evaluation.interpolation_steps
+    choice = choose(student.trained, base, evaluation, steps=steps, measure=measure)
+    searches = sum(gather_object([evaluation.searches]))
+    if is_main_process():
+        console.print(f"      evaluated with {searches} searches in all")
+    # Losses are left out: a resumed run logs them over other steps.
+    history = [
+        {"epoch": entry["epoch"], "step": entry["step"]}
+        | {k.removeprefix("eval_"): v for k, v in entry.items() if k.startswith("eval_")}
+        for entry in state.log_history
+        if "eval_recall@100" in entry
+    ]
+    facts = {
+        "steps": state.global_step,
+        "tokens": state.num_input_tokens_seen,
+        "best_step": state.best_global_step or 0,
+        f"best_{measure}": state.best_metric,
+        "best_weight": choice.best,
+        "weight": choice.weight,
+        "guard_gain": choice.gain,
+        "base_kept": not choice.weight,
+    }
+    return Outcome(history, choice, facts)
+
+
+def _keep_tensorboard(trainer: MarginMSETrainer, folder: Path) -> None:
+    """One place for a run's parts, where the environment names none, and not one for each start."""
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+            callback.logging_dir = str(folder)
+
+
+def _claim(folder: Path, plan: dict[str, Any], restart: bool) -> None:
+    """Make the folder this plan's, or refuse one with unfinished training of another."""
+    if (folder / PLAN).exists():
+        before = read_json(folder / PLAN)
+        changes = differences(before, plan)
+        finished = folder.with_name("model") / "manifest.json"
+        done = finished.exists() and read_json(finished)["plan"].items() <= before.items()
+        if changes and not restart and not done and any(folder.glob("checkpoint-*")):
+            raise InputError(
+                f"{folder} holds checkpoints of other settings ({', '.join(changes)}): "
+                "give --restart to discard them, or --name for another run"
+            )
+        if changes:
+            shutil.rmtree(folder)
+    elif folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / PLAN, plan)

@@ -1,0 +1,206 @@
+"""`MarginMSETrainer`: the Hugging Face Trainer with a recipe's loss and retrieval evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import EarlyStoppingCallback, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
+
+from tercet.config.recipe import LossSection, Recipe
+from tercet.core.console import CURVES
+from tercet.core.schema import InputError
+from tercet.modeling.batching import encode_cut
+from tercet.modeling.encoders.protocols import Student
+from tercet.modeling.precision import default_device, inference_dtype
+from tercet.modeling.training.callbacks import (
+    Curves,
+    EpochDraws,
+    FiniteGradients,
+    RetrievalEvaluation,
+    means,
+)
+from tercet.modeling.training.checkpoints import ResumableTrainer
+from tercet.modeling.training.collator import IGNORED, TripletCollator
+from tercet.modeling.training.gradient_cache import GradientCache
+from tercet.modeling.training.objective import Objective, check_widths
+
+#: Tokens encoded at once, padding included, in chunks of like length; on a CPU as many as encoding.
+CHUNK_TOKENS = {"cpu": 2_048, "cuda": 16_384}
+
+
+class MarginMSETrainer(ResumableTrainer):
+    """Trains a student on target margins; evaluates it by searching.
+
+    The loss is a sum divided by the number of margins over all processes and accumulation steps,
+    so it does not depend on how a batch is cut up. InfoNCE needs the whole batch, so it takes no
+    accumulation steps; gradient caching makes its memory independent of the batch instead.
+    """
+
+    def __init__(
+        self,
+        student: Student,
+        args: TrainingArguments,
+        train_dataset: Any,
+        collator: TripletCollator,
+        evaluation: RetrievalEvaluation,
+        *,
+        loss: LossSection,
+        penalty: float = 0.0,
+        patience: int | None = None,
+    ) -> None:
+        check_widths(loss, student)
+        self.student = student
+        self.evaluation = evaluation
+        self.objective = Objective(loss, normalize=student.normalize, penalty=penalty)
+        self.chunk_tokens = CHUNK_TOKENS.get(student.device.type, 8_192)
+        super().__init__(
+            model=student.trained,
+            args=args,
+            data_collator=collator,
+            train_dataset=train_dataset,
+            # The Trainer wants one to evaluate at all; `evaluate` searches instead of reading it.
+            eval_dataset=train_dataset,
+            processing_class=student.tokenizer,
+            callbacks=[
+                EpochDraws(train_dataset),
+                FiniteGradients(),
+                Curves(Path(args.output_dir) / CURVES),
+                *([EarlyStoppingCallback(patience)] if patience else []),
+            ],
+        )
+        # It makes the Trainer count the labels of the whole accumulated batch and leave scaling
+        # to `compute_loss`, whatever the backbone's forward takes.
+        self.model_accepts_loss_kwargs = True
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Mapping[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The loss over `num_items_in_batch` margins in all; no outputs.
+
+        With InfoNCE, every backward pass but the last has been made when it returns.
+        """
+
+        def encode(side: Mapping[str, Tensor]) -> Tensor:
+            return self.student.embed(model, side)
+
+        query, passage = inputs["query"], inputs["passage"]
+        # Vectors that are known stay as they are, and an adapter's queries cost nothing at once.
+        known = [passage["vectors"]] if "vectors" in passage else []
+        read = [query] if known else [query, passage]
+        if not self.objective.section.info_nce or "vectors" in query:
+            vectors = [encode_cut(encode, side, self.chunk_tokens) for side in read]
+            loss = self._loss([*vectors, *known], inputs, num_items_in_batch)
+        else:
+            cache = GradientCache(encode, read, self.chunk_tokens)
+            value = self._loss([*cache.vectors, *known], inputs, num_items_in_batch)
+            cache.differentiate(value)
+            *chunks, last = cache.chunks
+            for chunk in chunks:
+                # Gradients are averaged once, at the last: numbers of chunks may be unequal.
+                with self.accelerator.no_sync(model):
+                    self.accelerator.backward(cache.replay(chunk))
+            rest = cache.replay(last)
+            # The loss's value with the last chunk's gradient: the Trainer goes backward from here.
+            loss = value.detach() + (rest - rest.detach())
+        return (loss, {}) if return_outputs else loss
+
+    def training_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """The Trainer's; counts the tokens of all processes, padding not included."""
+        read = [inputs[side] for side in ("query", "passage") if "vectors" not in inputs[side]]
+        tokens = torch.tensor(sum(int(side["attention_mask"].sum()) for side in read))
+        tokens = tokens.to(self.args.device)
+        self.state.num_input_tokens_seen += int(self.accelerator.reduce(tokens))
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def _loss(
+        self, vectors: Sequence[Tensor], inputs: Mapping[str, Any], count: Tensor | int | None
+    ) -> Tensor:
+        query, passage = vectors
+        loss = self.objective(query, passage, inputs)
+        if count is None:
+            loss = loss / inputs["labels"].ne(IGNORED).sum()
+        else:
+            # Gradients are averaged over processes, while the count is the sum of theirs.
+            loss = loss / count * self.accelerator.num_processes
+        if not torch.isfinite(loss):
+            raise RuntimeError(
+                f"the loss is {loss.item()} at step {self.state.global_step}: stopped before it "
+                "reaches the weights; the last checkpoint is good"
+            )
+        return loss
+
+    def evaluate(
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Search with the current weights; the same figures in every process.
+
+        Raises RuntimeError in every process if it fails in one.
+        """
+        found = self.evaluation.measure(zero_shot=self.state.global_step == 0)
+        figures = means(found["validation"])
+        return self._evaluated(figures, metric_key_prefix)
+
+
+def training_arguments(recipe: Recipe) -> TrainingArguments:
+    """TrainingArguments of a recipe's `training` section, with what Tercet sets itself.
+
+    Raises InputError where the arguments refuse one another.
+    """
+    settings = dict(recipe.training)
+    if settings.get("bf16") is None:
+        fast = inference_dtype("auto", default_device()) == torch.bfloat16
+        settings["bf16"] = fast and not settings.get("fp16")
+    if "trackio" in recipe.tracking.report_to:
+        # Each push to the Hub would make a public Space of the figures, unless a recipe names one.
+        settings.setdefault("trackio_static_space_id", False)
+    settings.setdefault("hub_model_id", recipe.name)
+    settings |= {
+        "output_dir": str(recipe.folder / "training"),
+        "seed": recipe.seed,
+        "run_name": recipe.name,
+        # What goes to W&B goes there with more than curves: see `tercet.sharing.wandb`.
+        "report_to": [name for name in recipe.tracking.report_to if name != "wandb"],
+        "project": recipe.tracking.project,
+        "greater_is_better": True,
+        "load_best_model_at_end": True,
+        "remove_unused_columns": False,
+        "label_names": ["labels"],
+        "average_tokens_across_devices": True,
+        "eval_on_start": True,
+        "ddp_find_unused_parameters": False,
+        # Buffers are constants here; processes, which differ in chunks, would wait at each for all.
+        "ddp_broadcast_buffers": False,
+        "use_cpu": not torch.cuda.is_available(),
+    }
+    try:
+        args = TrainingArguments(**settings)
+    except (TypeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(f"training: {reason}") from error
+    if args.eval_strategy == IntervalStrategy.NO:
+        raise InputError("training: eval_strategy must be epoch or steps: the best model is kept")
+    if args.eval_strategy == IntervalStrategy.STEPS and args.eval_steps != args.save_steps:
+        raise InputError(
+            f"training: eval_steps ({args.eval_steps:g}) and save_steps ({args.save_steps:g}) must "
+            "be equal, so that the best model is one that was saved"
+        )
+    # Several GPUs are for several processes: one process uses one.
+    args._n_gpu = min(args.n_gpu, 1)
+    return args

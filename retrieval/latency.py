@@ -1,0 +1,150 @@
+"""The clock: from a query's text to its ten best passages, each phase apart and all together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from tercet.core.schema import Retriever
+from tercet.evaluation.results import Phase, Timing
+
+TOP = 10
+_SLICE = 100  # single queries, or four batches, that a retriever answers in its turn
+_WARM_UP = 3  # queries at the beginning of each turn that are not timed
+
+#: Seconds of each phase of the search that is being timed; None while none is.
+_phases: ContextVar[dict[str, float] | None] = ContextVar("phases", default=None)
+#: Values and seconds of what the retrievers of one round have in common; None while none is timed.
+_common: ContextVar[dict[Hashable, tuple[Any, float]] | None] = ContextVar("common", default=None)
+#: Among a lap's phases, what it would have taken had another retriever not done it before.
+_BORROWED = "borrowed"
+
+Name = TypeVar("Name", bound=Hashable)
+T = TypeVar("T")
+
+
+@contextmanager
+def phase(name: str) -> Iterator[None]:
+    """Counts what is done within as this phase of a search, if one is being timed.
+
+    A retriever made of others need say nothing of theirs: their phases add up.
+    """
+    seconds = _phases.get()
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        if seconds is not None:
+            seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def phase_once(name: str, key: Hashable, work: Callable[[], T]) -> T:
+    """What `work` returns, counted as a phase; several retrievers of one round do it once.
+
+    A query's vector does not depend on the index that is searched with it: the first retriever that
+    asks for `key` makes and times it, and its time counts for each of the others.
+    """
+    lap, common = _phases.get(), _common.get()
+    if lap is None or common is None:
+        return work()
+    if key in common:
+        value, seconds = common[key]
+        lap[_BORROWED] = lap.get(_BORROWED, 0.0) + seconds
+    else:
+        start = time.perf_counter()
+        value = work()
+        seconds = time.perf_counter() - start
+        common[key] = value, seconds
+    lap[name] = lap.get(name, 0.0) + seconds
+    return cast(T, value)
+
+
+class _Stopwatch:
+    """One retriever's calls, so many queries each."""
+
+    def __init__(self, retriever: Retriever, texts: Sequence[str], batch: int) -> None:
+        self.retriever, self.texts, self.batch = retriever, texts, batch
+        self.totals: list[float] = []
+        self.phases: dict[str, list[float]] = {}
+        self.answered = 0
+
+    def turn(self, seconds: float) -> int:
+        """Answer the next slice, unless `seconds` are spent; how many queries it was."""
+        before = self.answered
+        end = min(before + (_SLICE if self.batch == 1 else 4 * self.batch), len(self.texts))
+        if before == end or sum(self.totals) > seconds:
+            return 0
+        # Others than those that follow, and few: a reranked batch takes a minute.
+        last = self.texts[-_WARM_UP:]
+        size = min(self.batch, _WARM_UP)
+        for start in range(0, len(last), size):
+            self.retriever.search(last[start : start + size], TOP)
+        while self.answered < end and sum(self.totals) <= seconds:
+            size = min(self.batch, len(self.texts) - self.answered)
+            self._call(self.texts[self.answered : self.answered + size])
+            self.answered += size
+        return self.answered - before
+
+    def _call(self, texts: Sequence[str]) -> None:
+        lap: dict[str, float] = {}
+        token = _phases.set(lap)
+        start = time.perf_counter()
+        try:
+            self.retriever.search(texts, TOP)
+        finally:
+            total = time.perf_counter() - start + lap.pop(_BORROWED, 0.0)
+            _phases.reset(token)
+        self.totals.append(total)
+        for name, seconds in lap.items():
+            self.phases.setdefault(name, []).append(seconds)
+
+    def timing(self) -> Timing:
+        """What was measured."""
+        return Timing(
+            queries=self.answered,
+            batch=self.batch,
+            phases={name: self._summary(laps) for name, laps in self.phases.items()},
+            total=self._summary(self.totals),
+        )
+
+    def _summary(self, laps: Sequence[float]) -> Phase:
+        p50, p95, p99 = np.percentile(1000 * np.array(laps), [50, 95, 99]).tolist()
+        return Phase(p50, p95, p99, per_second=self.answered / sum(laps))
+
+
+def time_searches(
+    retrievers: Mapping[Name, Retriever],
+    texts: Mapping[Name, Sequence[str]],
+    *,
+    batch: int,
+    seconds: float,
+    advance: Callable[[int], None] = lambda amount: None,
+) -> dict[Name, Timing]:
+    """Each retriever's answers to its texts, `batch` at a time, ten passages each.
+
+    They answer in turns, a slice each, so that a machine that slows down slows all alike; each turn
+    begins with a few queries that are not timed. A retriever that has taken more than `seconds` is
+    asked no more; `Timing.queries` tells how many it answered. In one round each text is encoded
+    once by each encoder (see `phase_once`). `advance` is told of every query that is answered, or
+    that will not be.
+    """
+    watches = {name: _Stopwatch(r, texts[name], batch) for name, r in retrievers.items()}
+    pending = list(watches)
+    while pending:
+        token = _common.set({})
+        try:
+            for name in list(pending):
+                done = watches[name].turn(seconds)
+                if not done:
+                    pending.remove(name)
+                    advance(len(texts[name]) - watches[name].answered)
+                advance(done)
+        finally:
+            _common.reset(token)
+        pending = pending[1:] + pending[:1]  # nobody always follows the same one
+    return {name: watch.timing() for name, watch in watches.items()}

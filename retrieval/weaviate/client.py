@@ -1,0 +1,177 @@
+"""One connection to a Weaviate server: patient with a busy one, and short about a failed one."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+from urllib.parse import SplitResult
+
+from tercet.core.schema import InputError
+from tercet.retrieval.weaviate.server import (
+    CONNECT_SECONDS,
+    GRPC_OPTIONS,
+    check_reachable,
+    one_line,
+    parse_url,
+    with_port,
+)
+from tercet.retrieval.weaviate.settings import NEEDS
+
+try:
+    import httpx
+    import weaviate
+    from weaviate import exceptions as faults
+    from weaviate.classes.init import AdditionalConfig, Auth, Timeout
+    from weaviate.config import GrpcConfig
+except ImportError as error:
+    raise InputError("weaviate-client is not installed: pip install 'tercet[weaviate]'") from error
+
+Answer = TypeVar("Answer")
+
+_PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds between tries of a call that failed for the moment
+
+
+class WeaviateError(InputError):
+    """The server failed or refused: one line, never with the key."""
+
+
+class Missing(WeaviateError):
+    """Nothing has that name (HTTP status 404)."""
+
+
+class RefusedPassages(WeaviateError):
+    """Passages that the server would not take; `failures` has all, by passage id, with reasons."""
+
+    def __init__(self, collection: str, failures: Mapping[str, str]) -> None:
+        self.failures = dict(failures)
+        shown = [f"{id!r} ({one_line(why, 160)})" for id, why in list(self.failures.items())[:20]]
+        more = ", …" if len(self.failures) > len(shown) else ""
+        super().__init__(
+            f"Weaviate refused {len(failures)} passages for {collection}: {', '.join(shown)}{more}"
+        )
+
+
+class WeaviateServer:
+    """A connection; `client` is weaviate's own, whose calls go through `ask`."""
+
+    def __init__(self, client: Any, url: str) -> None:
+        self.client = client
+        self.url = url
+
+    @classmethod
+    def connect(
+        cls, url: str | None = None, grpc_url: str | None = None, api_key: str | None = None
+    ) -> WeaviateServer:
+        """Reaches a server; what is not given comes from the environment.
+
+        That is WEAVIATE_URL (else http://127.0.0.1:8080), WEAVIATE_GRPC_URL (else port 50051 of
+        the same host) and WEAVIATE_API_KEY. Raises InputError for a server that is unreachable,
+        refuses the key or is too old.
+        """
+        rest = parse_url(url or os.environ.get("WEAVIATE_URL") or "http://127.0.0.1:8080")
+        grpc_url = grpc_url or os.environ.get("WEAVIATE_GRPC_URL")
+        call = parse_url(grpc_url) if grpc_url else with_port(rest, 50051)
+        check_reachable(rest, call)
+        return cls(_client(rest, call, api_key), rest.geturl())
+
+    def close(self) -> None:
+        """Lets the connection go."""
+        self.client.close()
+
+    def ask(self, what: str, call: Callable[[], Answer], *, again: bool = True) -> Answer:
+        """The call's answer; what fails for the moment is tried again if doing so is harmless.
+
+        Raises WeaviateError: "could not" and `what`.
+        """
+        pauses = iter(_PAUSES if again else ())
+        while True:
+            try:
+                return call()
+            except (faults.WeaviateBaseError, httpx.HTTPError) as fault:
+                pause = next(pauses, None) if _passes(fault) else None
+                if pause is None:
+                    raise _explain(fault, f"Weaviate at {self.url} could not {what}") from None
+            time.sleep(pause)
+
+    def wait(self, what: str, ready: Callable[[], bool], patience: float) -> None:
+        """Asks until it is ready. Raises WeaviateError if that takes over `patience` seconds."""
+        deadline = time.monotonic() + patience
+        while not self.ask(what, ready):
+            if time.monotonic() > deadline:
+                raise WeaviateError(
+                    f"Weaviate at {self.url} did not {what} in {patience:.0f} s: "
+                    "see its log, or set patience higher"
+                )
+            time.sleep(0.1)
+
+    def version(self) -> tuple[int, ...]:
+        """Major and minor."""
+        text = str(self.ask("read the version", self.client.get_meta)["version"])
+        return tuple(int(number) for number in re.findall(r"\d+", text)[:2])
+
+    def need(self, what: str) -> None:
+        """Raises InputError if the server is too old for "aliases" or a kind of index, by name."""
+        need = NEEDS.get(what, (0, 0))
+        if need != (0, 0) and (have := self.version()) < need:
+            raise InputError(
+                f"{self.url} is Weaviate {have[0]}.{have[1]}: {what} needs {need[0]}.{need[1]} "
+                "or newer"
+            )
+
+    def drop(self, collection: str) -> None:
+        """Deletes a collection; well if there is none. Raises InputError if an alias serves it."""
+        if self.version() >= NEEDS["aliases"]:
+            aliases = self.ask(
+                "list aliases", lambda: self.client.alias.list_all(collection=collection)
+            )
+            if aliases:
+                names = ", ".join(sorted(aliases))
+                raise InputError(f"alias {names} serves {collection}: point it elsewhere first")
+        self.ask(f"drop {collection}", lambda: self.client.collections.delete(collection))
+
+
+def _client(rest: SplitResult, call: SplitResult, api_key: str | None) -> Any:
+    key = (api_key or os.environ.get("WEAVIATE_API_KEY") or "").strip()
+    if not key.isascii() or not key.isprintable():
+        raise InputError("the Weaviate API key holds characters that no key has: copy it again")
+    try:
+        return weaviate.connect_to_custom(
+            http_host=rest.hostname,
+            http_port=rest.port,
+            http_secure=rest.scheme == "https",
+            grpc_host=call.hostname,
+            grpc_port=call.port,
+            grpc_secure=call.scheme == "https",
+            auth_credentials=Auth.api_key(key) if key else None,
+            additional_config=AdditionalConfig(
+                timeout=Timeout(init=CONNECT_SECONDS, query=30, insert=120),
+                grpc_config=GrpcConfig(channel_options=GRPC_OPTIONS),
+            ),
+            skip_init_checks=True,  # they also ask a package registry for the client's version
+        )
+    except (faults.WeaviateBaseError, httpx.HTTPError, KeyError, ValueError) as fault:
+        raise _explain(fault, f"could not talk to Weaviate at {rest.geturl()}") from None
+
+
+def _passes(fault: Exception) -> bool:
+    """Whether a later try may succeed. The client has itself retried gRPC's UNAVAILABLE."""
+    if isinstance(fault, faults.UnexpectedStatusCodeError):
+        return fault.status_code in (429, 502, 503, 504)
+    if isinstance(fault, faults.WeaviateQueryError):
+        return "deadline exceeded" in str(fault).lower()
+    return isinstance(
+        fault,
+        faults.WeaviateTimeoutError | faults.WeaviateConnectionError | httpx.TransportError,
+    )
+
+
+def _explain(fault: Exception, what: str) -> WeaviateError:
+    status = getattr(fault, "status_code", None)
+    if status == 401 or "unauthenticated" in str(fault).lower():
+        return WeaviateError(f"{what}: it wants a valid API key: set WEAVIATE_API_KEY")
+    if status == 404:
+        return Missing(f"{what}: there is nothing of that name")
+    return WeaviateError(f"{what}: {one_line(str(fault) or type(fault).__name__)}")

@@ -1,0 +1,362 @@
+"""One collection on a Weaviate server: laid out, written, trained, read back and searched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tercet.core.mapped import Vectors
+from tercet.core.schema import InputError, Ranking
+from tercet.retrieval.validation import in_order
+from tercet.retrieval.weaviate.client import RefusedPassages, WeaviateError, WeaviateServer
+from tercet.retrieval.weaviate.settings import Kind, WeaviateSettings
+
+try:
+    from weaviate.classes.config import (
+        Configure,
+        DataType,
+        Property,
+        Reconfigure,
+        Tokenization,
+        VectorDistances,
+    )
+    from weaviate.classes.query import Filter, MetadataQuery
+    from weaviate.collections.classes.config import BQConfig, PQConfig, RQConfig, SQConfig
+    from weaviate.util import generate_uuid5
+except ImportError as error:
+    raise InputError("weaviate-client is not installed: pip install 'tercet[weaviate]'") from error
+
+#: What Weaviate calls the vector of a collection that has but one and names none.
+DEFAULT_VECTOR = "default"
+#: The property that holds a passage's id in what Tercet writes.
+ID_PROPERTY = "passage_id"
+SAMPLE = 64  # passages that are read back after writing
+MOST = 10_000  # results of one query: the server's QUERY_MAXIMUM_RESULTS unless it was changed
+
+_TIES = 16  # asked for beyond k, so that equal scores at the cut-off fall to the right id
+_CODES = ((PQConfig, "pq"), (RQConfig, "rq"), (SQConfig, "sq"), (BQConfig, "bq"))
+_KINDS: dict[str, Kind] = {
+    kind: kind
+    for kind in ("hnsw", "hnsw+pq", "hnsw+rq", "hnsw+sq", "hnsw+bq", "flat", "flat+bq", "hfresh")
+}
+
+
+class Collection:
+    """A collection that exists; `create` makes it and `find` takes one over."""
+
+    def __init__(
+        self,
+        server: WeaviateServer,
+        name: str,
+        settings: WeaviateSettings,
+        vector: str = DEFAULT_VECTOR,
+        *,
+        named: bool = True,
+        id_property: str | None = ID_PROPERTY,
+    ) -> None:
+        """`named` is false for the one vector that older collections have without a name.
+
+        An object's id is the text of `id_property`, or its UUID where there is none.
+        """
+        self.server = server
+        self.name = name
+        self.settings = settings
+        self.vector = vector
+        self.named = named
+        self.id_property = id_property
+        self.count = 0
+        self.dimension = 0
+        self._handle = server.client.collections.use(name)
+
+    @classmethod
+    def create(
+        cls,
+        server: WeaviateServer,
+        name: str,
+        settings: WeaviateSettings,
+        *,
+        vector: str = DEFAULT_VECTOR,
+        texts: Sequence[str] = (),
+    ) -> Collection:
+        """Lays out a new, empty one, with a named vector and properties that hold texts."""
+        passage_id = Property(
+            name=ID_PROPERTY,
+            data_type=DataType.TEXT,
+            tokenization=Tokenization.FIELD,
+            index_filterable=True,
+            index_searchable=False,
+        )
+        server.ask(
+            f"create collection {name}",
+            lambda: server.client.collections.create(
+                name,
+                description=settings.owner or None,
+                properties=[
+                    passage_id,
+                    *(Property(name=text, data_type=DataType.TEXT) for text in texts),
+                ],
+                vector_config=Configure.Vectors.self_provided(
+                    name=vector, vector_index_config=_layout(settings)
+                ),
+            ),
+            again=False,
+        )
+        return cls(server, name, settings, vector)
+
+    @classmethod
+    def find(cls, server: WeaviateServer, name: str, settings: WeaviateSettings) -> Collection:
+        """One that `create` laid out, by its name or an alias; of its own kind, whatever is set.
+
+        Raises InputError if it is empty, is not one of Tercet's, or compares by another metric;
+        Missing if there is none.
+        """
+        handle = server.client.collections.use(name)
+        config = server.ask(f"read collection {name}", handle.config.get)
+        if DEFAULT_VECTOR not in (config.vector_config or {}) or not any(
+            prop.name == ID_PROPERTY for prop in config.properties
+        ):
+            raise InputError(f"collection {config.name} was not written by Tercet: choose another")
+        vector_index = config.vector_config[DEFAULT_VECTOR].vector_index_config
+        found = cls(server, config.name, _settings_of(vector_index, settings, config.name))
+        if _distance(found.settings) != vector_index.distance_metric:
+            raise InputError(
+                f"collection {config.name} compares by {vector_index.distance_metric.value} and "
+                f"this index by {settings.metric}: connect with the same metric"
+            )
+        first = server.ask(
+            f"read collection {config.name}",
+            lambda: handle.query.fetch_objects(limit=1, include_vector=True).objects,
+        )
+        if not first:
+            raise InputError(f"collection {config.name} is empty: build it again")
+        found.dimension = len(first[0].vector[DEFAULT_VECTOR])
+        found.count = found.total()
+        return found
+
+    @property
+    def most(self) -> int:
+        """The most passages that one query can return."""
+        return self.settings.rescored if self.settings.kind == "hfresh" else MOST
+
+    def fill(self, ids: Sequence[str], vectors: Vectors) -> None:
+        """Writes all passages, waits until they are indexed and compressed, and reads back."""
+        self.write(ids, vectors)
+        self.settle(len(ids))
+        self.verify(ids, vectors)
+        self.count, self.dimension = vectors.shape
+
+    def write(
+        self,
+        ids: Sequence[str],
+        vectors: Sequence[np.ndarray] | Vectors,
+        texts: Sequence[Mapping[str, str]] | None = None,
+    ) -> None:
+        """Imports in batches, with the texts of each passage by property if there are any.
+
+        Writing a passage again replaces it. Raises RefusedPassages with every one that the server
+        refused.
+        """
+
+        def send() -> None:
+            with self._handle.batch.fixed_size(self.settings.batch_size, 2) as batch:
+                for row, (id, vector) in enumerate(zip(ids, vectors, strict=True)):
+                    batch.add_object(
+                        {ID_PROPERTY: id, **(texts[row] if texts else {})},
+                        uuid=generate_uuid5(id),
+                        vector={self.vector: vector},
+                    )
+
+        self.server.ask(f"import into {self.name}", send, again=False)
+        if failed := self._handle.batch.failed_objects:  # the client never raises for these
+            raise RefusedPassages(
+                self.name,
+                {fault.object_.properties[ID_PROPERTY]: fault.message for fault in failed},
+            )
+
+    def verify(self, ids: Sequence[str], vectors: Vectors) -> None:
+        """Counts the collection and reads a sample back, up to 64 vectors, as they were sent."""
+        total = self.total()
+        if total != len(ids):
+            raise WeaviateError(f"{self.name} holds {total} passages of the {len(ids)} sent")
+        sample = np.random.default_rng(0).choice(len(ids), min(SAMPLE, len(ids)), replace=False)
+        self.compare([ids[row] for row in sample], vectors[sample])
+
+    def compare(self, ids: Sequence[str], vectors: np.ndarray) -> None:
+        """Reads these passages back. Raises WeaviateError naming one with another vector."""
+        keys = [generate_uuid5(id) for id in ids]
+        found = self.fetch(keys)
+        for id, key, vector in zip(ids, keys, vectors, strict=True):
+            stored = found.get(key)
+            if stored is None or stored.properties[ID_PROPERTY] != id:
+                raise WeaviateError(f"{self.name} lost passage {id!r}")
+            if not self.same(np.asarray(stored.vector[self.vector], np.float32), vector):
+                raise WeaviateError(f"{self.name} holds another vector for {id!r}")
+
+    def fetch(self, keys: Sequence[str]) -> dict[str, Any]:
+        """Objects by their UUIDs, those that are there, each with its id and its vector."""
+        objects = self.server.ask(
+            f"read back {self.name}",
+            lambda: (
+                self._handle.query.fetch_objects_by_ids(
+                    keys,
+                    limit=len(keys),
+                    include_vector=[self.vector] if self.named else True,
+                    return_properties=self._id_properties,
+                ).objects
+            ),
+        )
+        return {str(stored.uuid): stored for stored in objects}
+
+    def total(self) -> int:
+        """Passages that it holds, counted by the server."""
+        reply = self.server.ask(
+            f"read back {self.name}",
+            lambda: self._handle.aggregate.over_all(total_count=True),
+        )
+        return int(reply.total_count or 0)
+
+    def nearest(self, query: np.ndarray, k: int) -> Ranking:
+        """The k best passages of one query, float32 [dimension]."""
+        reply = self.server.ask(
+            f"search {self.name}",
+            lambda: self._handle.query.near_vector(
+                query,
+                limit=min(k + _TIES, self.most),
+                target_vector=self.vector if self.named else None,
+                return_properties=self._id_properties,
+                return_metadata=MetadataQuery(distance=True),
+            ),
+        )
+        distances = np.array([hit.metadata.distance for hit in reply.objects], np.float32)
+        if self.settings.by_dot:
+            scores = -distances
+        else:
+            length = np.linalg.norm(query) if self.settings.metric == "dot" else np.float32(1)
+            scores = (1 - distances) * length
+        ids = [object_id(hit, self.id_property) for hit in reply.objects]
+        return in_order(list(zip(ids, scores.tolist(), strict=True)), k)
+
+    def is_compressed(self) -> bool:
+        """Whether the server searches codes and not the vectors themselves."""
+        nodes = self.server.ask(
+            f"read the state of {self.name}",
+            lambda: self.server.client.cluster.nodes(collection=self.name, output="verbose"),
+        )
+        return all(shard.compressed for node in nodes for shard in node.shards)
+
+    def is_indexed(self) -> bool:
+        """Whether no vector waits for its place in the index."""
+        return all(
+            shard.status == "READY" and not shard.vector_queue_size
+            for shard in self._handle.config.get_shards()
+        )
+
+    def settle(self, count: int) -> None:
+        """Waits until every vector is in the index and, where there are codes, every code is."""
+        patience = self.settings.patience
+        self.server.wait(f"index {self.name}", self.is_indexed, patience)
+        if self.settings.codes in ("pq", "sq"):  # these learn from the corpus, now that it is there
+            config = Reconfigure.VectorIndex.hnsw(quantizer=_training(self.settings, count))
+            self.server.ask(
+                f"quantize {self.name}",
+                lambda: self._handle.config.update(
+                    vector_config=Reconfigure.Vectors.update(
+                        name=self.vector, vector_index_config=config
+                    )
+                ),
+            )
+        if self.settings.codes:
+            self.server.wait(
+                f"quantize {self.name}",
+                lambda: self.is_indexed() and self.is_compressed(),
+                patience,
+            )
+
+    def same(self, stored: np.ndarray, sent: np.ndarray) -> bool:
+        """Whether two vectors, float32 [dimension], are one to this collection's metric."""
+        if stored.shape == sent.shape and not self.settings.by_dot:
+            # Servers may keep the vectors that they compare by cosine at length 1.
+            stored, sent = (v / max(np.linalg.norm(v), 1e-30) for v in (stored, sent))
+        return stored.shape == sent.shape and np.allclose(stored, sent, rtol=1e-4, atol=1e-6)
+
+    @property
+    def _id_properties(self) -> list[str]:
+        return [self.id_property] if self.id_property else []
+
+
+def object_id(stored: Any, id_property: str | None) -> str:
+    """The passage's id: what the property holds; the UUID if it holds nothing, or is None."""
+    value = stored.properties.get(id_property) if id_property else None
+    return str(stored.uuid) if value in (None, "") else str(value)
+
+
+def one_of(name: str, values: Sequence[Any]) -> Any:
+    """A filter: objects whose property has one of the values."""
+    return Filter.by_property(name).contains_any(list(values))
+
+
+def _distance(settings: WeaviateSettings) -> Any:
+    return VectorDistances.DOT if settings.by_dot else VectorDistances.COSINE
+
+
+def _layout(settings: WeaviateSettings) -> Any:
+    """The vector index's configuration before anything is in it."""
+    index, distance, limit = Configure.VectorIndex, _distance(settings), settings.rescored
+    quantizers = {
+        "rq": lambda: index.Quantizer.rq(bits=8, rescore_limit=limit),
+        # Codes in memory: without this cache each query would read them all from disk.
+        "bq": lambda: index.Quantizer.bq(
+            cache=True if settings.structure == "flat" else None, rescore_limit=limit
+        ),
+    }
+    # None at all must be said: a server may have a lossy default. PQ and SQ are switched on over
+    # the full corpus, when it is in.
+    quantizer = quantizers.get(settings.codes, index.Quantizer.none)()
+    if settings.structure == "flat":
+        return index.flat(distance_metric=distance, quantizer=quantizer)
+    if settings.structure == "hfresh":
+        return index.hfresh(
+            distance_metric=distance,
+            search_probe=settings.search_probe,
+            quantizer=index.Quantizer.rq(bits=1, rescore_limit=limit),
+        )
+    return index.hnsw(
+        distance_metric=distance,
+        ef=settings.ef,
+        ef_construction=settings.ef_construction,
+        max_connections=settings.max_connections,
+        quantizer=quantizer,
+    )
+
+
+def _training(settings: WeaviateSettings, count: int) -> Any:
+    """The quantizer that learns from so many vectors."""
+    quantizer = Reconfigure.VectorIndex.Quantizer
+    # The server trains once it holds more vectors than the limit: hence one less.
+    limit = min(settings.training_limit, count - 1)
+    if settings.codes == "sq":
+        return quantizer.sq(rescore_limit=settings.rescored, training_limit=limit)
+    return quantizer.pq(
+        centroids=min(256, count - 1), segments=settings.segments, training_limit=limit
+    )
+
+
+def _settings_of(vector_index: Any, settings: WeaviateSettings, name: str) -> WeaviateSettings:
+    """The settings, with the kind of a collection's vector index and what follows from it."""
+    structure, quantizer = vector_index.vector_index_type(), vector_index.quantizer
+    codes = [codes for config, codes in _CODES if isinstance(quantizer, config)]
+    known = _KINDS.get("+".join([structure, *(codes if structure != "hfresh" else [])]))
+    if known is None:
+        raise InputError(f"collection {name} is of a kind that Tercet does not write: {structure}")
+    segments = getattr(quantizer, "segments", None) or settings.segments
+    limit = getattr(quantizer, "rescore_limit", None)
+    return replace(
+        settings,
+        kind=known,
+        segments=segments,
+        rescore_limit=limit if limit and limit > 0 else settings.rescore_limit,
+        max_connections=getattr(vector_index, "max_connections", settings.max_connections),
+    )

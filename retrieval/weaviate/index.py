@@ -1,0 +1,217 @@
+"""Vectors on a live Weaviate server: the index that a search service really uses.
+
+Each `build` writes a new collection and leaves the older ones, so that a running service keeps its
+answers until an alias is pointed at the better one. Everything written is counted and read back.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, Self
+
+import numpy as np
+
+from tercet.core.mapped import Vectors
+from tercet.core.schema import InputError, Ranking, Size, Unfit
+from tercet.retrieval.validation import check_k, check_queries, check_vectors
+from tercet.retrieval.weaviate.client import Missing, WeaviateError, WeaviateServer
+from tercet.retrieval.weaviate.collection import Collection
+from tercet.retrieval.weaviate.server import check_name, weaviate_name
+from tercet.retrieval.weaviate.settings import Kind, WeaviateSettings, check_fit
+
+
+class WeaviateIndex:
+    """An Index on a Weaviate server. Use as a context manager, or close it.
+
+    A score is the dot product or, with metric "cosine", the cosine: larger is better.
+    """
+
+    def __init__(self, server: WeaviateServer, settings: WeaviateSettings) -> None:
+        self.server = server
+        self.settings = settings
+        self.collection: Collection | None = None
+
+    @classmethod
+    def connect(
+        cls,
+        kind: Kind = "hnsw",
+        *,
+        url: str | None = None,
+        grpc_url: str | None = None,
+        api_key: str | None = None,
+        **settings: Any,
+    ) -> WeaviateIndex:
+        """Reaches a server; `settings` are WeaviateSettings' fields.
+
+        What is not given comes from the environment, as `WeaviateServer.connect` says. Raises
+        InputError for a server that is unreachable, refuses the key or is too old.
+        """
+        chosen = WeaviateSettings(kind=kind, **settings)
+        index = cls(WeaviateServer.connect(url, grpc_url, api_key), chosen)
+        try:
+            index.server.need(kind)
+        except BaseException:
+            index.close()
+            raise
+        return index
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        kind, metric = self.settings.kind, self.settings.metric
+        return f"WeaviateIndex({self.server.url!r}, {kind=}, {metric=}, {self.collection_name!r})"
+
+    @property
+    def collection_name(self) -> str | None:
+        """The collection that is searched; None before there is one."""
+        return None if self.collection is None else self.collection.name
+
+    def close(self) -> None:
+        """Lets the connection go; the collections stay."""
+        self.server.close()
+
+    def build(self, ids: Sequence[str], vectors: Vectors) -> None:
+        """Writes a new collection, `collection_name`, and searches it from now on.
+
+        Older collections stay: `drop` them. If anything goes wrong the new one is dropped and the
+        index is as before. Raises RefusedPassages, WeaviateError, and as Index does.
+        """
+        vectors = check_vectors(ids, vectors)
+        check_fit(self.settings, vectors)
+        name = f"{weaviate_name(self.settings.collection)}_{uuid.uuid4().hex[:12]}"
+        try:
+            collection = Collection.create(self.server, name, self.settings)
+            collection.fill(ids, vectors)
+        except BaseException:
+            with suppress(WeaviateError):
+                self.drop(name)
+            raise
+        self.collection = collection
+
+    def search(self, vectors: np.ndarray, k: int) -> list[Ranking]:
+        """As Index.search; `threads` queries at once, each tried again while the server is busy."""
+        check_k(k)
+        collection = self.collection
+        if collection is None:
+            raise InputError("the Weaviate index is empty: build it, or open a collection")
+        if k > collection.most:
+            raise Unfit(
+                f"k is {k} and one query returns at most {collection.most} passages: ask for fewer"
+                + (
+                    ", or build with a larger rescore_limit"
+                    if self.settings.kind == "hfresh"
+                    else ""
+                )
+            )
+        vectors = check_queries(vectors, collection.dimension)
+        if len(vectors) == 1:  # no threads to start: its latency is what a user waits for
+            return [collection.nearest(vectors[0], k)]
+        with ThreadPoolExecutor(self.settings.threads) as pool:
+            return list(pool.map(lambda query: collection.nearest(query, k), vectors))
+
+    def size(self) -> Size:
+        """As Index.size: memory estimated, disk measured where the server's folder is in reach."""
+        if self.collection is None:
+            return Size(0, 0)
+        name, count = self.collection.name, self.collection.count
+        return weaviate_size.size(self.settings, name, count, self.collection.dimension)
+
+    def open(self, collection: str) -> None:
+        """Searches a collection that exists, by its name or by an alias of it.
+
+        The index takes over its kind. Raises InputError if it is not there, is empty, was not
+        written by `build`, or compares by another metric than this index.
+        """
+        try:
+            found = Collection.find(self.server, collection, self.settings)
+        except Missing:
+            raise InputError(
+                f"{self.server.url} has no collection or alias {collection!r}"
+            ) from None
+        self.settings, self.collection = found.settings, found
+
+    def drop(self, collection: str) -> None:
+        """Deletes a collection; well if there is none. Raises InputError if an alias serves it."""
+        self.server.drop(collection)
+        if collection == self.collection_name:
+            self.collection = None
+
+    def discard(self) -> None:
+        """Drops the collection that was built last, and lets the connection go."""
+        if self.collection_name is not None:
+            self.drop(self.collection_name)
+        self.close()
+
+    def drop_leftovers(self) -> list[str]:
+        """Drops what a killed run of this owner left; what an alias serves stays.
+
+        Returns their names. Whoever calls it makes sure that no other run of the owner is on.
+        """
+        prefix = f"{weaviate_name(self.settings.collection)}_"
+        client = self.server.client
+        found = self.server.ask("list collections", client.collections.list_all)
+        aliases = self.server.ask("list aliases", client.alias.list_all)
+        served = {alias.collection for alias in aliases.values()}
+        left = [
+            name
+            for name, config in sorted(found.items())
+            if name.startswith(prefix) and config.description == self.settings.owner
+        ]
+        left = [name for name in left if name not in served]
+        for name in left:
+            self.drop(name)
+        return left
+
+    def publish(self, alias: str) -> None:
+        """Points `alias` at the collection, drops the one of Tercet's that it pointed at before.
+
+        The connection is let go: whoever searches on asks the server for the alias.
+        """
+        if self.collection_name is None:
+            raise InputError(f"nothing was built that alias {alias} could serve")
+        before = self.resolve(alias)
+        self.set_alias(alias, self.collection_name)
+        prefix = f"{weaviate_name(self.settings.collection)}_"
+        if before not in (None, self.collection_name) and before.startswith(prefix):
+            with suppress(InputError):  # another alias serves it too: it stays
+                self.drop(before)
+        self.close()
+
+    def serves(self, alias: str) -> bool:
+        """Whether `alias` names a collection on the server."""
+        return self.resolve(alias) is not None
+
+    def set_alias(self, alias: str, collection: str) -> None:
+        """Makes `alias` serve a collection from now on, in one step, new or pointed elsewhere."""
+        self.server.need("aliases")
+        check_name(alias)
+        what, aliases = f"point alias {alias} at {collection}", self.server.client.alias
+        if self.resolve(alias) is None:
+            self.server.ask(
+                what,
+                lambda: aliases.create(alias_name=alias, target_collection=collection),
+                again=False,
+            )
+        else:
+            self.server.ask(
+                what, lambda: aliases.update(alias_name=alias, new_target_collection=collection)
+            )
+
+    def resolve(self, alias: str) -> str | None:
+        """The collection that an alias serves; None if there is no such alias."""
+        self.server.need("aliases")
+        found = self.server.ask(
+            f"read alias {alias}", lambda: self.server.client.alias.get(alias_name=alias)
+        )
+        return None if found is None else str(found.collection)
+
+    def need(self, what: str) -> None:
+        """Raises InputError if the server is too old for "aliases" or a kind of index, by name."""
+        self.server.need(what)

@@ -1,0 +1,175 @@
+"""Vectors that exist already, streamed into a Weaviate collection under a name of their own.
+
+A passage's UUID follows from its id, so writing it again changes nothing: whatever a kill left
+half-done is written once more, and nothing twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+
+from tercet.core.schema import InputError, Passage
+from tercet.retrieval.weaviate.client import RefusedPassages, WeaviateError, WeaviateServer
+from tercet.retrieval.weaviate.collection import SAMPLE, Collection
+from tercet.retrieval.weaviate.server import check_name
+from tercet.retrieval.weaviate.settings import WeaviateSettings
+
+BLOCK = 8_192  # passages between two notes of how far it came: 25 MB of vectors of 768 numbers
+TEXTS = ("title", "text")
+_PAUSES = (1.0, 4.0, 16.0)  # seconds before refused passages are sent again
+
+
+class Row(NamedTuple):
+    """A passage with its vector, float32 [dimension]."""
+
+    passage: Passage
+    vector: np.ndarray
+
+
+class Ingest:
+    """One collection that is being filled; `vector` names the vector in it."""
+
+    def __init__(
+        self, collection: str, vector: str, settings: WeaviateSettings, *, fresh: bool
+    ) -> None:
+        """`fresh`: nothing of it was written yet, so it must not be there.
+
+        Raises InputError for a server that does not answer, a name that no collection can have,
+        and a collection that someone else wrote.
+        """
+        check_name(collection)
+        self.server = WeaviateServer.connect()
+        self.name, self.vector, self.settings = collection, vector, settings
+        self.server.need(settings.kind)
+        if fresh and (held := self.count()) is not None:
+            if held or not self._is_ours():
+                raise InputError(
+                    f"{self.server.url} has a collection {collection} already: choose another "
+                    "ingest.collection, or delete that one"
+                )
+            self.server.drop(collection)  # of a run that was refused before it wrote anything
+
+    def count(self) -> int | None:
+        """Passages that the collection holds; None if it is not there."""
+        exists = self.server.client.collections.exists
+        if not self.server.ask(f"look for {self.name}", lambda: exists(self.name)):
+            return None
+        return Collection(self.server, self.name, self.settings, self.vector).total()
+
+    def _is_ours(self) -> bool:
+        get = self.server.client.collections.use(self.name).config.get
+        description = self.server.ask(f"read collection {self.name}", get).description
+        return bool(description == self.settings.owner)
+
+    def fill(
+        self,
+        rows: Callable[[], Iterator[Row]],
+        start: int,
+        reached: Callable[[int], None],
+    ) -> int:
+        """Write all rows from the one numbered `start` on; `reached` hears how far it came.
+
+        Returns their number. Raises RefusedPassages with every passage that the server refused
+        again and again, after all others were written; and InputError for vectors of unlike length,
+        for ids that occur twice, and if what the server holds at the end is not what was sent.
+        """
+        collection = self._opened()
+        sample, seen, width = _Sample(), 0, 0
+        refused: dict[str, str] = {}
+        stream = rows()
+        while block := list(islice(stream, BLOCK)):
+            for row in block:
+                width = width or len(row.vector)
+                if len(row.vector) != width:
+                    raise InputError(
+                        f"passage {row.passage.id!r} has a vector of {len(row.vector)} numbers, "
+                        f"those before it of {width}"
+                    )
+                sample.offer(row)
+            before, seen = seen, seen + len(block)
+            if seen > start:
+                refused |= self._write(collection, block[max(0, start - before) :])
+                if not refused:  # else the next run begins where the first was refused
+                    reached(seen)
+        if refused:
+            raise RefusedPassages(self.name, refused)
+        if collection.total() != seen:
+            self._explain(collection.total(), seen, rows)
+        collection.settle(seen)
+        ids, vectors = sample.rows()
+        collection.compare(ids, vectors)
+        return seen
+
+    def _opened(self) -> Collection:
+        if self.count() is None:
+            return Collection.create(
+                self.server, self.name, self.settings, vector=self.vector, texts=TEXTS
+            )
+        return Collection(self.server, self.name, self.settings, self.vector)
+
+    def _write(self, collection: Collection, block: list[Row]) -> dict[str, str]:
+        """One block; what the server refuses is sent again, a few times. Why, by passage id."""
+        for pause in (*_PAUSES, None):
+            try:
+                collection.write(
+                    [row.passage.id for row in block],
+                    [row.vector for row in block],
+                    [{"title": row.passage.title, "text": row.passage.text} for row in block],
+                )
+                return {}
+            except RefusedPassages as refused:
+                if pause is None:
+                    return refused.failures
+                block = [row for row in block if row.passage.id in refused.failures]
+            except WeaviateError:
+                if pause is None:
+                    raise
+            time.sleep(pause)
+        raise AssertionError("the last try returns or raises")
+
+    def _explain(self, held: int, sent: int, rows: Callable[[], Iterator[Row]]) -> None:
+        """Raise InputError: ids that occur twice, if that is why the server holds fewer."""
+        keys = np.sort(np.fromiter((_key(row.passage.id) for row in rows()), np.uint64))
+        twice = set(keys[1:][keys[1:] == keys[:-1]].tolist())
+        if not twice:
+            raise WeaviateError(f"{self.name} holds {held:,} passages of the {sent:,} sent")
+        named = (row.passage.id for row in rows() if _key(row.passage.id) in twice)
+        shown = ", ".join(map(repr, islice(dict.fromkeys(named), 3)))
+        raise InputError(
+            f"{len(twice):,} ids of passages occur more than once, such as {shown}, so that "
+            f"{self.name} holds {held:,} of {sent:,}: give each its own"
+        )
+
+
+class _Sample:
+    """A few of a stream's rows, each as likely as any other, in memory that does not grow."""
+
+    def __init__(self) -> None:
+        self._random = np.random.default_rng(0)
+        self._kept: dict[int, Row] = {}
+        self._offered = 0
+
+    def offer(self, row: Row) -> None:
+        """One more row of the stream."""
+        self._offered += 1
+        place = len(self._kept)
+        if place == SAMPLE:
+            place = int(self._random.integers(self._offered))
+        if place < SAMPLE:
+            # A copy: the vector is a view of its file's batch, which would stay in memory whole.
+            self._kept[place] = row._replace(vector=row.vector.copy())
+
+    def rows(self) -> tuple[list[str], np.ndarray]:
+        """Ids, and vectors as float32 [rows, dimension]."""
+        kept = list(self._kept.values())
+        return [row.passage.id for row in kept], np.array([row.vector for row in kept])
+
+
+def _key(id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(id.encode(), digest_size=8).digest())

@@ -1,0 +1,276 @@
+"""Typed settings from YAML and the command line, every refusal naming its line or its flag."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import math
+import types
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+from tercet.core.schema import InputError
+
+T = TypeVar("T")
+MOST_VALUES = 100_000  # of one YAML text
+
+
+def key(
+    default: Any,
+    meaning: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+) -> Any:
+    """A dataclass field with one line of meaning and the range of its values, ends included."""
+    metadata = {"meaning": meaning, "low": low, "high": high, "above": above}
+    if callable(default):
+        return dataclasses.field(default_factory=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def section(kind: Callable[[], Any]) -> Any:
+    """A dataclass field that is itself a group of settings."""
+    return dataclasses.field(default_factory=kind, metadata={"meaning": ""})
+
+
+@dataclass
+class Node:
+    """A YAML value that remembers where it stands, and a scalar its text as written."""
+
+    value: Any
+    where: str
+    text: str = ""
+
+    def plain(self) -> Any:
+        """The value without places."""
+        if isinstance(self.value, dict):
+            return {name: child.plain() for name, child in self.value.items()}
+        if isinstance(self.value, list):
+            return [child.plain() for child in self.value]
+        return self.value
+
+
+def read_yaml(path: Path) -> Node:
+    """A YAML file as a tree of nodes. Raises InputError if it is missing, malformed, no mapping."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such recipe") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    root = parse_yaml(text, str(path), lines=True)
+    if root.value is None:
+        root.value = {}
+    if not isinstance(root.value, dict):
+        raise InputError(f"{path}: a recipe is a mapping of sections to keys")
+    return root
+
+
+def parse_yaml(text: str, source: str, *, lines: bool) -> Node:
+    """YAML text as a tree; places are `source:line`, or just `source` when `lines` is off."""
+    try:
+        root = _composed(text)
+        if root is None:
+            return Node(None, source)
+        if _values(root, {}) > MOST_VALUES:
+            raise InputError(f"{source}: aliases repeat values without measure")
+        return _convert(root, yaml.SafeLoader(""), source, lines)
+    except yaml.reader.ReaderError as error:
+        place, problem = f":{text.count(chr(10), 0, error.position) + 1}", error.reason
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place, problem = f":{mark.line + 1}" if mark else "", error.problem or "malformed"
+    except RecursionError:
+        place, problem = "", "nested without end"
+    problem = " ".join(problem.split())
+    raise InputError(f"{source}{place if lines else ''}: not valid YAML ({problem})")
+
+
+@functools.lru_cache(maxsize=32)
+def _composed(text: str) -> yaml.Node | None:
+    """YAML's own tree, kept: a form reads its recipe again for each key that it checks."""
+    return yaml.SafeLoader(text).get_single_node()
+
+
+def _values(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a tree has once its aliases are written out."""
+    if id(node) not in known:
+        inner = node.value if isinstance(node, yaml.CollectionNode) else []
+        parts = [part for each in inner for part in (each if isinstance(each, tuple) else (each,))]
+        known[id(node)] = 1 + sum(_values(part, known) for part in parts)
+    return known[id(node)]
+
+
+def _convert(node: yaml.Node, loader: yaml.SafeLoader, source: str, lines: bool) -> Node:
+    where = f"{source}:{node.start_mark.line + 1}" if lines else source
+    if isinstance(node, yaml.MappingNode):
+        children: dict[str, Node] = {}
+        for name_node, child_node in node.value:
+            child = _convert(child_node, loader, source, lines)
+            if lines:
+                child.where = f"{source}:{name_node.start_mark.line + 1}"
+            if not isinstance(name_node, yaml.ScalarNode):
+                raise InputError(f"{child.where}: a key must be text")
+            name = name_node.value
+            if name in children:
+                raise InputError(f"{child.where}: {name!r} is given twice")
+            children[name] = child
+        return Node(children, where)
+    if isinstance(node, yaml.SequenceNode):
+        return Node([_convert(child, loader, source, lines) for child in node.value], where)
+    try:
+        return Node(loader.construct_object(node), where, node.value)
+    except (ValueError, LookupError, AttributeError):  # what PyYAML lets through, for 2026-13-45
+        raise InputError(f"{where}: {node.value!r} is not a value that YAML has") from None
+
+
+def override(root: Node, arguments: Sequence[str]) -> None:
+    """Put `--section.key value` (or `--section.key=value`) pairs into the tree, values as YAML."""
+    pending = list(arguments)
+    while pending:
+        flag = pending.pop(0)
+        if not flag.startswith("--"):
+            raise InputError(f"{flag!r} is not an option: overrides look like --section.key value")
+        name, equals, value = flag.partition("=")
+        if not equals:
+            if not pending:
+                raise InputError(f"{name} needs a value")
+            value = pending.pop(0)
+        node = parse_yaml(value, name, lines=False)
+        if isinstance(node.value, dict):
+            # "query: " is YAML for a mapping, and as often meant for a text.
+            node.text = value
+        _place(root, name[2:].replace("-", "_").split("."), node)
+
+
+def _place(node: Node, steps: list[str], new: Node) -> None:
+    """Set the node at a dotted path; a step into a list is a number."""
+    step, rest = steps[0], steps[1:]
+    if node.value is None:
+        node.value = {}
+    if isinstance(node.value, list):
+        if not step.isdecimal() or int(step) >= len(node.value):
+            raise InputError(f"{new.where}: {step!r} is not a place in a list of {len(node.value)}")
+        if rest:
+            _place(node.value[int(step)], rest, new)
+        else:
+            node.value[int(step)] = new
+        return
+    if not isinstance(node.value, dict):
+        raise InputError(f"{new.where}: {step!r} is within {node.value!r}, which has no keys")
+    if rest:
+        _place(node.value.setdefault(step, Node({}, new.where)), rest, new)
+    else:
+        node.value[step] = new
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """'; did you mean X?', or the names there are."""
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(names)}"
+
+
+def build(kind: type[T], node: Node, path: str = "") -> T:
+    """A settings dataclass from a tree. Raises InputError for unknown keys and wrong values."""
+    if node.value is None:
+        return kind()
+    if not isinstance(node.value, dict):
+        raise InputError(f"{node.where}: {path or 'the recipe'} must be a mapping of keys")
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for name, child in node.value.items():
+        if name not in fields:
+            raise InputError(
+                f"{child.where}: unknown key {name!r}{f' in {path}' if path else ''}"
+                f"{nearest(name, list(fields))}"
+            )
+        full = f"{path}.{name}" if path else name
+        values[name] = _coerce(hints[name], child, full)
+        check_range(values[name], fields[name].metadata, child.where, full)
+    return kind(**values)
+
+
+def check_range(value: Any, limits: typing.Mapping[str, Any], where: str, path: str) -> None:
+    """Raises InputError unless the value, or all in a list, are within what `key` was given."""
+    for number in value if isinstance(value, list) else [value]:
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            continue
+        low, high, above = limits.get("low"), limits.get("high"), limits.get("above")
+        if low is not None and number < low:
+            raise InputError(f"{where}: {path} must be at least {low}, not {number}")
+        if above is not None and number <= above:
+            raise InputError(f"{where}: {path} must be above {above}, not {number}")
+        if high is not None and number > high:
+            raise InputError(f"{where}: {path} must be at most {high}, not {number}")
+
+
+def _coerce(kind: Any, node: Node, path: str) -> Any:
+    """The node's value as `kind`. Raises InputError where it is of another type."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return build(typing.cast(type, kind), node, path)
+    if origin in (types.UnionType, typing.Union):
+        if node.value is None and type(None) in arguments:
+            return None
+        others = [argument for argument in arguments if argument is not type(None)]
+        return _coerce(others[0], node, path)
+    if origin is Literal:
+        if node.value not in arguments:
+            choices = [str(argument) for argument in arguments]
+            hint = nearest(str(node.value), choices)
+            raise InputError(f"{node.where}: {path} cannot be {node.value!r}{hint}")
+        return node.value
+    if origin is list:
+        if not isinstance(node.value, list):
+            raise InputError(f"{node.where}: {path} must be a list, not {node.plain()!r}")
+        return [_coerce(arguments[0], child, f"{path}.{i}") for i, child in enumerate(node.value)]
+    if origin is dict:
+        if not isinstance(node.value, dict):
+            raise InputError(f"{node.where}: {path} must be a mapping of keys")
+        return node.plain()
+    return coerce_scalar(kind, node, path)
+
+
+def coerce_scalar(kind: type, node: Node, path: str) -> Any:
+    """The node's value as a str, bool, int or float."""
+    value = node.value
+    if kind is float:
+        # YAML 1.1 reads 2e-5 as text, for want of a point.
+        if isinstance(value, str):
+            try:
+                value = float(value)
+            except ValueError:
+                pass
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = float(value) if abs(value) < 2**1023 else math.inf
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{node.where}: {path} must be a finite number, not {value}")
+    if kind is str and isinstance(value, int | float | dict) and not isinstance(value, bool):
+        value = node.text or value  # 1.10 is a name too, and not 1.1
+    if type(value) is not kind:
+        noun = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}[kind]
+        raise InputError(f"{node.where}: {path} must be {noun}, not {node.plain()!r}")
+    return value
+
+
+def flatten(value: Any, path: str = "") -> dict[str, Any]:
+    """Nested settings as one mapping of dotted names."""
+    if isinstance(value, dict):
+        items = [(str(name), inner) for name, inner in value.items()]
+    elif isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
+        items = [(str(place), inner) for place, inner in enumerate(value)]
+    else:
+        return {path: value}
+    flat: dict[str, Any] = {}
+    for name, inner in items:
+        flat |= flatten(inner, f"{path}.{name}" if path else name)
+    return flat

@@ -1,0 +1,223 @@
+"""What a recipe's keys demand of one another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from tercet.config.parsing import Node, nearest
+from tercet.config.recipe import IndexSettings, Recipe, SystemSettings
+from tercet.core.files import slug
+from tercet.core.schema import InputError
+
+#: Measures by name; the part after @ is a cut-off.
+MEASURE = re.compile(r"(map|mrr|ndcg|recall|precision|hit)@[1-9][0-9]*")
+
+
+def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
+    """Raises InputError, naming the line, for values that are possible alone and not together."""
+
+    def where(*steps: str) -> str:
+        node: Node | None = root
+        for step in steps:
+            inner = node.value.get(step) if node and isinstance(node.value, dict) else None
+            node = inner or node
+        return node.where if node else root.where
+
+    given = training.value if training and training.value else {}
+    metric = recipe.training["metric_for_best_model"]
+    if metric not in recipe.measures:
+        node = given.get("metric_for_best_model")
+        place = node.where if node else where("evaluation", "cutoffs")
+        raise InputError(
+            f"{place}: training.metric_for_best_model {metric!r} is not measured"
+            f"{nearest(str(metric), recipe.measures)}"
+        )
+    for number, generator in enumerate(recipe.queries.generators):
+        if generator.kind != "spans" and not generator.model:
+            raise InputError(
+                f"{where('queries', 'generators')}: queries.generators.{number} is "
+                f"{generator.kind}, which needs a `model`"
+            )
+        if generator.prompt is not None and "{passage}" not in generator.prompt:
+            raise InputError(
+                f"{where('queries', 'generators')}: queries.generators.{number}.prompt "
+                "must contain {passage}"
+            )
+        if any(len(example) != 2 for example in generator.examples or []):
+            raise InputError(
+                f"{where('queries', 'generators')}: queries.generators.{number}.examples "
+                "must be pairs [passage, query]"
+            )
+    if not recipe.queries.generators or not recipe.negatives.retrievers:
+        raise InputError(f"{root.where}: at least one generator and one retriever are needed")
+    if recipe.negatives_per_query > recipe.negatives.candidates:
+        raise InputError(
+            f"{where('triplets', 'negatives_per_query')}: triplets.negatives_per_query "
+            f"({recipe.negatives_per_query}) is more than negatives.candidates "
+            f"({recipe.negatives.candidates})"
+        )
+    if recipe.loss.info_nce and recipe.training["gradient_accumulation_steps"] > 1:
+        raise InputError(
+            f"{given['gradient_accumulation_steps'].where}: loss.info_nce takes its negatives from "
+            "one batch: raise training.per_device_train_batch_size instead of "
+            "gradient_accumulation_steps, it costs no more memory"
+        )
+    if recipe.model.lora_alpha and not recipe.model.lora_rank:
+        raise InputError(
+            f"{where('model', 'lora_alpha')}: model.lora_alpha is LoRA's: give model.lora_rank too"
+        )
+    _check_query_side(recipe, where)
+    if fault := recipe.chat.misplaced():
+        raise InputError(f"{where('chat')}: {fault}")
+    names = [
+        "bm25" if r.kind == "bm25" else Path(r.model).name if r.model else "student"
+        for r in recipe.negatives.retrievers
+    ]
+    if len(set(names)) < len(names):
+        raise InputError(
+            f"{where('negatives', 'retrievers')}: two of negatives.retrievers have one name "
+            f"({', '.join(names)})"
+        )
+    if not re.fullmatch(r"[\w][\w.-]*", recipe.name):
+        raise InputError(
+            f"{where('name')}: name {recipe.name!r} must be letters, digits, '.', '_' and '-'"
+        )
+    if recipe.index.alias and not re.fullmatch(r"[A-Z][0-9A-Za-z_]*", recipe.index.alias):
+        raise InputError(
+            f"{where('index', 'alias')}: index.alias {recipe.index.alias!r} must be letters, "
+            "digits and '_', the first a capital"
+        )
+    if not recipe.corpus.path and recipe.corpus.source != "tables":
+        raise InputError(f"{where('corpus')}: corpus.path is not set: give --corpus.path FOLDER")
+    if unread := recipe.corpus.unread():
+        raise InputError(
+            f"{where('corpus')}: corpus.{unread} is not read with source {recipe.corpus.source}"
+        )
+    _check_experiment(recipe, where("evaluation"))
+
+
+def _check_query_side(recipe: Recipe, where: Callable[..., str]) -> None:
+    """Vectors that stay as they are, and what goes with them."""
+    model, index = recipe.model, recipe.index
+    if misplaced := model.misplaced():
+        raise InputError(f"{where('model')}: {misplaced}, and changes nothing here")
+    if model.vectors == "corpus" and not recipe.corpus.passages.vector:
+        raise InputError(
+            f"{where('model', 'vectors')}: model.vectors is corpus: name the column, "
+            "corpus.passages.vector"
+        )
+    if model.vectors == "index" and not index.collection:
+        raise InputError(
+            f"{where('model', 'vectors')}: model.vectors is index: name it, index.collection"
+        )
+    indexes = [("index", index), ("negatives", recipe.negatives.index)]
+    indexes += [("evaluation", each) for each in recipe.evaluation.indexes]
+    for place, each in indexes:
+        if each.collection and not model.frozen:
+            raise InputError(
+                f"{where(place)}: collection {each.collection!r} stays as it is, which belongs to "
+                "model.side query: passages that are encoded anew go into collections of their own"
+            )
+        if each.collection and each.backend != "weaviate":
+            raise InputError(
+                f"{where(place)}: collection {each.collection!r} is Weaviate's: "
+                "give backend weaviate too"
+            )
+        plain = IndexSettings(backend=each.backend)
+        for name in ("kind", "metric", "ef"):
+            if each.collection and getattr(each, name) != getattr(plain, name):
+                raise InputError(
+                    f"{where(place)}: collection {each.collection!r} is searched as it stands: "
+                    f"leave out {name}"
+                )
+        if (each.vector or each.id) and not each.collection:
+            raise InputError(f"{where(place)}: vector and id are of a collection: give that too")
+    if index.collection and index.alias:
+        raise InputError(
+            f"{where('index', 'alias')}: index.collection keeps its name: leave out index.alias"
+        )
+    if model.frozen and recipe.loss.matryoshka:
+        raise InputError(
+            f"{where('loss', 'matryoshka')}: loss.matryoshka asks for shorter vectors of passages, "
+            "which stay as they are with model.side query: leave it out"
+        )
+    if model.frozen and recipe.evaluation.passages:
+        raise InputError(
+            f"{where('evaluation', 'passages')}: evaluation.passages saves encoding, of which "
+            "model.side query does none: leave it out"
+        )
+
+
+def _check_experiment(recipe: Recipe, place: str) -> None:
+    """What eval.py compares, and by what."""
+    section = recipe.evaluation
+    if not MEASURE.fullmatch(section.primary):
+        raise InputError(
+            f"{place}: evaluation.primary {section.primary!r} is not a measure: it is map, mrr, "
+            "ndcg, recall, precision or hit, then @ and a cut-off, such as ndcg@10"
+        )
+    for what, labels in (
+        ("systems", [system.label for system in section.systems]),
+        ("indexes", ["exact", *(i.label for i in section.indexes if i.backend != "exact")]),
+    ):
+        # Files are named by them, in letters, digits and a few signs.
+        _refuse_twice(labels, f"{place}: evaluation.{what}")
+    systems = {system.label: system for system in section.systems}
+    for label, system in systems.items():
+        fault = _fault(system, list(systems))
+        if fault:
+            raise InputError(f"{place}: evaluation.systems: {label!r} {fault}")
+    for label in systems:
+        _refuse_cycle(label, systems, (), f"{place}: evaluation.systems")
+    if not section.cutoffs:
+        raise InputError(f"{place}: evaluation.cutoffs is empty: give at least one")
+    kinds = {system.kind for system in section.systems}
+    if section.second_path and systems and not {"base", "adapted"} <= kinds:
+        raise InputError(f"{place}: evaluation.second_path compares the systems base and adapted")
+    if section.baseline and systems and section.baseline not in systems:
+        raise InputError(
+            f"{place}: evaluation.baseline {section.baseline!r} is not a system"
+            f"{nearest(section.baseline, list(systems))}"
+        )
+
+
+def _fault(system: SystemSettings, labels: Sequence[str]) -> str | None:
+    """What a system lacks."""
+    wanted = {"hybrid": 2, "rerank": 1}.get(system.kind, 0)
+    if len(system.of) != wanted:
+        return f"is {system.kind}: `of` names {('no', 'one', 'two')[wanted]} other, as a list"
+    for name in system.of:
+        if name not in labels:
+            return f"is made of {name!r}, which is not a system{nearest(name, labels)}"
+    if system.truncate_dim and system.kind not in ("base", "adapted", "dense", "cohere"):
+        return f"is {system.kind}: `truncate_dim` is for base, adapted, dense and cohere"
+    if system.kind in ("dense", "cohere") and not system.model:
+        return f"is {system.kind}: give its `model`"
+    if system.kind == "rerank" and system.revision and system.teacher is None:
+        return "has a `revision` and no `teacher`: the recipe's has its own"
+    if system.kind == "vectors" and bool(system.passages) != bool(system.queries):
+        return "is known by its vectors: give `passages` and `queries`, or neither"
+    return None
+
+
+def _refuse_twice(labels: Sequence[str], place: str) -> None:
+    seen: dict[str, str] = {}
+    for label in labels:
+        if slug(label) in seen:
+            raise InputError(
+                f"{place}: two are called {label!r} or nearly so: give each a `name` of its own"
+            )
+        seen[slug(label)] = label
+
+
+def _refuse_cycle(
+    label: str, systems: Mapping[str, SystemSettings], above: tuple[str, ...], place: str
+) -> None:
+    if label in above:
+        raise InputError(
+            f"{place}: {' of '.join([*above, label])}: a system cannot be part of itself"
+        )
+    for part in systems[label].of:
+        _refuse_cycle(part, systems, (*above, label), place)

@@ -1,0 +1,420 @@
+"""Artefacts: what a stage writes, whole or not at all.
+
+A stage works in `<stage>.partial/`: each file is written under a temporary name, synced, renamed.
+The manifest comes last; then the folder takes its final name. A run killed anywhere finds the
+finished files again and ends with the same bytes. The manifest holds no clock, so equal runs have
+equal manifests.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pyarrow as pa
+from filelock import FileLock, Timeout
+from rich.markup import escape
+
+from tercet.core.console import console
+from tercet.core.files import (
+    arrow_rows,
+    digest,
+    file_sha256,
+    read_json,
+    replacing,
+    sync_folder,
+    write_json,
+)
+from tercet.core.mapped import SCRATCH
+from tercet.core.resources import Resources, give_back, measured
+from tercet.core.schema import InputError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+MANIFEST = "manifest.json"
+PLAN = "plan.json"
+RESOURCES = "resources.json"
+#: Rows that one shard is made of: anything with a length.
+Block = TypeVar("Block", bound=Sized)
+Happened = TypeVar("Happened")
+VERSIONS = ("tercet", "torch", "transformers", "tokenizers", "datasets", "numpy")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A stage's finished folder."""
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Identity of the contents, for the manifests of what is made from them."""
+        hashes = {name: entry["sha256"] for name, entry in self.manifest["files"].items()}
+        return digest([hashes, self.manifest["facts"]])
+
+    def digest_of(self, prefix: str) -> str:
+        """Identity of the shards named `prefix`-NNNNN.arrow alone."""
+        files = self.manifest["files"].items()
+        return digest({n: entry["sha256"] for n, entry in files if n.startswith(f"{prefix}-")})
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the stage counted: rows kept, rows dropped and why."""
+        return self.manifest["facts"]
+
+    def verify(self) -> None:
+        """Refuse files that are missing, cut or changed. Raises InputError naming the file."""
+        for name, entry in self.manifest["files"].items():
+            file = self.path / name
+            if not file.is_file() or file_sha256(file) != entry["sha256"]:
+                raise InputError(
+                    f"{file} does not match its manifest: remove {self.path} to make it again"
+                )
+
+    def dataset(self, prefix: str = "") -> Dataset:
+        """The rows of the shards named `prefix`-NNNNN.arrow, memory-mapped, in order."""
+        # datasets takes a second to import, which `import tercet` should not.
+        from datasets import Dataset, concatenate_datasets
+
+        names = sorted(n for n in self.manifest["files"] if n.endswith(".arrow"))
+        names = [n for n in names if n.startswith(f"{prefix}-")] if prefix else names
+        shards = [Dataset.from_file(str(self.path / name)) for name in names]
+        return concatenate_datasets(shards) if len(shards) > 1 else shards[0]
+
+
+def existing(path: Path) -> Artifact | None:
+    """What stands in a stage's folder, of whatever settings it was made; None if nothing does."""
+    manifest = _manifest(path)
+    return Artifact(path, manifest) if manifest else None
+
+
+@dataclass
+class Writer:
+    """A stage's folder while it is made."""
+
+    folder: Path
+    facts: dict[str, Any] = field(default_factory=dict)
+    #: Rank of this process among those that make the stage, and how many these are.
+    place: tuple[int, int] = (0, 1)
+
+    def shard(self, name: str, number: int, make: pa.Table | Callable[[], pa.Table]) -> Path:
+        """Write `name`-NNNNN.arrow, a table or what `make` returns, unless it is there."""
+        path = self._path(name, number)
+        if not path.exists():
+            table = make() if callable(make) else make
+            with replacing(path) as file, pa.ipc.new_stream(file, table.schema) as stream:
+                stream.write_table(table)
+        return path
+
+    def shards(
+        self,
+        name: str,
+        blocks: Sequence[Block],
+        make: Callable[[Block], pa.Table],
+        done: Callable[[int], None],
+    ) -> list[Path] | None:
+        """Write `name`-NNNNN.arrow from each block, every process its own, dealt in turn.
+
+        The first process waits for all and has their paths; the others, None: what is left to do
+        is not theirs. `done` is told the rows of each block.
+        """
+        rank, world = self.place
+        mine = range(rank, len(blocks), world)
+        for number in mine:
+            try:
+                self.shard(name, number, partial(make, blocks[number]))
+            except FileNotFoundError:
+                if rank and not self.folder.exists():
+                    return None  # a killed run had left every shard: the first has finished
+                raise
+            give_back()
+            done(len(blocks[number]))
+        if rank:
+            return None
+        for number in sorted(set(range(len(blocks))) - set(mine)):
+            _wait_until(self._path(name, number).exists)
+            done(len(blocks[number]))
+        return [self._path(name, number) for number in range(len(blocks))]
+
+    def _path(self, name: str, number: int) -> Path:
+        return self.folder / f"{name}-{number:05d}.arrow"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One arrow of the pipeline: where its artefact goes and what it depends on.
+
+    `inputs` maps names to digests; `settings` is JSON; `revision` grows when the code's output
+    for equal inputs changes. A stage that is not `resumable` starts anew after an interruption.
+    `launch` names the launch whose processes make the stage together.
+    """
+
+    path: Path
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    revision: int = 1
+    resumable: bool = True
+    launch: str = ""
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def partial(self) -> Path:
+        """The folder while it is made."""
+        return self.path.with_name(f"{self.name}.partial")
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """What the artefact follows from."""
+        plan = {"stage": self.name, "revision": self.revision}
+        plan |= {"settings": dict(self.settings), "inputs": dict(self.inputs)}
+        # As JSON gives it back, so that it can be compared with what was written.
+        return json.loads(json.dumps(plan))
+
+    def finished(self) -> tuple[Artifact | None, str]:
+        """The artefact if it is of this plan, else None; and why, in a few words."""
+        # Killed after the manifest: the new folder is whole and lacks only its name.
+        whole = _manifest(self.partial)
+        if whole and is_main_process() and (whole["plan"] == self.plan or not _manifest(self.path)):
+            (self.partial / PLAN).unlink(missing_ok=True)
+            _replace_folder(self.partial, self.path)
+        manifest = _manifest(self.path)
+        if manifest is None:
+            return None, "resumed" if (self.partial / PLAN).exists() else "not made yet"
+        changes = differences(manifest["plan"], self.plan)
+        if changes:
+            return None, "changed: " + ", ".join(changes)
+        return Artifact(self.path, manifest), "inputs and settings unchanged"
+
+    @property
+    def begun(self) -> bool:
+        """Whether a killed run left a part of this plan."""
+        unfinished = not (self.partial / MANIFEST).exists()
+        return unfinished and self._begun().get("plan") == self.plan
+
+    @property
+    def open(self) -> bool:
+        """Whether the first process of this launch is making it, or has made it."""
+        return self._begun() == self._beginning or self.finished()[0] is not None
+
+    def _begun(self) -> dict[str, Any]:
+        try:
+            return dict(read_json(self.partial / PLAN))
+        except FileNotFoundError:
+            return {}
+
+    @property
+    def _beginning(self) -> dict[str, Any]:
+        return {"plan": self.plan, "launch": self.launch}
+
+    @contextmanager
+    def write(self) -> Iterator[Writer]:
+        """Make the artefact, or go on with what a killed run left of it."""
+        if not self.resumable or not self.begun:
+            shutil.rmtree(self.partial, ignore_errors=True)
+            self.partial.mkdir(parents=True)
+        for torn in self.partial.rglob("*.tmp"):
+            torn.unlink()
+        write_json(self.partial / PLAN, self._beginning)  # the other processes begin with it
+        writer = Writer(self.partial)
+        try:
+            yield writer
+        except InputError:
+            # A refusal leaves nothing behind but finished shards, which are worth resuming.
+            if not self.resumable or {p.name for p in self.partial.iterdir()} <= {PLAN}:
+                shutil.rmtree(self.partial)
+            raise
+        self._commit(writer)
+
+    def _commit(self, writer: Writer) -> None:
+        plan = writer.folder / PLAN
+        files = {}
+        for file in sorted(p for p in writer.folder.rglob("*") if p.is_file() and p != plan):
+            entry: dict[str, Any] = {"sha256": file_sha256(file), "bytes": file.stat().st_size}
+            if file.suffix == ".arrow":
+                entry["rows"] = arrow_rows(file)
+            files[file.relative_to(writer.folder).as_posix()] = entry
+        versions = {name: importlib.metadata.version(name) for name in VERSIONS}
+        manifest = {"plan": self.plan, "files": files, "facts": writer.facts, "versions": versions}
+        write_json(writer.folder / MANIFEST, manifest)
+        plan.unlink()
+        _replace_folder(writer.folder, self.path)
+
+
+def _replace_folder(new: Path, final: Path) -> None:
+    """Give a finished folder its name; the artefact that had it stays whole until then."""
+    old = final.with_name(f"{final.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        os.replace(final, old)
+    os.replace(new, final)
+    sync_folder(final.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Dotted names of what differs between two JSON values, with short values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            difference
+            for name in sorted(old.keys() | new.keys())
+            for difference in differences(
+                old.get(name, "absent"),
+                new.get(name, "absent"),
+                f"{path}.{name}" if path else name,
+            )
+        ]
+    if old == new:
+        return []
+    name = path.removeprefix("settings.").removeprefix("inputs.")
+    texts = [str(old), str(new)]
+    return [f"{name} {texts[0]} -> {texts[1]}" if max(map(len, texts)) <= 24 else name]
+
+
+class NotMade(Exception):
+    """A stage that would have to be made, where only what exists is asked for."""
+
+
+_only_existing = ContextVar("only_existing", default=False)
+
+
+@contextmanager
+def only_existing() -> Iterator[None]:
+    """Asking for a stage that is missing or stale raises NotMade meanwhile, and makes nothing."""
+    before = _only_existing.set(True)
+    try:
+        yield
+    finally:
+        _only_existing.reset(before)
+
+
+def produce(stage: Stage, make: Callable[[Writer], None], *, together: bool = False) -> Artifact:
+    """The stage's artefact: reused where nothing it depends on changed, else made by `make`.
+
+    Of several processes only the first makes it, and the others wait for its manifest; or all
+    call `make` `together`: each writes its own of `Writer.shards`, the first one the rest.
+    """
+    if not is_main_process():
+        if together:
+            _wait_until(lambda: stage.open)
+            if not stage.finished()[0]:
+                make(Writer(stage.partial, place=process()))
+        return _wait_until(lambda: stage.finished()[0])
+    artifact, reason = stage.finished()
+    if artifact:
+        artifact.verify()
+        console.print(f"[green]reuse[/] [bold]{stage.name}[/]: {escape(reason)}")
+        return artifact
+    if _only_existing.get():
+        raise NotMade(stage.name)
+    console.print(f"[yellow]make[/]  [bold]{stage.name}[/]: {escape(reason)}")
+    with measured() as taken, stage.write() as writer:
+        writer.place = process() if together else (0, 1)
+        make(writer)
+    _note(stage, taken, resumed=reason == "resumed")
+    artifact, _ = stage.finished()
+    assert artifact
+    facts = ", ".join(
+        f"{_short(value)} {name.replace('_', ' ')}"
+        for name, value in artifact.facts.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    )
+    console.print(f"      {facts} [dim]({taken.seconds:.0f} s)[/]")
+    return artifact
+
+
+def _short(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _manifest(folder: Path) -> dict[str, Any] | None:
+    """A folder's manifest; None where there is none, or another process moves the folder."""
+    try:
+        return read_json(folder / MANIFEST)
+    except FileNotFoundError:
+        return None
+
+
+def _wait_until(happened: Callable[[], Happened | None]) -> Happened:
+    """Wait for what another process does on disk; whoever launched them ends all if one fails."""
+    while not (what := happened()):
+        time.sleep(0.1)
+    return what
+
+
+def _note(stage: Stage, taken: Resources, *, resumed: bool) -> None:
+    run = stage.path.parent
+    before = read_resources(run)
+    if resumed and stage.name in before:
+        taken = taken.after(before[stage.name])
+    taken.seconds = round(taken.seconds, 1)
+    noted = {name: asdict(each) for name, each in (before | {stage.name: taken}).items()}
+    write_json(run / RESOURCES, noted)
+
+
+def read_resources(run: Path) -> dict[str, Resources]:
+    """What each stage of a run has taken."""
+    file = run / RESOURCES
+    noted = read_json(file) if file.exists() else {}
+    return {name: Resources(**each) for name, each in noted.items()}
+
+
+def read_times(run: Path) -> dict[str, float]:
+    """Seconds that each stage of a run has taken."""
+    return {name: taken.seconds for name, taken in read_resources(run).items()}
+
+
+def process() -> tuple[int, int]:
+    """This process's rank in a launch, and how many there are."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main_process() -> bool:
+    """Whether this is the first, or only, process of a launch."""
+    return process()[0] == 0
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Refuse a second run in one folder; leave no folder where nothing was made.
+
+    Raises InputError if another process holds the lock.
+    """
+    if not is_main_process():
+        yield
+        return
+    made = [folder for folder in (run, *run.parents) if not folder.exists()]
+    lock = FileLock(run / ".lock")
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+        for left in run.glob(f"{SCRATCH}*"):  # by a run that was killed
+            left.unlink()
+    except Timeout:
+        raise InputError(f"{run} is in use by another run: wait for it, or set --name") from None
+    except OSError as error:
+        raise InputError(f"{run} cannot be written ({error.strerror}): set --runs_dir") from None
+    try:
+        yield
+    finally:
+        if made and {p.name for p in run.iterdir()} <= {".lock"}:
+            (run / ".lock").unlink(missing_ok=True)
+            with suppress(OSError):
+                for folder in made:
+                    folder.rmdir()
+        lock.release()

@@ -1,0 +1,348 @@
+"""Is the teacher worth learning from? What tells before any training.
+
+Where queries are judged, its head-room: how much better the model's first passages get in the
+teacher's order. Where there are none, whether it knows the passage that a synthetic query is about.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from tercet.core.console import progress
+from tercet.core.schema import InputError, Qrels, Query, Ranking, Run, Teacher
+from tercet.evaluation.analysis import as_measured, excerpt, margins, wins
+from tercet.evaluation.results import Margins
+from tercet.retrieval.metrics import evaluate
+from tercet.retrieval.rerank import RerankedRetriever
+from tercet.retrieval.significance import paired_bootstrap
+
+#: Of a list's length: where the teacher ranks a query's own passage at more than this on average,
+#: training did harm. A teacher that knows nothing of it ranks it at half.
+DOUBTFUL = 12 / 26
+#: An interval over fewer queries than this promises too much.
+FEWEST = 10
+
+_AT_ONCE = 1024  # pairs between two moves of the progress bar
+
+
+class Outlook(StrEnum):
+    """What to do with the verdict."""
+
+    GOOD = "good"  # train
+    UNKNOWN = "unknown"  # train, and measure whether it helped
+    BAD = "bad"  # change the teacher or the queries first
+
+
+@dataclass(frozen=True)
+class HeadRoom:
+    """The model's ranking, and the same with its first `depth` passages in the teacher's order.
+
+    Measured on `queries` of the `judged` ones; `judgements` says which they are. Low and high are
+    the ends of the difference's 95% interval; wins are the teacher's.
+    """
+
+    judgements: str
+    judged: int
+    queries: int
+    measure: str
+    depth: int
+    model: float
+    teacher: float
+    difference: float
+    low: float
+    high: float
+    wins: int
+    losses: int
+    ties: int
+
+
+@dataclass(frozen=True)
+class Example:
+    """A candidate that the teacher puts far above the passage that the query was made from."""
+
+    query_id: str
+    query: str
+    positive: str
+    positive_text: str
+    positive_logit: float
+    candidate: str
+    candidate_text: str
+    candidate_logit: float
+
+
+@dataclass(frozen=True)
+class Lists:
+    """What both models say of synthetic queries, each with its own passage and its candidates.
+
+    `length` is the mean length of a list, `rank` and `logit` the teacher's means for the query's
+    own passage, and `not_first` the share of queries whose own passage it does not rank first.
+    `correlation` is of both models' scores within lists. `false_negatives` is the share of
+    candidates that the teacher scores above the query's own passage by more than `amount`: one
+    standard deviation of its logits within lists. A number of logits would suit one teacher alone,
+    and with less than the spread itself, close calls and plain noise would count.
+    """
+
+    queries: int
+    without_candidates: int
+    length: float
+    not_first: float
+    rank: float
+    logit: float
+    correlation: float
+    amount: float
+    false_negatives: float
+    margins: Margins
+    #: From the farthest above to the nearest, evenly apart; one for a query.
+    examples: Sequence[Example]
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the queries are hardly about their passages, as far as the teacher can tell."""
+        return self.rank > DOUBTFUL * self.length
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The verdict, and what it rests on; None is what there was nothing to tell from."""
+
+    teacher: str
+    head_room: HeadRoom | None
+    lists: Lists | None
+    outlook: Outlook
+    verdict: str
+
+
+class _Given:
+    """A `Retriever` that has its rankings already, in the order of the queries it will get."""
+
+    name = "model"
+
+    def __init__(self, rankings: Sequence[Ranking]) -> None:
+        self._rankings = rankings
+
+    def search(self, queries: Sequence[str], k: int) -> list[Ranking]:
+        return [ranking[:k] for _, ranking in zip(queries, self._rankings, strict=True)]
+
+
+class _Watched:
+    """A `Teacher` that shows how far it is."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        self._teacher = teacher
+        self.name, self.lengths = teacher.name, teacher.lengths
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        blocks = []
+        with progress(f"reranking with {self.name}", len(pairs), "pairs") as advance:
+            for start in range(0, len(pairs), _AT_ONCE):
+                block = pairs[start : start + _AT_ONCE]
+                blocks.append(self._teacher.score(block))
+                advance(len(block))
+        return np.concatenate(blocks)
+
+
+def measure_head_room(
+    teacher: Teacher,
+    queries: Sequence[Query],
+    qrels: Qrels,
+    run: Run,
+    texts: Mapping[str, str],
+    judgements: str,
+    *,
+    measure: str = "ndcg@10",
+    depth: int = 30,
+    sample: int = 100,
+    resamples: int = 10_000,
+    seed: int = 13,
+) -> HeadRoom:
+    """Rerank the zero-shot model's run, on a seeded sample of the judged queries if they are many.
+
+    `judgements` says in words which these are, and `texts` maps passage ids to what the teacher
+    reads. A query that the run misses counts as zero. The order of queries, passages and rankings
+    changes nothing: the teacher reads each pair once, ordered by its texts.
+
+    Raises InputError for qrels without queries, and for what `evaluate` refuses.
+    """
+    ids = sorted(qrels)
+    drawn = np.random.default_rng(seed).permutation(len(ids))[:sample]
+    chosen = {ids[i]: qrels[ids[i]] for i in sorted(drawn.tolist())}
+    asked = [query for query in queries if query.id in chosen]
+    rankings = [as_measured(run.get(query.id, ())) for query in asked]
+    deepest = max(map(len, rankings), default=0)
+    reranker = RerankedRetriever(_Given(rankings), _Watched(teacher), lambda _: texts, depth)
+    reranked = reranker.search([query.text for query in asked], max(deepest, 1))
+    names = [query.id for query in asked]
+    before, after = (
+        evaluate(chosen, dict(zip(names, found, strict=True)), [measure])[measure]
+        for found in (rankings, reranked)
+    )
+    pair = list(before.values()), [after[query] for query in before]
+    interval = paired_bootstrap(*pair, resamples=resamples, seed=seed)
+    won, lost, tied = wins(before, after)
+    model, best = (math.fsum(figures) / len(figures) for figures in pair)
+    return HeadRoom(
+        judgements=judgements,
+        judged=len(ids),
+        queries=len(chosen),
+        measure=measure,
+        depth=min(depth, deepest),
+        model=model,
+        teacher=best,
+        wins=won,
+        losses=lost,
+        ties=tied,
+        **asdict(interval),
+    )
+
+
+def audit_lists(
+    lists: Mapping[str, Sequence[Any]],
+    texts: Mapping[str, str],
+    scale: float,
+    examples: int = 5,
+) -> Lists:
+    """Read the synthetic queries' lists, as the triplets' stage keeps them.
+
+    Columns: query_id, query, passages, teacher, student, the query's own passage first. `scale` is
+    what the teacher's margins are multiplied by to compare with the student's. Queries without
+    candidates are counted, and tell nothing else.
+
+    Raises InputError if no query has candidates.
+    """
+    columns = (lists[name] for name in ("query_id", "query", "passages", "teacher", "student"))
+    everything = list(zip(*columns, strict=True))
+    rows = [row for row in everything if len(row[2]) > 1]
+    if not rows:
+        raise InputError("no synthetic query has candidates: there is nothing to audit")
+    teacher, student = [row[3] for row in rows], [row[4] for row in rows]
+    histogram = margins(teacher, student, scale)  # and what it refuses, before anything else
+    candidates = sum(len(scores) - 1 for scores in teacher)
+    spread, correlation = _within(teacher, student)
+    far = [
+        (score - row[3][0], row, place)
+        for row in rows
+        for place, score in enumerate(row[3])
+        if score - row[3][0] > spread
+    ]
+    ranks = [1 + sum(score > scores[0] for score in scores[1:]) for scores in teacher]
+    return Lists(
+        queries=len(rows),
+        without_candidates=len(everything) - len(rows),
+        length=1 + candidates / len(rows),
+        not_first=sum(rank > 1 for rank in ranks) / len(rows),
+        rank=sum(ranks) / len(rows),
+        logit=math.fsum(scores[0] for scores in teacher) / len(rows),
+        correlation=correlation,
+        amount=spread,
+        false_negatives=len(far) / candidates,
+        margins=histogram,
+        examples=[_example(row, place, texts) for row, place in _evenly(far, examples)],
+    )
+
+
+def audit(teacher: str, head_room: HeadRoom | None, lists: Lists | None) -> Audit:
+    """Put both into words. `teacher` is its name; give None for what there is not.
+
+    Raises InputError if there is neither.
+    """
+    if head_room is None and lists is None:
+        raise InputError("there are neither judged nor synthetic queries: nothing to audit with")
+    said = [_of_head_room(head_room)]
+    said += _of_lists(lists) if lists else []
+    outlooks = {outlook for outlook, _ in said}
+    worst = next(o for o in (Outlook.BAD, Outlook.UNKNOWN, Outlook.GOOD) if o in outlooks)
+    return Audit(teacher, head_room, lists, worst, "; ".join(words for _, words in said))
+
+
+def _of_head_room(head_room: HeadRoom | None) -> tuple[Outlook, str]:
+    if head_room is None:
+        return Outlook.UNKNOWN, "the teacher's head-room is unknown, for no queries are judged"
+    h = head_room
+    figure = f"{signed(h)} {h.measure} on {h.queries:,} queries"
+    if h.queries < FEWEST:
+        return Outlook.UNKNOWN, f"cannot tell whether the teacher ranks better: {figure} are few"
+    if h.low > 0:
+        return Outlook.GOOD, f"the teacher ranks better than the model: {figure}"
+    if h.difference <= 0:
+        than = "worse than" if h.high < 0 else "no better than"
+        words = f"the teacher ranks {than} the model, so training on it is likely to harm"
+        return Outlook.BAD, f"{words}: {figure}"
+    return Outlook.UNKNOWN, (
+        f"cannot tell whether the teacher ranks better than the model: {figure}, an interval that "
+        "includes zero"
+    )
+
+
+def _of_lists(lists: Lists) -> list[tuple[Outlook, str]]:
+    outlook = Outlook.BAD if lists.doubtful else Outlook.GOOD
+    words = (
+        "the teacher ranks a synthetic query's own passage at "
+        f"{lists.rank:.1f} of {lists.length:.0f} on average"
+    )
+    if lists.doubtful:
+        limit = f"beyond {DOUBTFUL * lists.length:.0f} training did harm"
+        words += f", so the queries are hardly about their passages ({limit})"
+    said = [(outlook, words)]
+    if lists.correlation <= 0:
+        # No more than a doubt: of passages that were picked because one model or another scores
+        # them high, those that the one likes are those that the other does not.
+        oppose = f"its scores oppose the model's within lists (correlation {lists.correlation:.2f})"
+        said.append((Outlook.UNKNOWN, f"{oppose}: is it for relevance, and for this language?"))
+    return said
+
+
+def signed(head_room: HeadRoom) -> str:
+    """The difference with its interval."""
+    return f"{head_room.difference:+.4f} [{head_room.low:+.4f}, {head_room.high:+.4f}]"
+
+
+def _within(
+    teacher: Sequence[Sequence[float]], student: Sequence[Sequence[float]]
+) -> tuple[float, float]:
+    """The teacher's standard deviation within lists, and both models' correlation there.
+
+    Sums are exact, so that no order changes a last bit. The correlation is 0 where one model gives
+    all of a list one score.
+    """
+    t, s = _centred(teacher), _centred(student)
+    tt, ss = math.fsum(a * a for a in t), math.fsum(b * b for b in s)
+    ts = math.fsum(a * b for a, b in zip(t, s, strict=True))
+    return math.sqrt(tt / len(t)), ts / math.sqrt(tt * ss) if tt * ss > 0 else 0.0
+
+
+def _centred(lists: Sequence[Sequence[float]]) -> list[float]:
+    means = [math.fsum(scores) / len(scores) for scores in lists]
+    return [score - mean for mean, scores in zip(means, lists, strict=True) for score in scores]
+
+
+def _evenly(far: Sequence[tuple[float, Any, int]], count: int) -> list[tuple[Any, int]]:
+    """So many of the candidates, evenly apart in excess; of each query the farthest alone."""
+    farthest: dict[str, tuple[Any, int]] = {}
+    for _, row, place in sorted(far, key=lambda each: (-each[0], each[1][0], each[1][2][each[2]])):
+        farthest.setdefault(row[0], (row, place))
+    ordered = list(farthest.values())
+    chosen = np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round()
+    return [ordered[int(i)] for i in chosen]
+
+
+def _example(row: Any, place: int, texts: Mapping[str, str]) -> Example:
+    query_id, query, passages, logits, _ = row
+    return Example(
+        query_id=query_id,
+        query=query,
+        positive=passages[0],
+        positive_text=excerpt(texts[passages[0]]),
+        positive_logit=float(logits[0]),
+        candidate=passages[place],
+        candidate_text=excerpt(texts[passages[place]]),
+        candidate_logit=float(logits[place]),
+    )
+
+
+# ── shown ────────────────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,98 @@
+"""Is the teacher worth learning from? Told in minutes, before hours are spent on training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tercet import retrieval
+from tercet.core.artifacts import process
+from tercet.core.schema import InputError, Qrels, Query
+from tercet.data.corpus import read_judged
+from tercet.data.targets import calibrate
+from tercet.evaluation.audit import Audit, HeadRoom, audit, audit_lists, measure_head_room
+from tercet.pipeline.pipeline import Pipeline
+
+QUERIES = 200  # synthetic ones, enough to tell whether they are about their passages
+DEPTH = 100
+#: What reranking can change whatever its depth: not whether a passage is among the first hundred.
+ORDERED = ("ndcg", "map", "mrr")
+
+
+def audit_teacher(pipeline: Pipeline) -> Audit:
+    """Head-room on the judged queries there are, and what a few synthetic queries show.
+
+    Raises InputError in a launch of several processes.
+    """
+    if process()[1] > 1:
+        raise InputError("an audit is made in one process: python train.py RECIPE --audit")
+    recipe = pipeline.recipe
+    small = Pipeline(
+        replace(
+            recipe,
+            runs_dir=str(recipe.folder),
+            name="audit",
+            queries=replace(recipe.queries, count=min(QUERIES, recipe.queries.count)),
+        )
+    )
+    # The passages and their vectors are those of the run itself, which will want them too.
+    vars(small).update(corpus=pipeline.corpus, embeddings=pipeline.embeddings)
+    if small.query_side:
+        vars(small).update(student=pipeline.student, student_digest=pipeline.student_digest)
+    lists = small.triplets.dataset("lists")[:]
+    texts = pipeline.passages.texts(passage for ids in lists["passages"] for passage in ids)
+    return audit(
+        recipe.teacher.name,
+        _head_room(pipeline),
+        audit_lists(lists, texts, calibrate(lists["teacher"], lists["student"]).spread),
+    )
+
+
+def _head_room(pipeline: Pipeline) -> HeadRoom | None:
+    queries, qrels, judgements = judged_to_audit(pipeline)
+    if not qrels:
+        return None
+    index = retrieval.ExactIndex()
+    index.build(pipeline.passages.ids, pipeline.vectors)
+    student = retrieval.DenseRetriever(pipeline.student, index)
+    rankings = student.search([query.text for query in queries], DEPTH)
+    texts = pipeline.passages.texts(passage for ranking in rankings for passage, _ in ranking)
+    recipe, primary = pipeline.recipe, pipeline.recipe.evaluation.primary
+    return measure_head_room(
+        pipeline.parts.teacher(),
+        queries,
+        qrels,
+        {query.id: ranking for query, ranking in zip(queries, rankings, strict=True)},
+        texts,
+        judgements,
+        measure=primary if primary.startswith(ORDERED) else "ndcg@10",
+        resamples=recipe.evaluation.resamples,
+        seed=recipe.seed,
+    )
+
+
+def judged_to_audit(pipeline: Pipeline) -> tuple[list[Query], Qrels, str]:
+    """Judged queries that cost the test split nothing, if there are any; and what they are.
+
+    The dev split's; else those of other splits that share no relevant passage with a test query;
+    else the test split's own, and the words say so.
+    """
+    corpus, section = pipeline.corpus, pipeline.recipe.corpus
+    splits = sorted(set(corpus.dataset("qrels")["split"][:]))
+    test_queries, test = read_judged(corpus, section.test_split)
+    if section.dev_split in splits and section.dev_split != section.test_split:
+        return *read_judged(corpus, section.dev_split), f"split {section.dev_split!r}"
+    known = {passage for grades in test.values() for passage, g in grades.items() if g > 0}
+    for split in splits:
+        if split == section.test_split:
+            continue
+        queries, qrels = read_judged(corpus, split)
+        apart = {
+            query: grades
+            for query, grades in qrels.items()
+            if query not in test and not any(p in known for p, g in grades.items() if g > 0)
+        }
+        if apart:
+            words = f"split {split!r}, less what shares a relevant passage with a test query"
+            return [query for query in queries if query.id in apart], apart, words
+    words = f"split {section.test_split!r} itself, for want of another: let it choose nothing else"
+    return test_queries, test, words

@@ -1,0 +1,233 @@
+"""A run in small: every stage's work on a sample of a recipe's own corpus, one after the other.
+
+It writes nothing. Models stay loaded as they do in the run, so that memory is that of the run.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from datasets import Dataset
+
+from tercet import data, modeling, retrieval
+from tercet.config.recipe import Recipe, RetrieverSettings
+from tercet.core.console import console
+from tercet.core.resources import Resources, measured
+from tercet.core.schema import InputError, Passage, Retriever
+from tercet.data import Passages
+from tercet.data.queries import Part, deal, seed_of_shard
+from tercet.data.queries import plan as passages_to_sample
+from tercet.forecast.generation import WRITING, Written, write
+from tercet.forecast.sampling import Lists
+from tercet.forecast.source import Reading, read_source
+from tercet.forecast.timing import (
+    EMBEDDING,
+    PAIRS,
+    SCORING,
+    TRAINING,
+    Embedded,
+    Found,
+    Scored,
+    embed,
+    halfway,
+    score,
+    search,
+    time_adapter,
+    time_index,
+)
+from tercet.pipeline.pipeline import Pipeline
+
+#: Sampled queries that are searched with, and trained on: as many as tell, and no more.
+ASKED = 1_024
+
+
+@dataclass(frozen=True)
+class SmallRun:
+    """What was measured, in the order of the stages."""
+
+    reading: Reading
+    read: Resources
+    written: list[Written]
+    embedded: Embedded
+    lists: Lists
+    mined: Resources
+    scored: Scored
+    #: Seconds of building the index that is mined, and of a search in it; of the one that serves.
+    mining: tuple[float, float]
+    served: tuple[float, float]
+    adapting: float
+    rehearsal: modeling.Rehearsal
+    trained: Resources
+    #: Tokens of a query with one of its list's passages, its own or another, as the teacher reads.
+    tokens_per_pair: float
+    #: Tokens of such a passage as the student reads it.
+    tokens_per_passage: float
+    #: Parameters of the student, and bytes of what is saved with them.
+    parameters: int
+    seconds: float
+
+
+def small_run(pipeline: Pipeline) -> SmallRun:
+    """Measure everything that a recipe's run will do. Raises InputError as the run would."""
+    recipe, start = pipeline.recipe, time.monotonic()
+    with measured() as read:
+        reading = read_source(pipeline.parts.source, recipe.corpus.test_split, seed=recipe.seed)
+    console.print(f"  {reading.passages:,} passages; writing a few queries", style="dim")
+    written = _write(pipeline, reading)
+    queries = _asked([query for each in written for query in each.queries], recipe.seed)
+    if not queries:
+        asked = sum(each.asked for each in written)
+        raise InputError(f"the generators write no query about any of {asked} passages tried")
+    order = np.random.default_rng(recipe.seed + 1).permutation(len(reading.sample))
+    shuffled = [reading.sample[i] for i in order]
+    console.print("  embedding, searching and scoring a few", style="dim")
+    texts, judged = [query for query, _ in queries], [query.text for query in reading.judged]
+    encoder = pipeline.student
+    assert isinstance(encoder, modeling.BiEncoder)
+    embedded = embed(encoder, shuffled, texts, judged, budget=EMBEDDING)
+    with measured() as mined:
+        found = [
+            _find(pipeline, r, reading, embedded, queries) for r in recipe.negatives.retrievers
+        ]
+        exact = time_index(retrieval.ExactIndex, embedded.vectors, reading.passages)
+        mining, served = (
+            exact
+            if settings.backend != "faiss"
+            else time_index(
+                partial(pipeline.parts.index_of, settings), embedded.vectors, reading.passages
+            )
+            for settings in (recipe.negatives.index, recipe.index)
+        )
+    lists = Lists(queries, found, recipe.negatives.candidates)
+    characters = float(np.mean([len(passage.contents) for passage in reading.sample]))
+    draws = lists.scored(PAIRS, recipe.seed)
+    scored = score(pipeline.parts.teacher, draws.pairs, budget=SCORING)
+    tokens_per_pair = draws.mean(scored.lengths, characters)
+    console.print("  training a few steps", style="dim")
+    adapting = time_adapter(embedded.vectors.shape[1], recipe.negatives.candidates)
+    student = pipeline.parts.student()
+    drawn = lists.drawn(recipe.negatives_per_query, recipe.seed)
+    read_in_training = lists.trained_on(recipe.negatives_per_query, PAIRS, recipe.seed)
+    ids = student.tokenize([passage for _, passage in read_in_training.pairs], "passage")
+    lengths = np.array([len(row) for row in ids], np.float64)
+    parameters = sum(p.numel() for p in student.backbone.parameters())
+    with measured() as trained:
+        rehearsal = _train(student, recipe, queries, drawn)
+    halfway(trained)
+    return SmallRun(
+        reading=reading,
+        read=read,
+        written=written,
+        embedded=embedded,
+        lists=lists,
+        mined=mined,
+        scored=scored,
+        mining=mining,
+        served=served,
+        adapting=adapting,
+        rehearsal=rehearsal,
+        trained=trained,
+        tokens_per_pair=tokens_per_pair,
+        tokens_per_passage=read_in_training.mean(lengths, characters),
+        parameters=parameters,
+        seconds=time.monotonic() - start,
+    )
+
+
+def _write(pipeline: Pipeline, reading: Reading) -> list[Written]:
+    """Each generator writes about passages of its own, as in the run."""
+    section, seed = pipeline.recipe.queries, pipeline.recipe.seed
+    per_passage, wanted = passages_to_sample(reading.passages, section.count, section.per_passage)
+    order = np.random.default_rng(seed).permutation(len(reading.sample))[:wanted]
+    shares = [settings.share for settings in section.generators]
+    corpus, written = Passages.of(reading.sample), list[Written]()
+    parts = deal(corpus.contents, order, shares, section.shard_passages)
+    for which, settings in enumerate(section.generators):
+        mine = [part for part in parts if part.which == which]
+
+        def shard_seed(name: str, place: int, mine: list[Part] = mine) -> int:
+            return seed_of_shard(seed, name, mine[place // section.shard_passages].number)
+
+        if mine:
+            written.append(
+                write(
+                    pipeline.parts,
+                    settings,
+                    [reading.sample[row] for part in mine for row in part.rows],
+                    corpus,
+                    per_passage,
+                    seed=shard_seed,
+                    budget=WRITING * settings.share / sum(shares),
+                )
+            )
+    return written
+
+
+def _asked(queries: list[tuple[str, Passage]], seed: int) -> list[tuple[str, Passage]]:
+    order = np.random.default_rng(seed).permutation(len(queries))[:ASKED]
+    return [queries[i] for i in sorted(order)]
+
+
+def _find(
+    pipeline: Pipeline,
+    settings: RetrieverSettings,
+    reading: Reading,
+    embedded: Embedded,
+    queries: list[tuple[str, Passage]],
+) -> Found:
+    section = pipeline.recipe.negatives
+    depth = section.candidates * settings.share / sum(each.share for each in section.retrievers)
+    passages = reading.sample if settings.kind == "bm25" else embedded.passages
+
+    def make() -> Retriever:
+        if settings.kind == "bm25":
+            return pipeline.parts.bm25(settings, Passages.of(passages))
+        encoder, vectors = pipeline.student, embedded.vectors
+        if settings.model:
+            encoder = modeling.BiEncoder.from_pretrained(settings.model)
+            vectors = encoder.encode_passages([p.contents for p in passages])
+        index = retrieval.ExactIndex()
+        index.build([p.id for p in passages], vectors)
+        return retrieval.DenseRetriever(encoder, index)
+
+    return search(
+        make,
+        passages,
+        queries,
+        reading,
+        share=settings.share,
+        depth=round(depth),
+        timed=settings.kind == "bm25" or settings.model is not None,
+    )
+
+
+def _train(
+    student: modeling.BiEncoder,
+    recipe: Recipe,
+    queries: list[tuple[str, Passage]],
+    drawn: list[list[Passage]],
+) -> modeling.Rehearsal:
+    """A few steps on sampled lists; what they are taught is nothing in particular."""
+    random = np.random.default_rng(recipe.seed)
+    rows = [(query, each) for (query, _), each in zip(queries, drawn, strict=True) if each[1:]]
+    scores = [random.normal(scale=0.1, size=len(each)).astype(np.float32) for _, each in rows]
+    lists = Dataset.from_dict(
+        {
+            "query": [query for query, _ in rows],
+            "split": ["train"] * len(rows),
+            "passages": [[p.id for p in each] for _, each in rows],
+            "teacher": scores,
+        }
+    )
+    train = data.Triplets(
+        lists,
+        Dataset.from_dict({"target": scores}),
+        negatives_per_query=recipe.negatives_per_query,
+        near_positive=recipe.loss.near_positive,
+        seed=recipe.seed,
+    )
+    texts = {p.id: p.contents for _, each in rows for p in each}
+    return modeling.rehearse(student, train, texts, recipe, budget=TRAINING)

@@ -1,0 +1,231 @@
+"""A few seconds of each stage's own work on a sample, timed: what the forecast is reckoned from.
+
+Each model is loaded, warmed up, and given as much as fits its budget, in batches of the size and
+the likeness of lengths that the stage will make.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from tercet import modeling
+from tercet.core.resources import Resources, gigaflops, measured
+from tercet.core.schema import Index, Passage, Retriever
+from tercet.forecast.source import KEPT, Reading
+from tercet.modeling.batching import plan_batches
+
+#: Seconds of timed work for embedding, scoring and training.
+EMBEDDING, SCORING, TRAINING = 6.0, 6.0, 8.0
+#: Texts tokenised to learn their lengths, and pairs.
+TOKENISED, PAIRS = 4_096, 4_096
+_WARM = 8  # texts, pairs or passages that are not timed
+DEPTH = 100  # of the searches that evaluate
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Vectors of a sample, and the rates of encoding."""
+
+    passages: list[Passage]
+    vectors: np.ndarray
+    #: Tokens of each of a larger sample of passages, after truncation.
+    lengths: np.ndarray
+    batch_tokens: int
+    seconds_per_token: float  # padding included
+    tokens_per_query: float
+    seconds_per_query: float
+    seconds_per_judged: float
+    taken: Resources
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one retriever found for the sampled queries among a sample of the passages.
+
+    `part` is the part of the passages that was searched. `begin` and `seconds` (a query's) are
+    what building and searching all of them will take.
+    """
+
+    share: float
+    part: float
+    reach: int  # passages of a ranking, if so many were found
+    rankings: list[list[Passage]]
+    begin: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Tokens of each sampled pair, and what scoring takes."""
+
+    lengths: np.ndarray
+    batch_tokens: int
+    seconds_per_token: float  # padding included
+    seconds_per_pair: float  # of tokenising
+    begin: float
+    taken: Resources
+
+
+def padded(lengths: np.ndarray, batch_tokens: int) -> int:
+    """Tokens of texts of these lengths with the padding of batches of at most `batch_tokens`."""
+    batches = plan_batches(lengths, batch_tokens)
+    return sum(len(batch) * int(lengths[batch].max()) for batch in batches)
+
+
+def paced(
+    work: Callable[[list[T]], R], items: Sequence[T], budget: float
+) -> tuple[list[R], list[slice], float]:
+    """`work` on growing slices of the items until about `budget` seconds are over.
+
+    What it made of each slice, the slices, and the seconds; the first few items only warm it up.
+    """
+    work(list(items[:_WARM]))
+    made, slices, start, size, taken = list[R](), list[slice](), 0, 4 * _WARM, 0.0
+    began = time.perf_counter()
+    while start < len(items) and size >= _WARM:
+        part = slice(start, min(start + size, len(items)))
+        made.append(work(list(items[part])))
+        slices.append(part)
+        start, taken = part.stop, time.perf_counter() - began
+        size = min(2 * size, int(start * (budget / taken - 1)))
+    return made, slices, time.perf_counter() - began
+
+
+def halfway(taken: Resources) -> Resources:
+    """With the machine's speed as it was at the middle: the mean of before and after."""
+    taken.gflops = (taken.gflops + gigaflops()) / 2
+    return taken
+
+
+def embed(
+    encoder: modeling.BiEncoder,
+    passages: list[Passage],
+    queries: list[str],
+    judged: list[str],
+    *,
+    budget: float,
+) -> Embedded:
+    """Encode some of the passages, which are in random order, and the queries."""
+    contents = [passage.contents for passage in passages[:TOKENISED]]
+    lengths = np.array([len(ids) for ids in encoder.tokenize(contents, "passage")])
+    with measured() as taken:
+        made, slices, seconds = paced(encoder.encode_passages, contents, budget)
+        start = time.perf_counter()
+        encoder.encode_queries(queries)
+        of_queries = time.perf_counter() - start
+    vectors, tokens_per_query = np.concatenate(made), _tokens_each(encoder, queries)
+    longer = _tokens_each(encoder, judged[:TOKENISED]) / tokens_per_query if judged else 1.0
+    tokens = sum(padded(lengths[part], encoder.tokens_at_once) for part in slices)
+    return Embedded(
+        passages[: len(vectors)],
+        vectors,
+        lengths,
+        encoder.tokens_at_once,
+        seconds / tokens,
+        tokens_per_query,
+        of_queries / len(queries),
+        longer * of_queries / len(queries),
+        halfway(taken),
+    )
+
+
+def _tokens_each(encoder: modeling.BiEncoder, queries: list[str]) -> float:
+    return float(np.mean([len(ids) for ids in encoder.tokenize(queries, "query")]))
+
+
+def search(
+    make: Callable[[], Retriever],
+    passages: list[Passage],
+    queries: list[tuple[str, Passage]],
+    reading: Reading,
+    *,
+    share: float,
+    depth: int,
+    timed: bool,
+) -> Found:
+    """Search a sample of the passages as deep as reaches as far as `depth` among all.
+
+    Of the student's own vectors no time is told: its rates are known without.
+    """
+    start = time.perf_counter()
+    retriever = make()
+    begin = time.perf_counter() - start
+    texts = [query for query, _ in queries]
+    retriever.search(texts[:_WARM], 1)
+    start = time.perf_counter()
+    part = 1 / reading.longer(len(passages))
+    reach = max(1, round(depth * part))
+    found = retriever.search(texts, min(len(passages), reach + 1))
+    seconds = (time.perf_counter() - start) / len(texts)
+    by_id = {passage.id: passage for passage in passages}
+    rankings = []
+    for (_, own), ranking in zip(queries, found, strict=True):
+        others = [by_id[id] for id, _ in ranking if by_id[id].contents != own.contents]
+        rankings.append(others[:reach])
+    if not timed:
+        begin = seconds = 0.0
+    return Found(share, part, reach, rankings, begin / part, seconds / part)
+
+
+def score(
+    load: Callable[[], modeling.CrossEncoderTeacher], pairs: list[tuple[str, str]], *, budget: float
+) -> Scored:
+    """Score some of the pairs, which are in random order."""
+    start = time.perf_counter()
+    teacher = load()
+    begin = time.perf_counter() - start
+    start = time.perf_counter()
+    lengths = teacher.lengths(pairs)
+    tokenising = (time.perf_counter() - start) / len(pairs)
+    with measured() as taken:
+        _, slices, seconds = paced(teacher.score, pairs, budget)
+    rate = seconds / sum(padded(lengths[part], teacher.batch_tokens) for part in slices)
+    return Scored(lengths, teacher.batch_tokens, rate, tokenising, begin, halfway(taken))
+
+
+def time_index(make: Callable[[], Index], vectors: np.ndarray, rows: int) -> tuple[float, float]:
+    """Seconds of building an index of `rows` vectors like these, and of one search, 100 deep.
+
+    A larger one than the passages that are kept is timed smaller, and taken to grow in proportion.
+    """
+    size = min(rows, KEPT)
+    noise = np.random.default_rng(0).normal(scale=1e-3, size=(size, vectors.shape[1]))
+    like = (np.resize(vectors, noise.shape) + noise).astype(np.float32)
+    asked = like[:: max(1, size // 64)][:64]
+    index = make()
+    start = time.perf_counter()
+    index.build([str(row) for row in range(size)], like)
+    built = time.perf_counter() - start
+    index.search(asked[:1], min(size, DEPTH))
+    start = time.perf_counter()
+    index.search(asked, min(size, DEPTH))
+    searched = (time.perf_counter() - start) / len(asked)
+    index.discard()
+    return built * rows / size, searched * rows / size
+
+
+def time_adapter(dimension: int, candidates: int) -> float:
+    """Seconds that a query adapter learns from one query's list in one epoch."""
+    random, queries = np.random.default_rng(0), 256
+    vectors = random.normal(size=(queries, dimension)).astype(np.float32)
+    lists = random.integers(0, queries, size=(queries, candidates + 1))
+    targets = random.normal(size=lists.shape).astype(np.float32)
+    start = time.perf_counter()
+    modeling.train_adapter(
+        vectors,
+        vectors,
+        list(lists),
+        list(targets),
+        modeling.all_pairs_margin_mse,
+        normalize=True,
+        epochs=2,
+    )
+    return (time.perf_counter() - start) / (2 * queries)

@@ -1,0 +1,104 @@
+"""Vectors that exist already, into Weaviate: an arrow whose far end is a collection of a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from tercet.config.recipe import Recipe
+from tercet.core.artifacts import Stage, Writer, locked, produce
+from tercet.core.console import console, progress
+from tercet.core.files import read_json, write_json
+from tercet.core.schema import InputError
+from tercet.data.sources import Joined, open_source
+from tercet.retrieval import read_collection
+
+if TYPE_CHECKING:
+    from tercet.retrieval.weaviate.ingest import Row
+
+REACHED = "reached.json"
+OWNER = "vectors that a corpus carries, written by Tercet"
+
+
+def ingest(recipe: Recipe, flags: set[str]) -> None:
+    """Fill the recipe's collection from its corpus, or find that it is full."""
+    with locked(recipe.folder):
+        _Run(recipe).ensure()
+
+
+class _Run:
+    def __init__(self, recipe: Recipe) -> None:
+        # The client is an extra.
+        from tercet.retrieval.weaviate.ingest import Ingest
+        from tercet.retrieval.weaviate.settings import WeaviateSettings
+
+        source = open_source(recipe.corpus, read_collection)
+        if not isinstance(source, Joined):
+            raise InputError("only tables hold vectors of passages (corpus.source)")
+        next(source.embedded(), None)  # a missing column is refused now
+        self.source, self.empty = source, 0
+        section = recipe.ingest
+        self.stage = Stage(
+            recipe.folder / "ingest",
+            settings=asdict(section) | {"collection": recipe.collection},
+            inputs={"source": source.source.identity()},  # judgements are no part of it
+        )
+        self.finished, _ = self.stage.finished()
+        self.target = Ingest(
+            recipe.collection,
+            section.vector,
+            WeaviateSettings(
+                kind=section.kind,
+                metric=section.metric,
+                owner=f"{OWNER}: {recipe.folder.resolve()}",
+            ),
+            fresh=not self.finished and not self.stage.begun,
+        )
+
+    def ensure(self) -> None:
+        """Write what the server lacks, and note what it holds."""
+        held = self.target.count()
+        if self.finished and held != self.finished.facts["passages"]:
+            raise InputError(
+                f"{self.target.name} held {self.finished.facts['passages']:,} passages when it was "
+                f"written, and holds {held or 0:,} now: to write it again, delete that collection "
+                f"and {self.stage.path}"
+            )
+        produce(self.stage, self._fill)
+        console.print(f"      {self.target.name}, vector {self.target.vector!r}")
+
+    def _fill(self, writer: Writer) -> None:
+        from tercet.retrieval.weaviate.client import RefusedPassages
+
+        note = writer.folder / REACHED
+        start = read_json(note)["rows"] if note.exists() else 0
+        if (self.target.count() or 0) < start:  # the server lost some, or all: once more
+            start = 0
+        write_json(note, {"rows": start})
+        with progress(f"writing {self.target.name}", None, "passages") as advance:
+            before = 0
+
+            def reached(rows: int) -> None:
+                nonlocal before
+                write_json(note, {"rows": rows})
+                advance(rows - before)
+                before = rows
+
+            try:
+                passages = self.target.fill(self._rows, start, reached)
+            except RefusedPassages as refused:
+                file = self.stage.path.with_name("ingest-refused.json")
+                write_json(file, refused.failures)
+                raise InputError(f"{refused} All of them are in {file}") from None
+        writer.facts |= {"passages": passages, "empty_passages": self.empty}
+
+    def _rows(self) -> Iterator[Row]:
+        from tercet.retrieval.weaviate.ingest import Row
+
+        self.empty = 0
+        for _, passage, vector in self.source.embedded():
+            if passage.contents:
+                yield Row(passage, vector)
+            else:
+                self.empty += 1

@@ -1,0 +1,171 @@
+"""A finished run as something to ask: its passages, found by one of its systems."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tercet import retrieval
+from tercet.config.parsing import nearest
+from tercet.config.recipe import IndexSettings, Recipe, SystemSettings
+from tercet.core.artifacts import NotMade, Writer, only_existing, produce
+from tercet.core.console import console
+from tercet.core.files import slug
+from tercet.core.schema import Index, InputError, Passage
+from tercet.evaluation.systems import Systems
+from tercet.pipeline.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from tercet.retrieval.weaviate.live import LiveCollection
+
+#: Systems that encode a question that nobody has asked before.
+LIVE = ("base", "adapted", "dense", "cohere")
+#: Of 100 held-out queries so many give no passage the usual score.
+BELOW = 5
+#: Held-out queries that tell the usual score, and passages that tell a collection from another.
+ASKED, SAMPLE = 256, 16
+#: Cosine of a passage's vector with itself: encoded in another batch, kept by a server.
+SAME = 0.98
+
+
+def finished(recipe: Recipe, *, served: bool = True) -> Pipeline:
+    """The pipeline of a run whose every stage is made; `served`, where a server has its passages.
+
+    Raises InputError for one that is not finished, or of other inputs or settings.
+    """
+    pipeline = Pipeline(recipe)
+    try:
+        with only_existing():
+            if served:
+                _ = pipeline.evaluation
+            elif pipeline.evaluation_stage().finished()[0] is None:
+                raise NotMade("evaluation")
+    except NotMade as stage:
+        raise InputError(
+            f"run {recipe.name} is not finished: its stage {stage} is missing, or of other inputs "
+            "or settings than now: run train.py with this recipe first"
+        ) from None
+    return pipeline
+
+
+def served(pipeline: Pipeline) -> tuple[IndexSettings, LiveCollection]:
+    """The Weaviate collection that serves a run: the live one it learnt beside, or its alias'."""
+    section: IndexSettings = pipeline.parts.live(pipeline.recipe.index)
+    if not section.collection:
+        section = IndexSettings(backend="weaviate", collection=pipeline.recipe.alias)
+    return section, retrieval.open_live(section)
+
+
+class RunSearch:
+    """The passages of a finished run for a question; close it, or use it as a context manager.
+
+    `system` is "adapted", "base", or the label of one in `evaluation.systems`. Searched is the
+    Weaviate collection that serves the run, where it has one and holds that system's vectors, and
+    else all vectors in the process, exactly. Raises InputError for a system that cannot be asked
+    anything new, and for a collection with other vectors.
+    """
+
+    def __init__(self, pipeline: Pipeline, system: str) -> None:
+        recipe = pipeline.recipe
+        systems = {"adapted": SystemSettings(kind="adapted"), "base": SystemSettings(kind="base")}
+        systems |= {each.label: each for each in recipe.evaluation.systems if each.kind in LIVE}
+        if system not in systems:
+            raise InputError(
+                f"chat.system {system!r} is no system with an encoder{nearest(system, [*systems])}"
+            )
+        self.pipeline, self.system = pipeline, system
+        self._systems = Systems(pipeline, list(systems.values()), [])
+        self._encoder = self._systems.live_encoder(system)
+        self._index, self.place = self._open(systems[system].kind)
+        self._retriever = retrieval.DenseRetriever(self._encoder, self._index)
+
+    def __enter__(self) -> RunSearch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the index go; a collection stays as it is."""
+        self._index.discard()
+
+    def search(self, question: str, k: int) -> list[tuple[Passage, float]]:
+        """Up to k passages with their scores, best first."""
+        passages = self.pipeline.passages
+        (ranking,) = self._retriever.search([question], k)
+        rows = passages.rows(id for id, _ in ranking)
+        strange = [id for id, _ in ranking if id not in rows]
+        if strange:
+            console.print(
+                f"{len(strange)} found in {self.place} and not in the run's corpus, left out: "
+                f"{', '.join(map(repr, strange))}",
+                markup=False,
+            )
+        return [(passages[rows[id]], score) for id, score in ranking if id in rows]
+
+    def usual_score(self) -> float:
+        """What the best passage of all but `BELOW` of 100 held-out queries scores.
+
+        The corpus can answer them, so what scores less for another is likely to be no answer. It is
+        measured once, and kept in the run's folder.
+        """
+        pipeline = self.pipeline
+        inputs = {"system": self._systems.identity(self.system)}
+        inputs |= {"triplets": pipeline.triplets.digest, "passages": pipeline.passages_digest}
+
+        def make(writer: Writer) -> None:
+            scores = self._best_scores()
+            writer.facts |= {"usual_score": float(np.percentile(scores, BELOW))}
+            writer.facts |= {"queries": len(scores)}
+
+        settings = {"below": BELOW, "asked": ASKED}
+        stage = pipeline.stage(f"usual_score_{slug(self.system)}", settings, inputs)
+        return float(produce(stage, make).facts["usual_score"])
+
+    def _best_scores(self) -> list[float]:
+        """The best score of each held-out query, of a seeded sample of them."""
+        splits = (self.pipeline.measured(split)[0] for split in ("validation", "guard"))
+        texts = sorted({query.text for queries in splits for query in queries})
+        drawn = sorted(np.random.default_rng(0).permutation(len(texts))[:ASKED].tolist())
+        rankings = self._retriever.search([texts[row] for row in drawn], 1)
+        return [score for ((_, score),) in rankings]
+
+    # ── where it searches ────────────────────────────────────────────────────────────────────
+
+    def _open(self, kind: str) -> tuple[Index, str]:
+        """An index of the system's vectors, and in words where it is."""
+        recipe, passages = self.pipeline.recipe, self.pipeline.passages
+        # Where the passages' vectors stay as they are, they are those of both.
+        holds = kind == "adapted" or (kind == "base" and recipe.model.frozen)
+        if recipe.index.backend == "weaviate" and holds:
+            section, live = served(self.pipeline)
+            try:
+                self._check_vectors(live)
+            except BaseException:
+                live.discard()
+                raise
+            return live, f"collection {section.collection}"
+        index = retrieval.ExactIndex()
+        index.build(passages.ids, self._systems.vectors(self.system))
+        return index, f"{len(passages):,} passages, exactly"
+
+    def _check_vectors(self, live: LiveCollection) -> None:
+        """Refuse a collection that holds others than the run's: an alias may be pointed away."""
+        passages = self.pipeline.passages
+        rows = np.sort(np.random.default_rng(0).permutation(len(passages))[:SAMPLE])
+        ids = [passages.ids[row] for row in rows.tolist()]
+        found, what = live.vectors_of(ids), f"collection {live.name}, vector {live.vector}"
+        if self.pipeline.recipe.model.frozen:
+            known = np.asarray(self.pipeline.vectors[rows])
+        else:
+            known = self._encoder.encode_passages([passages.contents[row] for row in rows.tolist()])
+        if found.shape == known.shape:
+            lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(known, axis=1)
+            cosines = np.einsum("nd,nd->n", found, known) / np.maximum(lengths, 1e-30)
+            if cosines.min() >= SAME:
+                return
+        raise InputError(
+            f"{what} holds other vectors than those of run {self.pipeline.recipe.name}: give the "
+            "alias back to its collection, or run train.py with another index.alias"
+        )

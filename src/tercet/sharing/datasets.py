@@ -1,0 +1,96 @@
+"""A run's lists and triplets -> Parquet files with texts, for other trainers and for the Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset
+
+from tercet.core.files import replacing
+from tercet.data.passages import Passages
+from tercet.data.triplets import Triplets
+
+#: Rows written at once: their texts are all that is held.
+ROWS = 10_000
+
+TRIPLETS = pa.schema(
+    {"query": pa.string(), "positive": pa.string(), "negative": pa.string(), "label": pa.float32()}
+)
+SCORES = pa.schema(
+    {
+        "query_id": pa.string(),
+        "query": pa.string(),
+        "split": pa.string(),
+        "passages": pa.list_(pa.string()),
+        "teacher": pa.list_(pa.float32()),
+        "student": pa.list_(pa.float32()),
+        "target": pa.list_(pa.float32()),
+    }
+)
+PASSAGES = pa.schema({"id": pa.string(), "text": pa.string()})
+
+
+def write_published(
+    folder: Path, lists: Dataset, targets: Dataset, triplets: Triplets, passages: Passages
+) -> dict[str, int]:
+    """Write `triplets`, `scores` and `passages`, each as train.parquet in its folder; their rows.
+
+    `lists` and `targets` are of `tercet.data.triplets` and `tercet.data.targets`; the triplets are
+    those of the epoch that `triplets` is at.
+    """
+    listed = {id for block in _blocks(lists) for ids in block["passages"] for id in ids}
+    rows = np.array(sorted(passages.rows(listed).values()))
+    made = {
+        "triplets": (TRIPLETS, _triplets(triplets, passages)),
+        "scores": (SCORES, _scores(lists, targets)),
+        "passages": (PASSAGES, _passages(rows, passages)),
+    }
+    return {
+        name: _write(folder / name / "train.parquet", schema, columns)
+        for name, (schema, columns) in made.items()
+    }
+
+
+def _blocks(rows: Dataset) -> Iterator[dict[str, list[Any]]]:
+    return (rows[start : start + ROWS] for start in range(0, len(rows), ROWS))
+
+
+def _triplets(triplets: Triplets, passages: Passages) -> Iterator[dict[str, list[Any]]]:
+    drawn = triplets.rows()
+    while block := list(islice(drawn, ROWS)):
+        texts = passages.texts({row[side] for row in block for side in ("positive", "negative")})
+        yield {
+            "query": [row["query"] for row in block],
+            "positive": [texts[row["positive"]] for row in block],
+            "negative": [texts[row["negative"]] for row in block],
+            "label": [row["positive_score"] - row["negative_score"] for row in block],
+        }
+
+
+def _scores(lists: Dataset, targets: Dataset) -> Iterator[dict[str, list[Any]]]:
+    for block, aims in zip(_blocks(lists), _blocks(targets), strict=True):
+        yield block | {"target": aims["target"]}
+
+
+def _passages(rows: np.ndarray, passages: Passages) -> Iterator[dict[str, list[Any]]]:
+    for start in range(0, len(rows), ROWS):
+        block = rows[start : start + ROWS].tolist()
+        ids, texts = [passages.ids[row] for row in block], [passages.contents[row] for row in block]
+        yield {"id": ids, "text": texts}
+
+
+def _write(path: Path, schema: pa.Schema, blocks: Iterable[dict[str, list[Any]]]) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count = 0
+    with replacing(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as parquet:
+        for columns in blocks:
+            table = pa.Table.from_pydict(columns, schema=schema)
+            parquet.write_table(table)
+            count += table.num_rows
+    return count

@@ -1,0 +1,146 @@
+"""One query against several models and indexes, side by side and timed; and the chats of runs.
+
+What is loaded for a run is kept, until its figures are made anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import RLock
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+
+from tercet.config.recipe import SystemSettings
+from tercet.core.artifacts import locked
+from tercet.core.schema import InputError, Passage
+from tercet.evaluation.systems import Systems
+from tercet.pipeline.pipeline import Pipeline
+from tercet.serving.search import RunSearch, finished
+from tercet.studio.runs import recipe_of
+
+if TYPE_CHECKING:
+    from tercet.serving.chat import Chat
+
+ADAPTED, BASE, BM25 = "adapted", "as it came", "BM25"
+_OF_RECIPES = {ADAPTED: "adapted", BASE: "base"}
+KEPT = 8  # systems and chats: each has a model and may have a corpus's vectors
+Found = list[tuple[Passage, float]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one system found, where and in how many milliseconds; or why it could not."""
+
+    system: str
+    hits: tuple[tuple[Passage, float], ...] = ()
+    place: str = ""
+    milliseconds: float = 0.0
+    refusal: str = ""
+
+
+class _Searches(Protocol):
+    place: str
+
+    def search(self, question: str, k: int) -> Found: ...
+
+
+class _Bm25:
+    """Keyword search over a run's passages."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        systems = Systems(pipeline, [SystemSettings(kind="bm25")], [])
+        self._passages, self._retriever = pipeline.passages, systems.retriever("bm25", {})
+        self.place = f"{len(self._passages):,} passages"
+
+    def search(self, question: str, k: int) -> Found:
+        (ranking,) = self._retriever.search([question], k)
+        rows = self._passages.rows(id for id, _ in ranking)
+        return [(self._passages[rows[id]], score) for id, score in ranking]
+
+
+T = TypeVar("T")
+
+
+class Searchers:
+    """The runs' systems and chats, loaded when first asked; one is asked at a time."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[tuple[str, ...], tuple[float, object]] = {}
+        self._lock = RLock()
+
+    def systems_of(self, run: Path) -> list[str]:
+        """Names of what can be asked of a run: none before it is finished."""
+        whole = (run / "recipe.yaml").exists() and _made(run)
+        return [ADAPTED, BASE, BM25] if whole else []
+
+    def ask(self, query: str, of: Sequence[tuple[Path, str]], k: int) -> list[Answer]:
+        """What each (run, one of `systems_of` the run) finds for a query."""
+        answers = []
+        for run, system in of:
+            label = f"{run.name}: {system}"
+            try:
+                with self._lock:
+                    answers.append(self._ask(label, run, system, query, k))
+            except InputError as error:
+                answers.append(Answer(label, refusal=str(error)))
+        return answers
+
+    def must_load(self, run: Path, system: str) -> bool:
+        """Whether a system has to be loaded before it answers."""
+        kept = self._loaded.get((str(run), system))
+        return system in self.systems_of(run) and (kept is None or kept[0] != _made(run))
+
+    def _ask(self, label: str, run: Path, system: str, query: str, k: int) -> Answer:
+        if system not in self.systems_of(run):
+            raise InputError(f"{run.name} has no {system} to ask yet")
+        searcher = self._search(run, system)
+        start = time.perf_counter()
+        hits = tuple(searcher.search(query, k))
+        return Answer(label, hits, searcher.place, 1e3 * (time.perf_counter() - start))
+
+    def _search(self, run: Path, system: str) -> _Searches:
+        def load() -> _Searches:
+            with locked(run):
+                pipeline = finished(recipe_of(run))
+                if system == BM25:
+                    return _Bm25(pipeline)
+                return RunSearch(pipeline, _OF_RECIPES[system])
+
+        return self._kept(run, (system,), load)
+
+    def _kept(self, run: Path, what: tuple[str, ...], load: Callable[[], T]) -> T:
+        key, made = (str(run), *what), _made(run)
+        if key in self._loaded and self._loaded[key][0] != made:
+            self._forget(key)
+        if key not in self._loaded:
+            self._loaded[key] = made, load()
+        self._loaded[key] = self._loaded.pop(key)  # the one asked last is forgotten last
+        while len(self._loaded) > KEPT:
+            self._forget(next(iter(self._loaded)))
+        return cast(T, self._loaded[key][1])
+
+    def _forget(self, key: tuple[str, ...]) -> None:
+        _, loaded = self._loaded.pop(key)
+        if close := getattr(loaded, "close", None):
+            close()
+
+    def chat(self, run: Path, options: Sequence[str]) -> Chat:
+        """A finished run's chat, `options` being overrides of its recipe's `chat` section."""
+        from tercet.serving.chat import Chat
+
+        with self._lock:
+            if not self.systems_of(run):
+                raise InputError(f"{run.name} is not finished: there is nothing to ask yet")
+            what = ("chat", *options)
+            for key in [k for k in self._loaded if k[1] == "chat" and k != (str(run), *what)]:
+                self._forget(key)  # one language model at a time
+            recipe = recipe_of(run, options)
+            return self._kept(run, what, lambda: Chat.of(recipe))
+
+
+def _made(run: Path) -> float:
+    """When a run's figures were made; 0 before."""
+    manifest = run / "evaluation" / "manifest.json"
+    return manifest.stat().st_mtime if manifest.exists() else 0.0
