@@ -31,7 +31,7 @@ from fastapi import FastAPI  # noqa: E402
 from fastapi.middleware.trustedhost import TrustedHostMiddleware  # noqa: E402
 
 from tercet import InputError  # noqa: E402
-from tercet.cli import load_recipe  # noqa: E402
+from tercet.config.loading import load_recipe  # noqa: E402
 from tercet.core.console import console  # noqa: E402
 from tercet.sharing.retriever import export_retriever  # noqa: E402
 from tercet.studio import browse, compare, form, pages, runs, watch  # noqa: E402

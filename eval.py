@@ -11,9 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from tercet import Recipe, cli
-from tercet.core.artifacts import locked
 from tercet.core.console import console
 from tercet.core.files import read_json
+from tercet.core.processes import locked
 from tercet.evaluation.experiment import Experiment
 from tercet.evaluation.summary import results_of
 from tercet.reports.files import append_csv, write_results

@@ -16,9 +16,9 @@ from dataclasses import asdict
 
 from tercet import cli
 from tercet.config.recipe import Recipe
-from tercet.core.artifacts import is_main_process, locked
 from tercet.core.console import console
 from tercet.core.files import write_json
+from tercet.core.processes import is_main_process, locked
 from tercet.evaluation.teacher_audit import audit_teacher
 from tercet.forecast.estimate import plan
 from tercet.forecast.forecast import FORECAST

@@ -23,16 +23,16 @@ import numpy as np
 from grid_tables import DEFAULT_TOWERS, Row, page, show, summary
 
 from tercet import Recipe, modeling, retrieval
-from tercet.cli import load_recipe
-from tercet.core.artifacts import read_times
+from tercet.config.loading import load_recipe
 from tercet.core.console import console, progress
 from tercet.core.files import write_file, write_json
+from tercet.core.resources import read_times
 from tercet.core.schema import Query
 from tercet.data.targets import WEIGHTS, Method, anchored, best_weight, calibrate
 from tercet.evaluation.audit import measure_head_room
 from tercet.modeling.training.adapter_trial import MEASURE, known_items
-from tercet.modeling.training.choices import read_mixture
 from tercet.modeling.training.losses import all_pairs_margin_mse, listwise_kl, margin_mse
+from tercet.modeling.training.model_selection import read_mixture
 from tercet.pipeline.pipeline import Pipeline
 from tercet.retrieval.significance import holm, paired_bootstrap, randomisation_test
 

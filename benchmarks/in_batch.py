@@ -20,7 +20,8 @@ import torch
 from beside import bookmarks
 from transformers import TrainerCallback
 
-from tercet.config.recipe import TRAINING, LossSection, Recipe
+from tercet.config.recipe import LossSection, Recipe
+from tercet.config.training import TRAINING
 from tercet.core.console import console
 from tercet.modeling import BiEncoder, MarginMSETrainer, TripletCollator, training_arguments
 from tercet.modeling.training.collator import IGNORED

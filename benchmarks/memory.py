@@ -31,8 +31,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from tercet.core.artifacts import read_resources
 from tercet.core.console import console
+from tercet.core.resources import read_resources
 
 ROOT = Path(__file__).parent.parent
 WORDS = 20_000

@@ -23,11 +23,11 @@ import numpy as np
 from rich.table import Table
 
 from tercet import retrieval
-from tercet.cli import load_recipe
-from tercet.core.artifacts import read_times
+from tercet.config.loading import load_recipe
 from tercet.core.console import console
 from tercet.core.files import write_json
-from tercet.modeling.training.choices import read_mixture
+from tercet.core.resources import read_times
+from tercet.modeling.training.model_selection import read_mixture
 from tercet.pipeline.pipeline import Pipeline
 from tercet.retrieval.significance import Interval, paired_bootstrap
 

@@ -32,7 +32,8 @@ from torch import nn
 from transformers import PrinterCallback
 from transformers.trainer_utils import IntervalStrategy
 
-from tercet.config.recipe import TRAINING, LossSection, Recipe
+from tercet.config.recipe import LossSection, Recipe
+from tercet.config.training import TRAINING
 from tercet.modeling import BiEncoder, MarginMSETrainer, TripletCollator, training_arguments
 
 MODEL = "models/all-MiniLM-L6-v2"

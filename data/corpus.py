@@ -15,8 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from tercet.core.artifacts import Artifact, Writer
-from tercet.core.files import read_table
-from tercet.core.mapped import fingerprint
+from tercet.core.mapped import fingerprint, read_table
 from tercet.core.schema import InputError, Passage, Query
 from tercet.data.passages import SCHEMA, Passages, find_twins, repeated
 from tercet.data.sources import Source

@@ -10,9 +10,8 @@ import pyarrow as pa
 
 from tercet.core.artifacts import Artifact, Writer
 from tercet.core.console import progress
-from tercet.core.counting import OF_READERS, counting
-from tercet.core.files import counted, counts_of, read_table
-from tercet.core.mapped import MappedVectors, Vectors, by_id
+from tercet.core.mapped import MappedVectors, Vectors, by_id, counted, counts_of, read_table
+from tercet.core.resources import OF_READERS, counting
 from tercet.core.schema import Encoder
 from tercet.data.passages import Passages
 

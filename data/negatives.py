@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from tercet.core.artifacts import Writer
 from tercet.core.console import progress
-from tercet.core.files import counted, counts_of, read_table
+from tercet.core.mapped import counted, counts_of, read_table
 from tercet.core.schema import InputError, Ranking, Retriever
 
 #: Hits of objects that are no passages of the corpus.

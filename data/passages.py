@@ -9,8 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from tercet.core.artifacts import Artifact
-from tercet.core.files import read_table
-from tercet.core.mapped import Lazy, Strings, fingerprint
+from tercet.core.mapped import Lazy, Strings, fingerprint, read_table
 from tercet.core.schema import Passage
 
 SCHEMA = pa.schema({"id": pa.string(), "title": pa.string(), "text": pa.string()})

@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from tercet.core.artifacts import Writer
 from tercet.core.console import progress
-from tercet.core.counting import OF_GENERATORS, counting
-from tercet.core.files import counted, counts_of, digest, read_table
+from tercet.core.files import digest
+from tercet.core.mapped import counted, counts_of, read_table
+from tercet.core.resources import OF_GENERATORS, counting
 from tercet.core.schema import Generator, InputError, Passage
 from tercet.data.near_duplicates import NearDuplicates, normalised
 from tercet.data.passages import Passages

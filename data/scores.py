@@ -16,8 +16,8 @@ from datasets import Dataset
 
 from tercet.core.artifacts import Writer
 from tercet.core.console import progress
-from tercet.core.counting import OF_READERS, counting
-from tercet.core.files import counted, counts_of, read_table
+from tercet.core.mapped import counted, counts_of, read_table
+from tercet.core.resources import OF_READERS, counting
 from tercet.core.schema import InputError, Teacher
 from tercet.data.passages import Passages
 

@@ -1,6 +1,7 @@
 """Models, and what trains them: the one room that knows torch."""
 
 from tercet.modeling.cross_encoder import CrossEncoderTeacher as CrossEncoderTeacher
+from tercet.modeling.distributed import from_first_process as from_first_process
 from tercet.modeling.encoders.adapted_encoder import CONFIG as ADAPTER_CONFIG
 from tercet.modeling.encoders.adapted_encoder import AdaptedEncoder as AdaptedEncoder
 from tercet.modeling.encoders.adapted_encoder import load_query_encoder as load_query_encoder
@@ -23,9 +24,6 @@ from tercet.modeling.generators.seq2seq import Seq2SeqGenerator as Seq2SeqGenera
 from tercet.modeling.generators.seq2seq import check_doc2query as check_doc2query
 from tercet.modeling.precision import hardware as hardware
 from tercet.modeling.training.callbacks import Log as Log
-from tercet.modeling.training.callbacks import RetrievalEvaluation as RetrievalEvaluation
-from tercet.modeling.training.callbacks import encode_blocks as encode_blocks
-from tercet.modeling.training.callbacks import from_first_process as from_first_process
 from tercet.modeling.training.collator import Known as Known
 from tercet.modeling.training.collator import Side as Side
 from tercet.modeling.training.collator import Texts as Texts
@@ -35,5 +33,7 @@ from tercet.modeling.training.dry_run import rehearse as rehearse
 from tercet.modeling.training.fit import adapt as adapt
 from tercet.modeling.training.losses import all_pairs_margin_mse as all_pairs_margin_mse
 from tercet.modeling.training.objective import check_widths as check_widths
+from tercet.modeling.training.retrieval_evaluation import RetrievalEvaluation as RetrievalEvaluation
+from tercet.modeling.training.retrieval_evaluation import encode_blocks as encode_blocks
 from tercet.modeling.training.trainer import MarginMSETrainer as MarginMSETrainer
 from tercet.modeling.training.trainer import training_arguments as training_arguments

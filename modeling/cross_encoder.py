@@ -63,7 +63,7 @@ class CrossEncoderTeacher:
         self.max_length = max_length
         self.batch_tokens = batch_tokens
         self.identity = identity
-        #: As `tercet.core.counting` has it.
+        #: As `tercet.core.resources` has it.
         self.counts: Counter[str] = Counter()
         self._forward = forward
         self._input_names = list(input_names)

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from tercet.core.schema import Retriever
-from tercet.evaluation.results import Phase, Timing
 
 TOP = 10
 _SLICE = 100  # single queries, or four batches, that a retriever answers in its turn
@@ -148,3 +148,24 @@ def time_searches(
             _common.reset(token)
         pending = pending[1:] + pending[:1]  # nobody always follows the same one
     return {name: watch.timing() for name, watch in watches.items()}
+
+
+@dataclass(frozen=True)
+class Phase:
+    """How long a query (single) or a batch (batched) takes."""
+
+    p50: float
+    p95: float
+    p99: float
+    #: Queries a second: all of them, by the time that all took.
+    per_second: float
+
+
+@dataclass(frozen=True)
+class Timing:
+    """From the query's text to its ten best passages; phases by name: encode, search, rerank."""
+
+    queries: int
+    batch: int
+    phases: Mapping[str, Phase]
+    total: Phase

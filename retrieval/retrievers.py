@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from tercet.core.schema import Encoder, Index, Ranking
+import numpy as np
+
+from tercet.core.schema import Encoder, Index, Ranking, Retriever, Teacher
 from tercet.retrieval.latency import phase, phase_once
+from tercet.retrieval.validation import check_k, in_order
 
 
 class DenseRetriever:
@@ -34,3 +38,112 @@ class DenseRetriever:
         vectors = phase_once("encode", key, lambda: self._encoder.encode_queries(queries))
         with phase("search"):
             return self._index.search(vectors, min(k, self._top_k or k))
+
+
+CONSTANT = 60  # the paper's
+
+
+DEPTH = 100
+
+
+class HybridRetriever:
+    """A `Retriever` that ranks by the sum of 1 / (60 + rank) over other retrievers' best 100.
+
+    Scores need not be comparable, nor vectors: only ranks count. Cormack, Clarke and Buettcher,
+    Reciprocal rank fusion outperforms Condorcet and individual rank learning methods, SIGIR 2009.
+    """
+
+    def __init__(self, retrievers: Sequence[Retriever], name: str | None = None) -> None:
+        self._retrievers = retrievers
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return self._name or "+".join(retriever.name for retriever in self._retrievers)
+
+    def search(self, queries: Sequence[str], k: int) -> list[Ranking]:
+        """As `Retriever.search`; the first ones are the same whatever k is."""
+        check_k(k)
+        found = [r.search(queries, DEPTH) for r in self._retrievers]
+        return [_fuse(rankings, k) for rankings in zip(*found, strict=True)]
+
+
+def _fuse(rankings: Sequence[Ranking], k: int) -> Ranking:
+    parts: dict[str, list[float]] = {}
+    for ranking in rankings:
+        for rank, (passage, _) in enumerate(ranking, 1):
+            parts.setdefault(passage, []).append(1 / (CONSTANT + rank))
+    # As float32, which is how measures compare scores: sums that differ less are equal.
+    fused = [(passage, float(np.float32(math.fsum(terms)))) for passage, terms in parts.items()]
+    return in_order(fused, k)
+
+
+#: The texts of passages, by the ids that are asked for.
+Texts = Callable[[Iterable[str]], Mapping[str, str]]
+
+
+class RerankedRetriever:
+    """A `Retriever` that puts another's first `depth` passages in the order of a teacher's scores.
+
+    Those below keep their order, and follow. `texts` maps passage ids to what the teacher reads of
+    them.
+    """
+
+    def __init__(
+        self,
+        retriever: Retriever,
+        teacher: Teacher,
+        texts: Texts,
+        depth: int,
+        name: str | None = None,
+    ) -> None:
+        self._retriever = retriever
+        self._teacher = teacher
+        self._texts = texts
+        self._depth = depth
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return self._name or f"{self._retriever.name} reranked"
+
+    def search(self, queries: Sequence[str], k: int) -> list[Ranking]:
+        """As `Retriever.search`; what is not reranked scores one less a rank than what is."""
+        check_k(k)
+        rankings = self._retriever.search(queries, max(k, self._depth))
+        with phase("rerank"):
+            texts = self._texts({p for ranking in rankings for p, _ in ranking[: self._depth]})
+            scores = self._score(queries, rankings, texts)
+            return [
+                self._reorder(query, ranking, scores, texts)[:k]
+                for query, ranking in zip(queries, rankings, strict=True)
+            ]
+
+    def _score(
+        self, queries: Sequence[str], rankings: Sequence[Ranking], texts: Mapping[str, str]
+    ) -> dict[tuple[str, str], float]:
+        # Each pair once, and in an order of their own: a quantised teacher's scores depend a little
+        # on what else is in a batch, and must not depend on the order of queries.
+        pairs = sorted(
+            {
+                (query, texts[passage])
+                for query, ranking in zip(queries, rankings, strict=True)
+                for passage, _ in ranking[: self._depth]
+            }
+        )
+        return dict(zip(pairs, self._teacher.score(pairs).tolist(), strict=True)) if pairs else {}
+
+    def _reorder(
+        self,
+        query: str,
+        ranking: Ranking,
+        scores: Mapping[tuple[str, str], float],
+        texts: Mapping[str, str],
+    ) -> list[tuple[str, float]]:
+        first = [(p, scores[query, texts[p]]) for p, _ in ranking[: self._depth]]
+        best = list(in_order(first, len(first)))
+        floor = best[-1][1] if best else 0.0
+        rest = enumerate(ranking[self._depth :], 1)
+        return best + [(p, float(np.float32(floor - place))) for place, (p, _) in rest]

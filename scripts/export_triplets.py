@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 
 from tercet import Recipe, cli
-from tercet.core.artifacts import locked
 from tercet.core.console import console
 from tercet.core.files import write_file
+from tercet.core.processes import locked
 from tercet.pipeline.pipeline import Pipeline
 
 

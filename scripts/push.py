@@ -11,8 +11,8 @@ stays what it is. The token is that of HF_TOKEN or of `hf auth login`.
 from __future__ import annotations
 
 from tercet import Recipe, cli
-from tercet.core.artifacts import locked
 from tercet.core.console import console
+from tercet.core.processes import locked
 from tercet.sharing.hub import push_datasets, push_model
 
 DATASETS = "--datasets"

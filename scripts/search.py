@@ -14,7 +14,7 @@ from rich.table import Table
 from tercet import InputError
 from tercet.cli import stop
 from tercet.core.console import console
-from tercet.serving.live_retriever import live_retriever
+from tercet.serving.search import live_retriever
 
 
 def main() -> None:

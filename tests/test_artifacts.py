@@ -17,8 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.core.artifacts import Artifact, Stage, Writer, differences, locked, produce, read_times
-from tercet.core.files import arrow_rows, digest, file_sha256, read_json, write_file, write_json
+from tercet.core.artifacts import Artifact, Stage, Writer, differences, produce
+from tercet.core.files import digest, file_sha256, read_json, write_file, write_json
+from tercet.core.mapped import arrow_rows
+from tercet.core.processes import locked
+from tercet.core.resources import read_times
 from tercet.core.schema import InputError
 
 SHARDS = 4

@@ -17,7 +17,7 @@ from cohere_server import serve as serve_cohere
 from openai_server import MODEL, Api, serve
 from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
-from tercet.cli import load_recipe
+from tercet.config.loading import load_recipe
 from tercet.core.schema import InputError
 from tercet.modeling import BiEncoder, LocalChat
 from tercet.modeling.generators.chat_model import PENALTY

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from tercet import cli
-from tercet.config.recipe import TRAINING, Recipe
+from tercet.config.recipe import Recipe
+from tercet.config.training import TRAINING
 from tercet.core.schema import InputError
 
 ROOT = Path(__file__).parents[1]

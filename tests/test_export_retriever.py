@@ -20,12 +20,17 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from tercet.cli import load_recipe
+from tercet.config.loading import load_recipe
 from tercet.core.schema import InputError, Passage
 from tercet.modeling import BiEncoder
 from tercet.pipeline.pipeline import Pipeline
-from tercet.sharing.retriever import export_retriever
-from tercet.sharing.retriever_file import TEMPLATE, literal, write_passages, write_retriever
+from tercet.sharing.retriever import (
+    TEMPLATE,
+    export_retriever,
+    literal,
+    write_passages,
+    write_retriever,
+)
 
 pytest.importorskip("langchain_core")
 

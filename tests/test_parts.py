@@ -9,6 +9,7 @@ import pytest
 from tercet import modeling
 from tercet.config.recipe import GeneratorSettings, QueriesSection, Recipe
 from tercet.core.schema import InputError
+from tercet.modeling.generators import ct2
 from tercet.pipeline.components import Parts
 
 pytest.importorskip("ctranslate2")
@@ -44,9 +45,9 @@ def test_the_engine_and_its_version_are_part_of_what_was_written_with(
 
     plain, fast = identity("torch"), identity("ctranslate2")
     assert fast == f"{plain} {modeling.describe_engine()}"
-    monkeypatch.setattr(ct2_generator.ctranslate2, "__version__", "9.9")
+    monkeypatch.setattr(ct2.ctranslate2, "__version__", "9.9")
     assert identity("ctranslate2") not in (plain, fast)
-    monkeypatch.setattr(ct2_generator, "ctranslate2", None)
+    monkeypatch.setattr(ct2, "ctranslate2", None)
     assert identity("auto") == plain
 
 

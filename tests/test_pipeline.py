@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tercet.cli import load_recipe
+from tercet.config.loading import load_recipe
 from tercet.core.schema import InputError
 from tercet.pipeline.pipeline import Pipeline
 

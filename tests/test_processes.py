@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from tercet.core.artifacts import Stage, Writer, produce
-from tercet.core.files import counted, counts_of
+from tercet.core.mapped import counted, counts_of
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = str(ROOT / "scripts" / "targets.py")  # makes all that comes before training

@@ -22,7 +22,7 @@ from cohere_server import Api, serve
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
-from tercet.cli import load_recipe
+from tercet.config.loading import load_recipe
 from tercet.core.schema import InputError, Passage
 from tercet.modeling import AdaptedEncoder, BiEncoder, Space, load_query_encoder
 from tercet.pipeline.pipeline import Pipeline

@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from transformers.utils.hub import hf_api as transformers_api
 
-from tercet.cli import load_recipe
+from tercet.config.loading import load_recipe
 from tercet.core.artifacts import existing, only_existing
 from tercet.core.schema import InputError
 from tercet.data import SpanGenerator

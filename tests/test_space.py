@@ -25,7 +25,7 @@ import yaml
 from hub_server import Hub, serve
 from huggingface_hub import constants, hf_api
 
-from tercet.cli import load_recipe
+from tercet.config.loading import load_recipe
 from tercet.core.files import write_json
 from tercet.evaluation.results import Cell, Figure, IndexFacts, Margins, Pair, Results, SystemFacts
 from tercet.modeling.hub import files_of

@@ -20,14 +20,15 @@ from unittest.mock import patch
 import pytest
 
 from tercet import Recipe
-from tercet.cli import load_recipe
+from tercet.config.loading import load_recipe
 from tercet.core.artifacts import only_existing
 from tercet.core.schema import InputError
-from tercet.evaluation.results import Cell, Change, Changes, Figure, Hit, Phase, Results, Timing
+from tercet.evaluation.results import Cell, Change, Changes, Figure, Hit, Results
 from tercet.modeling import training_arguments
 from tercet.pipeline.components import check_installed
 from tercet.pipeline.pipeline import Pipeline
 from tercet.reports.run_report import run_report
+from tercet.retrieval.latency import Phase, Timing
 
 pytest.importorskip("wandb")
 from tercet.sharing.wandb import TrainingRun, track  # noqa: E402

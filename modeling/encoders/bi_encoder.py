@@ -65,7 +65,7 @@ class BiEncoder:
         self.precision = precision
         self.batch_tokens = batch_tokens
         self.identity = identity
-        #: As `tercet.core.counting` has it.
+        #: As `tercet.core.resources` has it.
         self.counts: Counter[str] = Counter()
         #: The passages' vectors that it encodes queries for, where it encodes no passages.
         self.space: Space | None = None

@@ -26,7 +26,7 @@ class Space:
     """A sample of passages with their vectors, float32 [sample, dimension], and what they are of.
 
     `similarity` is how vectors compare, `passages` how many there are, `place` in words where; of
-    a live `collection`, `vector` and property `id` are as `tercet.config.recipe.IndexSettings` has them.
+    a live `collection`, `vector` and property `id` are as `tercet.config.index.IndexSettings` has them.
     """
 
     ids: Sequence[str]

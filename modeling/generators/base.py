@@ -42,7 +42,7 @@ class Sampler(ABC):
         self.sampling = sampling
         self.batch_size = batch_size
         self.passage_tokens = passage_tokens
-        #: As `tercet.core.counting` has it.
+        #: As `tercet.core.resources` has it.
         self.counts: Counter[str] = Counter()
         self._name = name
 

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
 from transformers.generation.utils import ALL_CACHE_NAMES
 
-from tercet.modeling.generators.gguf_cache import dequantised
-from tercet.modeling.hub import SAFETENSORS, load_model, load_tokenizer, resolve
+from tercet.core.console import console
+from tercet.core.schema import InputError
+from tercet.modeling.cache import cache_folder, make_once
+from tercet.modeling.hub import (
+    SAFETENSORS,
+    file_sha256,
+    load_gguf,
+    load_model,
+    load_tokenizer,
+    quiet,
+    resolve,
+)
 from tercet.modeling.precision import Precision, default_device, inference_dtype
 
 #: What transformers calls a cache, the model's and `generate`'s: 5.24 renamed it.
@@ -34,3 +46,23 @@ def load_language_model(
     dtype = inference_dtype(precision, place)
     model = load_model(AutoModelForCausalLM, name, path, dtype=dtype)
     return model.to(place), load_tokenizer(name, path), folder.identity
+
+
+def dequantised(name: str, file: Path) -> Path:
+    """The safetensors folder of a GGUF file, made on first use: a minute, twice its parameters.
+
+    It is kept in `cache_folder("gguf")`, in bfloat16: its rounding is far below the error of
+    quantisation. Raises InputError if the file does not load.
+    """
+
+    def make(folder: Path) -> None:
+        if find_spec("gguf") is None:
+            raise InputError("gguf is not installed: pip install 'tercet[gguf]'")
+        console.print(f"  dequantising {file.name}, once, into {folder.parent}")
+        tokenizer = load_tokenizer(name, file.parent, gguf_file=file.name)
+        model = load_gguf(AutoModelForCausalLM, name, file, dtype=torch.bfloat16)
+        with quiet():
+            model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+    return make_once(cache_folder("gguf") / file_sha256(file), make)

@@ -21,9 +21,9 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from tercet.config.recipe import Recipe
 from tercet.modeling.encoders.bi_encoder import BiEncoder
-from tercet.modeling.training.callbacks import RetrievalEvaluation
 from tercet.modeling.training.collator import TripletCollator
 from tercet.modeling.training.lora import with_lora
+from tercet.modeling.training.retrieval_evaluation import RetrievalEvaluation
 from tercet.modeling.training.trainer import MarginMSETrainer, training_arguments
 
 _FEWEST = 2  # steps timed, however long they take; the one before them warms up

@@ -13,18 +13,20 @@ from accelerate.utils import gather_object
 from transformers.integrations import TensorBoardCallback
 
 from tercet.config.recipe import Recipe
-from tercet.core.artifacts import differences, is_main_process
+from tercet.core.artifacts import differences
 from tercet.core.console import console
 from tercet.core.files import digest, read_json, write_json
+from tercet.core.processes import is_main_process
 from tercet.core.schema import InputError
 from tercet.modeling.encoders.bi_encoder import BiEncoder
 from tercet.modeling.encoders.protocols import Student
 from tercet.modeling.precision import Precision, describe
-from tercet.modeling.training.callbacks import Log, Reporter, RetrievalEvaluation
+from tercet.modeling.training.callbacks import Log, Reporter
 from tercet.modeling.training.checkpoints import PUSHED, last_checkpoint
 from tercet.modeling.training.collator import TripletCollator
 from tercet.modeling.training.lora import merged, with_lora
 from tercet.modeling.training.model_selection import Choice, choose
+from tercet.modeling.training.retrieval_evaluation import RetrievalEvaluation
 from tercet.modeling.training.trainer import MarginMSETrainer, training_arguments
 
 PLAN = "_plan.json"

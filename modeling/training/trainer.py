@@ -17,17 +17,12 @@ from tercet.core.schema import InputError
 from tercet.modeling.batching import encode_cut
 from tercet.modeling.encoders.protocols import Student
 from tercet.modeling.precision import default_device, inference_dtype
-from tercet.modeling.training.callbacks import (
-    Curves,
-    EpochDraws,
-    FiniteGradients,
-    RetrievalEvaluation,
-    means,
-)
+from tercet.modeling.training.callbacks import Curves, EpochDraws, FiniteGradients
 from tercet.modeling.training.checkpoints import ResumableTrainer
 from tercet.modeling.training.collator import IGNORED, TripletCollator
 from tercet.modeling.training.gradient_cache import GradientCache
 from tercet.modeling.training.objective import Objective, check_widths
+from tercet.modeling.training.retrieval_evaluation import RetrievalEvaluation, means
 
 #: Tokens encoded at once, padding included, in chunks of like length; on a CPU as many as encoding.
 CHUNK_TOKENS = {"cpu": 2_048, "cuda": 16_384}

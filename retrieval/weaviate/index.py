@@ -17,10 +17,16 @@ import numpy as np
 from tercet.core.mapped import Vectors
 from tercet.core.schema import InputError, Ranking, Size, Unfit
 from tercet.retrieval.validation import check_k, check_queries, check_vectors
-from tercet.retrieval.weaviate.client import Missing, WeaviateError, WeaviateServer
+from tercet.retrieval.weaviate.client import (
+    Missing,
+    WeaviateError,
+    WeaviateServer,
+    check_name,
+    weaviate_name,
+)
 from tercet.retrieval.weaviate.collection import Collection
-from tercet.retrieval.weaviate.server import check_name, weaviate_name
 from tercet.retrieval.weaviate.settings import Kind, WeaviateSettings, check_fit
+from tercet.retrieval.weaviate.size import size as index_size
 
 
 class WeaviateIndex:
@@ -121,7 +127,7 @@ class WeaviateIndex:
         if self.collection is None:
             return Size(0, 0)
         name, count = self.collection.name, self.collection.count
-        return weaviate_size.size(self.settings, name, count, self.collection.dimension)
+        return index_size(self.settings, name, count, self.collection.dimension)
 
     def open(self, collection: str) -> None:
         """Searches a collection that exists, by its name or by an alias of it.

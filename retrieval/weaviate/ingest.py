@@ -15,9 +15,13 @@ from typing import NamedTuple
 import numpy as np
 
 from tercet.core.schema import InputError, Passage
-from tercet.retrieval.weaviate.client import RefusedPassages, WeaviateError, WeaviateServer
+from tercet.retrieval.weaviate.client import (
+    RefusedPassages,
+    WeaviateError,
+    WeaviateServer,
+    check_name,
+)
 from tercet.retrieval.weaviate.collection import SAMPLE, Collection
-from tercet.retrieval.weaviate.server import check_name
 from tercet.retrieval.weaviate.settings import WeaviateSettings
 
 BLOCK = 8_192  # passages between two notes of how far it came: 25 MB of vectors of 768 numbers

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import numpy as np
 
-from tercet.config.recipe import UUIDS
+from tercet.config.index import UUIDS
 from tercet.core.schema import InputError
 from tercet.retrieval.weaviate.client import Missing, WeaviateError, WeaviateServer
 from tercet.retrieval.weaviate.collection import (

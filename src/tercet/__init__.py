@@ -4,7 +4,7 @@ The vocabulary is in `tercet.core.schema`; the pipeline's rooms are `tercet.data
 and `tercet.retrieval`. Importing this module is cheap: no torch, no transformers.
 """
 
-from tercet.cli import load_recipe as load_recipe
+from tercet.config.loading import load_recipe as load_recipe
 from tercet.config.recipe import Recipe as Recipe
 from tercet.core.schema import InputError as InputError
 from tercet.version import __version__ as __version__

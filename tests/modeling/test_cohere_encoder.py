@@ -28,9 +28,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tercet.core.schema import Encoder, InputError
-from tercet.modeling.encoders import cohere_prices
-from tercet.modeling.encoders.cohere import CohereEncoder
-from tercet.modeling.encoders.cohere_prices import refuse_retired
+from tercet.modeling.encoders import cohere
+from tercet.modeling.encoders.cohere import CohereEncoder, refuse_retired
 
 KEY = "co_canary" + "7Qx" * 9
 PRICE = 2.0  # dollars a million tokens
@@ -368,7 +367,7 @@ def test_texts_without_a_vector_are_refused_before_anything_is_sent(api: Api) ->
 
 CHILD = """
 import sys
-from tercet.modeling.cohere_encoder import CohereEncoder
+from tercet.modeling.encoders.cohere import CohereEncoder
 texts = [f"text {i}" for i in range(200)]
 settings = dict(output_dimension=8, dollars_per_million_tokens=2, texts_per_minute=1e9)
 CohereEncoder("tiny", base_url=sys.argv[1], batch_size=20, **settings).encode_passages(texts)
@@ -603,10 +602,10 @@ def test_a_forecast_is_on_the_dear_side_and_sends_nothing(
 @given(st.text(min_size=1, max_size=30))
 def test_tokens_are_bounded_by_the_bytes_of_any_form(text: str) -> None:
     text = text.encode(errors="ignore").decode()
-    most = cohere_prices.most_tokens([text])
+    most = cohere.most_tokens([text])
     assert most > len(text.encode())
-    assert cohere_prices.most_tokens(["\ufdfa"]) > 18  # a ligature of eighteen letters
-    assert cohere_prices.tokens_of(text) <= most
+    assert cohere.most_tokens(["\ufdfa"]) > 18  # a ligature of eighteen letters
+    assert cohere.tokens_of(text) <= most
 
 
 def test_the_pace_is_kept(api: Api) -> None:
@@ -679,7 +678,7 @@ def test_the_address_may_come_from_the_environment(
 
 
 def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cohere_encoder, "_INSTALLED", False)
+    monkeypatch.setattr(cohere, "_INSTALLED", False)
     with refuses(r"cohere is not installed: pip install 'tercet\[cohere\]'"):
         CohereEncoder("embed-v4.0")
 

@@ -14,7 +14,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from transformers import AutoModel, AutoTokenizer
 
-from tercet.core.counting import counting
+from tercet.core.resources import counting
 from tercet.core.schema import InputError
 from tercet.modeling.batching import plan_batches, run_halving
 from tercet.modeling.encoders.bi_encoder import BiEncoder

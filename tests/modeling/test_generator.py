@@ -9,6 +9,7 @@ from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWa
 
 from tercet.core.schema import InputError, Passage
 from tercet.modeling.cache import cache_folder
+from tercet.modeling.generators import ct2
 from tercet.modeling.generators.base import Sampling, _tidy
 from tercet.modeling.generators.causal import CausalGenerator, _line_ends
 from tercet.modeling.generators.ct2 import CT2Generator, seq2seq_engine
@@ -280,7 +281,7 @@ def test_ctranslate2_writes_the_likeliest_tokens_as_torch_does(
 ) -> None:
     pytest.importorskip("ctranslate2")
     # In int8 the tokens of an untrained model, nearly equally likely, depend on the processor.
-    monkeypatch.setitem(ct2_generator._COMPUTE, "cpu", "float32")
+    monkeypatch.setitem(ct2._COMPUTE, "cpu", "float32")
     load = {"sampling": Sampling(top_k=1, max_new_tokens=5), "device": "cpu"}
     ours = CT2Generator.from_pretrained(tiny_seq2seq_path, **load)
     theirs = Seq2SeqGenerator.from_pretrained(tiny_seq2seq_path, precision="fp32", **load)

@@ -16,10 +16,10 @@ from transformers import AutoModel
 from tercet.config.recipe import ModelSection
 from tercet.core.schema import InputError
 from tercet.modeling.encoders.bi_encoder import BiEncoder
-from tercet.modeling.training.callbacks import weights_digest
 from tercet.modeling.training.checkpoints import last_checkpoint
 from tercet.modeling.training.lora import merged, with_lora
 from tercet.modeling.training.model_selection import interpolated
+from tercet.modeling.training.retrieval_evaluation import weights_digest
 
 OUT = 12
 

@@ -11,6 +11,7 @@ from topics import TOPICS
 
 from tercet.core.mapped import MappedVectors, Vectors
 from tercet.core.schema import InputError
+from tercet.modeling.encoders import projection
 from tercet.modeling.encoders.bi_encoder import BiEncoder
 from tercet.modeling.encoders.projection import regress, words
 
@@ -58,7 +59,7 @@ def test_a_space_that_is_the_models_own_but_turned_is_found(
     tiny_encoder_path: Path, contents: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Least squares finds it exactly; ranking words, which may be kept too, strays a little.
-    monkeypatch.setattr(regression, "refine", lambda start, *_, **__: start)
+    monkeypatch.setattr(projection, "refine", lambda start, *_, **__: start)
     own = load(tiny_encoder_path)
     vectors = turned(tiny_encoder_path, contents, own.dimension + 8)
     encoder, facts = found(tiny_encoder_path, contents, vectors, "dot")
@@ -75,7 +76,7 @@ def test_a_space_that_is_the_models_own_but_turned_is_found(
 def test_held_out_words_choose_and_the_best_of_all_is_kept(
     tiny_encoder_path: Path, contents: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(regression, "_HELD_OUT", 1 / 3)  # a few would choose by chance
+    monkeypatch.setattr(projection, "_HELD_OUT", 1 / 3)  # a few would choose by chance
     topics = np.random.default_rng(4).normal(size=(len(TOPICS), OUT))
     known = {word: topics[i] for i, topic in enumerate(TOPICS) for word in topic}
     vectors = np.stack([np.mean([known[w] for w in text.split()], axis=0) for text in contents])

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny_training import LOSSES, train_with_every_loss, trainer
 
-from tercet.cli import load_recipe
+from tercet.config.loading import load_recipe
 from tercet.core.schema import InputError
 from tercet.modeling.encoders.bi_encoder import BiEncoder
 from tercet.modeling.training.checkpoints import last_checkpoint

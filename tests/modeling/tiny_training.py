@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from tercet.cli import load_recipe
-from tercet.core.artifacts import is_main_process
+from tercet.config.loading import load_recipe
+from tercet.core.processes import is_main_process
 from tercet.core.schema import Query
 from tercet.data import id_blocks
 from tercet.modeling.encoders.bi_encoder import BiEncoder
-from tercet.modeling.training.callbacks import RetrievalEvaluation
 from tercet.modeling.training.collator import TripletCollator
+from tercet.modeling.training.retrieval_evaluation import RetrievalEvaluation
 from tercet.modeling.training.trainer import MarginMSETrainer, training_arguments
 from tercet.retrieval import ExactIndex, search_and_measure
 

@@ -18,12 +18,11 @@ from tercet.evaluation.results import (
     IndexFacts,
     Margins,
     Pair,
-    Phase,
     Results,
     Slice,
     SystemFacts,
-    Timing,
 )
+from tercet.retrieval.latency import Phase, Timing
 
 QUERIES = 300
 PRIMARY = "ndcg@10"

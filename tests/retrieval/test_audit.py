@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from tercet.core.console import console
 from tercet.core.schema import InputError, Query
+from tercet.data.triplets import DOUBTFUL
 from tercet.evaluation.analysis import margins
 from tercet.evaluation.audit import (
-    DOUBTFUL,
     FEWEST,
     Audit,
     HeadRoom,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tercet.core.artifacts import Artifact, Stage, Writer, produce
-from tercet.modeling.training.choices import read_choices, read_mixture, write_choices
+from tercet.modeling.training.model_selection import read_choices, read_mixture, write_choices
 
 SPLITS = {"validation": 3, "guard": 2, "test": 4}
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.evaluation.comparison import compare_all, overlap
+from tercet.evaluation.analysis import compare_all, overlap
 
 FIGURES = st.dictionaries(
     st.sampled_from("abcd"),

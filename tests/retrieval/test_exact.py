@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tercet.core.schema import InputError, Size
+from tercet.retrieval import exact_index
 from tercet.retrieval.exact_index import ExactIndex
 from tercet.retrieval.validation import check_queries, check_vectors
 
@@ -51,7 +52,7 @@ def test_order_batch_and_blocks_change_no_bit_even_among_equal_vectors(monkeypat
     index = built([names[i] for i in order], vectors[order])
     assert index.search(queries, 7) == rankings
     assert [index.search(query[None], 7)[0] for query in queries] == rankings
-    monkeypatch.setattr(exact, "_SCORES_AT_ONCE", 3000)
+    monkeypatch.setattr(exact_index, "_SCORES_AT_ONCE", 3000)
     assert index.search(queries, 7) == rankings
     for ranking in rankings:
         assert [int(id[1:]) for id, _ in ranking[:6:2]] == [

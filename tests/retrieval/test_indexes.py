@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tercet.config.recipe import ComparedIndex, IndexSection, IndexSettings
+from tercet.config.index import ComparedIndex, IndexSection, IndexSettings
 from tercet.core.schema import InputError
 from tercet.retrieval import make_index
 from tercet.retrieval.exact_index import ExactIndex

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("weaviate")
 
-from tercet.cli import load_recipe
+from tercet.config.loading import load_recipe
 from tercet.evaluation.experiment import Experiment
 from tercet.evaluation.summary import results_of
 from tercet.retrieval.weaviate.index import WeaviateIndex

@@ -21,6 +21,8 @@ pytest.importorskip("weaviate")
 import grpc
 
 from tercet.core.schema import InputError, Unfit
+from tercet.retrieval.weaviate import client as client_module
+from tercet.retrieval.weaviate import index as index_module
 from tercet.retrieval.weaviate.client import RefusedPassages
 from tercet.retrieval.weaviate.index import WeaviateIndex
 from tercet.retrieval.weaviate.settings import Kind, Metric, WeaviateSettings, check_fit
@@ -142,7 +144,7 @@ def test_one_query_starts_no_thread(connect: Any, monkeypatch: pytest.MonkeyPatc
     index = connect("flat")
     index.build(IDS, VECTORS)
     expected = index.search(QUERIES[:2], 5)[:1]
-    monkeypatch.setattr(weaviate_index, "ThreadPoolExecutor", None)
+    monkeypatch.setattr(index_module, "ThreadPoolExecutor", None)
     assert index.search(QUERIES[:1], 5) == expected
 
 
@@ -171,7 +173,7 @@ def test_disk_is_what_lies_in_the_servers_folder_and_memory_follows_the_codes(
 
 def test_memory_is_near_what_was_measured_and_fewer_bits_take_less() -> None:
     def memory(kind: Kind, **settings: Any) -> int:
-        return weaviate_size.memory(WeaviateSettings(kind=kind, **settings), 50_000, 384)
+        return memory(WeaviateSettings(kind=kind, **settings), 50_000, 384)
 
     kinds: list[Kind] = ["hnsw", "hnsw+pq", "hnsw+rq", "hnsw+sq", "hnsw+bq"]
     sizes = [memory(kind) for kind in kinds]
@@ -339,7 +341,7 @@ def test_every_passage_that_the_server_refuses_is_named(connect: Any) -> None:
 def test_a_collection_that_holds_fewer_passages_than_were_sent_is_dropped(
     connect: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weaviate_index, "check_vectors", lambda ids, vectors: vectors)
+    monkeypatch.setattr(index_module, "check_vectors", lambda ids, vectors: vectors)
     index = connect()
     with pytest.raises(InputError, match="holds 2 passages of the 3 sent"):
         index.build(["a", "b", "a"], VECTORS[:3])
@@ -484,7 +486,7 @@ def test_a_server_too_old_is_refused_by_its_version() -> None:
 
 
 def test_a_busy_server_is_asked_again_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weaviate_client, "_PAUSES", (0.01,) * 4)
+    monkeypatch.setattr(client_module, "_PAUSES", (0.01,) * 4)
     with fake_server("1.38.0", busy=4) as server, WeaviateIndex.connect(**server) as index:
         assert index.resolve("Alias") is None
     with fake_server("1.38.0", busy=5) as server, WeaviateIndex.connect(**server) as index:

@@ -16,10 +16,10 @@ pytest.importorskip("weaviate")
 
 from weaviate.classes.config import Configure, DataType, Property, VectorDistances
 
-from tercet.cli import load_recipe
+from tercet.config.loading import load_recipe
 from tercet.core.schema import InputError
 from tercet.pipeline.pipeline import Pipeline
-from tercet.serving.live_retriever import live_retriever
+from tercet.serving.search import live_retriever
 
 pytestmark = pytest.mark.weaviate
 

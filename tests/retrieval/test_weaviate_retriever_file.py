@@ -19,11 +19,12 @@ pytest.importorskip("langchain_core")
 
 from weaviate.classes.config import Configure, DataType, Property, VectorDistances
 
-from tercet.cli import load_recipe
+from tercet.config.loading import load_recipe
 from tercet.core.schema import InputError
 from tercet.modeling import BiEncoder
+from tercet.pipeline.finished import finished
 from tercet.pipeline.pipeline import Pipeline
-from tercet.serving.search import RunSearch, finished
+from tercet.serving.search import RunSearch
 from tercet.sharing.retriever import export, export_retriever
 
 pytestmark = pytest.mark.weaviate

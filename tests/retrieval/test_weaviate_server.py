@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 pytest.importorskip("weaviate")
 
 from tercet.core.schema import InputError
-from tercet.retrieval.weaviate.server import check_name, parse_url, weaviate_name, with_port
+from tercet.retrieval.weaviate.client import check_name, parse_url, weaviate_name, with_port
 
 
 @given(st.text())

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("weaviate")
 
-from tercet.cli import load_recipe
+from tercet.config.loading import load_recipe
 from tercet.pipeline.pipeline import Pipeline
 from tercet.reports.run_report import run_report
 from tercet.retrieval.weaviate.index import WeaviateIndex

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tercet.cli import load_recipe, save_recipe
+from tercet.config.loading import load_recipe, save_recipe
 from tercet.config.parsing import flatten
-from tercet.config.recipe import TRAINING, Recipe
+from tercet.config.recipe import Recipe
+from tercet.config.training import TRAINING
 from tercet.studio import form
 from tercet.studio.places import Places
 

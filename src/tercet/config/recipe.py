@@ -6,14 +6,17 @@ Reading, overriding and refusing are in `tercet.config.parsing`; this file is th
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from tercet.config.chat import ChatSection
 from tercet.config.corpus import CorpusSection
+from tercet.config.evaluation import EvaluationSection
+from tercet.config.index import IndexSection, IndexSettings
 from tercet.config.model import ModelSection
 from tercet.config.parsing import key, section
+from tercet.config.training import training_defaults
 
 
 @dataclass(frozen=True)
@@ -68,45 +71,6 @@ class RetrieverSettings:
     k1: float = key(0.9, "BM25's term saturation", low=0)
     b: float = key(0.4, "BM25's length normalisation", low=0, high=1)
     language: str | None = key("english", "BM25's stemmer and stop words; null for none")
-
-
-#: Keys of an index that holds the passages' vectors already.
-LIVE = ("collection", "vector", "id")
-#: As `id`: the objects' own.
-UUIDS = "uuid"
-
-
-@dataclass(frozen=True)
-class IndexSettings:
-    """A kind of index, and how it is searched."""
-
-    backend: Literal["exact", "faiss", "weaviate"] = key("exact", "exact runs in the process")
-    kind: Literal[
-        "hnsw", "hnsw+pq", "hnsw+rq", "hnsw+sq", "hnsw+bq", "flat", "flat+bq", "hfresh"
-    ] = key("hnsw", "Weaviate's index, and its compression")
-    metric: Literal["dot", "cosine"] = key("dot", "Weaviate's distance")
-    factory: str = key(
-        "HNSW32", "FAISS's index_factory string; {lists} in it becomes the root of the passages"
-    )
-    ef: int | None = key(None, "how far HNSW looks, FAISS's or Weaviate's; unset: far", low=1)
-    nprobe: int | None = key(None, "inverted lists that FAISS reads a query; unset: 32", low=1)
-    on_disk: bool = key(
-        False, "FAISS's inverted lists in a file, for more vectors than memory holds (IVF…)"
-    )
-    collection: str | None = key(
-        None,
-        "Weaviate collection or alias that holds the passages' vectors already and is searched as "
-        "it stands (model.side query)",
-    )
-    vector: str | None = key(None, "its named vector; unset: the only one")
-    id: str | None = key(
-        None, "its property with the passages' ids, or uuid; unset: passage_id, else the UUID"
-    )
-
-    def settings(self) -> dict[str, Any]:
-        """What results depend on, by key; of a collection that there is, only if it is named."""
-        found = {k: v for k, v in asdict(self).items() if k != "alias"}
-        return {k: v for k, v in found.items() if k not in LIVE or v is not None}
 
 
 @dataclass(frozen=True)
@@ -219,119 +183,6 @@ class LossSection:
 
 
 @dataclass(frozen=True)
-class IndexSection(IndexSettings):
-    """Where evaluation searches."""
-
-    alias: str | None = key(None, "Weaviate alias of the best model; unset: from the run's name")
-
-
-@dataclass(frozen=True)
-class ComparedIndex(IndexSettings):
-    """One index of eval.py's table."""
-
-    name: str = key("", "what the table calls it; unset: from what it is")
-
-    @property
-    def label(self) -> str:
-        """What the table calls it."""
-        kinds = {"exact": "exact", "faiss": f"faiss {self.factory}"}
-        weaviate = f"weaviate {self.collection or self.kind}"
-        return self.name or kinds.get(self.backend, weaviate)
-
-
-SystemKind = Literal["bm25", "base", "adapted", "dense", "vectors", "cohere", "hybrid", "rerank"]
-
-
-@dataclass(frozen=True)
-class SystemSettings:
-    """One system of eval.py's table: a way from a query's text to passages."""
-
-    kind: SystemKind = key(
-        "base",
-        "base: the recipe's model as it came; adapted: as trained; dense: any bi-encoder; vectors: "
-        "known by its precomputed vectors; cohere: a model behind Cohere's API; hybrid: two others "
-        "fused; rerank: another's, rescored",
-    )
-    name: str = key("", "what the table calls it; unset: from what it is")
-    top_k: int | None = key(None, "passages that it returns; unset: the largest cut-off", low=1)
-    truncate_dim: int | None = key(
-        None,
-        "its vectors' first dimensions alone (base, adapted, dense, cohere); unset: all",
-        low=1,
-    )
-    model: str = key("", "folder or Hub name (dense), the API's name of it (cohere)")
-    dollars: float | None = key(
-        None,
-        "what embedding may cost in one call of the program, which stops before that (cohere)",
-        low=0,
-    )
-    revision: str | None = key(None, "Hub revision (dense, rerank)")
-    of: list[str] = key(list, "names of the systems that it is made of: two (hybrid), one (rerank)")
-    depth: int = key(30, "passages rescored (rerank)", low=1)
-    teacher: str | None = key(None, "cross-encoder (rerank); unset: the recipe's teacher")
-    passages: str = key(
-        "", "Parquet with id and vector of every passage (vectors); unset: corpus.passages.vector"
-    )
-    queries: str = key(
-        "", "Parquet with id and vector of every test query (vectors); unset: corpus.queries.vector"
-    )
-    similarity: Literal["dot", "cosine"] = key("dot", "how its vectors compare (vectors)")
-    k1: float = key(0.9, "BM25's term saturation", low=0)
-    b: float = key(0.4, "BM25's length normalisation", low=0, high=1)
-    language: str | None = key("english", "BM25's stemmer and stop words; null for none")
-    dollars_per_1000_queries: float | None = key(None, "price of an API's queries", low=0)
-    dollars_per_million_passages: float | None = key(None, "price of an API's passages", low=0)
-
-    @property
-    def label(self) -> str:
-        """What the table calls it."""
-        names = {
-            "dense": Path(self.model).name,
-            "cohere": self.model,
-            "hybrid": "+".join(self.of),
-            "rerank": f"{''.join(self.of)} reranked",
-        }
-        cut = f", {self.truncate_dim} dimensions" if self.truncate_dim else ""
-        return self.name or names.get(self.kind, self.kind) + cut
-
-
-@dataclass(frozen=True)
-class EvaluationSection:
-    """What every epoch measures, and what eval.py compares."""
-
-    cutoffs: list[int] = key(lambda: [1, 5, 10, 100], "figures are given at these ranks", low=1)
-    primary: str = key("ndcg@10", "the measure that systems are tested on")
-    passages: int | None = key(
-        None, "epochs search a seeded sample of this size plus all judged; unset: all", low=1
-    )
-    early_stopping_patience: int | None = key(
-        None, "training ends after so many evaluations without a better one; unset: never", low=1
-    )
-    interpolation_steps: int = key(
-        4, "steps from the model as it came to the trained one that may ship; 1: no mixture", low=1
-    )
-    resamples: int = key(10_000, "bootstrap resamples of an interval", low=100)
-    systems: list[SystemSettings] = key(
-        list, "what eval.py compares; unset: bm25, base and, where there is one, adapted"
-    )
-    indexes: list[ComparedIndex] = key(
-        list, "where it searches, beside exact, which is always there; unset: `index`"
-    )
-    baseline: str | None = key(
-        None, "the system that others are compared with; unset: base, else bm25"
-    )
-    clock_queries: int = key(3000, "queries timed, 0 for none", low=0)
-    clock_batch: int = key(64, "queries a batch, where they are timed in batches", low=1)
-    clock_seconds: float = key(
-        60.0, "a system and index slower than this are timed on fewer queries", above=0
-    )
-    second_path: str | None = key(
-        None, "BEIR folder that nothing was adapted to: what does the model forget?"
-    )
-    second_split: str = key("test", "its judgements")
-
-
-@dataclass(frozen=True)
 class IngestSection:
     """Where scripts/ingest.py writes the vectors that the corpus carries."""
 
@@ -351,50 +202,6 @@ class TrackingSection:
         list, "any of them; what eval.py finds goes to wandb"
     )
     project: str = key("tercet", "the project, of W&B and of Trackio")
-
-
-#: Names of TrainingArguments that change no weight: a finished model is of any of their values.
-WEIGHTLESS = {
-    "dataloader_num_workers",
-    "ddp_timeout",
-    "disable_tqdm",
-    "log_level",
-    "logging_steps",
-    "push_to_hub",
-    "save_total_limit",
-}
-
-#: What Tercet sets of TrainingArguments; any other of its names may be given as it is.
-TRAINING: dict[str, tuple[Any, str]] = {
-    "num_train_epochs": (1.0, "epochs; an adapter's 10"),
-    "learning_rate": (2e-5, "peak learning rate; an adapter's 1e-3"),
-    "per_device_train_batch_size": (16, "queries a step and process; an adapter's 64"),
-    "gradient_accumulation_steps": (1, "steps whose gradients are added up"),
-    "lr_scheduler_type": ("linear", "how the learning rate falls"),
-    "warmup_steps": (0.05, "steps of rising learning rate, a part of all if below 1"),
-    "weight_decay": (0.0, "AdamW's weight decay"),
-    "bf16": (None, "bf16 autocast; unset: where the hardware is fast at it"),
-    "logging_steps": (10, "steps between two logged losses"),
-    "eval_strategy": ("epoch", "when to evaluate: epoch or steps"),
-    "save_strategy": ("epoch", "when to save a checkpoint that a killed run resumes from"),
-    "save_total_limit": (2, "checkpoints kept, the best always among them"),
-    "metric_for_best_model": ("mrr@10", "the held-out queries' figure that chooses what ships"),
-    "dataloader_num_workers": (0, "processes that prepare batches"),
-    "ddp_timeout": (7200, "seconds a process waits for another"),
-}
-
-#: What an adapter's training has in their place: it has few weights, and its steps take no time.
-ADAPTER_TRAINING: dict[str, Any] = {
-    "num_train_epochs": 10.0,
-    "learning_rate": 1e-3,
-    "per_device_train_batch_size": 64,
-}
-
-
-def training_defaults(model: ModelSection) -> dict[str, Any]:
-    """TrainingArguments that a recipe does not give, for what its model trains."""
-    defaults = {name: default for name, (default, _) in TRAINING.items()}
-    return defaults | (ADAPTER_TRAINING if model.adapter else {})
 
 
 @dataclass(frozen=True)

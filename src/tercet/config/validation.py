@@ -6,8 +6,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from tercet.config.evaluation import SystemSettings
+from tercet.config.index import IndexSettings
 from tercet.config.parsing import Node, nearest
-from tercet.config.recipe import IndexSettings, Recipe, SystemSettings
+from tercet.config.recipe import Recipe
 from tercet.core.files import slug
 from tercet.core.schema import InputError
 

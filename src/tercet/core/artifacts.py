@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -22,21 +22,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
-from filelock import FileLock, Timeout
 from rich.markup import escape
 
 from tercet.core.console import console
-from tercet.core.files import (
-    arrow_rows,
-    digest,
-    file_sha256,
-    read_json,
-    replacing,
-    sync_folder,
-    write_json,
-)
-from tercet.core.mapped import SCRATCH
-from tercet.core.resources import Resources, give_back, measured
+from tercet.core.files import digest, file_sha256, read_json, replacing, sync_folder, write_json
+from tercet.core.mapped import arrow_rows
+from tercet.core.processes import is_main_process, process
+from tercet.core.resources import RESOURCES, Resources, give_back, measured, read_resources
 from tercet.core.schema import InputError
 
 if TYPE_CHECKING:
@@ -44,7 +36,6 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 PLAN = "plan.json"
-RESOURCES = "resources.json"
 #: Rows that one shard is made of: anything with a length.
 Block = TypeVar("Block", bound=Sized)
 Happened = TypeVar("Happened")
@@ -365,56 +356,3 @@ def _note(stage: Stage, taken: Resources, *, resumed: bool) -> None:
     taken.seconds = round(taken.seconds, 1)
     noted = {name: asdict(each) for name, each in (before | {stage.name: taken}).items()}
     write_json(run / RESOURCES, noted)
-
-
-def read_resources(run: Path) -> dict[str, Resources]:
-    """What each stage of a run has taken."""
-    file = run / RESOURCES
-    noted = read_json(file) if file.exists() else {}
-    return {name: Resources(**each) for name, each in noted.items()}
-
-
-def read_times(run: Path) -> dict[str, float]:
-    """Seconds that each stage of a run has taken."""
-    return {name: taken.seconds for name, taken in read_resources(run).items()}
-
-
-def process() -> tuple[int, int]:
-    """This process's rank in a launch, and how many there are."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def is_main_process() -> bool:
-    """Whether this is the first, or only, process of a launch."""
-    return process()[0] == 0
-
-
-@contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """Refuse a second run in one folder; leave no folder where nothing was made.
-
-    Raises InputError if another process holds the lock.
-    """
-    if not is_main_process():
-        yield
-        return
-    made = [folder for folder in (run, *run.parents) if not folder.exists()]
-    lock = FileLock(run / ".lock")
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-        for left in run.glob(f"{SCRATCH}*"):  # by a run that was killed
-            left.unlink()
-    except Timeout:
-        raise InputError(f"{run} is in use by another run: wait for it, or set --name") from None
-    except OSError as error:
-        raise InputError(f"{run} cannot be written ({error.strerror}): set --runs_dir") from None
-    try:
-        yield
-    finally:
-        if made and {p.name for p in run.iterdir()} <= {".lock"}:
-            (run / ".lock").unlink(missing_ok=True)
-            with suppress(OSError):
-                for folder in made:
-                    folder.rmdir()
-        lock.release()

@@ -6,13 +6,10 @@ import hashlib
 import json
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
-
-import pyarrow as pa
 
 from tercet.core.schema import InputError
 
@@ -75,30 +72,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def read_table(path: Path) -> pa.Table:
-    """An Arrow stream file as a table, memory-mapped."""
-    return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
-
-
-def counted(table: pa.Table, counts: Mapping[str, int]) -> pa.Table:
-    """A shard's table with numbers that are not its rows', for `counts_of`."""
-    return table.replace_schema_metadata({name: str(count) for name, count in counts.items()})
-
-
-def counts_of(paths: Iterable[Path], names: Mapping[str, str]) -> dict[str, int]:
-    """Sums of the shards' `counted` numbers, by what `names` makes of theirs."""
-    total: Counter[str] = Counter()
-    for path in paths:
-        with pa.memory_map(str(path)) as source:
-            metadata = pa.ipc.open_stream(source).schema.metadata or {}
-        for name, count in metadata.items():
-            total[name.decode()] += int(count)
-    return {names[name]: count for name, count in total.items()}
-
-
-def arrow_rows(path: Path) -> int:
-    """Rows in an Arrow stream file."""
-    with pa.memory_map(str(path)) as source:
-        return sum(batch.num_rows for batch in pa.ipc.open_stream(source))

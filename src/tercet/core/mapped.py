@@ -9,7 +9,8 @@ from __future__ import annotations
 import tempfile
 from abc import abstractmethod
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -203,3 +204,30 @@ def new_scratch(folder: Path, rows: int, dimension: int) -> Path:
 def map_scratch(path: Path, rows: int, dimension: int) -> np.memmap:
     """The vectors of such a file, to write and to read."""
     return np.memmap(path, np.float32, "r+", shape=(rows, dimension))
+
+
+def read_table(path: Path) -> pa.Table:
+    """An Arrow stream file as a table, memory-mapped."""
+    return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+
+
+def counted(table: pa.Table, counts: Mapping[str, int]) -> pa.Table:
+    """A shard's table with numbers that are not its rows', for `counts_of`."""
+    return table.replace_schema_metadata({name: str(count) for name, count in counts.items()})
+
+
+def counts_of(paths: Iterable[Path], names: Mapping[str, str]) -> dict[str, int]:
+    """Sums of the shards' `counted` numbers, by what `names` makes of theirs."""
+    total: Counter[str] = Counter()
+    for path in paths:
+        with pa.memory_map(str(path)) as source:
+            metadata = pa.ipc.open_stream(source).schema.metadata or {}
+        for name, count in metadata.items():
+            total[name.decode()] += int(count)
+    return {names[name]: count for name, count in total.items()}
+
+
+def arrow_rows(path: Path) -> int:
+    """Rows in an Arrow stream file."""
+    with pa.memory_map(str(path)) as source:
+        return sum(batch.num_rows for batch in pa.ipc.open_stream(source))

@@ -9,6 +9,7 @@ import ctypes
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tercet.core.files import read_json
 
 _SIDE, _TIMES = 1024, 3  # of the matrix product: some 10 ms a time on two cores
 _EVERY = 0.05  # seconds between two looks at the memory
@@ -99,3 +102,39 @@ def measured() -> Iterator[Resources]:
         done.set()
         watcher.join()
         look()
+
+
+#: What manifests call the counts of encoders and teachers, and of generators.
+OF_READERS = {"tokens": "tokens", "cut": "truncated"}
+
+
+OF_GENERATORS = {"tokens": "tokens_read", "written": "tokens_written", "cut": "truncated_passages"}
+
+
+@contextmanager
+def counting(model: object) -> Iterator[Counter[str]]:
+    """What `model` adds to its `counts` within; it stays empty if it keeps none.
+
+    `tokens` are read, special ones included and padding not, after cutting; `cut` are the texts
+    that were cut; `written` are a generator's new tokens.
+    """
+    before: Counter[str] = Counter(getattr(model, "counts", {}))
+    taken: Counter[str] = Counter()
+    yield taken
+    after: Counter[str] = Counter(getattr(model, "counts", {}))
+    taken.update({name: after[name] - before[name] for name in after})
+
+
+RESOURCES = "resources.json"
+
+
+def read_resources(run: Path) -> dict[str, Resources]:
+    """What each stage of a run has taken."""
+    file = run / RESOURCES
+    noted = read_json(file) if file.exists() else {}
+    return {name: Resources(**each) for name, each in noted.items()}
+
+
+def read_times(run: Path) -> dict[str, float]:
+    """Seconds that each stage of a run has taken."""
+    return {name: taken.seconds for name, taken in read_resources(run).items()}

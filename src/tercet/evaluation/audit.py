@@ -16,15 +16,13 @@ import numpy as np
 
 from tercet.core.console import progress
 from tercet.core.schema import InputError, Qrels, Query, Ranking, Run, Teacher
+from tercet.data.triplets import DOUBTFUL
 from tercet.evaluation.analysis import as_measured, excerpt, margins, wins
 from tercet.evaluation.results import Margins
 from tercet.retrieval.metrics import evaluate
-from tercet.retrieval.rerank import RerankedRetriever
+from tercet.retrieval.retrievers import RerankedRetriever
 from tercet.retrieval.significance import paired_bootstrap
 
-#: Of a list's length: where the teacher ranks a query's own passage at more than this on average,
-#: training did harm. A teacher that knows nothing of it ranks it at half.
-DOUBTFUL = 12 / 26
 #: An interval over fewer queries than this promises too much.
 FEWEST = 10
 

@@ -14,8 +14,9 @@ from typing import Any, Self
 import pyarrow as pa
 
 from tercet import retrieval
+from tercet.config.index import ComparedIndex
 from tercet.config.parsing import nearest
-from tercet.config.recipe import ComparedIndex, Recipe
+from tercet.config.recipe import Recipe
 from tercet.core.artifacts import Stage, Writer, produce
 from tercet.core.console import console, progress
 from tercet.core.files import digest, slug
@@ -24,11 +25,12 @@ from tercet.core.schema import Index, InputError, Qrels, Query, Ranking, Retriev
 from tercet.data.corpus import read_judged
 from tercet.data.sources import BeirFolder
 from tercet.evaluation.latency import clock_queries
-from tercet.evaluation.results import EXACT, Build, Timing
+from tercet.evaluation.results import EXACT, Build
 from tercet.evaluation.systems import DENSE, Systems, listed
 from tercet.pipeline.components import check_installed
 from tercet.pipeline.pipeline import Pipeline
 from tercet.reports.page.page import check_page
+from tercet.retrieval.latency import Timing
 
 SHARD_QUERIES = 64  # what a killed run searches, and reranks, again
 

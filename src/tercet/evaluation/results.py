@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tercet.retrieval.latency import Timing
+
 #: The index that the others are held against.
 EXACT = "exact"
 
@@ -21,27 +23,6 @@ class Figure:
     mean: float
     low: float
     high: float
-
-
-@dataclass(frozen=True)
-class Phase:
-    """How long a query (single) or a batch (batched) takes."""
-
-    p50: float
-    p95: float
-    p99: float
-    #: Queries a second: all of them, by the time that all took.
-    per_second: float
-
-
-@dataclass(frozen=True)
-class Timing:
-    """From the query's text to its ten best passages; phases by name: encode, search, rerank."""
-
-    queries: int
-    batch: int
-    phases: Mapping[str, Phase]
-    total: Phase
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,13 @@ import numpy as np
 
 from tercet import modeling, retrieval
 from tercet.config.corpus import CorpusSection
+from tercet.config.index import ComparedIndex
 from tercet.config.parsing import flatten
-from tercet.config.recipe import ComparedIndex
 from tercet.core.artifacts import existing
 from tercet.core.files import read_json
 from tercet.core.schema import InputError, Run
 from tercet.data.corpus import read_judged
-from tercet.evaluation.analysis import changes, margins, slices
-from tercet.evaluation.comparison import compare_all, overlap
+from tercet.evaluation.analysis import changes, compare_all, margins, overlap, slices
 from tercet.evaluation.experiment import Experiment
 from tercet.evaluation.results import EXACT, Cell, Figure, Forgetting, IndexFacts, Margins, Results
 from tercet.pipeline.pipeline import Pipeline

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tercet import data, modeling, retrieval
-from tercet.config.recipe import Recipe, SystemSettings, TeacherSection
+from tercet.config.evaluation import SystemSettings
+from tercet.config.recipe import Recipe, TeacherSection
 from tercet.core.artifacts import Artifact, Stage, existing, produce
 from tercet.core.console import console
 from tercet.core.files import digest, file_sha256, slug
@@ -20,7 +21,7 @@ from tercet.data.corpus import read_judged
 from tercet.data.sources import Joined
 from tercet.evaluation.results import SystemFacts
 from tercet.modeling.cross_encoder import weight_files
-from tercet.modeling.encoders.cohere_prices import RETIRED, refuse_retired
+from tercet.modeling.encoders.cohere import RETIRED, refuse_retired
 from tercet.modeling.hub import resolve
 from tercet.pipeline.pipeline import Pipeline
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tercet import retrieval
-from tercet.core.artifacts import process
+from tercet.core.processes import process
 from tercet.core.schema import InputError, Qrels, Query
 from tercet.data.corpus import read_judged
 from tercet.data.targets import calibrate

@@ -12,8 +12,10 @@ from functools import cached_property
 import numpy as np
 
 from tercet import modeling
-from tercet.config.recipe import IndexSettings, Recipe
-from tercet.core.artifacts import NotMade, only_existing, process
+from tercet.config.index import IndexSettings
+from tercet.config.recipe import Recipe
+from tercet.core.artifacts import NotMade, only_existing
+from tercet.core.processes import process
 from tercet.core.resources import Resources
 from tercet.core.schema import InputError
 from tercet.data.embeddings import shard_size

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from tercet.config.recipe import Recipe
-from tercet.core.artifacts import Artifact, differences, existing, read_resources
+from tercet.core.artifacts import Artifact, differences, existing
 from tercet.core.files import read_json
-from tercet.core.resources import Resources
+from tercet.core.resources import Resources, read_resources
 
 FORECAST = "forecast.json"
 #: What is counted of each stage: in words, and the manifest's fact, or the shards whose rows tell.

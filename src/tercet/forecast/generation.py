@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from tercet.config.recipe import GeneratorSettings
-from tercet.core.counting import counting
-from tercet.core.resources import Resources, measured
+from tercet.core.resources import Resources, counting, measured
 from tercet.core.schema import Generator, Passage
 from tercet.data import Passages
 from tercet.forecast.timing import TOKENISED, halfway

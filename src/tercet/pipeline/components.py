@@ -10,15 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tercet import data, modeling, retrieval
-from tercet.config.recipe import (
-    UUIDS,
-    GeneratorSettings,
-    IndexSettings,
-    Recipe,
-    RetrieverSettings,
-    SystemSettings,
-    TeacherSection,
-)
+from tercet.config.evaluation import SystemSettings
+from tercet.config.index import UUIDS, IndexSettings
+from tercet.config.recipe import GeneratorSettings, Recipe, RetrieverSettings, TeacherSection
 from tercet.core.files import digest, read_json
 from tercet.core.schema import Generator, Index, InputError, Retriever
 from tercet.data import Passages

@@ -7,9 +7,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from tercet.config.recipe import Recipe
-from tercet.core.artifacts import Stage, Writer, locked, produce
+from tercet.core.artifacts import Stage, Writer, produce
 from tercet.core.console import console, progress
 from tercet.core.files import read_json, write_json
+from tercet.core.processes import locked
 from tercet.core.schema import InputError
 from tercet.data.sources import Joined, open_source
 from tercet.retrieval import read_collection

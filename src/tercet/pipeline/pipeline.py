@@ -17,26 +17,20 @@ from uuid import uuid4
 import numpy as np
 
 from tercet import data, modeling, retrieval
-from tercet.config.recipe import WEIGHTLESS, Recipe, RetrieverSettings
-from tercet.core.artifacts import (
-    MANIFEST,
-    Artifact,
-    Stage,
-    Writer,
-    is_main_process,
-    locked,
-    produce,
-)
+from tercet.config.recipe import Recipe, RetrieverSettings
+from tercet.config.training import WEIGHTLESS
+from tercet.core.artifacts import MANIFEST, Artifact, Stage, Writer, produce
 from tercet.core.console import console
 from tercet.core.files import digest, read_json, slug, write_json
 from tercet.core.mapped import MappedVectors, Vectors, map_scratch, new_scratch
+from tercet.core.processes import is_main_process, locked
 from tercet.core.schema import Encoder, Index, InputError, Qrels, Query, Retriever
 from tercet.data import Passages
 from tercet.data.calibration_plot import calibration_svg
 from tercet.data.corpus import read_judged
-from tercet.evaluation.audit import DOUBTFUL
+from tercet.data.triplets import DOUBTFUL
 from tercet.modeling.training.adapter_trial import adapter_trial
-from tercet.modeling.training.choices import write_choices
+from tercet.modeling.training.model_selection import write_choices
 from tercet.pipeline.components import Parts
 from tercet.pipeline.steps.student import QuerySide
 

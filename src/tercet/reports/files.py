@@ -15,7 +15,8 @@ from filelock import FileLock
 
 from tercet.core.files import slug, write_file, write_json
 from tercet.core.schema import InputError, Qrels, Run
-from tercet.evaluation.results import Cell, Results, Timing
+from tercet.evaluation.results import Cell, Results
+from tercet.retrieval.latency import Timing
 from tercet.retrieval.trec import write_qrels, write_run
 
 #: System and index -> what belongs to them.

@@ -14,7 +14,7 @@ from rich.text import Text
 from tercet.core.console import console
 from tercet.core.files import write_file, write_json
 from tercet.forecast.forecast import ComparedForecast
-from tercet.modeling.training.choices import Step
+from tercet.modeling.training.model_selection import Step
 from tercet.reports.forecast_table import HEADER, comparison_notes, comparison_rows, print_compared
 from tercet.reports.markdown import table as markdown_table
 from tercet.retrieval.metrics import mean

@@ -9,10 +9,11 @@ from dataclasses import asdict
 from tercet import retrieval
 from tercet.config.parsing import flatten
 from tercet.config.recipe import Recipe
-from tercet.core.artifacts import Artifact, read_times
+from tercet.core.artifacts import Artifact
 from tercet.core.files import read_json
+from tercet.core.resources import read_times
 from tercet.forecast.forecast import compare_forecast
-from tercet.modeling.training.choices import Step, read_choices
+from tercet.modeling.training.model_selection import Step, read_choices
 from tercet.pipeline.pipeline import Pipeline
 from tercet.reports.report import Report, compare
 

@@ -14,10 +14,11 @@ from typing import Any
 
 from tercet.config.chat import ChatSection
 from tercet.config.recipe import Recipe
-from tercet.core.artifacts import locked
 from tercet.core.console import printable
+from tercet.core.processes import locked
 from tercet.core.schema import InputError, Passage
-from tercet.serving.search import BELOW, RunSearch, finished
+from tercet.pipeline.finished import finished
+from tercet.serving.search import BELOW, RunSearch
 
 try:
     from langchain_core.messages import AIMessage, BaseMessage, HumanMessage

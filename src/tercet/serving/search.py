@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tercet import retrieval
+from tercet import modeling, retrieval
+from tercet.config.evaluation import SystemSettings
+from tercet.config.index import IndexSettings
 from tercet.config.parsing import nearest
-from tercet.config.recipe import IndexSettings, Recipe, SystemSettings
-from tercet.core.artifacts import NotMade, Writer, only_existing, produce
+from tercet.core.artifacts import Writer, produce
 from tercet.core.console import console
 from tercet.core.files import slug
 from tercet.core.schema import Index, InputError, Passage
 from tercet.evaluation.systems import Systems
+from tercet.pipeline.finished import served
 from tercet.pipeline.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -27,34 +30,6 @@ BELOW = 5
 ASKED, SAMPLE = 256, 16
 #: Cosine of a passage's vector with itself: encoded in another batch, kept by a server.
 SAME = 0.98
-
-
-def finished(recipe: Recipe, *, served: bool = True) -> Pipeline:
-    """The pipeline of a run whose every stage is made; `served`, where a server has its passages.
-
-    Raises InputError for one that is not finished, or of other inputs or settings.
-    """
-    pipeline = Pipeline(recipe)
-    try:
-        with only_existing():
-            if served:
-                _ = pipeline.evaluation
-            elif pipeline.evaluation_stage().finished()[0] is None:
-                raise NotMade("evaluation")
-    except NotMade as stage:
-        raise InputError(
-            f"run {recipe.name} is not finished: its stage {stage} is missing, or of other inputs "
-            "or settings than now: run train.py with this recipe first"
-        ) from None
-    return pipeline
-
-
-def served(pipeline: Pipeline) -> tuple[IndexSettings, LiveCollection]:
-    """The Weaviate collection that serves a run: the live one it learnt beside, or its alias'."""
-    section: IndexSettings = pipeline.parts.live(pipeline.recipe.index)
-    if not section.collection:
-        section = IndexSettings(backend="weaviate", collection=pipeline.recipe.alias)
-    return section, retrieval.open_live(section)
 
 
 class RunSearch:
@@ -169,3 +144,43 @@ class RunSearch:
             f"{what} holds other vectors than those of run {self.pipeline.recipe.name}: give the "
             "alias back to its collection, or run train.py with another index.alias"
         )
+
+
+def live_retriever(
+    model: str | Path,
+    collection: str,
+    *,
+    vector: str | None = None,
+    id: str | None = None,
+    **given: Any,
+) -> retrieval.DenseRetriever:
+    """Searches a Weaviate collection, or what an alias names, with a model that `train.py` wrote.
+
+    `vector` and `id` are as a recipe's `index.vector` and `index.id`, and unset as the model knows
+    them; `given` goes to the model's `from_pretrained`. A query encoder knows a sample of the
+    vectors that it was adapted to: raises InputError for a collection that holds others, as for one
+    that is not there.
+    """
+    encoder = modeling.load_query_encoder(model, **given)
+    space = encoder.space
+    if space:
+        vector, id = vector or space.vector, id or space.id
+    try:
+        index = retrieval.open_live(
+            IndexSettings(backend="weaviate", collection=collection, vector=vector, id=id)
+        )
+    except InputError as error:
+        if space and collection != space.collection:
+            raise space.refusal(f"collection {collection}", str(error)) from None
+        raise
+    try:
+        place = f"collection {index.name}, vector {index.vector}"
+        if encoder.dimension != index.dimension:
+            why = f"its vectors have {index.dimension} dimensions, queries {encoder.dimension}"
+            raise space.refusal(place, why) if space else InputError(f"{model}, {place}: {why}")
+        if space:
+            space.check(place, index.metric, index.vectors_of)
+    except BaseException:
+        index.discard()
+        raise
+    return retrieval.DenseRetriever(encoder, index)

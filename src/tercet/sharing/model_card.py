@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 
 from tercet.config.parsing import flatten
-from tercet.config.recipe import Recipe, training_defaults
+from tercet.config.recipe import Recipe
+from tercet.config.training import training_defaults
 from tercet.core.artifacts import Artifact
 from tercet.core.files import write_file
 from tercet.modeling.hub import CARD

@@ -62,7 +62,7 @@ def _live(recipe: Recipe, model: str) -> list[str]:
         "Over the Weaviate collection that holds the passages' vectors:",
         "",
         *_python(
-            "from tercet.serving.live_retriever import live_retriever",
+            "from tercet.serving.search import live_retriever",
             "",
             f"retriever = live_retriever({model}, {collection})",
             'retriever.search(["a question"], 10)',

@@ -5,32 +5,43 @@ The folder needs no Tercet. `templates/app.py` is its page, as it stands; all el
 
 from __future__ import annotations
 
+import importlib.metadata
+import re
 import shutil
+import sys
 from pathlib import Path
+from typing import Any
 
 from tercet.config.recipe import Recipe
-from tercet.core.artifacts import Artifact, locked
-from tercet.core.files import write_file
+from tercet.core.artifacts import Artifact
+from tercet.core.console import console
+from tercet.core.files import read_json, write_file, write_json
+from tercet.core.processes import locked
 from tercet.core.schema import InputError
 from tercet.modeling.hub import CARD, files_of, push_files
+from tercet.pipeline.finished import finished
 from tercet.pipeline.pipeline import Pipeline
-from tercet.serving.search import finished
+from tercet.reports.markdown import clean, escape, front_matter, shown
+from tercet.reports.page.page import write_page
 from tercet.sharing.hub import model_files, own_card
+from tercet.sharing.model_card import changed_settings, from_hub, licence, shown_command
 from tercet.sharing.retriever import check_exportable, export
-from tercet.sharing.space_texts import (
-    APP,
-    MODEL,
-    PASSAGES,
-    REPORT,
-    REQUIREMENTS,
-    RESULTS,
-    RETRIEVER,
-    installed,
-    readme,
-    requirements,
-    write_results,
-)
 
+APP, RETRIEVER, REQUIREMENTS = "app.py", "retriever.py", "requirements.txt"
+
+
+MODEL, PASSAGES, RESULTS, REPORT = "model", "retriever.passages", "results.json", "report.html"
+
+
+#: At the head of `requirements.txt`: torch as it is published brings gigabytes for GPUs.
+SMALLER = """\
+# For a smaller build, where there is no GPU:
+# --extra-index-url https://download.pytorch.org/whl/cpu
+"""
+
+
+#: What brings a library that a Space needs.
+EXTRAS = {"gradio": "studio", "langchain-core": "langchain"}
 TEMPLATE = Path(__file__).parent / "templates" / APP
 #: All that such a folder holds, and what running it may leave there.
 OURS = {APP, RETRIEVER, REQUIREMENTS, CARD, MODEL, PASSAGES, RESULTS, REPORT}
@@ -114,3 +125,127 @@ def _check_size(pipeline: Pipeline, hub: str | None) -> None:
 def _bytes(artifact: Artifact, prefix: str = "") -> int:
     files = artifact.manifest["files"].items()
     return sum(int(entry["bytes"]) for name, entry in files if name.startswith(prefix))
+
+
+def installed(name: str) -> str:
+    """The version of a distribution here, as its publisher names it. Raises InputError for none."""
+    try:
+        return importlib.metadata.version(name).partition("+")[0]
+    except importlib.metadata.PackageNotFoundError:
+        what = f"'tercet[{EXTRAS[name]}]'" if name in EXTRAS else name
+        raise InputError(
+            f"{name} is not installed, and a Space is pinned to what is here: pip install {what}"
+        ) from None
+
+
+def requirements(retriever: str) -> str:
+    """`requirements.txt`: the versions here of gradio, and of what a retriever's file names."""
+    names = re.findall(r'^#   "([\w.-]+)[^"]*",$', retriever.partition('"""')[0], re.MULTILINE)
+    pins = [f"{name}=={installed(name)}" for name in sorted({*names, "gradio"})]
+    return SMALLER + "\n".join(pins) + "\n"
+
+
+def write_results(pipeline: Pipeline, folder: Path) -> None:
+    """The figures of train.py's report, and the page of what eval.py found of the same model."""
+    recipe, metrics = pipeline.recipe, pipeline.recipe.folder / "metrics.json"
+    if not metrics.exists():
+        raise InputError(f"{metrics} is not there: run train.py with this recipe, which writes it")
+    report = read_json(metrics)
+    results = {
+        "run": recipe.name,
+        "model": shown(recipe.model.name),
+        "passages": len(pipeline.passages),
+        "comparisons": report["comparisons"],
+        "notes": report["notes"],
+    }
+    write_json(folder / RESULTS, without_paths(results, recipe))
+    evaluated = recipe.folder / "results" / "metrics.json"
+    if not evaluated.exists():
+        return
+    if evaluated.stat().st_mtime < (pipeline.model.path / "manifest.json").stat().st_mtime:
+        console.print(f"{evaluated} is older than the model: left out (run eval.py again)")
+        return
+    found: dict[str, Any] = without_paths(read_json(evaluated), recipe)
+    found["settings"] = changed_settings(recipe)
+    found["command"] = shown_command(found["command"].split()[1:])
+    write_page(found, folder / REPORT)
+
+
+def without_paths(value: Any, recipe: Recipe) -> Any:
+    """Results, with the recipe's paths, which are this machine's, by their last parts alone.
+
+    Queries and passages, which are in `changes`, stay as they are.
+    """
+    if isinstance(value, dict):
+        return {
+            name: inner if name == "changes" else without_paths(inner, recipe)
+            for name, inner in value.items()
+        }
+    if isinstance(value, list):
+        return [without_paths(inner, recipe) for inner in value]
+    if isinstance(value, str):
+        for path in sorted(_paths(recipe), key=len, reverse=True):
+            value = value.replace(path, shown(path))
+    return value
+
+
+def _paths(recipe: Recipe) -> set[str]:
+    """What a recipe calls models, files and folders, where that is more than a name."""
+    corpus, section = recipe.corpus, recipe.evaluation
+    names = [recipe.model.name, recipe.model.vectors, recipe.teacher.name, recipe.runs_dir]
+    names += [corpus.path, corpus.passages.path, corpus.queries.path, corpus.qrels.path]
+    names += [str(recipe.folder), str(recipe.folder.resolve()), section.second_path or ""]
+    for system in section.systems:
+        names += [system.model, system.passages, system.queries, system.teacher or ""]
+    return {name for name in names if name and shown(name) != name}
+
+
+def readme(pipeline: Pipeline, card: str, hub: str | None) -> str:
+    """`README.md`: what the Hub reads of a Space, then what its page says of itself.
+
+    Of the model's `card` it takes the first words and the limits; `hub` is the model's name there.
+    """
+    recipe = pipeline.recipe
+    front: dict[str, Any] = {
+        "title": clean(recipe.name),
+        "emoji": "🔎",
+        "colorFrom": "gray",
+        "colorTo": "blue",
+        "sdk": "gradio",
+        "sdk_version": installed("gradio"),
+        "python_version": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "app_file": APP,
+        "pinned": False,
+        **licence(pipeline),
+    }
+    if hub or from_hub(pipeline, recipe.model.name):
+        front["models"] = [hub or recipe.model.name]
+    label = recipe.corpus.label
+    published = recipe.corpus.source in ("tables", "climate_fever")
+    if published and "/" in label and shown(label) == label:
+        front["datasets"] = [label]
+    return "\n".join([*front_matter(front), "", _about(card, hub)])
+
+
+def _about(card: str, hub: str | None) -> str:
+    first, *sections = re.split(r"^## ", card.split("---\n", 2)[2], flags=re.MULTILINE)
+    limits = next(section for section in sections if section.startswith("Limits\n"))
+    model = f"loaded from the Hub, where it is {escape(hub)}" if hub else f"in `{MODEL}/`"
+    return f"""{first.strip().partition(chr(10))[2].strip()}
+
+A search compares the query's vector with every passage's, and no keyword counts. Queries are
+encoded here, in float32; the passages' vectors were made before, and lie with their texts in
+`{PASSAGES}/`. The model is {model}.
+
+## {limits.strip()}
+
+## Running it elsewhere
+
+```
+pip install -r {REQUIREMENTS}
+python {APP}
+```
+
+`python {RETRIEVER} --self-test` asks some of the run's queries, and compares what it finds with
+what the run found. The file is a LangChain retriever.
+"""

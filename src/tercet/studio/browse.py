@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tercet.core.artifacts import Artifact, existing
-from tercet.core.files import read_table
+from tercet.core.mapped import read_table
 from tercet.core.schema import InputError
 from tercet.data import Passages
 from tercet.data.triplets import FILTERED, LEFT_OUT, rank_of_own

@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 import yaml
 
-from tercet.cli import load_recipe
+from tercet.config.loading import load_recipe
 from tercet.config.parsing import parse_yaml
-from tercet.config.recipe import TRAINING, Recipe
+from tercet.config.recipe import Recipe
+from tercet.config.training import TRAINING
 from tercet.core.schema import InputError
 from tercet.studio.places import Places, check_name
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import psutil
 
-from tercet.cli import load_recipe
+from tercet.config.loading import load_recipe
 from tercet.config.recipe import Recipe
 from tercet.core.console import LINE_SECONDS
 from tercet.core.files import read_json, write_json

@@ -12,12 +12,13 @@ from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
-from tercet.config.recipe import SystemSettings
-from tercet.core.artifacts import locked
+from tercet.config.evaluation import SystemSettings
+from tercet.core.processes import locked
 from tercet.core.schema import InputError, Passage
 from tercet.evaluation.systems import Systems
+from tercet.pipeline.finished import finished
 from tercet.pipeline.pipeline import Pipeline
-from tercet.serving.search import RunSearch, finished
+from tercet.serving.search import RunSearch
 from tercet.studio.runs import recipe_of
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from tercet.core.artifacts import MANIFEST, existing, read_times
+from tercet.core.artifacts import MANIFEST, existing
 from tercet.core.console import CURVES
+from tercet.core.resources import read_times
 from tercet.reports.run_report import STAGES
 from tercet.studio.runs import PROGRESS, find, tail
 

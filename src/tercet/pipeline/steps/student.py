@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tercet import data, modeling, retrieval
-from tercet.config.recipe import UUIDS
-from tercet.core.artifacts import MANIFEST, Artifact, Stage, Writer, process, produce
+from tercet.config.index import UUIDS
+from tercet.core.artifacts import MANIFEST, Artifact, Stage, Writer, produce
 from tercet.core.console import console
 from tercet.core.files import digest
+from tercet.core.processes import process
 from tercet.core.schema import InputError
 from tercet.pipeline.given_vectors import Given, belongs, given_vectors, write_given
 

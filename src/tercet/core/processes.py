@@ -1,0 +1,54 @@
+"""The processes of a launch, and the lock of a run's folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from tercet.core.mapped import SCRATCH
+from tercet.core.schema import InputError
+
+
+def process() -> tuple[int, int]:
+    """This process's rank in a launch, and how many there are."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main_process() -> bool:
+    """Whether this is the first, or only, process of a launch."""
+    return process()[0] == 0
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Refuse a second run in one folder; leave no folder where nothing was made.
+
+    Raises InputError if another process holds the lock.
+    """
+    if not is_main_process():
+        yield
+        return
+    made = [folder for folder in (run, *run.parents) if not folder.exists()]
+    lock = FileLock(run / ".lock")
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+        for left in run.glob(f"{SCRATCH}*"):  # by a run that was killed
+            left.unlink()
+    except Timeout:
+        raise InputError(f"{run} is in use by another run: wait for it, or set --name") from None
+    except OSError as error:
+        raise InputError(f"{run} cannot be written ({error.strerror}): set --runs_dir") from None
+    try:
+        yield
+    finally:
+        if made and {p.name for p in run.iterdir()} <= {".lock"}:
+            (run / ".lock").unlink(missing_ok=True)
+            with suppress(OSError):
+                for folder in made:
+                    folder.rmdir()
+        lock.release()

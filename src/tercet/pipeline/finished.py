@@ -1,0 +1,43 @@
+"""A finished run: its pipeline with every stage made, and the collection that serves it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tercet import retrieval
+from tercet.config.index import IndexSettings
+from tercet.config.recipe import Recipe
+from tercet.core.artifacts import NotMade, only_existing
+from tercet.core.schema import InputError
+from tercet.pipeline.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from tercet.retrieval.weaviate.live import LiveCollection
+
+
+def finished(recipe: Recipe, *, served: bool = True) -> Pipeline:
+    """The pipeline of a run whose every stage is made; `served`, where a server has its passages.
+
+    Raises InputError for one that is not finished, or of other inputs or settings.
+    """
+    pipeline = Pipeline(recipe)
+    try:
+        with only_existing():
+            if served:
+                _ = pipeline.evaluation
+            elif pipeline.evaluation_stage().finished()[0] is None:
+                raise NotMade("evaluation")
+    except NotMade as stage:
+        raise InputError(
+            f"run {recipe.name} is not finished: its stage {stage} is missing, or of other inputs "
+            "or settings than now: run train.py with this recipe first"
+        ) from None
+    return pipeline
+
+
+def served(pipeline: Pipeline) -> tuple[IndexSettings, LiveCollection]:
+    """The Weaviate collection that serves a run: the live one it learnt beside, or its alias'."""
+    section: IndexSettings = pipeline.parts.live(pipeline.recipe.index)
+    if not section.collection:
+        section = IndexSettings(backend="weaviate", collection=pipeline.recipe.alias)
+    return section, retrieval.open_live(section)
