@@ -28,7 +28,7 @@ from transformers.utils import logging
 
 from tercet.core.files import file_sha256
 from tercet.core.schema import InputError
-from tercet.modeling.encoders.cohere import refuse_retired
+from tercet.modeling.encoders.cohere_prices import refuse_retired
 
 # Everything a model needs besides weights. Python files would run code: they are never asked for.
 _COMPANIONS = (

@@ -46,6 +46,8 @@ from transformers import (
     XLMRobertaModel,
 )
 
+pytest_plugins = ["weaviate_fixtures"]
+
 # How long an example takes is the machine's affair, and other work's on it.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")

@@ -21,7 +21,7 @@ from tercet.data.corpus import read_judged
 from tercet.data.sources import Joined
 from tercet.evaluation.results import SystemFacts
 from tercet.modeling.cross_encoder import weight_files
-from tercet.modeling.encoders.cohere import RETIRED, refuse_retired
+from tercet.modeling.encoders.cohere_prices import RETIRED, refuse_retired
 from tercet.modeling.hub import resolve
 from tercet.pipeline.pipeline import Pipeline
 

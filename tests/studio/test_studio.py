@@ -23,7 +23,7 @@ from openai_server import MODEL, serve
 from tercet.studio.runs import stop
 
 pytest.importorskip("gradio")
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCRIPT = "<script>document.title = 'taken'</script><img src=x onerror=\"document.title='taken'\">"
 TEMPLATE = "${document.title = 'taken'} {{value}} {{#each value}}taken{{/each}}"
 KEY = "co-canary-5d1e"

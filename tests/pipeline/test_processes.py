@@ -17,7 +17,7 @@ import pytest
 from tercet.core.artifacts import Stage, Writer, produce
 from tercet.core.mapped import counted, counts_of
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PROGRAM = str(ROOT / "scripts" / "targets.py")  # makes all that comes before training
 TWO = [
     *(sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0"),

@@ -30,7 +30,7 @@ from tercet.retrieval.weaviate.reader import WeaviateReader
 
 pytestmark = pytest.mark.weaviate
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NAME = "Tercet_tests_scratch"
 ROWS, WIDTH = 30_000, 32
 

@@ -19,7 +19,7 @@ from tercet.config.recipe import Recipe
 from tercet.config.training import TRAINING
 from tercet.core.schema import InputError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 # Whoever adds, renames or removes a key changes what recipes may say: say so here and in the
 # change log.

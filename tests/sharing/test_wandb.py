@@ -33,7 +33,7 @@ from tercet.retrieval.latency import Phase, Timing
 pytest.importorskip("wandb")
 from tercet.sharing.wandb import TrainingRun, track  # noqa: E402
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HERE = [name for name in ("wandb", "tensorboard", "trackio") if importlib.util.find_spec(name)]
 SECRETS = {
     "WANDB_API_KEY": "c4nary" * 7,

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from cohere_server import Api, serve
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 KEY = "co-canary-5f0c1e77"
 MODEL = "embed-v4.0"
 

@@ -29,7 +29,7 @@ from tercet.pipeline.pipeline import Pipeline
 from tercet.reports.run_report import run_report
 from tercet.retrieval import ExactIndex
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 KEY = "co-canary-77e1f0c5"
 MODEL = "embed-english-light-v3.0"
 

@@ -16,7 +16,7 @@ from tercet.modeling.generators.ct2 import CT2Generator, seq2seq_engine
 from tercet.modeling.generators.prompts import DEFAULT_STYLE, STYLES
 from tercet.modeling.generators.seq2seq import Draw, Seq2SeqGenerator
 
-GEMMA = Path(__file__).parents[2] / "models" / "gemma-3-270m"
+GEMMA = Path(__file__).parents[3] / "models" / "gemma-3-270m"
 
 Generator = CausalGenerator | Seq2SeqGenerator | CT2Generator
 

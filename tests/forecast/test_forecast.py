@@ -24,7 +24,7 @@ from tercet.modeling.batching import plan_batches
 from tercet.modeling.encoders.bi_encoder import BiEncoder
 from tercet.reports.forecast_table import clock, size, size_in_words
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ from tercet.sharing.retriever import (
 
 pytest.importorskip("langchain_core")
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # A subprocess in which there is no Tercet, whatever is installed.
 ALONE = """
 import runpy, sys

@@ -38,7 +38,7 @@ from tercet.sharing.model_card import write_card
 pytest.importorskip("gradio")
 pytest.importorskip("langchain_core")
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TOKEN = "hf_canary" + "5Wd" * 9
 HOSTILE = (
     "</script><script>window.canary=1</script><img src=x onerror=window.canary=1>"

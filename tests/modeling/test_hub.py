@@ -18,7 +18,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from tercet.modeling import BiEncoder
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TOKEN = "hf_canary" + "7Qx" * 9
 WEIGHTS = "model.safetensors"
 

@@ -21,7 +21,7 @@ from tercet.modeling.encoders.bi_encoder import BiEncoder
 from tercet.modeling.precision import describe, inference_dtype
 
 FAMILIES = ["bert", "distilbert", "roberta", "xlm-roberta", "mpnet", "modernbert"]
-MINILM = Path(__file__).parents[2] / "models" / "all-MiniLM-L6-v2"
+MINILM = Path(__file__).parents[3] / "models" / "all-MiniLM-L6-v2"
 PROMPTS = {"query_prompt": "how: ", "passage_prompt": "the market: "}
 
 

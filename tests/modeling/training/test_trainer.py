@@ -19,7 +19,7 @@ from tercet.modeling.training.collator import IGNORED, TripletCollator, margins
 from tercet.modeling.training.gradient_cache import GradientCache
 from tercet.modeling.training.trainer import MarginMSETrainer, training_arguments
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 #: Losses of lists, which a batch may be cut up for.
 OF_LISTS = {name: options for name, options in LOSSES.items() if "info_nce" not in name}
 
@@ -240,7 +240,7 @@ def test_two_processes_learn_what_one_does_with_every_loss(
     train_with_every_loss(tiny_encoder_path, texts, folders[0], batch=8)
     accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0"]
     config = ["--config_file", str(ROOT / "accelerate_config.yaml")]
-    program = [str(Path(__file__).with_name("tiny_training.py")), str(tiny_encoder_path)]
+    program = [str(ROOT / "tests" / "support" / "tiny_training.py"), str(tiny_encoder_path)]
     arguments = [str(tmp_path / "texts.json"), str(folders[1]), "4"]
     command = [*accelerate, *config, *program, *arguments]
     two = subprocess.run(command, capture_output=True, text=True, timeout=300)
