@@ -85,7 +85,7 @@ def any_of(label: str, info: str, **given: Any) -> gr.Dropdown:
     return gr.Dropdown(label=label, info=info, allow_custom_value=True, interactive=True, **given)
 
 
-def told_by(event: gr.EventData, *names: str) -> list[str]:
+def event_values(event: gr.EventData, *names: str) -> list[str]:
     """What the page says of an event, which is whatever somebody sends."""
     told = event._data if isinstance(event._data, dict) else {}
     if not all(isinstance(told.get(name), str) for name in names):
@@ -214,9 +214,9 @@ def recipe_tab(run: gr.Dropdown, tabs: gr.Tabs) -> None:
     # What is told comes back at once: a page takes long over widgets, so only those that changed.
     gr.on(events, refused(check), inputs, [said, wrong], **hidden)
     wrong.change(mark, [wrong, marked], [marked, *widgets.values()], **hidden)
-    for button, flag in ((forecast, ["--plan"]), (begin, [])):
-        begun = button.click(refused(started(flag)), inputs, run)
-        begun.success(lambda: gr.Tabs(selected="run"), None, tabs)
+    for button, flag in ((forecast, ["--forecast"]), (begin, [])):
+        has_partial = button.click(refused(started(flag)), inputs, run)
+        has_partial.success(lambda: gr.Tabs(selected="run"), None, tabs)
     keep.click(refused(kept), [new, *inputs], recipe)
     gr.on([gr.context.Context.root_block.load], offered, None, recipe)
 
@@ -272,10 +272,10 @@ def run_tab(run: gr.Dropdown, tab: gr.Tab) -> gr.Timer:
         return start
 
     outputs = [status, stages, measures, loss, log, expected, seen]
-    begun = go_on.click(refused(began("train.py")), run)
+    has_partial = go_on.click(refused(began("train.py")), run)
     compared = evaluate.click(refused(began("eval.py")), run)
     stopped = stop.click(refused(lambda name: runs.stop(PLACES.run(name))), run)
-    at_once = [event.then for event in (begun, compared, stopped)]
+    at_once = [event.then for event in (has_partial, compared, stopped)]
     for event in (timer.tick, run.change, tab.select, *at_once):
         event(refused(look), [run, seen], outputs, show_progress="hidden")
     return timer
@@ -317,7 +317,7 @@ def data_tab(run: gr.Dropdown) -> None:
         return [pages.note(said, page.note), rows, number, ""]
 
     def opened(name: str, kind: str, event: gr.EventData) -> str:
-        (id,) = told_by(event, "id")
+        (id,) = event_values(event, "id")
         return pages.texts(browse.Data(PLACES.run(name)).texts(kind, id))
 
     outputs = [note, table, number, texts]
@@ -364,7 +364,7 @@ def results_tab(run: gr.Dropdown) -> None:
         return str(path)
 
     def chosen(event: gr.EventData) -> str:
-        return PLACES.run(*told_by(event, "id")).name
+        return PLACES.run(*event_values(event, "id")).name
 
     def of_pair(first: str | None, second: str | None) -> str:
         if not first or not second:
@@ -455,7 +455,9 @@ def search_tab(run: gr.Dropdown) -> None:
         yield [(query, found), page(query, found)]
 
     def vote(asked: Any, event: gr.EventData) -> str:
-        said, system, passage, relevant = told_by(event, "query", "system", "passage", "relevant")
+        said, system, passage, relevant = event_values(
+            event, "query", "system", "passage", "relevant"
+        )
         query, found = asked or ("", [])
         of = {answer.system: answer for answer in found}.get(system)
         if said != query or not of or passage not in {each.id for each, _ in of.hits}:

@@ -1,7 +1,7 @@
 """Adapt a retriever to a corpus that nobody labelled.
 
     python train.py recipes/quickstart.yaml
-    python train.py recipes/quickstart.yaml --plan
+    python train.py recipes/quickstart.yaml --forecast
     python train.py recipes/quickstart.yaml --audit
     accelerate launch --config_file accelerate_config.yaml train.py recipes/beir.yaml
 
@@ -32,7 +32,7 @@ from tercet.sharing.model_card import write_card
 
 RESTART = "--restart"
 AUDIT = "--audit"
-PLAN = "--plan"
+FORECAST_FLAG = "--forecast"
 
 
 def main(recipe: Recipe, flags: set[str]) -> None:
@@ -40,7 +40,7 @@ def main(recipe: Recipe, flags: set[str]) -> None:
     pipeline = Pipeline(recipe, restart=RESTART in flags)
     pipeline.check()
     with locked(recipe.folder):
-        if PLAN in flags:
+        if FORECAST_FLAG in flags:
             forecast = plan(pipeline)
             write_json(recipe.folder / FORECAST, asdict(forecast))
             print_forecast(forecast)
@@ -86,7 +86,7 @@ if __name__ == "__main__":
         "train.py",
         "Adapt a retriever to the recipe's corpus, and report by how much it got better.",
         {
-            PLAN: "tell in a minute or two what every stage will take, and stop",
+            FORECAST_FLAG: "tell in a minute or two what every stage will take, and stop",
             AUDIT: "tell in minutes whether the teacher is worth learning from, and stop",
             RESTART: "discard checkpoints of other settings instead of refusing them",
         },

@@ -52,10 +52,10 @@ class Way:
 
 METHODS = {
     "plain GPL": Way("none", 1.0, margin_mse),
-    "calibrated, no anchor": Way("spread", 1.0, margin_mse),
-    "anchored, margin-MSE": Way("spread", None, margin_mse),
-    "anchored, all pairs": Way("spread", None, all_pairs_margin_mse),
-    "anchored, KL": Way("spread", None, _kl),
+    "calibrated, no anchor": Way("std_ratio", 1.0, margin_mse),
+    "anchored, margin-MSE": Way("std_ratio", None, margin_mse),
+    "anchored, all pairs": Way("std_ratio", None, all_pairs_margin_mse),
+    "anchored, KL": Way("std_ratio", None, _kl),
     "anchored by slope, all pairs": Way("least_squares", None, all_pairs_margin_mse),
     "CADET's targets": Way("clipped", 1.0, partial(_kl, teacher_temperature=0.3)),
 }

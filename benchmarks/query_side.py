@@ -39,8 +39,8 @@ BEFORE = ("corpus", "queries", "embeddings", "negatives", "scores", "triplets", 
 #: What the closed space shares: candidates and the teacher's scores know of no space.
 TEXTS = ("corpus", "queries", "negatives", "scores")
 WAYS = {
-    "query adapter": ["--model.side=query", "--model.student=adapter"],
-    "query encoder": ["--model.side=query", "--training.num_train_epochs=3"],
+    "query adapter": ["--model.train=query_adapter"],
+    "query encoder": ["--model.train=query_encoder", "--training.num_train_epochs=3"],
     "both towers": [],
 }
 
@@ -112,8 +112,8 @@ def closed(name: str, common: Sequence[str], runs: Path, base: Pipeline) -> dict
     options = [
         *common,
         f"--name={name}-closed",
-        "--model.side=query",
-        f"--model.vectors={paths[0]}",
+        "--model.train=query_encoder",
+        f"--model.passage_vectors={paths[0]}",
     ]
     options += ["--training.num_train_epochs=3"]
     shared = {stage: getattr(base, stage) for stage in TEXTS}

@@ -22,7 +22,7 @@ UNKNOWN = "hits_outside_the_corpus"
 def mine_candidates(
     writer: Writer,
     queries: Dataset,
-    twins: Mapping[str, list[str]],
+    duplicates: Mapping[str, list[str]],
     retrievers: Sequence[tuple[Retriever, int]],
     *,
     candidates: int,
@@ -42,7 +42,7 @@ def mine_candidates(
         raise InputError(f"negatives.retrievers: two have one name ({', '.join(names)})")
 
     def make(part: range) -> pa.Table:
-        return _mine(queries[part.start : part.stop], twins, retrievers, candidates, rows)
+        return _mine(queries[part.start : part.stop], duplicates, retrievers, candidates, rows)
 
     starts = range(0, len(queries), shard_queries)
     blocks = [range(start, min(start + shard_queries, len(queries))) for start in starts]
@@ -55,7 +55,7 @@ def mine_candidates(
         "queries": len(queries),
         "candidates": sum(found),
         "short_lists": sum(length < candidates for length in found),
-        "equal_texts_left_out": sum(len(twins.get(p, [p])) - 1 for p in queries["passage_id"]),
+        "equal_texts_left_out": sum(len(duplicates.get(p, [p])) - 1 for p in queries["passage_id"]),
     }
     if rows is not None:
         writer.facts |= counts_of(paths, {UNKNOWN: UNKNOWN})
@@ -63,13 +63,13 @@ def mine_candidates(
 
 def _mine(
     block: dict[str, list[str]],
-    twins: Mapping[str, list[str]],
+    duplicates: Mapping[str, list[str]],
     retrievers: Sequence[tuple[Retriever, int]],
     candidates: int,
     rows: Callable[[Iterable[str]], Mapping[str, int]] | None,
 ) -> pa.Table:
     positives = block["passage_id"]
-    left_out = [set(twins.get(positive, [positive])) for positive in positives]
+    left_out = [set(duplicates.get(positive, [positive])) for positive in positives]
     # Deep enough that each retriever alone could fill the list.
     depth = candidates + max(map(len, left_out), default=1)
     found = [retriever.search(block["query"], depth) for retriever, _ in retrievers]

@@ -20,14 +20,14 @@ TWINS = pa.schema({"row": pa.int64(), "group": pa.int64()})
 class Passages(Lazy[Passage]):
     """Passages in the corpus's order; `ids` and `contents` are theirs, as lazily read."""
 
-    def __init__(self, tables: Sequence[pa.Table], twins: pa.Table | None = None) -> None:
+    def __init__(self, tables: Sequence[pa.Table], duplicates: pa.Table | None = None) -> None:
         """`tables` have the columns of `SCHEMA`, `twins` those of `TWINS`."""
         self.ids, self._titles, self._texts = (
             Strings(chunk for table in tables for chunk in table[name].chunks)
             for name in SCHEMA.names
         )
         self.contents: Sequence[str] = _Contents(self)
-        self._twins = twins
+        self._twins = duplicates
 
     @classmethod
     def read(cls, corpus: Artifact) -> Passages:
@@ -62,7 +62,7 @@ class Passages(Lazy[Passage]):
         return {id: self.contents[row] for id, row in self.rows(ids).items()}
 
     @cached_property
-    def twins(self) -> Mapping[str, list[str]]:
+    def duplicates(self) -> Mapping[str, list[str]]:
         """Passage id -> all ids with its text, its own among them; only where there are several."""
         groups: dict[int, list[str]] = {}
         if self._twins is None:

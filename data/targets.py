@@ -22,7 +22,7 @@ from tercet.core.artifacts import Writer
 from tercet.core.files import write_file
 from tercet.core.schema import InputError
 
-Method = Literal["spread", "least_squares", "none", "clipped"]
+Method = Literal["std_ratio", "least_squares", "none", "clipped"]
 Scores = Sequence[np.ndarray]
 #: Targets to what a model that learns them finds: each held-out query's figure, higher is better.
 Trial = Callable[[Scores], np.ndarray]
@@ -39,8 +39,8 @@ class Calibration:
 
     `slope` is the least-squares slope of list-centred student scores on list-centred logits (an
     intercept cancels in every margin) and `r2` the share of variance it explains. Retrievers pick
-    candidates for their student scores, which narrows those and flattens the slope; `spread`, the
-    ratio of the list-centred standard deviations, is slope / sqrt(r2) and free of that. The pooled
+    candidates for their student scores, which narrows those and flattens the slope; `std_ratio`,
+    the ratio of the list-centred standard deviations, is slope / sqrt(r2) and free of that. The pooled
     figures are without centring, for comparison. `low` and `high` are the logits' 1st and 99th
     percentiles.
     """
@@ -60,7 +60,7 @@ class Calibration:
         """
         if method == "clipped":
             return [(np.clip(t, self.low, self.high) - self.low) / self.width for t in teacher]
-        scale = {"spread": self.spread, "least_squares": self.slope, "none": 1.0}[method]
+        scale = {"std_ratio": self.spread, "least_squares": self.slope, "none": 1.0}[method]
         if scale <= 0:
             raise InputError(f"the teacher's scale is {scale}: it would teach the opposite")
         return [scale * np.asarray(t, np.float64) for t in teacher]

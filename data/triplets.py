@@ -178,7 +178,7 @@ class Triplets:
         targets: Dataset,
         *,
         negatives_per_query: int,
-        near_positive: float = 0.0,
+        false_negative_margin: float = 0.0,
         seed: int,
         split: str = "train",
     ) -> None:
@@ -190,7 +190,7 @@ class Triplets:
         self._targets = [np.array(x, dtype=np.float32) for x in chosen[:]]
         self.queries: list[str] = columns["query"]
         self.negatives_per_query = negatives_per_query
-        self.near_positive = near_positive
+        self.false_negative_margin = false_negative_margin
         self.seed = seed
         self.epoch = 0
 
@@ -212,7 +212,9 @@ class Triplets:
             "query": row,
             "passages": [self._passages[row][0], *(self._passages[row][i] for i in drawn)],
             "margins": target[0] - target[drawn],
-            "near": [self._passages[row][i] for i in near_positives(target, self.near_positive)],
+            "near": [
+                self._passages[row][i] for i in near_positives(target, self.false_negative_margin)
+            ],
         }
 
     def _draw(self, row: int) -> np.ndarray:

@@ -7,11 +7,11 @@ from tercet.modeling.encoders.adapted_encoder import AdaptedEncoder as AdaptedEn
 from tercet.modeling.encoders.adapted_encoder import load_query_encoder as load_query_encoder
 from tercet.modeling.encoders.bi_encoder import BiEncoder as BiEncoder
 from tercet.modeling.encoders.projection import regress as regress
-from tercet.modeling.encoders.protocols import Comparing as Comparing
+from tercet.modeling.encoders.protocols import SimilarityEncoder as SimilarityEncoder
 from tercet.modeling.encoders.protocols import Student as Student
 from tercet.modeling.encoders.query_adapter import QueryAdapter as QueryAdapter
 from tercet.modeling.encoders.query_adapter import train_adapter as train_adapter
-from tercet.modeling.encoders.vector_space import Space as Space
+from tercet.modeling.encoders.vector_space import VectorSpace as VectorSpace
 from tercet.modeling.generators.base import Sampling as Sampling
 from tercet.modeling.generators.causal import CausalGenerator as CausalGenerator
 from tercet.modeling.generators.chat_model import LocalChat as LocalChat
@@ -24,9 +24,9 @@ from tercet.modeling.generators.seq2seq import Seq2SeqGenerator as Seq2SeqGenera
 from tercet.modeling.generators.seq2seq import check_doc2query as check_doc2query
 from tercet.modeling.precision import hardware as hardware
 from tercet.modeling.training.callbacks import Log as Log
+from tercet.modeling.training.collator import BatchSide as BatchSide
 from tercet.modeling.training.collator import Known as Known
-from tercet.modeling.training.collator import Side as Side
-from tercet.modeling.training.collator import Texts as Texts
+from tercet.modeling.training.collator import TokenizedTexts as TokenizedTexts
 from tercet.modeling.training.collator import TripletCollator as TripletCollator
 from tercet.modeling.training.dry_run import Rehearsal as Rehearsal
 from tercet.modeling.training.dry_run import rehearse as rehearse

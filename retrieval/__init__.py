@@ -2,7 +2,7 @@
 
 from tercet.retrieval.bm25 import BM25Retriever as BM25Retriever
 from tercet.retrieval.exact_index import ExactIndex as ExactIndex
-from tercet.retrieval.indexes import Standing as Standing
+from tercet.retrieval.indexes import SharedIndex as SharedIndex
 from tercet.retrieval.indexes import describe_faiss as describe_faiss
 from tercet.retrieval.indexes import drop_leftovers as drop_leftovers
 from tercet.retrieval.indexes import make_index as make_index

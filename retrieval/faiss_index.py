@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tercet.core.mapped import BLOCK, Vectors
-from tercet.core.schema import InputError, Ranking, Size, Unfit
+from tercet.core.schema import InputError, Ranking, Size, UnsupportedVectors
 from tercet.retrieval.validation import canonical, check_k, check_queries, check_vectors, in_order
 
 try:
@@ -192,7 +192,7 @@ def _training(index: faiss.Index, rows: np.ndarray) -> Iterator[None]:
         for transform in _transforms(part):
             if isinstance(transform, faiss.OPQMatrix):
                 if len(rows) < transform.d_in:  # faiss would write beyond its memory
-                    raise Unfit(
+                    raise UnsupportedVectors(
                         f"faiss cannot learn OPQ's rotation of {transform.d_in} dimensions from "
                         f"{len(rows)} vectors: choose HNSW32 or Flat"
                     )
@@ -246,4 +246,4 @@ def _faults(what: str, instead: str = "") -> Iterator[None]:
         message = f"{what}: {reason or error}"
         if not instead or "could not parse" in message:
             raise InputError(message) from error
-        raise Unfit(f"{message}: choose {instead}") from error
+        raise UnsupportedVectors(f"{message}: choose {instead}") from error

@@ -109,7 +109,7 @@ def _check(section: IndexSettings) -> None:
             raise InputError(f"index: {what} has no {name}: leave it out")
 
 
-class Standing:
+class SharedIndex:
     """An `Index` around another: whoever is done with it leaves it to the next.
 
     `discard` is for those who think that it is theirs, and does nothing: what a run leaves on a

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 
 from tercet import InputError, Recipe, cli
 from tercet.core.console import console, progress
-from tercet.pipeline.components import Parts
+from tercet.pipeline.components import Components
 
 MODEL = Path("models/bge-small-en-v1.5-int8")
 QUERY_PROMPT = "Represent this sentence for searching relevant passages: "
@@ -33,7 +33,7 @@ def main(recipe: Recipe, flags: set[str]) -> None:
         raise InputError("the recipe's evaluation.systems has none of kind vectors to make")
     if not MODEL.exists():
         raise InputError(f"{MODEL}: there is no such folder; `make models` brings it")
-    source = Parts(recipe).source
+    source = Components(recipe).source
     passages = [passage for _, passage in source.passages() if passage.contents]
     queries = [query for _, query in source.queries()]
     for path, ids, texts in (

@@ -69,7 +69,7 @@ def test_a_run_ends_with_a_report_and_a_second_one_reuses_everything(recipe: Pat
     assert "make " not in second.stdout
     assert second.stdout.count("reuse ") == 9
     # Another measure is measured anew; it trains nothing.
-    third = train(recipe, "--evaluation.primary", "ndcg@5")
+    third = train(recipe, "--evaluation.primary_metric", "ndcg@5")
     assert third.returncode == 0, third.stderr
     made = [line.split()[1] for line in third.stdout.splitlines() if line.startswith("make ")]
     assert made == ["evaluation:"]

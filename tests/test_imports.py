@@ -59,7 +59,7 @@ ONLY_IN = {
 #: Modules of the hall that put rooms together.
 KNOW_ROOMS = (
     *("pipeline", "parts", "systems", "experiment", "outcome"),
-    *("adapter_trial", "clock_queries", "run_report", "teacher_audit", "tracking", "ingest"),
+    *("adapter_trial", "latency_queries", "run_report", "teacher_audit", "tracking", "ingest"),
     *("query_side", "given_vectors", "live_retriever", "card", "sharing", "retriever_export"),
     *("run_search", "chat", "tracked_rows", "space", "space_texts"),
     # What the forecast stands on.

@@ -47,7 +47,7 @@ class Source(PassageSource, Protocol):
         ...
 
 
-class Joined:
+class PassagesWithQrels:
     """Passages of one source, judged queries of tables."""
 
     def __init__(self, source: PassageSource, tables: JudgementTables) -> None:
@@ -89,7 +89,9 @@ def open_source(section: CorpusSection, reader: Callable[[str], Reader]) -> Sour
             return ClimateFever(section.path, unit=section.unit, revision=section.revision)
     tables = JudgementTables(section.queries, section.qrels, section.test_split)
     if section.source == "tables":
-        return Joined(PassageTable(section.passages), tables)
+        return PassagesWithQrels(PassageTable(section.passages), tables)
     if section.source == "documents":
-        return Joined(Documents(section.path, characters=section.passage_characters), tables)
-    return Joined(WeaviateCollection(reader(section.path), section.passages), tables)
+        return PassagesWithQrels(
+            Documents(section.path, characters=section.passage_characters), tables
+        )
+    return PassagesWithQrels(WeaviateCollection(reader(section.path), section.passages), tables)

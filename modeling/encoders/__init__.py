@@ -1,1 +1,1 @@
-"""TODO tercet.modeling.encoders."""
+"""Encoders of queries and passages, and the vector spaces they belong to."""

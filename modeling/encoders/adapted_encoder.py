@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from tercet.core.files import read_json, write_json
 from tercet.core.schema import InputError
 from tercet.modeling.encoders.bi_encoder import BiEncoder
-from tercet.modeling.encoders.protocols import Comparing
+from tercet.modeling.encoders.protocols import SimilarityEncoder
 from tercet.modeling.encoders.query_adapter import QueryAdapter
 from tercet.modeling.encoders.st_format import Similarity
-from tercet.modeling.encoders.vector_space import Space
+from tercet.modeling.encoders.vector_space import VectorSpace
 from tercet.modeling.hub import push_saved, resolve
 from tercet.modeling.precision import default_device
 
@@ -32,17 +32,17 @@ class AdaptedEncoder:
     tokenizer: Any = None
 
     def __init__(
-        self, encoder: Comparing, adapter: QueryAdapter, *, api: str | None = None
+        self, encoder: SimilarityEncoder, adapter: QueryAdapter, *, api: str | None = None
     ) -> None:
         """`api` names the service that `encoder` asks; None for a local `BiEncoder`."""
         self.encoder, self.adapter, self.api = encoder, adapter, api
         #: The vectors that it belongs to, where that is known.
-        self.space: Space | None = None
+        self.space: VectorSpace | None = None
         self._known: dict[str, np.ndarray] = {}
 
     @classmethod
     def fresh(
-        cls, encoder: Comparing, rank: int, *, seed: int, api: str | None = None
+        cls, encoder: SimilarityEncoder, rank: int, *, seed: int, api: str | None = None
     ) -> AdaptedEncoder:
         """One that changes nothing yet."""
         with torch.random.fork_rng(devices=[]):
@@ -52,7 +52,7 @@ class AdaptedEncoder:
 
     @classmethod
     def from_pretrained(
-        cls, path: str | Path, *, encoder: Comparing | None = None, **given: Any
+        cls, path: str | Path, *, encoder: SimilarityEncoder | None = None, **given: Any
     ) -> AdaptedEncoder:
         """A folder of `save_pretrained`, or its Hub name, over an API.
 
@@ -76,7 +76,7 @@ class AdaptedEncoder:
         adapted = cls.fresh(encoder, config["rank"], seed=0, api=config["api"])
         adapted.adapter.load_state_dict(load_file(folder / WEIGHTS))
         adapted.adapter.eval()
-        adapted.space = Space.load(folder)
+        adapted.space = VectorSpace.load(folder)
         return adapted
 
     @property

@@ -28,7 +28,7 @@ from tercet.modeling.encoders.st_format import (
     read_projection,
     write_config,
 )
-from tercet.modeling.encoders.vector_space import Space
+from tercet.modeling.encoders.vector_space import VectorSpace
 from tercet.modeling.hub import load_model, load_tokenizer, push_saved, quiet, resolve
 from tercet.modeling.precision import Precision, default_device, inference_dtype
 
@@ -68,7 +68,7 @@ class BiEncoder:
         #: As `tercet.core.resources` has it.
         self.counts: Counter[str] = Counter()
         #: The passages' vectors that it encodes queries for, where it encodes no passages.
-        self.space: Space | None = None
+        self.space: VectorSpace | None = None
         self._name = name
         self._first: int | None = None
         if tokenizer.pad_token_id is None:
@@ -126,7 +126,7 @@ class BiEncoder:
             precision=precision,
             batch_tokens=batch_tokens,
         )
-        encoder.space = Space.load(model.path)
+        encoder.space = VectorSpace.load(model.path)
         return encoder
 
     @property

@@ -1,7 +1,7 @@
 """Vectors from Cohere's API: a text is paid for once, and a budget is never passed.
 
-What the API answers is kept in `cache_folder("cohere")` (see `tercet.modeling.encoders.vector_cache`), so
-that a kill at any moment loses at most the call under way.
+What the API answers is kept in `cache_folder("cohere")` (see `vector_cache`), so that
+a kill at any moment loses at most the call under way.
 """
 
 from __future__ import annotations

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from tercet.core.schema import Encoder
 from tercet.modeling.encoders.st_format import Similarity
-from tercet.modeling.encoders.vector_space import Space
+from tercet.modeling.encoders.vector_space import VectorSpace
 
 
-class Comparing(Encoder, Protocol):
+class SimilarityEncoder(Encoder, Protocol):
     """An encoder that says how its vectors compare."""
 
     @property
@@ -28,7 +28,7 @@ class Comparing(Encoder, Protocol):
         ...
 
 
-class Student(Comparing, Protocol):
+class Student(SimilarityEncoder, Protocol):
     """A `BiEncoder`, or an `AdaptedEncoder`, whose queries alone learn."""
 
     @property
@@ -47,7 +47,7 @@ class Student(Comparing, Protocol):
         ...
 
     #: The passages' vectors that it belongs to, saved with it.
-    space: Space | None
+    space: VectorSpace | None
 
     def embed(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         """float32 [rows, dimension] of a side of a batch, by `trained` or what wraps it."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-#: Sum of errors of margins, as in `tercet.modeling.training.losses`: (student, target, mask) -> scalar.
+#: Sum of errors of margins, as in `training.losses`: (student, target, mask) -> scalar.
 MarginLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 #: Times that an adapter sees each query.
 EPOCHS = 20

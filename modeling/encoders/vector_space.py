@@ -22,11 +22,11 @@ SAME = 0.999
 
 
 @dataclass(frozen=True)
-class Space:
+class VectorSpace:
     """A sample of passages with their vectors, float32 [sample, dimension], and what they are of.
 
     `similarity` is how vectors compare, `passages` how many there are, `place` in words where; of
-    a live `collection`, `vector` and property `id` are as `tercet.config.index.IndexSettings` has them.
+    a live `collection`, `vector` and property `id` are as in `IndexSettings`.
     """
 
     ids: Sequence[str]
@@ -46,7 +46,7 @@ class Space:
         similarity: Similarity,
         place: str,
         **named: str | None,
-    ) -> Space:
+    ) -> VectorSpace:
         """A seeded sample of all passages; `named` are `collection`, `vector`, `id`."""
         rows = np.random.default_rng(0).permutation(len(ids))[:SAMPLE]
         sample = [ids[row] for row in rows.tolist()]
@@ -63,7 +63,7 @@ class Space:
         )
 
     @classmethod
-    def load(cls, folder: Path) -> Space | None:
+    def load(cls, folder: Path) -> VectorSpace | None:
         """The space of a model's folder; None if it belongs to none."""
         if not (folder / FILE).exists():
             return None

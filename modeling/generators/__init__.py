@@ -1,1 +1,1 @@
-"""TODO tercet.modeling.generators."""
+"""Models that write synthetic queries, and chat models."""

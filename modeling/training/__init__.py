@@ -1,1 +1,1 @@
-"""TODO tercet.modeling.training."""
+"""The Trainer: losses, batches, evaluation during training, the choice of what ships."""

@@ -26,7 +26,7 @@ MOST_TRAINED, MOST_ASKED = 4_000, 1_000
 
 
 def adapter_trial(
-    student: modeling.Comparing,
+    student: modeling.SimilarityEncoder,
     passages: Passages,
     vectors: Vectors,
     lists: Dataset,

@@ -14,7 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.integrations.integration_utils import rewrite_logs
 
 
-class Drawing(Protocol):
+class EpochDataset(Protocol):
     """A dataset whose items differ from epoch to epoch."""
 
     def set_epoch(self, epoch: int) -> None:
@@ -25,7 +25,7 @@ class Drawing(Protocol):
 class EpochDraws(TrainerCallback):
     """Tells the dataset which epoch it is, so that it draws other negatives."""
 
-    def __init__(self, dataset: Drawing) -> None:
+    def __init__(self, dataset: EpochDataset) -> None:
         self.dataset = dataset
 
     def on_epoch_begin(

@@ -17,7 +17,7 @@ from tercet.modeling.encoders.bi_encoder import BiEncoder, Kind
 IGNORED = -100.0
 
 
-class Side(Protocol):
+class BatchSide(Protocol):
     """The queries or the passages of a data set, by row."""
 
     def __call__(self, rows: Sequence[int]) -> dict[str, Tensor]:
@@ -25,7 +25,7 @@ class Side(Protocol):
         ...
 
 
-class Texts:
+class TokenizedTexts:
     """A side that the student reads: token ids, made once before training."""
 
     def __init__(self, encoder: BiEncoder, texts: Sequence[str], kind: Kind) -> None:
@@ -58,7 +58,7 @@ class TripletCollator:
     [queries, most], such numbers of what is no negative of a query, -1 where it has fewer.
     """
 
-    def __init__(self, queries: Side, passages: Side, number: Mapping[str, int]) -> None:
+    def __init__(self, queries: BatchSide, passages: BatchSide, number: Mapping[str, int]) -> None:
         """`number` has the row of each passage's id in `passages`, one for equal passages."""
         self._queries, self._passages, self._number = queries, passages, number
 
@@ -67,13 +67,13 @@ class TripletCollator:
         cls, encoder: BiEncoder, queries: Sequence[str], passages: Mapping[str, str]
     ) -> TripletCollator:
         """Both sides read; `passages` are texts by id, and equal where their tokens are."""
-        side = Texts(encoder, list(passages.values()), "passage")
+        side = TokenizedTexts(encoder, list(passages.values()), "passage")
         rows: dict[bytes, int] = {}
         number = {
             name: rows.setdefault(ids.tobytes(), row)
             for row, (name, ids) in enumerate(zip(passages, side.ids, strict=True))
         }
-        return cls(Texts(encoder, queries, "query"), side, number)
+        return cls(TokenizedTexts(encoder, queries, "query"), side, number)
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """One batch of items with `query` (a row), `passages` (ids), `margins` and `near` (ids)."""

@@ -56,8 +56,8 @@ def adapt(
 ) -> Outcome:
     """Train `student` in place, from the last whole checkpoint of this plan if there is one.
 
-    It ends with the weights that `tercet.modeling.training.model_selection` chooses between the model as it came and
-    the best checkpoint. `log` is told the curves as they grow, in the first process. Raises
+    It ends with the weights that `model_selection` chooses between the model as it came and the
+    best checkpoint. `log` is told the curves as they grow, in the first process. Raises
     InputError if there are checkpoints of another plan, unless told to `restart`.
     """
     args = training_arguments(recipe)

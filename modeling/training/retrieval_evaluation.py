@@ -14,7 +14,7 @@ from torch import nn
 from tercet.core.console import WORTH_A_BAR, progress
 from tercet.core.mapped import Vectors, map_scratch, new_scratch
 from tercet.core.processes import is_main_process, process
-from tercet.core.resources import give_back
+from tercet.core.resources import trim_memory
 from tercet.core.schema import Encoder, Index, Qrels, Query
 from tercet.modeling.distributed import _attempt, _raise_first, _share, from_first_process
 from tercet.modeling.encoders.protocols import Student
@@ -145,7 +145,7 @@ def encode_blocks(
     with progress("embedding passages", total, "passages", shown=shown) as advance:
         for rows in mine:
             vectors[rows] = encoder.encode_passages([contents[row] for row in rows.tolist()])
-            give_back()
+            trim_memory()
             advance(len(rows))
     vectors.flush()
 

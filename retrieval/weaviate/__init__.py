@@ -1,1 +1,1 @@
-"""TODO tercet.retrieval.weaviate."""
+"""Weaviate: connection, collections, index, ingest."""

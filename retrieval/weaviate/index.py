@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from tercet.core.mapped import Vectors
-from tercet.core.schema import InputError, Ranking, Size, Unfit
+from tercet.core.schema import InputError, Ranking, Size, UnsupportedVectors
 from tercet.retrieval.validation import check_k, check_queries, check_vectors
 from tercet.retrieval.weaviate.client import (
     Missing,
@@ -108,7 +108,7 @@ class WeaviateIndex:
         if collection is None:
             raise InputError("the Weaviate index is empty: build it, or open a collection")
         if k > collection.most:
-            raise Unfit(
+            raise UnsupportedVectors(
                 f"k is {k} and one query returns at most {collection.most} passages: ask for fewer"
                 + (
                     ", or build with a larger rescore_limit"

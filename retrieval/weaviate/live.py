@@ -13,7 +13,7 @@ from typing import Any, get_args
 import numpy as np
 
 from tercet.core.mapped import Vectors
-from tercet.core.schema import InputError, Ranking, Size, Unfit
+from tercet.core.schema import InputError, Ranking, Size, UnsupportedVectors
 from tercet.retrieval.validation import check_k, check_queries, check_vectors
 from tercet.retrieval.weaviate.client import WeaviateServer
 from tercet.retrieval.weaviate.collection import SAMPLE, Collection
@@ -107,12 +107,12 @@ class LiveCollection:
         """
         self.count = self._collection.total()
         if len(ids) != len(vectors) or vectors.shape[1] != self.dimension:
-            raise Unfit(
+            raise UnsupportedVectors(
                 f"vector {self.vector} of collection {self.name} has {self.dimension} dimensions, "
                 f"the passages' vectors have {vectors.shape[1]}: {_ADAPT}"
             )
         if self.count < len(ids):
-            raise Unfit(
+            raise UnsupportedVectors(
                 f"collection {self.name} holds {self.count:,} objects and the corpus "
                 f"{len(ids):,} passages: {_ADAPT}"
             )
@@ -121,7 +121,7 @@ class LiveCollection:
         given = check_vectors(chosen, vectors[sample])
         for id, stored, vector in zip(chosen, self.vectors_of(chosen), given, strict=True):
             if not self._collection.same(stored, vector):
-                raise Unfit(
+                raise UnsupportedVectors(
                     f"collection {self.name} holds another vector {self.vector} for passage "
                     f"{id!r}: {_ADAPT}"
                 )
@@ -153,7 +153,9 @@ class LiveCollection:
         check_k(k)
         most = self._collection.most
         if k > most:
-            raise Unfit(f"k is {k} and one query returns at most {most} passages: ask for fewer")
+            raise UnsupportedVectors(
+                f"k is {k} and one query returns at most {most} passages: ask for fewer"
+            )
         queries = check_queries(np.asarray(vectors), self.dimension)
         if len(queries) == 1:  # no threads to start, as in WeaviateIndex
             return [self._collection.nearest(queries[0], k)]

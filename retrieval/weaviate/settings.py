@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from tercet.core.mapped import Vectors, in_blocks
-from tercet.core.schema import InputError, Unfit
+from tercet.core.schema import InputError, UnsupportedVectors
 
 Kind = Literal["hnsw", "hnsw+pq", "hnsw+rq", "hnsw+sq", "hnsw+bq", "flat", "flat+bq", "hfresh"]
 Metric = Literal["dot", "cosine"]
@@ -87,22 +87,24 @@ def check_fit(settings: WeaviateSettings, vectors: Vectors) -> None:
     if settings.kind == "hfresh" and settings.metric == "dot":
         for _, block in in_blocks(vectors):
             if np.abs(np.einsum("nd,nd->n", block, block) - 1).max() > 2e-3:
-                raise Unfit(
+                raise UnsupportedVectors(
                     "hfresh compares by cosine, and these vectors are not of length 1, so it would "
                     "not rank by dot product: choose hnsw, hnsw+pq or flat, or metric cosine"
                 )
     if settings.codes == "pq":
         if settings.segments and dimension % settings.segments:
-            raise Unfit(
+            raise UnsupportedVectors(
                 f"{settings.segments} segments do not divide {dimension} dimensions: "
                 "choose a divisor, or leave segments out"
             )
         if count < 3:
-            raise Unfit(f"product quantization can't learn from {count} passages: choose flat")
+            raise UnsupportedVectors(
+                f"product quantization can't learn from {count} passages: choose flat"
+            )
     if settings.codes == "sq" and (
         count < 2 or all((block == vectors[0][0]).all() for _, block in in_blocks(vectors))
     ):
-        raise Unfit(
+        raise UnsupportedVectors(
             f"scalar quantization can't learn a range from {count} passages: choose hnsw or flat"
         )
     if (
@@ -110,7 +112,7 @@ def check_fit(settings: WeaviateSettings, vectors: Vectors) -> None:
         and count > 1
         and all(((block < 0) == (vectors[0] < 0)).all() for _, block in in_blocks(vectors))
     ):
-        raise Unfit(
+        raise UnsupportedVectors(
             "binary quantization keeps a vector's signs, and all these have the same: "
             f"choose {settings.structure}"
         )

@@ -51,13 +51,13 @@ negatives.retrievers.N.k1 negatives.retrievers.N.b negatives.retrievers.N.langua
 teacher.name teacher.revision teacher.backend teacher.max_length teacher.precision
 teacher.shard_pairs
 triplets.teacher_weight triplets.calibration triplets.negatives_per_query
-triplets.held_out triplets.filter_rank triplets.filter_percentile triplets.filter_fits
+triplets.held_out triplets.filter_rank triplets.filter_percentile triplets.filter_max_matches
 loss.kind loss.temperature loss.teacher_temperature loss.info_nce loss.info_nce_temperature
-loss.near_positive loss.matryoshka
+loss.false_negative_margin loss.matryoshka
 model.name model.revision model.pooling model.similarity model.query_prompt model.passage_prompt
 model.max_length model.query_max_length model.precision model.dropout
 model.lora_rank model.lora_alpha
-model.side model.student model.vectors model.api model.dollars
+model.train model.passage_vectors model.api model.dollars
 model.adapter_rank model.adapter_penalty
 model.regression_passages
 training.num_train_epochs training.learning_rate training.per_device_train_batch_size
@@ -67,7 +67,7 @@ training.save_strategy training.save_total_limit training.metric_for_best_model
 training.dataloader_num_workers training.ddp_timeout
 index.backend index.kind index.metric index.factory index.ef index.nprobe index.alias
 index.on_disk index.collection index.vector index.id
-evaluation.cutoffs evaluation.primary evaluation.passages evaluation.resamples
+evaluation.cutoffs evaluation.primary_metric evaluation.passages evaluation.resamples
 evaluation.interpolation_steps evaluation.early_stopping_patience
 evaluation.systems evaluation.indexes evaluation.baseline
 evaluation.systems.N.kind evaluation.systems.N.name evaluation.systems.N.top_k
@@ -81,8 +81,8 @@ evaluation.indexes.N.backend evaluation.indexes.N.kind evaluation.indexes.N.metr
 evaluation.indexes.N.factory evaluation.indexes.N.ef evaluation.indexes.N.nprobe
 evaluation.indexes.N.name evaluation.indexes.N.on_disk
 evaluation.indexes.N.collection evaluation.indexes.N.vector evaluation.indexes.N.id
-evaluation.clock_queries evaluation.clock_batch evaluation.clock_seconds
-evaluation.second_path evaluation.second_split
+evaluation.latency_queries evaluation.latency_batch_size evaluation.latency_budget_seconds
+evaluation.out_of_domain_path evaluation.out_of_domain_split
 ingest.collection ingest.vector ingest.kind ingest.metric
 tracking.report_to tracking.project
 chat.model chat.gguf_file chat.endpoint chat.system chat.passages chat.threshold

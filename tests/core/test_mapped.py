@@ -117,7 +117,7 @@ def test_embedded_passages_are_read_back_in_the_corpus_order(tmp_path: Path):
 @given(st.lists(st.sampled_from("abcd"), max_size=12))
 def test_twins_are_the_passages_of_one_text(texts):
     passages = Passages.of(Passage(f"p{i}", "", text) for i, text in enumerate(texts))
-    assert passages.twins == {
+    assert passages.duplicates == {
         f"p{i}": [f"p{j}" for j, other in enumerate(texts) if other == text]
         for i, text in enumerate(texts)
         if texts.count(text) > 1

@@ -80,7 +80,7 @@ def work(passages: int, folder: Path) -> int:
         mined = produce(
             stages["c"],
             lambda w: mine_candidates(
-                w, queries, corpus.twins, retrievers, candidates=20, shard_queries=100
+                w, queries, corpus.duplicates, retrievers, candidates=20, shard_queries=100
             ),
         )
         candidates = mined.dataset("candidates")

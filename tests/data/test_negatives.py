@@ -54,7 +54,7 @@ def mine(
         lambda writer: mine_candidates(
             writer,
             dataset,
-            Passages.of(Passage(id, "", text) for id, text in passages.items()).twins,
+            Passages.of(Passage(id, "", text) for id, text in passages.items()).duplicates,
             retrievers,
             candidates=candidates,
             shard_queries=shard_queries,

@@ -24,7 +24,7 @@ from tercet.core.artifacts import Artifact, Stage, produce
 from tercet.core.schema import InputError, Passage, Query
 from tercet.data import Passages, write_corpus
 from tercet.data.corpus import read_judged
-from tercet.data.sources import Joined, open_source
+from tercet.data.sources import PassagesWithQrels, open_source
 from tercet.data.sources.rows import csv_rows
 
 LONG = "wort " * 100_000
@@ -43,7 +43,7 @@ def tables(
     passages: PassagesTable,
     queries: QueriesTable | None = None,
     qrels: QrelsTable | None = None,
-) -> Joined:
+) -> PassagesWithQrels:
     section = CorpusSection(
         source="tables",
         passages=passages,
@@ -51,7 +51,7 @@ def tables(
         qrels=qrels or QrelsTable(),
     )
     source = open_source(section, unused)
-    assert isinstance(source, Joined)
+    assert isinstance(source, PassagesWithQrels)
     return source
 
 
@@ -219,7 +219,7 @@ def test_ids_are_text_or_whole_numbers(
         assert expected in refusal(lambda: passages_of(file))
 
 
-def corpus_of(folder: Path, source: Joined) -> Artifact:
+def corpus_of(folder: Path, source: PassagesWithQrels) -> Artifact:
     stage = Stage(folder / "corpus", {}, {"source": source.identity()}, resumable=False)
     return produce(stage, lambda writer: write_corpus(writer, source))
 

@@ -85,7 +85,7 @@ def write(folder: Path, weight: float | None, trial: Trial | None = None) -> Art
     )
     return produce(
         Stage(folder / "targets", {}, {}),
-        lambda writer: write_targets(writer, lists, method="spread", weight=weight, trial=trial),
+        lambda writer: write_targets(writer, lists, method="std_ratio", weight=weight, trial=trial),
     )
 
 
@@ -143,7 +143,7 @@ def test_a_teacher_that_opposes_the_model_is_refused() -> None:
     calibration = calibrate(teacher, student)
     with pytest.raises(InputError, match="teach the opposite"):
         calibration.scaled(teacher, "least_squares")
-    assert calibration.scaled(teacher, "spread")[0] == pytest.approx(
+    assert calibration.scaled(teacher, "std_ratio")[0] == pytest.approx(
         calibration.spread * teacher[0].astype(float)
     )
 

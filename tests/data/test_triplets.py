@@ -336,7 +336,7 @@ def test_a_passage_is_near_where_little_of_the_largest_margin_parts_it_from_its_
 
 
 def test_near_positives_are_named_whether_drawn_or_not(artifact: Artifact) -> None:
-    found = triplets(artifact, negatives_per_query=1, near_positive=0.4)
+    found = triplets(artifact, negatives_per_query=1, false_negative_margin=0.4)
     lists = artifact.dataset("lists")
     rows = [row for row, split in enumerate(lists["split"]) if split == "train"]
     seen = set()

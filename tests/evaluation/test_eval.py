@@ -74,8 +74,8 @@ triplets: {{negatives_per_query: 3}}
 training: {{num_train_epochs: 1, per_device_train_batch_size: 8, bf16: false}}
 evaluation:
   resamples: 500
-  clock_queries: 30
-  clock_batch: 8
+  latency_queries: 30
+  latency_batch_size: 8
   systems: {systems}
   indexes:
     - {{backend: faiss, factory: HNSW8, name: graph}}
@@ -168,7 +168,12 @@ def test_the_adapted_model_beside_its_base_and_what_it_forgets(
     metrics = evaluated(
         recipe,
         *("--evaluation.systems", systems, "--evaluation.indexes", "[]"),
-        *("--evaluation.second_path", str(tiny_beir_path), "--evaluation.second_split", "dev"),
+        *(
+            "--evaluation.out_of_domain_path",
+            str(tiny_beir_path),
+            "--evaluation.out_of_domain_split",
+            "dev",
+        ),
     )
     assert [s["name"] for s in metrics["systems"]] == ["bm25", "base", "adapted"]
     assert metrics["forgetting"]["queries"] == 8

@@ -39,7 +39,7 @@ corpus: {{path: {tiny_beir_path}}}
 model: {{name: {tiny_encoder_path}, precision: fp32, max_length: 48}}
 evaluation:
   resamples: 200
-  clock_queries: 20
+  latency_queries: 20
   systems:
     - {{kind: base}}
     - {{kind: dense, name: long, model: {tiny_encoder_path}}}
@@ -88,7 +88,7 @@ corpus: {{path: {tiny_beir_path}}}
 model: {{name: {tiny_encoder_path}, similarity: dot, precision: fp32, max_length: 48}}
 evaluation:
   resamples: 200
-  clock_queries: 0
+  latency_queries: 0
   systems: [{{kind: base}}, {{kind: bm25}}]
   indexes: [{{backend: weaviate, kind: hfresh}}, {{backend: weaviate, kind: flat}}]
 """

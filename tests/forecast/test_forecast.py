@@ -1,4 +1,4 @@
-"""What `--plan` expects of a run, and what the run then takes."""
+"""What `--forecast` expects of a run, and what the run then takes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_plan_makes_nothing_and_the_run_takes_what_it_said(
     recipe: Path, tiny_encoder_path: Path, monkeypatch: MonkeyPatch, capsys: CaptureFixture[str]
 ) -> None:
     run = recipe.parent / "runs" / "tiny"
-    train(monkeypatch, recipe, "--plan")
+    train(monkeypatch, recipe, "--forecast")
     assert {path.name for path in run.iterdir()} <= {"forecast.json", ".lock"}
     assert "Chinchilla" in capsys.readouterr().out
     forecast = read_forecast(run)
@@ -85,7 +85,7 @@ def test_a_plan_makes_nothing_and_the_run_takes_what_it_said(
     # What is done costs nothing more, and what was expected of it is still told.
     manifests = {path: path.read_bytes() for path in run.glob("*/manifest.json")}
     capsys.readouterr()
-    train(monkeypatch, recipe, "--plan")
+    train(monkeypatch, recipe, "--forecast")
     assert "nothing is left to do" in capsys.readouterr().out
     again = read_forecast(run)
     assert again is not None
@@ -93,7 +93,7 @@ def test_a_plan_makes_nothing_and_the_run_takes_what_it_said(
     assert again.stages["scores"].rows == forecast.stages["scores"].rows
     assert manifests == {path: path.read_bytes() for path in run.glob("*/manifest.json")}
     # Other settings: what does not depend on them stays done, and the report compares nothing.
-    train(monkeypatch, recipe, "--plan", "--teacher.max_length", "32")
+    train(monkeypatch, recipe, "--forecast", "--teacher.max_length", "32")
     other = read_forecast(run)
     assert other is not None
     assert list(other.left) == ["scores", "triplets", "targets", "model", "evaluation"]
@@ -111,7 +111,7 @@ def test_a_plan_refuses_what_the_run_would(
     recipe: Path, section: str, monkeypatch: MonkeyPatch, capfd: CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
-        train(monkeypatch, recipe, "--plan", f"--{section}.name", str(recipe.parent))
+        train(monkeypatch, recipe, "--forecast", f"--{section}.name", str(recipe.parent))
     assert end.value.code == 2
     assert str(recipe.parent) in capfd.readouterr().err
     assert not (recipe.parent / "runs").exists()
@@ -121,7 +121,7 @@ def test_a_causal_model_is_tried_before_it_writes(
     recipe: Path, tiny_causal_path: Path, monkeypatch: MonkeyPatch
 ) -> None:
     generators = f"[{{kind: causal, model: {tiny_causal_path}, max_new_tokens: 6}}]"
-    train(monkeypatch, recipe, "--plan", "--queries.generators", generators)
+    train(monkeypatch, recipe, "--forecast", "--queries.generators", generators)
     forecast = read_forecast(recipe.parent / "runs" / "tiny")
     assert forecast is not None
     parts = forecast.stages["queries"].parts

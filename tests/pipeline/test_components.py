@@ -10,7 +10,7 @@ from tercet import modeling
 from tercet.config.recipe import GeneratorSettings, QueriesSection, Recipe
 from tercet.core.schema import InputError
 from tercet.modeling.generators import ct2
-from tercet.pipeline.components import Parts
+from tercet.pipeline.components import Components
 
 pytest.importorskip("ctranslate2")
 
@@ -20,9 +20,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERCET_CACHE", str(tmp_path))
 
 
-def parts(model: Path, engine: str) -> Parts:
+def parts(model: Path, engine: str) -> Components:
     settings = GeneratorSettings(kind="seq2seq", model=str(model), engine=engine)
-    return Parts(Recipe(queries=QueriesSection(generators=[settings])))
+    return Components(Recipe(queries=QueriesSection(generators=[settings])))
 
 
 @pytest.mark.parametrize(
@@ -56,4 +56,4 @@ def test_a_language_without_a_doc2query_is_refused_with_those_that_have_one() ->
     generator = GeneratorSettings(kind="seq2seq", model=model)
     recipe = Recipe(queries=QueriesSection(generators=[generator]))
     with pytest.raises(InputError, match=f"there is no {model}: .* indonesian, italian, japanese"):
-        Parts(recipe).check()
+        Components(recipe).check()

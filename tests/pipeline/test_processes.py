@@ -153,12 +153,12 @@ def test_what_a_killed_launch_left_is_not_taken_for_this_one(
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(KeyboardInterrupt):
         produce(old, lambda writer: (_ for _ in ()).throw(KeyboardInterrupt))
-    assert old.open and not new.open
+    assert old.in_progress and not new.in_progress
     with new.write() as writer:
-        assert new.open and not old.open
+        assert new.in_progress and not old.in_progress
         writer.shard("x", 0, pa.table({"row": [1]}))
     monkeypatch.setenv("RANK", "1")
-    assert old.open and new.open, "finished"
+    assert old.in_progress and new.in_progress, "finished"
 
 
 def test_a_late_process_stops_where_the_first_has_finished_without_it(

@@ -24,7 +24,7 @@ from sentence_transformers import SentenceTransformer
 
 from tercet.config.loading import load_recipe
 from tercet.core.schema import InputError, Passage
-from tercet.modeling import AdaptedEncoder, BiEncoder, Space, load_query_encoder
+from tercet.modeling import AdaptedEncoder, BiEncoder, VectorSpace, load_query_encoder
 from tercet.pipeline.pipeline import Pipeline
 from tercet.reports.run_report import run_report
 from tercet.retrieval import ExactIndex
@@ -47,7 +47,7 @@ corpus: {{source: beir, path: {tiny_beir_path}}}
 queries: {{count: 60, per_passage: 1, shard_passages: 16}}
 negatives: {{candidates: 8}}
 teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48, shard_pairs: 128}}
-model: {{name: {tiny_encoder_path}, precision: fp32, max_length: 48, side: query}}
+model: {{name: {tiny_encoder_path}, precision: fp32, max_length: 48, train: query_encoder}}
 triplets: {{teacher_weight: 0.5}}
 training: {{num_train_epochs: 2, per_device_train_batch_size: 8, bf16: false, learning_rate: 1e-2}}
 evaluation: {{interpolation_steps: 1}}
@@ -101,7 +101,7 @@ def hashes(run: Path) -> dict[str, dict[str, str]]:
 def test_with_the_models_own_vectors_only_queries_learn_and_stages_are_shared(
     recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _ = Pipeline(load_recipe(recipe, ["--model.side=both"])).targets
+    _ = Pipeline(load_recipe(recipe, ["--model.train=both"])).targets
     # From here on no passage is encoded.
     encode = BiEncoder.encode
 
@@ -110,9 +110,9 @@ def test_with_the_models_own_vectors_only_queries_learn_and_stages_are_shared(
         return encode(self, texts, "query", **given)
 
     monkeypatch.setattr(BiEncoder, "encode", of_queries)
-    for student in ("encoder", "adapter"):
+    for student in ("query_encoder", "query_adapter"):
         capsys.readouterr()
-        pipeline = Pipeline(load_recipe(recipe, [f"--model.student={student}"]))
+        pipeline = Pipeline(load_recipe(recipe, [f"--model.train={student}"]))
         pipeline.check()
         assert pipeline.evaluation.facts["test"].startswith("12 judged")
         assert made(capsys.readouterr().out) == ["model", "evaluation"]
@@ -129,7 +129,7 @@ def test_with_the_models_own_vectors_only_queries_learn_and_stages_are_shared(
         assert any("stayed as they are" in note for note in report.notes)
     # A model of one side is none of the other, though both began as the same one.
     with pytest.raises(InputError, match="say otherwise"):
-        Pipeline(load_recipe(recipe, ["--model.side=both"])).check_adapted()
+        Pipeline(load_recipe(recipe, ["--model.train=both"])).check_adapted()
 
 
 def test_an_adapter_that_learnt_nothing_is_the_model_as_it_came(tiny_encoder_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_what_is_saved_encodes_as_what_was_trained(tiny_encoder_path: Path, tmp_
 def test_the_penalty_keeps_queries_near(recipe: Path) -> None:
     moved = {}
     for penalty in (0.0, 100.0):
-        options = ["--model.student=adapter", f"--model.adapter_penalty={penalty}"]
+        options = ["--model.train=query_adapter", f"--model.adapter_penalty={penalty}"]
         pipeline = Pipeline(load_recipe(recipe, [*options, f"--name=penalty{penalty:g}"]))
         _ = pipeline.model
         checkpoint = max(
@@ -175,7 +175,7 @@ def test_the_penalty_keeps_queries_near(recipe: Path) -> None:
 def test_a_closed_space_is_learnt_from_its_passages(
     recipe: Path, foreign: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = [f"--model.vectors={foreign}"]
+    options = [f"--model.passage_vectors={foreign}"]
     pipeline = Pipeline(load_recipe(recipe, options))
     pipeline.check()
     assert pipeline.evaluation.facts["test"].startswith("12 judged")
@@ -196,7 +196,7 @@ def test_a_closed_space_is_learnt_from_its_passages(
     assert np.mean(same) > 0.3
     assert "regression" in run_report(pipeline).facts
     # A second look makes nothing, and eval.py compares what it started from with what ships.
-    again = program("eval.py", recipe, *options, "--evaluation.clock_queries=0")
+    again = program("eval.py", recipe, *options, "--evaluation.latency_queries=0")
     assert again.returncode == 0, again.stdout + again.stderr
     assert not {"regression", "embeddings", "model"} & set(made(again.stdout))
 
@@ -204,7 +204,7 @@ def test_a_closed_space_is_learnt_from_its_passages(
 def test_killed_in_the_stages_of_its_own_it_ends_with_the_same_bytes(
     recipe: Path, foreign: Path
 ) -> None:
-    options = [f"--model.vectors={foreign}"]
+    options = [f"--model.passage_vectors={foreign}"]
     runs = recipe.parent / "runs"
     assert program("train.py", recipe, *options, "--name=whole").returncode == 0
     command = [sys.executable, str(ROOT / "train.py"), str(recipe), *options, "--name=killed"]
@@ -228,7 +228,7 @@ def test_a_model_that_made_the_vectors_needs_no_way_into_their_space(
     rows = np.asarray(pipeline.vectors)
     column = pa.array(rows.tolist(), pa.list_(pa.float32()))
     pq.write_table(pa.table({"id": list(pipeline.passages.ids), "vector": column}), path)
-    options = [f"--model.vectors={path}", "--name=given"]
+    options = [f"--model.passage_vectors={path}", "--name=given"]
     given = Pipeline(load_recipe(recipe, options))
     texts = ["a keeper of the lighthouse"]
     assert given.embeddings.facts["similarity"] == "cosine"
@@ -236,7 +236,7 @@ def test_a_model_that_made_the_vectors_needs_no_way_into_their_space(
         given.student.encode_queries(texts), pipeline.student.encode_queries(texts), atol=1e-5
     )
     assert given.query_side and given.query_side.start.facts["likeness_before"] > 0.99
-    adapter = Pipeline(load_recipe(recipe, [*options, "--model.student=adapter"]))
+    adapter = Pipeline(load_recipe(recipe, [*options, "--model.train=query_adapter"]))
     assert np.allclose(
         adapter.student.encode_queries(texts), pipeline.student.encode_queries(texts), atol=1e-5
     )
@@ -245,7 +245,9 @@ def test_a_model_that_made_the_vectors_needs_no_way_into_their_space(
 def test_an_adapter_of_another_model_than_made_the_vectors_is_refused(
     recipe: Path, foreign: Path
 ) -> None:
-    found = program("train.py", recipe, f"--model.vectors={foreign}", "--model.student=adapter")
+    found = program(
+        "train.py", recipe, f"--model.passage_vectors={foreign}", "--model.train=query_adapter"
+    )
     assert found.returncode == 2 and "did not make the vectors" in found.stderr, found.stderr
 
 
@@ -281,14 +283,16 @@ def test_an_adapter_over_an_api_sends_each_query_once(
     )
     before = len(api.calls)
     lines = recipe.read_text().splitlines()
-    model = f"model: {{name: {MODEL}, api: cohere, side: query, student: adapter, vectors: {path}}}"
+    model = f"model: {{name: {MODEL}, api: cohere, train: query_adapter, passage_vectors: {path}}}"
     recipe.write_text("\n".join(model if x.startswith("model:") else x for x in lines))
     without = program("train.py", recipe, **cache)
     assert without.returncode == 2 and "CO_API_KEY" in without.stderr
     assert len(api.calls) == before
     found = program("train.py", recipe, **cache, CO_API_KEY=KEY)
     assert found.returncode == 0, found.stdout + found.stderr
-    compared = program("eval.py", recipe, "--evaluation.clock_queries=20", **cache, CO_API_KEY=KEY)
+    compared = program(
+        "eval.py", recipe, "--evaluation.latency_queries=20", **cache, CO_API_KEY=KEY
+    )
     assert compared.returncode == 0, compared.stdout + compared.stderr
     # A few passages tell that the model made the vectors: they were paid for before.
     assert {call.body["input_type"] for call in api.calls[before:]} == {"search_query"}
@@ -309,8 +313,8 @@ def test_a_query_encoder_knows_the_vectors_it_belongs_to(tmp_path: Path) -> None
     random = np.random.default_rng(1)
     rows = random.standard_normal((40, 8)).astype(np.float32)
     ids = [f"p{i}" for i in range(40)]
-    Space.of(ids, rows, "dot", "collection A").save(tmp_path)
-    space = Space.load(tmp_path)
+    VectorSpace.of(ids, rows, "dot", "collection A").save(tmp_path)
+    space = VectorSpace.load(tmp_path)
     assert space is not None and space.passages == 40
 
     def of(vectors: np.ndarray) -> Any:
@@ -335,18 +339,21 @@ def test_a_query_encoder_knows_the_vectors_it_belongs_to(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["--model.side=both", "--model.student=adapter"], "model.student belongs to model.side"),
-        (["--model.adapter_rank=8"], "model.adapter_rank belongs to model.student: adapter"),
-        (["--model.vectors=corpus"], "name the column, corpus.passages.vector"),
-        (["--model.vectors=index"], "name it, index.collection"),
-        (["--model.vectors=nowhere.parquet"], "nowhere.parquet: no such file"),
+        (
+            ["--model.train=both", "--model.passage_vectors=x.parquet"],
+            "model.passage_vectors belongs to",
+        ),
+        (["--model.adapter_rank=8"], "model.adapter_rank belongs to model.train: query_adapter"),
+        (["--model.passage_vectors=corpus"], "name the column, corpus.passages.vector"),
+        (["--model.passage_vectors=index"], "name it, index.collection"),
+        (["--model.passage_vectors=nowhere.parquet"], "nowhere.parquet: no such file"),
         (["--index.collection=X"], "give backend weaviate too"),
         (["--index.vector=x"], "vector and id are of a collection"),
         (["--model.dollars=1"], "model.dollars belongs to model.api"),
         (["--evaluation.passages=10"], "saves encoding"),
         (["--loss.matryoshka=[8]"], "asks for shorter vectors of passages"),
         (["--index.backend=weaviate", "--index.collection=X", "--index.ef=9"], "leave out ef"),
-        (["--model.student=adapter", "--model.lora_rank=2"], "model.lora_rank belongs to"),
+        (["--model.train=query_adapter", "--model.lora_rank=2"], "model.lora_rank belongs to"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_line(

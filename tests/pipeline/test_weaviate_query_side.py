@@ -96,8 +96,8 @@ model:
   name: {tiny_encoder_path}
   precision: fp32
   max_length: 48
-  side: query
-  vectors: index
+  train: query_encoder
+  passage_vectors: index
 triplets: {{teacher_weight: 0.5}}
 training: {{num_train_epochs: 2, per_device_train_batch_size: 8, bf16: false, learning_rate: 1e-3}}
 index: {{backend: weaviate, collection: {NAMES[0]}, vector: theirs}}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.core.schema import InputError, Unfit
+from tercet.core.schema import InputError, UnsupportedVectors
 from tercet.retrieval.exact_index import ExactIndex
 from tercet.retrieval.faiss_index import NPROBE, FaissIndex, lists_for
 
@@ -177,7 +177,7 @@ def test_what_faiss_cannot_do_is_refused_in_one_line(index, message):
 def test_vectors_that_a_kind_cannot_hold_are_unfit_and_told_of_one_that_can(
     factory, count, message
 ):
-    with pytest.raises(Unfit, match=message) as raised:
+    with pytest.raises(UnsupportedVectors, match=message) as raised:
         built(FaissIndex(factory), IDS[:count], VECTORS[:count])
     assert "\n" not in str(raised.value)
     built(FaissIndex("HNSW32"), IDS[:count], VECTORS[:count])
@@ -186,13 +186,13 @@ def test_vectors_that_a_kind_cannot_hold_are_unfit_and_told_of_one_that_can(
 def test_a_string_that_faiss_cannot_read_is_no_fault_of_the_vectors():
     with pytest.raises(InputError) as raised:
         built(FaissIndex("Nope"))
-    assert not isinstance(raised.value, Unfit)
+    assert not isinstance(raised.value, UnsupportedVectors)
 
 
 def test_a_build_that_fails_leaves_the_index_as_it_was():
     index = built(FaissIndex("IVF{lists},PQ16"))
     before = index.search(QUERIES, 5)
-    with pytest.raises(Unfit):
+    with pytest.raises(UnsupportedVectors):
         built(index, IDS[:9], VECTORS[:9])
     assert index.search(QUERIES, 5) == before
     with pytest.raises(InputError, match="build it"):

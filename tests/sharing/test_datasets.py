@@ -133,7 +133,7 @@ def test_miracl_trains_and_is_compared_with_cohere_s_vectors_old_and_new(
         "--corpus.passages.vector=emb",
         "--corpus.queries.vector=emb",
         f"--evaluation.systems={systems}",
-        "--evaluation.clock_queries=20",
+        "--evaluation.latency_queries=20",
     ]
     without = program("eval.py", str(ROOT / recipe), *more, **cache)
     assert without.returncode == 2 and "set CO_API_KEY" in without.stderr and not api.calls
@@ -179,7 +179,7 @@ def test_a_retired_space_is_asked_by_a_model_that_learnt_it(
         "model.name": tiny_encoder_path,
         "queries.count": 60,
         "teacher.max_length": 64,
-        "evaluation.clock_queries": 0,
+        "evaluation.latency_queries": 0,
     }
     arguments = [f"--{name}={value}" for name, value in names.items()]
     recipe = str(ROOT / "recipes/miracl_id_query_side.yaml")

@@ -240,10 +240,10 @@ def test_another_vector_another_model_or_another_passage_fails_the_self_test(
     assert gone.returncode == 2 and "retriever.passages is not there" in gone.stderr
 
 
-@pytest.mark.parametrize("student", ["encoder", "adapter"])
+@pytest.mark.parametrize("student", ["query_encoder", "query_adapter"])
 def test_a_query_encoder_refuses_other_passages(run: Path, tmp_path: Path, student: str) -> None:
-    options = ["--model.side=query", f"--model.student={student}", f"--name=query-{student}"]
-    options += ["--model.vectors=model", f"--model.query_prompt={json.dumps(HOSTILE[4])}"]
+    options = [f"--model.train={student}", f"--name=query-{student}"]
+    options += ["--model.passage_vectors=encode", f"--model.query_prompt={json.dumps(HOSTILE[4])}"]
     _ = Pipeline(load_recipe(run, options)).evaluation
     out = export(run, tmp_path / "retriever.py", *options, k=3)
     lint(out)
@@ -251,7 +251,7 @@ def test_a_query_encoder_refuses_other_passages(run: Path, tmp_path: Path, stude
     assert tested.returncode == 0, tested.stdout + tested.stderr
     module = loaded(out)
     assert module.QUERY_PROMPT == HOSTILE[4] and module.K == 3
-    assert (module.DENSE is None) == (student == "encoder")
+    assert (module.DENSE is None) == (student == "query_encoder")
     folder = tmp_path / "retriever.passages"
     vectors = np.load(folder / "vectors.npy")
     np.save(folder / "vectors.npy", vectors[:, ::-1])
@@ -272,9 +272,9 @@ def test_what_cannot_be_exported_is_refused_in_a_line(run: Path, tmp_path: Path)
         (["--training.learning_rate=1e-4"], "r.py", "stage model is missing, or of other"),
         ([], "r.txt", "end in .py"),
         (
-            ["--model.api=cohere", "--model.side=query", "--model.student=adapter"]
+            ["--model.api=cohere", "--model.train=query_adapter"]
             + ["--model.precision=auto", "--model.max_length=null", "--model.query_prompt=null"]
-            + ["--model.vectors=x.parquet"],
+            + ["--model.passage_vectors=x.parquet"],
             "r.py",
             "behind cohere's API",
         ),

@@ -328,11 +328,11 @@ def test_every_push_of_whatever_learns_is_a_model(
     recipe: Path, foreign: Path, hub: Hub, kind: str, tmp_path: Path
 ) -> None:
     options = {
-        "projected": [f"--model.vectors={foreign}"],
-        "adapter": ["--model.student=adapter", "--training.hub_strategy=checkpoint"],
+        "projected": [f"--model.passage_vectors={foreign}"],
+        "adapter": ["--model.train=query_adapter", "--training.hub_strategy=checkpoint"],
         "lora": ["--model.lora_rank=2"],
     }[kind]
-    options += [] if kind == "lora" else ["--model.side=query"]
+    options += [] if kind == "lora" else ["--model.train=query_encoder"]
     options += ["--training.push_to_hub=true", "--training.hub_model_id=me/tiny"]
     options += ["--training.hub_always_push=true", "--training.learning_rate=0.05"]
     options += ["--training.num_train_epochs=2", f"--name={kind}"]

@@ -335,8 +335,12 @@ def test_texts_are_shown_as_they_are_and_the_page_fits(
 def test_what_cannot_be_a_space_is_refused_in_a_line(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
-    api = ["--model.api=cohere", "--model.side=query", "--model.student=adapter"]
-    api += ["--model.precision=auto", "--model.max_length=null", "--model.vectors=x.parquet"]
+    api = ["--model.api=cohere", "--model.train=query_adapter"]
+    api += [
+        "--model.precision=auto",
+        "--model.max_length=null",
+        "--model.passage_vectors=x.parquet",
+    ]
     for options, message in (
         (api, "behind cohere's API"),
         (["--name=never"], "run never is not finished"),

@@ -188,7 +188,7 @@ evaluation: {{interpolation_steps: 1}}
                 (id, pytest.approx(score, abs=1e-4))
                 for id, score in as_pairs(retriever.invoke(query))
             ]
-        there = search.usual_score()
+        there = search.answerability_threshold()
     retriever.close()
     held = [*pipeline.measured("validation")[0], *pipeline.measured("guard")[0]]
     best_of_each = (passages @ encoder.encode_queries([q.text for q in held]).T).max(axis=0)
@@ -251,8 +251,8 @@ model:
   name: {tiny_encoder_path}
   precision: fp32
   max_length: 48
-  side: query
-  vectors: index
+  train: query_encoder
+  passage_vectors: index
 triplets: {{teacher_weight: 0.5}}
 training: {{num_train_epochs: 1, per_device_train_batch_size: 8, bf16: false, learning_rate: 1e-3}}
 index: {{backend: weaviate, collection: {NAMES[0]}, vector: theirs}}
@@ -279,7 +279,7 @@ evaluation: {{interpolation_steps: 1}}
             assert search.place == f"collection {NAMES[0]}"
             found = search.search(texts[0], 4)
             assert all(passage.text == contents[passage.id] for passage, _ in found)
-            assert np.isfinite(search.usual_score())
+            assert np.isfinite(search.answerability_threshold())
     whole = tmp_path / "whole" / "retriever.py"
     export(finished(load_recipe(recipe), served=False), whole, exact=True)
     # A vector that changes there changes what is found.

@@ -23,7 +23,7 @@ def report(run: Path, **settings: Any) -> None:
     run.mkdir()
     interval = {"difference": 0.1, "low": 0.05, "high": 0.15}
     compared = {"measure": "ndcg@10", "before": 0.3, "after": 0.4, "interval": interval}
-    whole = {"name": run.name, "evaluation.primary": "ndcg@10", **settings}
+    whole = {"name": run.name, "evaluation.primary_metric": "ndcg@10", **settings}
     found = {"comparisons": [compared], "command": "python train.py", "seconds": {"model": 60.0}}
     (run / "metrics.json").write_text(json.dumps(found | {"settings": whole}))
 

@@ -31,9 +31,9 @@ def places(tmp_path: Path) -> Places:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_is_read_again_as_it_was_written_whole(path: Path, tmp_path: Path) -> None:
-    recipe = load_recipe(path, together=False)
+    recipe = load_recipe(path, cross_check=False)
     save_recipe(recipe, tmp_path / "recipe.yaml")
-    assert load_recipe(tmp_path / "recipe.yaml", together=False) == recipe
+    assert load_recipe(tmp_path / "recipe.yaml", cross_check=False) == recipe
 
 
 def test_every_key_has_one_widget() -> None:
@@ -48,7 +48,7 @@ def test_every_key_has_one_widget() -> None:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_form_that_nobody_touched_is_the_recipe(path: Path, places: Places) -> None:
     name = f"recipes/{path.name}"
-    shown = form.values(load_recipe(places.recipe(name), together=False))
+    shown = form.values(load_recipe(places.recipe(name), cross_check=False))
     filled = form.fill(places, name, shown)
     assert filled.options == () and (filled.recipe is None) == bool(filled.errors)
 
@@ -83,7 +83,9 @@ def test_what_a_widget_says_is_what_the_recipe_gets(places: Places) -> None:
             assert field.path.startswith("training."), (field.path, filled.errors)
             continue
         (option,) = filled.options
-        found: Any = dataclasses.asdict(load_recipe(places.recipe(name), [option], together=False))
+        found: Any = dataclasses.asdict(
+            load_recipe(places.recipe(name), [option], cross_check=False)
+        )
         for step in field.path.split("."):
             found = found[step]
         assert found == expected, field.path
@@ -126,7 +128,7 @@ BOMB = "a: [&l0 [1]" + "".join(f", &l{n} [{f'*l{n - 1}, ' * 10}]" for n in range
         ("corpus.path", "../elsewhere", "leads out"),
         ("model.name", "file:///etc/passwd", "only http"),
         ("teacher.name", "/etc", "leads out"),
-        ("evaluation.primary", "best", "not a measure"),
+        ("evaluation.primary_metric", "best", "not a measure"),
         ("name", "../x", "leads out"),
         ("name", ".studio", "name"),
     ],

@@ -1,0 +1,1 @@
+"""The stories of the commands: what each does, from top to bottom."""

@@ -1,1 +1,1 @@
-"""TODO tercet.config."""
+"""The recipe: one YAML file that describes a run."""

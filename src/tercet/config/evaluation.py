@@ -70,7 +70,7 @@ class EvaluationSection:
     """What every epoch measures, and what eval.py compares."""
 
     cutoffs: list[int] = key(lambda: [1, 5, 10, 100], "figures are given at these ranks", low=1)
-    primary: str = key("ndcg@10", "the measure that systems are tested on")
+    primary_metric: str = key("ndcg@10", "the metric that systems are tested on")
     passages: int | None = key(
         None, "epochs search a seeded sample of this size plus all judged; unset: all", low=1
     )
@@ -90,12 +90,12 @@ class EvaluationSection:
     baseline: str | None = key(
         None, "the system that others are compared with; unset: base, else bm25"
     )
-    clock_queries: int = key(3000, "queries timed, 0 for none", low=0)
-    clock_batch: int = key(64, "queries a batch, where they are timed in batches", low=1)
-    clock_seconds: float = key(
+    latency_queries: int = key(3000, "queries timed, 0 for none", low=0)
+    latency_batch_size: int = key(64, "queries a batch, where they are timed in batches", low=1)
+    latency_budget_seconds: float = key(
         60.0, "a system and index slower than this are timed on fewer queries", above=0
     )
-    second_path: str | None = key(
+    out_of_domain_path: str | None = key(
         None, "BEIR folder that nothing was adapted to: what does the model forget?"
     )
-    second_split: str = key("test", "its judgements")
+    out_of_domain_split: str = key("test", "its judgements")

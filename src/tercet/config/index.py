@@ -35,7 +35,7 @@ class IndexSettings:
     collection: str | None = key(
         None,
         "Weaviate collection or alias that holds the passages' vectors already and is searched as "
-        "it stands (model.side query)",
+        "it stands (model.train query_encoder or query_adapter)",
     )
     vector: str | None = key(None, "its named vector; unset: the only one")
     id: str | None = key(

@@ -16,12 +16,12 @@ from tercet.core.files import write_file
 
 
 def load_recipe(
-    path: str | Path, overrides: Sequence[str] = (), *, together: bool = True
+    path: str | Path, overrides: Sequence[str] = (), *, cross_check: bool = True
 ) -> Recipe:
     """The recipe in a YAML file, with command-line overrides such as `--seed 7` put over it.
 
     Raises InputError for an unknown key, a wrong type or an impossible value, before any work;
-    and, unless its values are looked at each by itself, for those that do not go `together`.
+    and, unless its values are looked at each by itself, for those that do not go by `cross_check`.
     """
     root = read_yaml(Path(path))
     override(root, overrides)
@@ -32,7 +32,7 @@ def load_recipe(
         settings |= _training(training)
     settings["metric_for_best_model"] = str(settings["metric_for_best_model"]).removeprefix("eval_")
     recipe = dataclasses.replace(recipe, training=settings)
-    if together:
+    if cross_check:
         check_across(recipe, training, root)
     return recipe
 

@@ -17,40 +17,40 @@ class ModelSection:
         "folder or Hub name; with `api` the service's name of it",
     )
     revision: str | None = key(None, "Hub revision")
-    side: Literal["both", "query"] = key(
-        "both", "what learns; query: queries alone, while the passages' vectors stay as they are"
+    train: Literal["both", "query_encoder", "query_adapter"] = key(
+        "both",
+        "both: queries and passages; query_encoder: the query side of this model, projected into "
+        "the space of `passage_vectors` where another model made them; query_adapter: a low-rank "
+        "map of the query vectors of the model that made them",
     )
-    student: Literal["encoder", "adapter"] = key(
-        "encoder",
-        "side query; encoder: the model itself, projected into the space of `vectors` where "
-        "another made them; adapter: a low-rank map of the query vectors of what made them",
-    )
-    vectors: str = key(
-        "model",
-        "side query: the passages' vectors; model: by this model, encoded once; corpus: the column "
-        "corpus.passages.vector; index: those in index.collection; or a Parquet of id and vector",
+    passage_vectors: str = key(
+        "encode",
+        "query_encoder, query_adapter: the frozen passage vectors; encode: by this model, once; "
+        "corpus: the column corpus.passages.vector; index: those in index.collection; or a Parquet "
+        "file of id and vector",
     )
     api: Literal["cohere"] | None = key(
-        None, "adapter: the service that embeds queries, each paid for once; unset: a local model"
+        None,
+        "query_adapter: the service that embeds queries, each paid for once; unset: a local model",
     )
     dollars: float | None = key(
         None, "api: what embedding may cost in one call of the program, which stops before", low=0
     )
-    adapter_rank: int = key(64, "adapter: rank of the map", low=1)
+    adapter_rank: int = key(64, "query_adapter: rank of the map", low=1)
     adapter_penalty: float = key(
-        0.01, "adapter: weight of the mean squared way that query vectors are moved", low=0
+        0.01, "query_adapter: weight of the mean squared way that query vectors are moved", low=0
     )
     regression_passages: int = key(
         100_000,
-        "encoder: passages, a seeded sample, that its way into the space of given `vectors` is "
-        "found from",
+        "query_encoder: passages, a seeded sample, from which the projection into the space of "
+        "another model's passage vectors is fitted",
         low=20,
     )
     pooling: Literal["mean", "cls"] | None = key(None, "unset: the model's own, else mean")
     similarity: Literal["dot", "cosine"] | None = key(
         None,
-        "unset: the model's own, else cosine; of given `vectors` the index's, else cosine where "
-        "they are of unit length and dot where not",
+        "unset: the model's own, else cosine; of given passage vectors the index's, else cosine "
+        "where they are of unit length and dot where not",
     )
     query_prompt: str | None = key(None, "put before queries; unset: the model's own")
     passage_prompt: str | None = key(None, "put before passages; unset: the model's own")
@@ -73,24 +73,27 @@ class ModelSection:
     @property
     def frozen(self) -> bool:
         """Whether the passages' vectors stay as they are."""
-        return self.side == "query"
+        return self.train != "both"
 
     @property
     def adapter(self) -> bool:
         """Whether a map of query vectors is all that learns."""
-        return self.frozen and self.student == "adapter"
+        return self.train == "query_adapter"
 
     @property
     def given(self) -> bool:
         """Whether the passages' vectors exist already."""
-        return self.frozen and self.vectors != "model"
+        return self.frozen and self.passage_vectors != "encode"
 
     def misplaced(self) -> str | None:
         """What is set here and would change nothing, in words; None if all is well."""
         plain = ModelSection()
         readers = {
-            "model.side: query": (self.frozen, ("student", "vectors")),
-            "model.student: adapter": (self.adapter, ("api", "adapter_rank", "adapter_penalty")),
+            "model.train query_encoder or query_adapter": (self.frozen, ("passage_vectors",)),
+            "model.train: query_adapter": (
+                self.adapter,
+                ("api", "adapter_rank", "adapter_penalty"),
+            ),
             "model.api": (self.api is not None, ("dollars",)),
             "the model itself learning": (
                 not self.adapter,
@@ -101,7 +104,7 @@ class ModelSection:
                 ("revision", "pooling", "query_prompt", "passage_prompt", "max_length")
                 + ("query_max_length", "precision"),
             ),
-            "model.vectors of another model": (
+            "model.passage_vectors of another model": (
                 self.given and not self.adapter,
                 ("regression_passages",),
             ),

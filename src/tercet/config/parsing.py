@@ -19,6 +19,23 @@ from tercet.core.schema import InputError
 
 T = TypeVar("T")
 MOST_VALUES = 100_000  # of one YAML text
+#: Keys of earlier versions and where their values are given now.
+RENAMED = {
+    "model.side": "model.train (both, query_encoder or query_adapter)",
+    "model.student": "model.train (query_encoder or query_adapter)",
+    "model.vectors": "model.passage_vectors (encode, corpus, index or a Parquet file)",
+    "triplets.filter_fits": "triplets.filter_max_matches",
+    "loss.near_positive": "loss.false_negative_margin",
+    "evaluation.primary": "evaluation.primary_metric",
+    "evaluation.clock_queries": "evaluation.latency_queries",
+    "evaluation.clock_batch": "evaluation.latency_batch_size",
+    "evaluation.clock_seconds": "evaluation.latency_budget_seconds",
+    "evaluation.second_path": "evaluation.out_of_domain_path",
+    "evaluation.second_split": "evaluation.out_of_domain_split",
+}
+
+#: Values of earlier versions and what they are called now.
+RENAMED_VALUES = {("triplets.calibration", "spread"): "std_ratio"}
 
 
 def key(
@@ -188,12 +205,14 @@ def build(kind: type[T], node: Node, path: str = "") -> T:
     hints = typing.get_type_hints(kind)
     values = {}
     for name, child in node.value.items():
+        full = f"{path}.{name}" if path else name
+        if full in RENAMED:
+            raise InputError(f"{child.where}: {full} is now {RENAMED[full]}")
         if name not in fields:
             raise InputError(
                 f"{child.where}: unknown key {name!r}{f' in {path}' if path else ''}"
                 f"{nearest(name, list(fields))}"
             )
-        full = f"{path}.{name}" if path else name
         values[name] = _coerce(hints[name], child, full)
         check_range(values[name], fields[name].metadata, child.where, full)
     return kind(**values)
@@ -224,6 +243,10 @@ def _coerce(kind: Any, node: Node, path: str) -> Any:
         others = [argument for argument in arguments if argument is not type(None)]
         return _coerce(others[0], node, path)
     if origin is Literal:
+        if (path, node.value) in RENAMED_VALUES:
+            raise InputError(
+                f"{node.where}: {path} {node.value} is now {RENAMED_VALUES[path, node.value]}"
+            )
         if node.value not in arguments:
             choices = [str(argument) for argument in arguments]
             hint = nearest(str(node.value), choices)

@@ -114,14 +114,14 @@ class TripletsSection:
         low=0,
         high=1,
     )
-    calibration: Literal["spread", "least_squares", "none", "clipped"] = key(
-        "spread",
+    calibration: Literal["std_ratio", "least_squares", "none", "clipped"] = key(
+        "std_ratio",
         "how the teacher's scores are scaled to the student's, within lists; clipped: CADET's",
     )
     negatives_per_query: int | None = key(
         None,
-        "drawn afresh from the candidates each epoch; unset: 5, or all with model.side query, "
-        "where passages cost nothing",
+        "drawn afresh from the candidates each epoch; unset: 5, or all where only queries are trained "
+        "and passages cost nothing",
         low=1,
     )
     held_out: float = key(
@@ -139,7 +139,7 @@ class TripletsSection:
         low=0,
         high=100,
     )
-    filter_fits: int | None = key(
+    filter_max_matches: int | None = key(
         None,
         "drop those that so many candidates fit as well as own passages do (the median)",
         low=1,
@@ -167,7 +167,7 @@ class LossSection:
     info_nce_temperature: float = key(
         0.05, "InfoNCE: divides the model's scores; .05 is for cosines", above=0
     )
-    near_positive: float = key(
+    false_negative_margin: float = key(
         0.1,
         "InfoNCE: a passage of a query's list is no negative if its target margin is at most this "
         "part of the list's largest",
@@ -264,7 +264,7 @@ class Recipe:
                 [
                     *(f"map@{k}" for k in cutoffs),
                     *(f"mrr@{k}" for k in cutoffs),
-                    self.evaluation.primary,
+                    self.evaluation.primary_metric,
                     "recall@100",
                 ]
             )
@@ -276,4 +276,4 @@ class Recipe:
         names = ("ndcg", "map", "mrr", "recall", "precision", "hit")
         cutoffs = sorted(set(self.evaluation.cutoffs))
         every = [f"{name}@{k}" for name in names for k in cutoffs]
-        return list(dict.fromkeys([*every, self.evaluation.primary]))
+        return list(dict.fromkeys([*every, self.evaluation.primary_metric]))

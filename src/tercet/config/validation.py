@@ -105,14 +105,15 @@ def _check_query_side(recipe: Recipe, where: Callable[..., str]) -> None:
     model, index = recipe.model, recipe.index
     if misplaced := model.misplaced():
         raise InputError(f"{where('model')}: {misplaced}, and changes nothing here")
-    if model.vectors == "corpus" and not recipe.corpus.passages.vector:
+    if model.passage_vectors == "corpus" and not recipe.corpus.passages.vector:
         raise InputError(
-            f"{where('model', 'vectors')}: model.vectors is corpus: name the column, "
-            "corpus.passages.vector"
+            f"{where('model', 'passage_vectors')}: model.passage_vectors is corpus: name "
+            "the column, corpus.passages.vector"
         )
-    if model.vectors == "index" and not index.collection:
+    if model.passage_vectors == "index" and not index.collection:
         raise InputError(
-            f"{where('model', 'vectors')}: model.vectors is index: name it, index.collection"
+            f"{where('model', 'passage_vectors')}: model.passage_vectors is index: name "
+            "it, index.collection"
         )
     indexes = [("index", index), ("negatives", recipe.negatives.index)]
     indexes += [("evaluation", each) for each in recipe.evaluation.indexes]
@@ -120,7 +121,8 @@ def _check_query_side(recipe: Recipe, where: Callable[..., str]) -> None:
         if each.collection and not model.frozen:
             raise InputError(
                 f"{where(place)}: collection {each.collection!r} stays as it is, which belongs to "
-                "model.side query: passages that are encoded anew go into collections of their own"
+                "queries that are trained alone (model.train): passages that are "
+                "encoded anew go into collections of their own"
             )
         if each.collection and each.backend != "weaviate":
             raise InputError(
@@ -143,22 +145,22 @@ def _check_query_side(recipe: Recipe, where: Callable[..., str]) -> None:
     if model.frozen and recipe.loss.matryoshka:
         raise InputError(
             f"{where('loss', 'matryoshka')}: loss.matryoshka asks for shorter vectors of passages, "
-            "which stay as they are with model.side query: leave it out"
+            "which stay as they are where only queries are trained (model.train): leave it out"
         )
     if model.frozen and recipe.evaluation.passages:
         raise InputError(
             f"{where('evaluation', 'passages')}: evaluation.passages saves encoding, of which "
-            "model.side query does none: leave it out"
+            "model.train query_encoder or query_adapter encodes none: leave it out"
         )
 
 
 def _check_experiment(recipe: Recipe, place: str) -> None:
     """What eval.py compares, and by what."""
     section = recipe.evaluation
-    if not MEASURE.fullmatch(section.primary):
+    if not MEASURE.fullmatch(section.primary_metric):
         raise InputError(
-            f"{place}: evaluation.primary {section.primary!r} is not a measure: it is map, mrr, "
-            "ndcg, recall, precision or hit, then @ and a cut-off, such as ndcg@10"
+            f"{place}: evaluation.primary_metric {section.primary_metric!r} is not a measure: "
+            "it is map, mrr, ndcg, recall, precision or hit, then @ and a cut-off, such as ndcg@10"
         )
     for what, labels in (
         ("systems", [system.label for system in section.systems]),
@@ -176,8 +178,10 @@ def _check_experiment(recipe: Recipe, place: str) -> None:
     if not section.cutoffs:
         raise InputError(f"{place}: evaluation.cutoffs is empty: give at least one")
     kinds = {system.kind for system in section.systems}
-    if section.second_path and systems and not {"base", "adapted"} <= kinds:
-        raise InputError(f"{place}: evaluation.second_path compares the systems base and adapted")
+    if section.out_of_domain_path and systems and not {"base", "adapted"} <= kinds:
+        raise InputError(
+            f"{place}: evaluation.out_of_domain_path compares the systems base and adapted"
+        )
     if section.baseline and systems and section.baseline not in systems:
         raise InputError(
             f"{place}: evaluation.baseline {section.baseline!r} is not a system"

@@ -1,1 +1,1 @@
-"""TODO tercet.core."""
+"""The ground floor: vocabulary, artefacts, files, processes."""

@@ -28,7 +28,7 @@ from tercet.core.console import console
 from tercet.core.files import digest, file_sha256, read_json, replacing, sync_folder, write_json
 from tercet.core.mapped import arrow_rows
 from tercet.core.processes import is_main_process, process
-from tercet.core.resources import RESOURCES, Resources, give_back, measured, read_resources
+from tercet.core.resources import RESOURCES, Resources, measured, read_resources, trim_memory
 from tercet.core.schema import InputError
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Writer:
                 if rank and not self.folder.exists():
                     return None  # a killed run had left every shard: the first has finished
                 raise
-            give_back()
+            trim_memory()
             done(len(blocks[number]))
         if rank:
             return None
@@ -193,35 +193,35 @@ class Stage:
         return Artifact(self.path, manifest), "inputs and settings unchanged"
 
     @property
-    def begun(self) -> bool:
+    def has_partial(self) -> bool:
         """Whether a killed run left a part of this plan."""
         unfinished = not (self.partial / MANIFEST).exists()
-        return unfinished and self._begun().get("plan") == self.plan
+        return unfinished and self._plan_in_progress().get("plan") == self.plan
 
     @property
-    def open(self) -> bool:
+    def in_progress(self) -> bool:
         """Whether the first process of this launch is making it, or has made it."""
-        return self._begun() == self._beginning or self.finished()[0] is not None
+        return self._plan_in_progress() == self._started or self.finished()[0] is not None
 
-    def _begun(self) -> dict[str, Any]:
+    def _plan_in_progress(self) -> dict[str, Any]:
         try:
             return dict(read_json(self.partial / PLAN))
         except FileNotFoundError:
             return {}
 
     @property
-    def _beginning(self) -> dict[str, Any]:
+    def _started(self) -> dict[str, Any]:
         return {"plan": self.plan, "launch": self.launch}
 
     @contextmanager
     def write(self) -> Iterator[Writer]:
         """Make the artefact, or go on with what a killed run left of it."""
-        if not self.resumable or not self.begun:
+        if not self.resumable or not self.has_partial:
             shutil.rmtree(self.partial, ignore_errors=True)
             self.partial.mkdir(parents=True)
         for torn in self.partial.rglob("*.tmp"):
             torn.unlink()
-        write_json(self.partial / PLAN, self._beginning)  # the other processes begin with it
+        write_json(self.partial / PLAN, self._started)  # the other processes begin with it
         writer = Writer(self.partial)
         try:
             yield writer
@@ -294,15 +294,17 @@ def only_existing() -> Iterator[None]:
         _only_existing.reset(before)
 
 
-def produce(stage: Stage, make: Callable[[Writer], None], *, together: bool = False) -> Artifact:
+def produce(
+    stage: Stage, make: Callable[[Writer], None], *, all_processes: bool = False
+) -> Artifact:
     """The stage's artefact: reused where nothing it depends on changed, else made by `make`.
 
     Of several processes only the first makes it, and the others wait for its manifest; or all
-    call `make` `together`: each writes its own of `Writer.shards`, the first one the rest.
+    call `make` (`all_processes`): each writes its own of `Writer.shards`, the first one the rest.
     """
     if not is_main_process():
-        if together:
-            _wait_until(lambda: stage.open)
+        if all_processes:
+            _wait_until(lambda: stage.in_progress)
             if not stage.finished()[0]:
                 make(Writer(stage.partial, place=process()))
         return _wait_until(lambda: stage.finished()[0])
@@ -315,7 +317,7 @@ def produce(stage: Stage, make: Callable[[Writer], None], *, together: bool = Fa
         raise NotMade(stage.name)
     console.print(f"[yellow]make[/]  [bold]{stage.name}[/]: {escape(reason)}")
     with measured() as taken, stage.write() as writer:
-        writer.place = process() if together else (0, 1)
+        writer.place = process() if all_processes else (0, 1)
         make(writer)
     _note(stage, taken, resumed=reason == "resumed")
     artifact, _ = stage.finished()

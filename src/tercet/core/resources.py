@@ -67,7 +67,7 @@ def memory() -> int | None:
     return None
 
 
-def give_back() -> None:
+def trim_memory() -> None:
     """Return freed memory to the system, which glibc does not where arrays of unlike sizes lie.
 
     The gaps add up to hundreds of megabytes over a large corpus. Elsewhere than on Linux, nothing.

@@ -22,7 +22,7 @@ class InputError(Exception):
     """
 
 
-class Unfit(InputError):
+class UnsupportedVectors(InputError):
     """An index cannot hold these vectors, though nothing is wrong with them: another one can."""
 
 

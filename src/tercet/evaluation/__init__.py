@@ -1,1 +1,1 @@
-"""TODO tercet.evaluation."""
+"""Systems compared over indexes, on test queries."""

@@ -21,10 +21,19 @@ from tercet.core.artifacts import Stage, Writer, produce
 from tercet.core.console import console, progress
 from tercet.core.files import digest, slug
 from tercet.core.resources import gigaflops
-from tercet.core.schema import Index, InputError, Qrels, Query, Ranking, Retriever, Run, Unfit
+from tercet.core.schema import (
+    Index,
+    InputError,
+    Qrels,
+    Query,
+    Ranking,
+    Retriever,
+    Run,
+    UnsupportedVectors,
+)
 from tercet.data.corpus import read_judged
 from tercet.data.sources import BeirFolder
-from tercet.evaluation.latency import clock_queries
+from tercet.evaluation.latency import latency_queries
 from tercet.evaluation.results import EXACT, Build
 from tercet.evaluation.systems import DENSE, Systems, listed
 from tercet.pipeline.components import check_installed
@@ -101,17 +110,17 @@ class Experiment:
         self.systems.check()
 
     def _check_second(self) -> None:
-        if path := self.recipe.evaluation.second_path:
+        if path := self.recipe.evaluation.out_of_domain_path:
             if self.recipe.model.given:
                 raise InputError(
-                    "evaluation.second_path needs passages encoded, and what made the vectors of "
-                    "model.vectors is not here: leave it out"
+                    "evaluation.out_of_domain_path needs passages encoded, and what made the "
+                    "vectors of model.passage_vectors is not here: leave it out"
                 )
             BeirFolder(path)
             if not {"base", "adapted"} <= {system.kind for system in self.settings}:
                 raise InputError(
-                    "evaluation.second_path compares the systems base and adapted: run train.py "
-                    "first, or list both"
+                    "evaluation.out_of_domain_path compares the systems base and adapted: run "
+                    "train.py first, or list both"
                 )
 
     # ── what is asked ────────────────────────────────────────────────────────────────────────
@@ -170,7 +179,7 @@ class Experiment:
                 if name not in dense and name not in refused:
                     try:
                         dense[name], builds[name] = self._build(name, index)
-                    except Unfit as reason:
+                    except UnsupportedVectors as reason:
                         refused[name] = str(reason)
                         console.print(f"[yellow]not possible[/] {name} in {index.label}: {reason}")
             cell = self.cells[label, index.label] = Searched()
@@ -179,7 +188,7 @@ class Experiment:
             if not cell.refused:
                 try:
                     self._fill(cell, label, index, self.systems.retriever(label, dense))
-                except Unfit as reason:
+                except UnsupportedVectors as reason:
                     cell.refused = str(reason)
                 cell.build = builds[label] if label in builds else None
 
@@ -274,7 +283,7 @@ class Experiment:
         does not depend on the index.
         """
         section = self.recipe.evaluation
-        if not section.clock_queries:
+        if not section.latency_queries:
             return
         retrievers = {
             (label, index): cell.retriever
@@ -282,14 +291,14 @@ class Experiment:
             if cell.retriever and (index == EXACT or self.systems.settings[label].kind in DENSE)
         }
         own = [query.text for query in self.queries]
-        texts, filled = clock_queries(self.pipeline, own, section.clock_queries)
+        texts, filled = latency_queries(self.pipeline, own, section.latency_queries)
         given = {cell: self._known(cell[0], texts) for cell in retrievers}
         self._forecast(retrievers, given)
         self.machine["gigaflops_before"] = round(gigaflops(), 1)
         # In batches everything is faster, and what is not has had its time.
         for what, batch, seconds, attribute in (
-            ("single queries", 1, section.clock_seconds, "single"),
-            ("batches", section.clock_batch, section.clock_seconds / 4, "batched"),
+            ("single queries", 1, section.latency_budget_seconds, "single"),
+            ("batches", section.latency_batch_size, section.latency_budget_seconds / 4, "batched"),
         ):
             with progress(f"timing {what}", len(texts) * len(retrievers), "queries") as advance:
                 timings = retrieval.time_searches(
@@ -311,7 +320,7 @@ class Experiment:
         texts: Mapping[tuple[str, str], Sequence[str]],
     ) -> None:
         """Say how long the clock will run, from a few queries of each."""
-        longest, count = self.recipe.evaluation.clock_seconds, 5
+        longest, count = self.recipe.evaluation.latency_budget_seconds, 5
         few = {cell: texts[cell][:count] for cell in retrievers}
         pilot = retrieval.time_searches(retrievers, few, batch=1, seconds=longest)
         singly, encoded = 0.0, set()
@@ -320,10 +329,10 @@ class Experiment:
             if label in encoded:  # by another index's turn already
                 a_query -= 1 / timing.phases["encode"].per_second
             encoded |= {label} if "encode" in timing.phases else set()
-            singly += min(longest, self.recipe.evaluation.clock_queries * a_query)
+            singly += min(longest, self.recipe.evaluation.latency_queries * a_query)
         console.print(
             f"[yellow]time[/]  {len(retrievers)} systems over indexes, "
-            f"{self.recipe.evaluation.clock_queries:,} queries each: about "
+            f"{self.recipe.evaluation.latency_queries:,} queries each: about "
             f"{max(1, round(1.3 * singly / 60))} min"
         )
 
@@ -334,7 +343,7 @@ class Experiment:
             if cell.single and cell.single.queries < wanted
         ]
         if short:
-            seconds = self.recipe.evaluation.clock_seconds
+            seconds = self.recipe.evaluation.latency_budget_seconds
             self.notes.append(
                 f"slower than {seconds:g} s for all, so timed singly on fewer: {', '.join(short)}"
             )
@@ -367,7 +376,7 @@ class Experiment:
 
     def primary(self) -> dict[str, dict[str, float]]:
         """System -> query id -> the primary measure over the exact index."""
-        measure = self.recipe.evaluation.primary
+        measure = self.recipe.evaluation.primary_metric
         return {
             label: self.figures[label, EXACT][measure]
             for label in self.systems.settings

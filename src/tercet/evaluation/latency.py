@@ -13,7 +13,7 @@ from tercet.core.mapped import by_id
 from tercet.pipeline.pipeline import Pipeline
 
 
-def clock_queries(pipeline: Pipeline, own: Sequence[str], count: int) -> tuple[list[str], str]:
+def latency_queries(pipeline: Pipeline, own: Sequence[str], count: int) -> tuple[list[str], str]:
     """`count` texts in a seeded order, and in words what they are.
 
     `own` are the test queries' texts, in an order of their own.

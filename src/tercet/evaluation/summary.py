@@ -62,7 +62,7 @@ def results_of(experiment: Experiment) -> Results:
         passages=len(pipeline.passages),
         queries=len(qrels),
         queries_are=experiment.queries_are,
-        primary=section.primary,
+        primary=section.primary_metric,
         measures=recipe.all_measures,
         baseline=baseline,
         systems=[experiment.systems.facts(label) for label in labels],
@@ -160,27 +160,31 @@ def _found(runs: Iterable[Run]) -> set[str]:
 def _forgetting(experiment: Experiment) -> Forgetting | None:
     """Base and adapted on the second collection, over the exact index."""
     recipe, section = experiment.recipe, experiment.recipe.evaluation
-    if not section.second_path:
+    if not section.out_of_domain_path:
         return None
     labels = {system.kind: label for label, system in experiment.systems.settings.items()}
-    corpus = CorpusSection(path=section.second_path, test_split=section.second_split)
+    corpus = CorpusSection(path=section.out_of_domain_path, test_split=section.out_of_domain_split)
     second = Pipeline(replace(recipe, runs_dir=str(recipe.folder), name="second", corpus=corpus))
-    queries, qrels = read_judged(second.corpus, section.second_split)
+    queries, qrels = read_judged(second.corpus, section.out_of_domain_split)
     if not qrels:
-        raise InputError(f"{section.second_path} has no judgements {section.second_split!r}")
+        raise InputError(
+            f"{section.out_of_domain_path} has no judgements {section.out_of_domain_split!r}"
+        )
     figures: list[list[float]] = []
     for label in (labels["base"], labels["adapted"]):
         index = retrieval.ExactIndex()
         index.build(second.passages.ids, experiment.systems.embedded(second, label))
         encoder = experiment.systems.encoder(label)
-        found = retrieval.search_and_measure(encoder, index, queries, qrels, [section.primary])
-        figures.append([found[section.primary][query] for query in sorted(qrels)])
+        found = retrieval.search_and_measure(
+            encoder, index, queries, qrels, [section.primary_metric]
+        )
+        figures.append([found[section.primary_metric][query] for query in sorted(qrels)])
     before, after = figures
     interval = retrieval.paired_bootstrap(
         before, after, resamples=section.resamples, seed=recipe.seed
     )
     return Forgetting(
-        collection=section.second_path,
+        collection=section.out_of_domain_path,
         queries=len(qrels),
         before=float(np.mean(before)),
         after=float(np.mean(after)),

@@ -18,7 +18,7 @@ from tercet.core.files import digest, file_sha256, slug
 from tercet.core.mapped import MappedVectors, Vectors
 from tercet.core.schema import Encoder, InputError, Query, Retriever
 from tercet.data.corpus import read_judged
-from tercet.data.sources import Joined
+from tercet.data.sources import PassagesWithQrels
 from tercet.evaluation.results import SystemFacts
 from tercet.modeling.cross_encoder import weight_files
 from tercet.modeling.encoders.cohere_prices import RETIRED, refuse_retired
@@ -215,7 +215,7 @@ class Systems:
             vectors, others = retrieval.read_parquet_vectors(path, ids, what)
         else:
             source = self.pipeline.parts.source
-            if not isinstance(source, Joined):
+            if not isinstance(source, PassagesWithQrels):
                 raise InputError("this corpus.source holds no vectors: give two Parquet files")
             section = self.pipeline.recipe.corpus
             if what != "passages" and not section.queries.vector and OF_22_12 in section.label:
@@ -277,7 +277,7 @@ class Systems:
         if system.kind == "base":
             return self.pipeline.student_digest
         if system.kind == "adapted":
-            side = self.pipeline.recipe.model.side
+            side = self.pipeline.recipe.model.train
             return digest([self.pipeline.student_digest, self._adapted().digest, side])
         model = resolve(system.model, system.revision).identity
         return digest([model, self.pipeline.recipe.model.precision])
@@ -290,7 +290,7 @@ class Systems:
             raise InputError(
                 f"{adapted.path} was adapted to another corpus than "
                 f"{pipeline.recipe.corpus.label}: give the recipe that it was trained with (for "
-                "another collection there is evaluation.second_path)"
+                "another collection there is evaluation.out_of_domain_path)"
             )
         _, qrels = read_judged(pipeline.corpus, pipeline.recipe.corpus.test_split)
         if not qrels and before["triplets"] != pipeline.triplets.digest:

@@ -56,7 +56,7 @@ def _head_room(pipeline: Pipeline) -> HeadRoom | None:
     student = retrieval.DenseRetriever(pipeline.student, index)
     rankings = student.search([query.text for query in queries], DEPTH)
     texts = pipeline.passages.texts(passage for ranking in rankings for passage, _ in ranking)
-    recipe, primary = pipeline.recipe, pipeline.recipe.evaluation.primary
+    recipe, primary = pipeline.recipe, pipeline.recipe.evaluation.primary_metric
     return measure_head_room(
         pipeline.parts.teacher(),
         queries,

@@ -1,1 +1,1 @@
-"""TODO tercet.forecast.forecast."""
+"""What a run will take, estimated before it starts."""

@@ -35,11 +35,11 @@ SAVED = 3
 def plan(pipeline: Pipeline) -> Forecast:
     """What is expected of each stage of the recipe's run. Raises InputError as the run would."""
     if process()[1] > 1:
-        raise InputError("a plan is made in one process: python train.py RECIPE --plan")
+        raise InputError("a plan is made in one process: python train.py RECIPE --forecast")
     if pipeline.recipe.model.frozen:
         raise InputError(
-            "--plan knows no model.side query yet: its stages before the model are those of side "
-            "both, and the model takes minutes, an adapter seconds"
+            "--forecast knows no model.train query_encoder or query_adapter yet: its stages before "
+            "the model are those of model.train both, and the model takes minutes, an adapter seconds"
         )
     start = time.monotonic()
     done = finished(pipeline)
@@ -291,8 +291,8 @@ class Reckoning:
         if self.recipe.index.backend == "weaviate":
             notes.append("the server's part of filling and searching its index is not in it")
         filters = self.recipe.triplets
-        if filters.filter_rank or filters.filter_fits:
-            notes.append("what filter_rank and filter_fits drop is not known before")
+        if filters.filter_rank or filters.filter_max_matches:
+            notes.append("what filter_rank and filter_max_matches drop is not known before")
         if self.recipe.evaluation.early_stopping_patience:
             notes.append("training may end earlier, by early_stopping_patience")
         return notes

@@ -1,6 +1,6 @@
 """What a run was expected to take, stage by stage, and beside it what it took.
 
-`train.py RECIPE --plan` writes it to `forecast.json`; no stage depends on it.
+`train.py RECIPE --forecast` writes it to `forecast.json`; no stage depends on it.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from tercet.core.schema import Generator, Passage
 from tercet.data import Passages
 from tercet.forecast.timing import TOKENISED, halfway
 from tercet.modeling.generators.base import Sampler
-from tercet.pipeline.components import Parts
+from tercet.pipeline.components import Components
 
 #: Seconds of timed work, of all generators together.
 WRITING = 20.0
@@ -54,7 +54,7 @@ def spread(items: Sequence[T]) -> list[T]:
 
 
 def write(
-    parts: Parts,
+    parts: Components,
     settings: GeneratorSettings,
     passages: Sequence[Passage],
     corpus: Passages,

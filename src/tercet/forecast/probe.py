@@ -226,7 +226,7 @@ def _train(
         lists,
         Dataset.from_dict({"target": scores}),
         negatives_per_query=recipe.negatives_per_query,
-        near_positive=recipe.loss.near_positive,
+        false_negative_margin=recipe.loss.false_negative_margin,
         seed=recipe.seed,
     )
     texts = {p.id: p.contents for _, each in rows for p in each}

@@ -1,1 +1,1 @@
-"""TODO tercet.pipeline.pipeline."""
+"""A run: its steps in order, and the components they are made of."""

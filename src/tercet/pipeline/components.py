@@ -32,7 +32,7 @@ def check_installed(*extras: str) -> None:
             raise InputError(f"{extra} is not installed: pip install 'tercet[{extra}]'")
 
 
-class Parts:
+class Components:
     """What the stages of one recipe are made of."""
 
     def __init__(self, recipe: Recipe) -> None:

@@ -16,8 +16,8 @@ from tercet.core.files import digest, file_sha256
 from tercet.core.mapped import BLOCK, Vectors, map_scratch, new_scratch
 from tercet.core.schema import Encoder, InputError
 from tercet.data import Passages
-from tercet.data.sources import Joined
-from tercet.pipeline.components import Parts
+from tercet.data.sources import PassagesWithQrels
+from tercet.pipeline.components import Components
 
 if TYPE_CHECKING:
     from tercet.retrieval.weaviate.reader import WeaviateReader
@@ -28,7 +28,7 @@ Block = tuple[str, list[str], np.ndarray]
 UNIT = 1e-2
 
 
-class Given(Protocol):
+class PrecomputedVectors(Protocol):
     """Vectors by the passages' ids, in blocks."""
 
     #: In words, where they are.
@@ -46,7 +46,7 @@ class Given(Protocol):
 class _Column:
     """The column of the corpus's table."""
 
-    def __init__(self, source: Joined, column: str, label: str) -> None:
+    def __init__(self, source: PassagesWithQrels, column: str, label: str) -> None:
         self._source = source
         self.place = f"column {column} of {label}"
 
@@ -73,8 +73,8 @@ class _Parquet:
         self._path, self.place = path, Path(path).name
         if not Path(path).is_file():
             raise InputError(
-                f"{path}: no such file (model.vectors): give model, corpus, index, or a Parquet of "
-                "id and vector"
+                f"{path}: no such file (model.passage_vectors): give encode, corpus, "
+                "index, or a Parquet of id and vector"
             )
 
     def identity(self) -> str:
@@ -101,24 +101,26 @@ class _Index:
         return self._reader.read_vectors(self._vector, self._id)
 
 
-def given_vectors(parts: Parts) -> Given:
-    """The vectors that a recipe's `model.vectors` names. Raises InputError if there are none."""
+def given_vectors(parts: Components) -> PrecomputedVectors:
+    """The vectors that `model.passage_vectors` names. Raises InputError if there are none."""
     recipe = parts.recipe
-    if recipe.model.vectors == "corpus":
-        if not isinstance(parts.source, Joined):
-            raise InputError("model.vectors is corpus: only corpus.source tables holds vectors")
+    if recipe.model.passage_vectors == "corpus":
+        if not isinstance(parts.source, PassagesWithQrels):
+            raise InputError(
+                "model.passage_vectors is corpus: only corpus.source tables holds vectors"
+            )
         column = recipe.corpus.passages.vector or ""
         return _Column(parts.source, column, recipe.corpus.label)
-    if recipe.model.vectors == "index":
+    if recipe.model.passage_vectors == "index":
         section = parts.live(recipe.index)
         reader = retrieval.read_collection(section.collection or "")
         return _Index(reader, section.vector, section.id)
-    return _Parquet(recipe.model.vectors)
+    return _Parquet(recipe.model.passage_vectors)
 
 
 def write_given(
     writer: Writer,
-    given: Given,
+    given: PrecomputedVectors,
     passages: Passages,
     similarity: str | None,
     scratch: Path,
@@ -158,7 +160,7 @@ def _similarity(vectors: Vectors) -> str:
     return "cosine" if np.abs(lengths - 1).max() < UNIT else "dot"
 
 
-def belongs(encoder: Encoder, passages: Passages, vectors: Vectors, few: int) -> float:
+def mean_cosine_to(encoder: Encoder, passages: Passages, vectors: Vectors, few: int) -> float:
     """Mean cosine of a model's vectors of a `few` passages with those that are given.
 
     Near 1 where the model made them; 0 where the lengths differ, and near it where models do.

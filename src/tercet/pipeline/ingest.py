@@ -12,7 +12,7 @@ from tercet.core.console import console, progress
 from tercet.core.files import read_json, write_json
 from tercet.core.processes import locked
 from tercet.core.schema import InputError
-from tercet.data.sources import Joined, open_source
+from tercet.data.sources import PassagesWithQrels, open_source
 from tercet.retrieval import read_collection
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class _Run:
         from tercet.retrieval.weaviate.settings import WeaviateSettings
 
         source = open_source(recipe.corpus, read_collection)
-        if not isinstance(source, Joined):
+        if not isinstance(source, PassagesWithQrels):
             raise InputError("only tables hold vectors of passages (corpus.source)")
         next(source.embedded(), None)  # a missing column is refused now
         self.source, self.empty = source, 0
@@ -54,7 +54,7 @@ class _Run:
                 metric=section.metric,
                 owner=f"{OWNER}: {recipe.folder.resolve()}",
             ),
-            fresh=not self.finished and not self.stage.begun,
+            fresh=not self.finished and not self.stage.has_partial,
         )
 
     def ensure(self) -> None:

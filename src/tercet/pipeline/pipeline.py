@@ -31,7 +31,7 @@ from tercet.data.corpus import read_judged
 from tercet.data.triplets import DOUBTFUL
 from tercet.modeling.training.adapter_trial import adapter_trial
 from tercet.modeling.training.model_selection import write_choices
-from tercet.pipeline.components import Parts
+from tercet.pipeline.components import Components
 from tercet.pipeline.steps.student import QuerySide
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 SPLITS = ("validation", "guard", "test")
 #: Settings of the model that its vectors, before it is trained, do not depend on.
 UNSEEN = (
-    *("name", "dropout", "lora_rank", "lora_alpha", "side", "student", "vectors", "api", "dollars"),
+    *("name", "dropout", "lora_rank", "lora_alpha", "train", "passage_vectors", "api", "dollars"),
     *("adapter_rank", "adapter_penalty", "regression_passages"),
 )
 
@@ -52,7 +52,7 @@ class Pipeline:
     def __init__(self, recipe: Recipe, *, restart: bool = False) -> None:
         self.recipe = recipe
         self.restart = restart
-        self.parts = Parts(recipe)
+        self.parts = Components(recipe)
         #: What the processes of one launch, and no other, have in common.
         self.launch = modeling.from_first_process(lambda: uuid4().hex)
         self._best_index: Index | None = None
@@ -120,7 +120,7 @@ class Pipeline:
         return Passages.read(self.corpus)
 
     @cached_property
-    def student(self) -> modeling.Comparing:
+    def student(self) -> modeling.SimilarityEncoder:
         """The model as it starts: as it came, or regressed into the space of given vectors."""
         return self.query_side.fresh() if self.query_side else self.parts.student()
 
@@ -150,7 +150,7 @@ class Pipeline:
             )
 
         stage = self.stage("queries", self._seeded(asdict(section)), inputs, revision=4)
-        return produce(stage, make, together=True)
+        return produce(stage, make, all_processes=True)
 
     def _seeded(self, settings: dict[str, Any]) -> dict[str, Any]:
         return settings | {"seed": self.recipe.seed}
@@ -164,7 +164,7 @@ class Pipeline:
         return produce(
             self.stage("embeddings", {}, self._passages() | self._student(), revision=3),
             lambda writer: data.embed_passages(writer, self.student, self.passages),
-            together=True,
+            all_processes=True,
         )
 
     @cached_property
@@ -187,7 +187,7 @@ class Pipeline:
                 data.mine_candidates(
                     writer,
                     self.queries.dataset("queries"),
-                    self.passages.twins,
+                    self.passages.duplicates,
                     [(self._retriever(r, indexes), r.share) for r in section.retrievers],
                     candidates=section.candidates,
                     shard_queries=section.shard_queries,
@@ -197,7 +197,7 @@ class Pipeline:
         # An index that is built in memory or on a server is the first process's alone.
         together = section.index.backend == "exact"
         stage = self.stage("negatives", settings, inputs, revision=2)
-        return produce(stage, make, together=together)
+        return produce(stage, make, all_processes=together)
 
     def _retriever(self, settings: RetrieverSettings, indexes: ExitStack) -> Retriever:
         """What proposes candidates, over all passages; its index goes with `indexes`."""
@@ -218,7 +218,7 @@ class Pipeline:
         made = produce(
             self.stage(f"embeddings_{slug(encoder.name)}", {}, self._passages() | model),
             lambda writer: data.embed_passages(writer, encoder, self.passages),
-            together=self.recipe.negatives.index.backend == "exact",
+            all_processes=self.recipe.negatives.index.backend == "exact",
         )
         return data.read_vectors(made, self.passages)
 
@@ -238,7 +238,7 @@ class Pipeline:
                 self.parts.teacher(),
                 shard_pairs=section.shard_pairs,
             ),
-            together=True,
+            all_processes=True,
         )
 
     @cached_property
@@ -249,7 +249,9 @@ class Pipeline:
         if not self._judged()[1]:
             held_out["test"] = part / 2
         section = self.recipe.triplets
-        filters = data.Filters(section.filter_rank, section.filter_percentile, section.filter_fits)
+        filters = data.Filters(
+            section.filter_rank, section.filter_percentile, section.filter_max_matches
+        )
         settings = {"held_out": held_out, "filters": asdict(filters)}
         inputs = {"scores": self.scores.digest, "embeddings": self.embeddings.digest}
         inputs |= self._student()
@@ -310,12 +312,12 @@ class Pipeline:
             return queries, qrels, f"{len(qrels):,} judged queries of split {split!r}"
         lists = self.triplets.dataset("lists")
         held = lists.select(np.flatnonzero(np.array(lists["split"]) == name))[:]
-        twins = self.passages.twins
+        duplicates = self.passages.duplicates
         rows = zip(held["query_id"], held["query"], held["passages"], strict=True)
         queries, qrels = [], {}
         for query_id, text, (source, *_) in rows:
             queries.append(Query(query_id, text))
-            qrels[query_id] = dict.fromkeys(twins.get(source, [source]), 1)
+            qrels[query_id] = dict.fromkeys(duplicates.get(source, [source]), 1)
         return queries, qrels, f"{len(qrels):,} held-out synthetic queries (known items)"
 
     @property
@@ -358,7 +360,7 @@ class Pipeline:
             "interpolation_steps": recipe.evaluation.interpolation_steps,
         }
         if recipe.model.frozen:
-            settings["student"] = recipe.model.student
+            settings["train"] = recipe.model.train
         if recipe.model.adapter:
             settings["adapter"] = [recipe.model.adapter_rank, recipe.model.adapter_penalty]
         if recipe.evaluation.passages:  # a sample, with what is judged
@@ -372,17 +374,17 @@ class Pipeline:
     def model(self) -> Artifact:
         """The adapted model, or the model as it came if no epoch was better."""
         stage = self.model_stage()
-        return produce(stage, lambda writer: self._train(writer, stage), together=True)
+        return produce(stage, lambda writer: self._train(writer, stage), all_processes=True)
 
     def check_adapted(self) -> None:
         """Refuse a model adapted from another one than the recipe's, or read otherwise."""
         plan = read_json(self.recipe.folder / "model" / "manifest.json")["plan"]
         before = plan["inputs"]
-        learnt = plan["settings"].get("student")
-        if learnt != (self.recipe.model.student if self.recipe.model.frozen else None):
+        learnt = plan["settings"].get("train")
+        if learnt != (self.recipe.model.train if self.recipe.model.frozen else None):
             raise InputError(
                 f"{self.recipe.folder / 'model'} is {learnt or 'both towers'}, and this recipe's "
-                "model.side and model.student say otherwise: give those that it was trained with"
+                "model.train says otherwise: give those that it was trained with"
             )
         if before["student"] != self._student()["student"]:
             raise InputError(
@@ -396,7 +398,7 @@ class Pipeline:
             self.triplets.dataset("lists"),
             self.targets.dataset("targets"),
             negatives_per_query=self.recipe.negatives_per_query,
-            near_positive=self.recipe.loss.near_positive,
+            false_negative_margin=self.recipe.loss.false_negative_margin,
             seed=self.recipe.seed,
         )
 

@@ -1,1 +1,1 @@
-"""TODO tercet.reports."""
+"""Results as terminal tables, Markdown and files."""

@@ -164,8 +164,8 @@ def comparison_notes(comparison: ComparedForecast) -> list[str]:
         changes = ", ".join(comparison.changed)
         return [f"forecast.json is of other settings ({changes}), and is not compared"]
     return [
-        "Expected before the run, by `train.py RECIPE --plan`. A machine that others use too is "
-        "not always as fast: the scaled time is what was expected at the speed that a matrix "
+        "Expected before the run, by `train.py RECIPE --forecast`. A machine that others use too "
+        "is not always as fast: the scaled time is what was expected at the speed that a matrix "
         "product had as the stage began."
     ]
 

@@ -30,7 +30,7 @@ def run_report(pipeline: Pipeline) -> Report:
     steps = read_choices(
         pipeline.model,
         recipe.training["metric_for_best_model"],
-        recipe.evaluation.primary,
+        recipe.evaluation.primary_metric,
         pipeline.tested_on,
         **draws,
     )

@@ -1,1 +1,1 @@
-"""TODO tercet.serving."""
+"""A finished run that answers questions."""

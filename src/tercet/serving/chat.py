@@ -99,7 +99,7 @@ class Chat:
                 search = opened.enter_context(RunSearch(finished(recipe), section.system))
                 threshold = section.threshold
                 if threshold is None:
-                    threshold = search.usual_score()
+                    threshold = search.answerability_threshold()
             if section.endpoint:
                 # Its libraries are not needed for a model that runs here.
                 from tercet.serving.openai_endpoint import endpoint_model, explained

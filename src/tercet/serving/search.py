@@ -79,7 +79,7 @@ class RunSearch:
             )
         return [(passages[rows[id]], score) for id, score in ranking if id in rows]
 
-    def usual_score(self) -> float:
+    def answerability_threshold(self) -> float:
         """What the best passage of all but `BELOW` of 100 held-out queries scores.
 
         The corpus can answer them, so what scores less for another is likely to be no answer. It is

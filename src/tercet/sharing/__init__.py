@@ -1,1 +1,1 @@
-"""TODO tercet.sharing.hub."""
+"""A finished run shared: model card, Hub, W&B, datasets, retriever, Space."""

@@ -20,10 +20,10 @@ from tercet.core.files import write_file
 from tercet.core.mapped import BLOCK, Vectors, by_id
 from tercet.core.processes import locked
 from tercet.core.schema import Index, InputError, Passage
-from tercet.data.sources import Joined
+from tercet.data.sources import PassagesWithQrels
 from tercet.data.sources.weaviate import WeaviateCollection
 from tercet.evaluation.systems import Systems
-from tercet.pipeline.components import Parts
+from tercet.pipeline.components import Components
 from tercet.pipeline.finished import finished, served
 from tercet.pipeline.pipeline import Pipeline
 
@@ -99,7 +99,7 @@ class _Export:
         self.folder = path.with_name(f"{path.stem}.passages")
         # Half precision is for speed over millions; the file's queries, one by one, need none.
         precise = replace(self.recipe, model=replace(self.recipe.model, precision="fp32"))
-        encoder = Parts(precise).adapted(pipeline.model.path)
+        encoder = Components(precise).adapted(pipeline.model.path)
         assert isinstance(encoder, modeling.BiEncoder)
         self.encoder = encoder
         live = self.recipe.index.backend == "weaviate" and not exact
@@ -163,18 +163,18 @@ class _Export:
     def _texts_there(self, index: LiveCollection) -> dict[str, str | None]:
         """The properties that hold texts and titles, where the collection is the corpus."""
         source = self.pipeline.parts.source
-        corpus = source.source if isinstance(source, Joined) else None
+        corpus = source.source if isinstance(source, PassagesWithQrels) else None
         if not isinstance(corpus, WeaviateCollection) or corpus.reader.name != index.name:
             return {"TEXT_PROPERTY": None, "TITLE_PROPERTY": None}
         return {"TEXT_PROPERTY": corpus.text, "TITLE_PROPERTY": corpus.title or None}
 
-    def _sample(self, index: LiveCollection, name: str) -> modeling.Space:
+    def _sample(self, index: LiveCollection, name: str) -> modeling.VectorSpace:
         """What tells the collection that was measured from another under its alias."""
         ids, similarity = self.pipeline.passages.ids, self.encoder.similarity
         rows = np.random.default_rng(0).permutation(len(ids))[:ASKED]
         sample = [ids[row] for row in rows.tolist()]
         place = f"Weaviate collection {name}"
-        return modeling.Space(sample, index.vectors_of(sample), similarity, len(ids), place)
+        return modeling.VectorSpace(sample, index.vectors_of(sample), similarity, len(ids), place)
 
     def _expected(self, index: Index) -> list[tuple[str, list[tuple[str, float]]]]:
         """Some test queries with what the run's model and index find, in float32."""

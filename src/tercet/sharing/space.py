@@ -192,9 +192,9 @@ def without_paths(value: Any, recipe: Recipe) -> Any:
 def _paths(recipe: Recipe) -> set[str]:
     """What a recipe calls models, files and folders, where that is more than a name."""
     corpus, section = recipe.corpus, recipe.evaluation
-    names = [recipe.model.name, recipe.model.vectors, recipe.teacher.name, recipe.runs_dir]
+    names = [recipe.model.name, recipe.model.passage_vectors, recipe.teacher.name, recipe.runs_dir]
     names += [corpus.path, corpus.passages.path, corpus.queries.path, corpus.qrels.path]
-    names += [str(recipe.folder), str(recipe.folder.resolve()), section.second_path or ""]
+    names += [str(recipe.folder), str(recipe.folder.resolve()), section.out_of_domain_path or ""]
     for system in section.systems:
         names += [system.model, system.passages, system.queries, system.teacher or ""]
     return {name for name in names if name and shown(name) != name}

@@ -117,7 +117,7 @@ class TrainingRun:
 
     def _artifact(self, report: Report, summary: Mapping[str, float]) -> wandb.Artifact:
         """What ships, with its card."""
-        told = ("model/", f"test/{self.recipe.evaluation.primary}/")
+        told = ("model/", f"test/{self.recipe.evaluation.primary_metric}/")
         figures = {name: value for name, value in summary.items() if name.startswith(told)}
         artifact = wandb.Artifact(
             re.sub(r"[^\w.-]", "_", self.recipe.name, flags=re.ASCII),
@@ -258,7 +258,7 @@ def changed_queries(pipeline: Pipeline) -> Changes:
     """The test queries that gained and lost most on the primary measure, with what is relevant."""
     figures = retrieval.read_figures(pipeline.evaluation)
     queries, qrels, _ = pipeline.measured("test")
-    measure, systems = pipeline.recipe.evaluation.primary, ("zero-shot", "adapted")
+    measure, systems = pipeline.recipe.evaluation.primary_metric, ("zero-shot", "adapted")
     return changes(
         "adapted",
         "zero-shot",

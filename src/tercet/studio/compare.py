@@ -34,7 +34,7 @@ def results(runs: Sequence[Path]) -> list[list[Any]]:
             changed(run),
             Path(settings.get("model.name", "")).name,
         ]
-        measure = settings.get("evaluation.primary", "")
+        measure = settings.get("evaluation.primary_metric", "")
         found = next((c for c in report.get("comparisons", ()) if c["measure"] == measure), None)
         if found:
             interval = found["interval"]
@@ -142,5 +142,5 @@ def measures_of(run: Path) -> list[str]:
     """What a run measured, the recipe's primary measure first."""
     report = report_of(run)
     names = [each["measure"] for each in report.get("comparisons", ())]
-    primary = report.get("settings", {}).get("evaluation.primary")
+    primary = report.get("settings", {}).get("evaluation.primary_metric")
     return sorted(names, key=lambda name: name != primary)

@@ -178,7 +178,7 @@ def fill(places: Places, name: str, shown: Mapping[str, Any]) -> Filled:
     are refused where they lead out of the project (see `Places.check_value`).
     """
     path = places.recipe(name)
-    before = values(load_recipe(path, together=False))
+    before = values(load_recipe(path, cross_check=False))
     options: list[str] = []
     errors: dict[str, str] = {}
     for field in fields():
@@ -190,7 +190,7 @@ def fill(places: Places, name: str, shown: Mapping[str, Any]) -> Filled:
                 [parse_yaml(option.partition("=")[2], "", lines=False).plain() for option in found],
                 field.path,
             )
-            load_recipe(path, found, together=False)
+            load_recipe(path, found, cross_check=False)
             options += found
         except InputError as error:
             errors[field.path] = _reason(str(error))

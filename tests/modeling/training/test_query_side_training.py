@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny_training import trainer
 
-from tercet.modeling import AdaptedEncoder, Known, Student, Texts, TripletCollator
+from tercet.modeling import AdaptedEncoder, Known, Student, TokenizedTexts, TripletCollator
 from tercet.modeling.encoders.bi_encoder import BiEncoder
 from tercet.modeling.training.collator import IGNORED
 from tercet.modeling.training.objective import Objective
@@ -41,7 +41,7 @@ def frozen(
     asked = (
         Known(student.remember(queries))
         if isinstance(student, AdaptedEncoder)
-        else Texts(beneath, queries, "query")
+        else TokenizedTexts(beneath, queries, "query")
     )
     number = {name: row for row, name in enumerate(texts)}
     return MarginMSETrainer(

@@ -20,7 +20,7 @@ pytest.importorskip("weaviate")
 
 import grpc
 
-from tercet.core.schema import InputError, Unfit
+from tercet.core.schema import InputError, UnsupportedVectors
 from tercet.retrieval.weaviate import client as client_module
 from tercet.retrieval.weaviate import index as index_module
 from tercet.retrieval.weaviate.client import RefusedPassages
@@ -296,7 +296,7 @@ def test_vectors_that_do_not_fit_the_kind_write_nothing(
     connect: Any, settings: dict[str, Any], message: str
 ) -> None:
     index = connect(**settings)
-    with pytest.raises(Unfit, match=message):
+    with pytest.raises(UnsupportedVectors, match=message):
         index.build(IDS, VECTORS)
     assert written(index) == set()
 
@@ -314,7 +314,7 @@ def test_vectors_that_do_not_fit_the_kind_write_nothing(
 def test_codes_that_could_tell_nothing_apart_are_unfit(
     kind: Kind, vectors: np.ndarray, message: str
 ) -> None:
-    with pytest.raises(Unfit, match=message):
+    with pytest.raises(UnsupportedVectors, match=message):
         check_fit(WeaviateSettings(kind=kind), vectors)
 
 

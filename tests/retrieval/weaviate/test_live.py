@@ -23,7 +23,7 @@ from weaviate.classes.config import (
 from weaviate.util import generate_uuid5
 
 from tercet.core.mapped import MappedVectors, Strings
-from tercet.core.schema import InputError, Unfit
+from tercet.core.schema import InputError, UnsupportedVectors
 from tercet.retrieval.exact_index import ExactIndex
 from tercet.retrieval.vector_files import gather_vectors
 from tercet.retrieval.weaviate import live
@@ -234,7 +234,7 @@ def test_an_alias_is_followed_once(theirs: Theirs) -> None:
 
 def test_what_a_query_can_return_has_an_end(theirs: Theirs) -> None:
     live = connected(theirs, theirs.written({"given": "dot"}), id_property="docid")
-    with pytest.raises(Unfit, match="at most 10000"):
+    with pytest.raises(UnsupportedVectors, match="at most 10000"):
         live.search(QUERIES, 10_001)
     with pytest.raises(InputError, match="at least 1"):
         live.search(QUERIES, 0)

@@ -1,1 +1,1 @@
-"""TODO tercet.pipeline.pipeline.steps."""
+"""The steps of a run, in the order of the flow, a file each."""

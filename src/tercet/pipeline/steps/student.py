@@ -20,7 +20,12 @@ from tercet.core.console import console
 from tercet.core.files import digest
 from tercet.core.processes import process
 from tercet.core.schema import InputError
-from tercet.pipeline.given_vectors import Given, belongs, given_vectors, write_given
+from tercet.pipeline.given_vectors import (
+    PrecomputedVectors,
+    given_vectors,
+    mean_cosine_to,
+    write_given,
+)
 
 if TYPE_CHECKING:
     from tercet.pipeline.pipeline import Pipeline
@@ -33,7 +38,7 @@ FEW, FEW_PAID = 64, 4
 
 
 class QuerySide:
-    """The stages and parts of a pipeline whose `model.side` is query."""
+    """The stages and parts of a pipeline whose `model.train` is not both."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline, self.parts, self.recipe = pipeline, pipeline.parts, pipeline.recipe
@@ -77,7 +82,7 @@ class QuerySide:
     # ── the passages' vectors ────────────────────────────────────────────────────────────────
 
     @cached_property
-    def _given(self) -> Given:
+    def _given(self) -> PrecomputedVectors:
         return given_vectors(self.parts)
 
     def embeddings_stage(self, passages: dict[str, str]) -> Stage:
@@ -124,9 +129,9 @@ class QuerySide:
         return self.pipeline.embeddings.facts.get("similarity") or self.recipe.model.similarity
 
     @cached_property
-    def index(self) -> retrieval.Standing:
+    def index(self) -> retrieval.SharedIndex:
         """The one index of the vectors, filled when it is first searched."""
-        return retrieval.Standing(self.parts.make_index())
+        return retrieval.SharedIndex(self.parts.make_index())
 
     # ── what learns ──────────────────────────────────────────────────────────────────────────
 
@@ -137,14 +142,14 @@ class QuerySide:
         model = pipeline.model_digest if section.adapter else self.start.digest
         return digest([model, pipeline.embeddings.digest])
 
-    def fresh(self) -> modeling.Comparing:
+    def fresh(self) -> modeling.SimilarityEncoder:
         """The model as it starts: an adapter's is the one beneath it."""
         section = self.recipe.model
         if not section.given:
             return self.parts.api() if section.api else self.parts.student()
         if not section.adapter:
             return self.parts.student(self.start.path)
-        encoder: modeling.Comparing = (
+        encoder: modeling.SimilarityEncoder = (
             self.parts.api(self.pipeline.embeddings.facts["dimension"])
             if section.api
             else self.parts.student(similarity=self.similarity)
@@ -154,11 +159,11 @@ class QuerySide:
             raise InputError(
                 f"{encoder.name} did not make the vectors of {self._given.place} (mean cosine "
                 f"{likeness:.2f} with its own): an adapter maps queries of the model that did; for "
-                "another model there is model.student encoder"
+                "another model there is model.train query_encoder"
             )
         return encoder
 
-    def _likeness(self, encoder: modeling.Comparing) -> float:
+    def _likeness(self, encoder: modeling.SimilarityEncoder) -> float:
         """How like a model's vectors of a few passages are to those that are given: 1 is equal."""
         passages, vectors = self.pipeline.passages, self.pipeline.vectors
         space = getattr(encoder, "space", None)
@@ -174,7 +179,7 @@ class QuerySide:
             space.check(self._given.place, str(self.similarity), vectors_of)
             return 1.0
         few = FEW_PAID if self.recipe.model.api else FEW
-        return belongs(encoder, passages, vectors, few)
+        return mean_cosine_to(encoder, passages, vectors, few)
 
     @cached_property
     def start(self) -> Artifact:
@@ -229,17 +234,17 @@ class QuerySide:
         passages = self.pipeline.passages
         rows = passages.rows(train.passage_ids())
         # Passages of one text are one passage: the first of them.
-        same = {id: min(ids) for id, ids in passages.twins.items()}
+        same = {id: min(ids) for id, ids in passages.duplicates.items()}
         first = passages.rows({same.get(id, id) for id in rows})
         number = {id: first[same.get(id, id)] for id in rows}
         if isinstance(student, modeling.AdaptedEncoder):
-            queries: modeling.Side = modeling.Known(student.remember(train.queries))
+            queries: modeling.BatchSide = modeling.Known(student.remember(train.queries))
         else:
-            queries = modeling.Texts(student, train.queries, "query")
+            queries = modeling.TokenizedTexts(student, train.queries, "query")
         return modeling.TripletCollator(queries, modeling.Known(self.pipeline.vectors), number)
 
     @cached_property
-    def space(self) -> modeling.Space:
+    def space(self) -> modeling.VectorSpace:
         """What the model that ships belongs to."""
         section, recipe, pipeline = self.recipe.model, self.recipe, self.pipeline
         place = pipeline.embeddings.facts.get("place") or (
@@ -252,4 +257,4 @@ class QuerySide:
             named["id"] = index.id_property or UUIDS
         similarity = self.similarity if section.given else pipeline.student.similarity
         ids, vectors = pipeline.passages.ids, pipeline.vectors
-        return modeling.Space.of(ids, vectors, similarity, place, **named)
+        return modeling.VectorSpace.of(ids, vectors, similarity, place, **named)

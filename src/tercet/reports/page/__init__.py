@@ -1,1 +1,1 @@
-"""TODO tercet.reports.page."""
+"""Results as an HTML page."""
