@@ -33,7 +33,7 @@ import sys
 import pyarrow.parquet as pq
 from weaviate.classes.config import Configure, DataType, Property
 from weaviate.util import generate_uuid5
-from tercet.retrieval.weaviate_client import WeaviateServer
+from tercet.retrieval.weaviate.client import WeaviateServer
 
 client = WeaviateServer.connect().client
 collection = client.collections.create(

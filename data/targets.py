@@ -40,8 +40,8 @@ class Calibration:
     `slope` is the least-squares slope of list-centred student scores on list-centred logits (an
     intercept cancels in every margin) and `r2` the share of variance it explains. Retrievers pick
     candidates for their student scores, which narrows those and flattens the slope; `std_ratio`,
-    the ratio of the list-centred standard deviations, is slope / sqrt(r2) and free of that. The pooled
-    figures are without centring, for comparison. `low` and `high` are the logits' 1st and 99th
+    the ratio of the list-centred standard deviations, is slope / sqrt(r2) and free of that. The
+    pooled figures are without centring. `low` and `high` are the logits' 1st and 99th
     percentiles.
     """
 

@@ -255,7 +255,7 @@ def test_what_other_keys_decide_cannot_be_given(tmp_path: Path, name: str) -> No
 
 
 def test_all_that_training_sets_itself_is_managed() -> None:
-    tree = ast.parse((ROOT / "modeling" / "trainer.py").read_text())
+    tree = ast.parse((ROOT / "modeling" / "training" / "trainer.py").read_text())
     function = next(
         node
         for node in ast.walk(tree)

@@ -361,7 +361,7 @@ def test_a_full_disk_leaves_the_older_artefact_whole_and_the_shards_that_fitted(
 HOLDING = """
 import sys
 from pathlib import Path
-from tercet.artifacts import locked
+from tercet.core.processes import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

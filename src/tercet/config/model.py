@@ -19,9 +19,8 @@ class ModelSection:
     revision: str | None = key(None, "Hub revision")
     train: Literal["both", "query_encoder", "query_adapter"] = key(
         "both",
-        "both: queries and passages; query_encoder: the query side of this model, projected into "
-        "the space of `passage_vectors` where another model made them; query_adapter: a low-rank "
-        "map of the query vectors of the model that made them",
+        "what learns; query_encoder: the model itself for queries alone, projected where another "
+        "model made the passage vectors; query_adapter: a low-rank map of query vectors",
     )
     passage_vectors: str = key(
         "encode",

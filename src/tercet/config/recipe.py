@@ -120,8 +120,8 @@ class TripletsSection:
     )
     negatives_per_query: int | None = key(
         None,
-        "drawn afresh from the candidates each epoch; unset: 5, or all where only queries are trained "
-        "and passages cost nothing",
+        "drawn afresh from the candidates each epoch; unset: 5, or all where only queries are "
+        "trained and passages cost nothing",
         low=1,
     )
     held_out: float = key(

@@ -39,7 +39,7 @@ def plan(pipeline: Pipeline) -> Forecast:
     if pipeline.recipe.model.frozen:
         raise InputError(
             "--forecast knows no model.train query_encoder or query_adapter yet: its stages before "
-            "the model are those of model.train both, and the model takes minutes, an adapter seconds"
+            "the model are those of model.train both; training takes minutes, an adapter seconds"
         )
     start = time.monotonic()
     done = finished(pipeline)
