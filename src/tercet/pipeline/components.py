@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import platform
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +21,12 @@ from tercet.data import Passages
 from tercet.data.sources import Source, open_source
 from tercet.modeling.cross_encoder import weight_files
 from tercet.modeling.hub import SAFETENSORS, resolve
+from tercet.pipeline.given_vectors import PrecomputedVectors, given_vectors
 
 if TYPE_CHECKING:
+    from tercet.core.artifacts import Artifact
     from tercet.modeling.encoders.cohere import CohereEncoder
+    from tercet.retrieval.weaviate.live import LiveCollection
 
 
 def check_installed(*extras: str) -> None:
@@ -32,14 +37,25 @@ def check_installed(*extras: str) -> None:
             raise InputError(f"{extra} is not installed: pip install 'tercet[{extra}]'")
 
 
+#: The file of a student artifact that names a model instead of holding one.
+STUDENT = "student.json"
+
+
 class Components:
-    """What the stages of one recipe are made of."""
+    """Loads what the steps of one recipe are made of, each model once."""
 
     def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
+        self.recipe: Any = recipe
         self._identities: dict[str, str] = {}
         self._apis: dict[int | None, CohereEncoder] = {}
+        self._base: list[modeling.SimilarityEncoder] = []
         self._language_models: dict[tuple[str | None, ...], modeling.CausalGenerator] = {}
+
+    def reading(self, recipe: Any) -> Components:
+        """The same components with loaded models shared, reading a view of the recipe."""
+        other = copy.copy(self)
+        other.recipe = recipe
+        return other
 
     def check(self) -> None:
         """Meet every source, model and server before any work. Raises InputError."""
@@ -59,6 +75,45 @@ class Components:
     def source(self) -> Source:
         """Where the corpus is read from."""
         return open_source(self.recipe.corpus, retrieval.read_collection)
+
+    @cached_property
+    def passage_vectors(self) -> PrecomputedVectors:
+        """The vectors that `model.passage_vectors` names. Raises InputError if there are none."""
+        return given_vectors(self.recipe, self.source, self.live)
+
+    @cached_property
+    def live_collection(self) -> LiveCollection | None:
+        """The collection that `index` searches as it stands, its connection closed; else None."""
+        if not self.recipe.index.collection:
+            return None
+        index = retrieval.open_live(self.live(self.recipe.index))
+        index.discard()
+        return index
+
+    @property
+    def live_metric(self) -> str | None:
+        """How that collection compares vectors; None where there is none."""
+        return self.live_collection.metric if self.live_collection else None
+
+    def identity_of(self, role: str) -> str:
+        """Identity of the models of a role: "base", "teacher", "generators" or "retrievers"."""
+        recipe = self.recipe
+        names = {
+            "base": [recipe.model.name],
+            "teacher": [recipe.teacher.name],
+            "generators": [g.model for g in recipe.queries.generators if g.model],
+            "retrievers": [r.model for r in recipe.negatives.retrievers if r.model],
+        }
+        return " ".join(self.identity(name) for name in names[role])
+
+    def identity_of_source(self, name: str) -> str:
+        """Identity of what lies outside the run, the same in every process of a launch."""
+        identities: dict[str, Callable[[], str]] = {
+            "corpus": lambda: self.source.identity(),
+            "passage_vectors": lambda: self.passage_vectors.identity(),
+            "live_metric": lambda: str(self.live_metric),
+        }
+        return modeling.from_first_process(identities[name])
 
     @property
     def models(self) -> dict[str, tuple[str | None, tuple[str, ...]]]:
@@ -95,8 +150,8 @@ class Components:
         """Where a model of the recipe lies, downloaded if need be."""
         return resolve(name, *self.models[name]).path
 
-    def student(self, path: Path | None = None, similarity: Any = None) -> modeling.BiEncoder:
-        """The model as it came, or as it was adapted in `path`."""
+    def base(self, path: Path | None = None, similarity: Any = None) -> modeling.BiEncoder:
+        """A new instance of the base model, or of one that was made of it, in `path`."""
         section = self.recipe.model
         return modeling.BiEncoder.from_pretrained(
             path or section.name,
@@ -111,10 +166,33 @@ class Components:
             precision=section.precision,
         )
 
+    def base_model(self) -> modeling.SimilarityEncoder:
+        """The base model as it is on disk or behind its API, one instance a run."""
+        if not self._base:
+            self._base.append(self.api() if self.recipe.model.api else self.base())
+        return self._base[0]
+
+    def starting_model(self, student: Artifact) -> modeling.SimilarityEncoder:
+        """The encoder of a student artifact."""
+        if not self.recipe.model.given:
+            return self.base_model()
+        about = student.path / STUDENT
+        return self.student_of(read_json(about)) if about.exists() else self.new_student(student)
+
+    def student_of(self, about: Mapping[str, Any]) -> modeling.SimilarityEncoder:
+        """The model that made given vectors, of this `similarity` and `dimension`."""
+        if self.recipe.model.api:
+            return self.api(about["dimension"])
+        return self.base(similarity=about["similarity"])
+
+    def new_student(self, student: Artifact) -> modeling.BiEncoder:
+        """A new instance of the encoder of a student artifact, to be trained."""
+        return self.base(student.path if self.recipe.model.given else None)
+
     def adapted(self, path: Path) -> modeling.BiEncoder | modeling.AdaptedEncoder:
         """The model that ships, in `path`."""
         if not self.recipe.model.api:
-            return self.student(path)
+            return self.base(path)
         dimension = read_json(path / modeling.ADAPTER_CONFIG)["dimension"]
         return modeling.AdaptedEncoder.from_pretrained(path, encoder=self.api(dimension))
 

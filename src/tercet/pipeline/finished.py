@@ -25,7 +25,7 @@ def finished(recipe: Recipe, *, served: bool = True) -> Pipeline:
         with only_existing():
             if served:
                 _ = pipeline.evaluation
-            elif pipeline.evaluation_stage().finished()[0] is None:
+            elif pipeline.stage("evaluation").finished()[0] is None:
                 raise NotMade("evaluation")
     except NotMade as stage:
         raise InputError(
@@ -37,7 +37,7 @@ def finished(recipe: Recipe, *, served: bool = True) -> Pipeline:
 
 def served(pipeline: Pipeline) -> tuple[IndexSettings, LiveCollection]:
     """The Weaviate collection that serves a run: the live one it learnt beside, or its alias'."""
-    section: IndexSettings = pipeline.parts.live(pipeline.recipe.index)
+    section: IndexSettings = pipeline.components.live(pipeline.recipe.index)
     if not section.collection:
         section = IndexSettings(backend="weaviate", collection=pipeline.recipe.alias)
     return section, retrieval.open_live(section)
