@@ -171,7 +171,12 @@ def _of_hub(table: str) -> dict[str, Any]:
     rest = {"passages": "tables/passages.jsonl", "queries": "tables/queries.jsonl"}
     rest |= {"qrels": "tables/qrels.jsonl"}
     paths = {f"corpus.{name}.path": path for name, path in rest.items()}
-    return {**_ROWS, **paths, f"corpus.{table}.path": "a/dataset", f"corpus.{table}.revision": COMMIT}
+    return {
+        **_ROWS,
+        **paths,
+        f"corpus.{table}.path": "a/dataset",
+        f"corpus.{table}.revision": COMMIT,
+    }
 
 
 def _column(value: Any, then: tuple[str, ...] = (), table: str = "") -> Key:
@@ -191,7 +196,10 @@ KEYS: dict[str, Key] = {
     ),
     # ── corpus
     "corpus.source": Key(
-        ("corpus",), "tables", given={"corpus.passages.path": "tables/passages.jsonl"}, missing=VALUES
+        ("corpus",),
+        "tables",
+        given={"corpus.passages.path": "tables/passages.jsonl"},
+        missing=VALUES,
     ),
     "corpus.path": Key(("corpus",), "second_beir", EVERY),
     "corpus.passages.path": _column("tables/second_passages.jsonl", EVERY),
@@ -246,9 +254,7 @@ KEYS: dict[str, Key] = {
     "corpus.dev_split": Key(NONE, "test"),
     "corpus.test_split": Key(("evaluation",), "dev"),
     # ── queries
-    "queries.generators.N.kind": Key(
-        ("queries",), "causal", run="written", missing=VALUES
-    ),
+    "queries.generators.N.kind": Key(("queries",), "causal", run="written", missing=VALUES),
     "queries.generators.N.share": Key(("queries",), 3.0, AFTER_QUERIES, run="written"),
     "queries.generators.N.model": Key(("queries",), "babbler", run="written", missing=VALUES),
     "queries.generators.N.engine": Key(("queries",), "auto", run="written", missing=EXTRA),
@@ -277,14 +283,16 @@ KEYS: dict[str, Key] = {
     "queries.per_passage": Key(("queries",), 2, AFTER_QUERIES),
     "queries.shard_passages": Key(("queries",), 5, AFTER_QUERIES),
     # ── negatives
-    "negatives.retrievers.N.kind": Key(("negatives",), "bm25", run="other", place=2, missing=VALUES),
+    "negatives.retrievers.N.kind": Key(
+        ("negatives",), "bm25", run="other", place=2, missing=VALUES
+    ),
     "negatives.retrievers.N.share": Key(("negatives",), 60, AFTER_NEGATIVES),
     "negatives.retrievers.N.model": Key(
         ("negatives",), "other", ("embeddings_other", *AFTER_NEGATIVES)
     ),
     "negatives.retrievers.N.k1": Key(("negatives",), 0.1, ("scores",), place=1),
     "negatives.retrievers.N.b": Key(("negatives",), 1.0, ("scores",), place=1),
-    "negatives.retrievers.N.language": Key(("negatives",), None, AFTER_NEGATIVES, place=1),
+    "negatives.retrievers.N.language": Key(("negatives",), None, ("scores",), place=1),
     "negatives.candidates": Key(("negatives",), 5, AFTER_NEGATIVES),
     "negatives.shard_queries": Key(("negatives",), 10, ("scores",)),
     "negatives.index.backend": Key(("negatives",), "faiss", ("scores",)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, contextmanager
@@ -46,10 +47,15 @@ RUN = Path("runs/run")
 
 @dataclass(frozen=True)
 class Change:
-    """Other values of keys, and an `edit` of files that is called in the run's root."""
+    """Other values of keys, and an `edit` of files that is called in the run's root.
+
+    Without `train` the last two steps are not made: whether they would be is told by their plans,
+    the evaluation's above the model that stands.
+    """
 
     keys: Mapping[str, Any] = field(default_factory=dict)
     edit: Callable[[], None] | None = None
+    train: bool = True
 
 
 @dataclass(frozen=True)
@@ -73,14 +79,19 @@ def recipe_of(keys: Mapping[str, Any]) -> Recipe:
     return load_recipe("recipe.yaml", options, together=False)
 
 
-def make(root: Path, keys: Mapping[str, Any]) -> None:
-    """Make every step that is missing or stale."""
-    # Each step multiplies matrices to learn the machine's speed, which takes longer than the step.
-    with chdir(root), patch("tercet.resources.gigaflops", lambda: 1.0):
+def make(root: Path, keys: Mapping[str, Any], *, train: bool = True) -> list[str]:
+    """Make every step that is missing or stale; of the last two, unless told to, say which are."""
+    stale = []
+    with chdir(root):
         pipeline = Pipeline(recipe_of(keys))
-        for step in ASKED:
+        for step in ASKED if train else ASKED[:-2]:
             getattr(pipeline, step)
+        if not train:
+            stale += [] if pipeline.model_stage().finished()[0] else ["model"]
+            pipeline.model = existing(RUN / "model")  # type: ignore[assignment]
+            stale += [] if pipeline.evaluation_stage().finished()[0] else ["evaluation"]
     shutil.rmtree(root / RUN / "training", ignore_errors=True)
+    return stale
 
 
 def remade(run: Run, change: Change) -> list[str]:
@@ -90,19 +101,28 @@ def remade(run: Run, change: Change) -> list[str]:
             if change.edit:
                 change.edit()
         before = _marks(root)
-        make(root, {**run.keys, **change.keys})
+        stale = make(root, {**run.keys, **change.keys}, train=change.train)
         after = _marks(root)
     assert set(before) <= set(after) <= set(STEPS)
-    return [step for step in STEPS if before.get(step) != after.get(step)]
+    return [step for step in STEPS if before.get(step) != after.get(step) or step in stale]
 
 
 @contextmanager
 def quick() -> Iterator[None]:
-    """Steps take less time: a training collects garbage, of which there is little before it."""
+    """Steps take less time, by what is no part of them.
+
+    None measures the machine's speed, reads the versions of packages or waits for the disk; and
+    where a training collects garbage, it looks at none that was there before.
+    """
     gc.collect()
     gc.freeze()
     try:
-        yield
+        with (
+            patch("tercet.resources.gigaflops", lambda: 1.0),
+            patch("tercet.artifacts.VERSIONS", ()),
+            patch("os.fsync", lambda file: None),
+        ):
+            yield
     finally:
         gc.unfreeze()
 
@@ -178,6 +198,9 @@ def lay_out(root: Path, models: Mapping[str, Path], beir: Path) -> None:
     """Fill a run's root with what its recipe may name: models, corpora, vectors."""
     for name, path in models.items():
         shutil.copytree(path, root / name)
+    passages, queries = (_lines(beir / f"{name}.jsonl") for name in ("corpus", "queries"))
+    for name in ("student", "teacher"):
+        _settle_words(root / name, [row["text"] for row in (*passages, *queries)])
     others = {"second_student": "student", "second_teacher": "teacher", "other": "student"}
     for seed, (name, like) in enumerate(others.items()):
         shutil.copytree(root / like, root / name)
@@ -191,7 +214,6 @@ def lay_out(root: Path, models: Mapping[str, Path], beir: Path) -> None:
     _lay_out_words(root / "words")
     (root / "documents").mkdir()
     (root / "documents" / "one.txt").write_text("The keeper of a lighthouse sleeps by day.\n")
-    passages = _lines(root / "beir" / "corpus.jsonl")
     ids = [row["_id"] for row in passages]
     texts = [Passage(row["_id"], row["title"], row["text"]).contents for row in passages]
     student = BiEncoder.from_pretrained(root / "student", precision="fp32", max_length=MAX_LENGTH)
@@ -205,6 +227,17 @@ def lay_out(root: Path, models: Mapping[str, Path], beir: Path) -> None:
     for name, rows in vectors.items():
         column = pa.array(rows.astype(np.float32).tolist(), pa.list_(pa.float32()))
         pq.write_table(pa.table({"id": ids, "vector": column}), root / f"{name}.parquet")
+
+
+def _settle_words(model: Path, texts: list[str]) -> None:
+    """Give a tokenizer the words of the texts: what it learns of them itself is left to chance."""
+    words = sorted(set(re.findall(r"[a-z]+", " ".join(texts).lower())))
+    letters = [chr(letter) for letter in range(ord("a"), ord("z") + 1)]
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    known = [*special, *letters, *(f"##{letter}" for letter in letters), *words]
+    tokenizer = read_json(model / "tokenizer.json")
+    tokenizer["model"]["vocab"] = {word: id for id, word in enumerate(dict.fromkeys(known))}
+    write_json(model / "tokenizer.json", tokenizer)
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
