@@ -131,7 +131,8 @@ class Key:
 
     Changed to `value` in the run `run`, with `given` keys in both, it makes these again, and `then`
     those after them whose inputs come out otherwise. `missing` is what making them would need and
-    tests have not: then the steps' plans are compared, and nothing is made.
+    tests have not: then the steps' plans are compared, and nothing is made. What the model alone
+    holds is not trained again either.
     """
 
     steps: tuple[str, ...]
@@ -319,24 +320,24 @@ KEYS: dict[str, Key] = {
     # ── triplets
     "triplets.teacher_weight": Key(("targets",), 0.3, CHOSEN),
     "triplets.calibration": Key(("targets",), "none", CHOSEN),
-    "triplets.negatives_per_query": Key(("model",), 3, ("evaluation",)),
+    "triplets.negatives_per_query": Key(("model",), 3),
     "triplets.held_out": Key(("triplets",), 0.4, ("targets", *CHOSEN)),
     "triplets.filter_rank": Key(("triplets",), 5, ("targets", *CHOSEN)),
     "triplets.filter_percentile": Key(("triplets",), 40.0, ("targets", *CHOSEN)),
     "triplets.filter_fits": Key(("triplets",), 3, ("targets", *CHOSEN)),
     # ── loss
-    "loss.kind": Key(("model",), "margin_mse", ("evaluation",)),
-    "loss.temperature": Key(("model",), 5.0, ("evaluation",), run="loss"),
-    "loss.teacher_temperature": Key(("model",), 5.0, ("evaluation",), run="loss"),
-    "loss.info_nce": Key(("model",), 0.5, ("evaluation",)),
-    "loss.info_nce_temperature": Key(("model",), 1.0, ("evaluation",), run="loss"),
-    "loss.near_positive": Key(("model",), 0.9, ("evaluation",), run="loss"),
-    "loss.matryoshka": Key(("model",), [8], ("evaluation",)),
+    "loss.kind": Key(("model",), "margin_mse"),
+    "loss.temperature": Key(("model",), 5.0, run="loss"),
+    "loss.teacher_temperature": Key(("model",), 5.0, run="loss"),
+    "loss.info_nce": Key(("model",), 0.5),
+    "loss.info_nce_temperature": Key(("model",), 1.0, run="loss"),
+    "loss.near_positive": Key(("model",), 0.9, run="loss"),
+    "loss.matryoshka": Key(("model",), [8]),
     # ── model
     "model.name": Key(STUDENT, "second_student", ("scores",)),
     "model.revision": Key(STUDENT, COMMIT),
-    "model.side": Key(("model",), "query", ("evaluation",)),
-    "model.student": Key(("model",), "adapter", ("evaluation",), run="encoder"),
+    "model.side": Key(("model",), "query"),
+    "model.student": Key(("model",), "adapter", run="encoder"),
     "model.vectors": Key(
         ("embeddings",),
         "second_vectors.parquet",
@@ -355,8 +356,8 @@ KEYS: dict[str, Key] = {
         given={"model.side": "query", "model.student": "adapter", "model.api": "cohere"},
         missing=COHERE,
     ),
-    "model.adapter_rank": Key(("model",), 2, ("evaluation",), run="adapter"),
-    "model.adapter_penalty": Key(("model",), 10.0, ("evaluation",), run="adapter"),
+    "model.adapter_rank": Key(("model",), 2, run="adapter"),
+    "model.adapter_penalty": Key(("model",), 10.0, run="adapter"),
     "model.regression_passages": Key(("regression",), 30, AFTER_QUERIES, run="given"),
     "model.pooling": Key(STUDENT, "cls", ("scores",)),
     "model.similarity": Key(STUDENT, "dot", ("scores",)),
@@ -366,23 +367,23 @@ KEYS: dict[str, Key] = {
     # No query is as long: nothing comes out otherwise, and each step reads the model itself.
     "model.query_max_length": Key(STUDENT, 40),
     "model.precision": Key(STUDENT, "bf16", ("scores",)),
-    "model.dropout": Key(("model",), 0.5, ("evaluation",)),
-    "model.lora_rank": Key(("model",), 2, ("evaluation",)),
-    "model.lora_alpha": Key(("model",), 64, ("evaluation",), run="lora"),
+    "model.dropout": Key(("model",), 0.5),
+    "model.lora_rank": Key(("model",), 2),
+    "model.lora_alpha": Key(("model",), 64, run="lora"),
     # ── training
-    "training.num_train_epochs": Key(("model",), 2, ("evaluation",)),
-    "training.learning_rate": Key(("model",), 1e-2, ("evaluation",)),
-    "training.per_device_train_batch_size": Key(("model",), 4, ("evaluation",)),
-    "training.gradient_accumulation_steps": Key(("model",), 2, ("evaluation",)),
-    "training.lr_scheduler_type": Key(("model",), "constant", ("evaluation",)),
-    "training.warmup_steps": Key(("model",), 0, ("evaluation",)),
-    "training.weight_decay": Key(("model",), 0.5, ("evaluation",)),
-    "training.bf16": Key(("model",), True, ("evaluation",)),
+    "training.num_train_epochs": Key(("model",), 2),
+    "training.learning_rate": Key(("model",), 1e-2),
+    "training.per_device_train_batch_size": Key(("model",), 4),
+    "training.gradient_accumulation_steps": Key(("model",), 2),
+    "training.lr_scheduler_type": Key(("model",), "constant"),
+    "training.warmup_steps": Key(("model",), 0),
+    "training.weight_decay": Key(("model",), 0.5),
+    "training.bf16": Key(("model",), True),
     "training.logging_steps": Key(NONE, 1),
     "training.eval_strategy": Key(("model",), "steps", missing=VALUES),
     "training.save_strategy": Key(("model",), "steps", missing=VALUES),
     "training.save_total_limit": Key(NONE, 1),
-    "training.metric_for_best_model": Key(("model",), "map@100", ("evaluation",)),
+    "training.metric_for_best_model": Key(("model",), "map@100"),
     "training.dataloader_num_workers": Key(NONE, 1),
     "training.ddp_timeout": Key(NONE, 60),
     # ── index
@@ -400,9 +401,9 @@ KEYS: dict[str, Key] = {
     # ── evaluation
     "evaluation.cutoffs": Key(("evaluation",), [1, 10, 100]),
     "evaluation.primary": Key(("evaluation",), "ndcg@5"),
-    "evaluation.passages": Key(("model",), 10, ("evaluation",)),
+    "evaluation.passages": Key(("model",), 10),
     "evaluation.early_stopping_patience": Key(("model",), 1),
-    "evaluation.interpolation_steps": Key(("model",), 2, ("evaluation",)),
+    "evaluation.interpolation_steps": Key(("model",), 2),
     "evaluation.resamples": Key(NONE, 100),
     "evaluation.systems.N.kind": Key(NONE, "bm25"),
     "evaluation.systems.N.name": Key(NONE, "second"),

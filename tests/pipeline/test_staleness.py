@@ -23,6 +23,7 @@ from recipe_keys import (
     TRAINED,
     UNIT_LENGTH,
     UNTRAINED,
+    Key,
     placed,
 )
 from tiny_runs import (
@@ -200,10 +201,10 @@ def _moves(name: str) -> Change | None:
 
 
 def _single(name: str, key: Key) -> Case:
-    """A key's case: to train is to wait, where the evaluation is stale by what it reads itself."""
+    """A key's case: to train is to wait, where plans tell as much."""
     steps = in_order(key.steps + key.then)
-    change = Change({placed(name, key.place): key.value}, train="triplets" not in steps)
-    return Case(name, key.run, change, steps)
+    train = "triplets" not in steps and steps != ["model"]
+    return Case(name, key.run, Change({placed(name, key.place): key.value}, train=train), steps)
 
 
 SINGLE = [_single(name, key) for name, key in KEYS.items() if key.steps and not key.missing]
