@@ -336,7 +336,8 @@ KEYS: dict[str, Key] = {
     # ── model
     "model.name": Key(STUDENT, "second_student", ("scores",)),
     "model.revision": Key(STUDENT, COMMIT),
-    "model.side": Key(("model",), "query"),
+    # With as many negatives as either side would have by itself: those differ too.
+    "model.side": Key(("model",), "query", given={"triplets.negatives_per_query": 3}),
     "model.student": Key(("model",), "adapter", run="encoder"),
     "model.vectors": Key(
         ("embeddings",),
