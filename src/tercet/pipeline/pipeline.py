@@ -502,7 +502,7 @@ class Pipeline:
     def _ensure_published(self) -> None:
         """A server that lost the best model's passages, or never had them, gets them again."""
         index = self.parts.make_index()
-        published = index.serves(self.recipe.alias)
+        published = retrieval.is_published(index, self.recipe.alias)
         index.discard()
         if not published:
             self._measure_and_publish(self.adapted())
@@ -537,7 +537,7 @@ class Pipeline:
             index.discard()
             raise
         if publish:
-            index.publish(self.recipe.alias)
+            retrieval.publish(index, self.recipe.alias)
         else:
             index.discard()
         return figures
@@ -551,7 +551,7 @@ class Pipeline:
         adapted, frozen = self.adapted(), self.recipe.model.frozen
         if self._best_index and not frozen and not self.recipe.evaluation.passages:
             figures["adapted"] = self._search(adapted, self._best_index)
-            self._best_index.publish(self.recipe.alias)
+            retrieval.publish(self._best_index, self.recipe.alias)
         else:
             if self._best_index:
                 self._best_index.discard()
