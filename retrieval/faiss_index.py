@@ -130,7 +130,6 @@ class FaissIndex:
         """As `Index.discard`."""
         self._index, self._ids, self._lists, self._folder = None, [], None, None
 
-
     def search(self, vectors: np.ndarray, k: int) -> list[Ranking]:
         """As `Index.search`; an approximate index may find fewer than k."""
         check_k(k)

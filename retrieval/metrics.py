@@ -87,6 +87,7 @@ _METRICS: dict[str, Callable[[_Graded, int], np.ndarray]] = {
     "hit": _hit,
 }
 
+
 class IndexedRun:
     """A run and its judgements as integer codes, ready for evaluation.
 

@@ -79,7 +79,7 @@ def gather_vectors(
         missing = [ids[row] for row in np.flatnonzero(~found)[:3]]
         raise InputError(
             f"{where}: {int((~found).sum()):,} of {len(ids):,} {what} have no vector "
-            f"({', '.join(map(repr, missing))}, …): make them with the same corpus"
+            f"({', '.join(map(repr, missing))}, …): compute them from the same corpus"
         )
     return gathered, others
 

@@ -276,7 +276,7 @@ def test_an_unknown_measure_is_refused_with_the_nearest(measure, nearest):
 
 
 def test_a_mean_of_nothing_is_refused():
-    with pytest.raises(InputError, match="no figures"):
+    with pytest.raises(InputError, match="no values"):
         mean({"map@10": {}})
 
 

@@ -164,9 +164,7 @@ class Experiment:
     @property
     def depth(self) -> int:
         """Passages that each query gets: the largest cut-off."""
-        return max(
-            retrieval.TOP, *(parse_metric(m)[1] for m in self.recipe.all_measures)
-        )
+        return max(retrieval.TOP, *(parse_metric(m)[1] for m in self.recipe.all_measures))
 
     # ── searching ────────────────────────────────────────────────────────────────────────────
 
