@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from tercet import InputError, Recipe, cli
-from tercet.core.console import console, printable
+from tercet.core.console import console
+from tercet.core.text import printable
 
 if TYPE_CHECKING:
     from tercet.serving.chat import Chat, Citation

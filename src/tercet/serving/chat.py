@@ -14,9 +14,9 @@ from typing import Any
 
 from tercet.config.chat import ChatSection
 from tercet.config.recipe import Recipe
-from tercet.core.console import printable
 from tercet.core.processes import locked
 from tercet.core.schema import InputError, Passage
+from tercet.core.text import printable
 from tercet.pipeline.finished import finished
 from tercet.serving.search import BELOW, RunSearch
 

@@ -43,7 +43,7 @@ class Evaluation(Step):
         adapted = inputs.components.adapted(inputs["model"].path)
         if self._model.index:
             values["adapted"] = _search(inputs, adapted, self._model.index)
-            self._model.index.publish(inputs.recipe.alias)
+            retrieval.publish(self._model.index, inputs.recipe.alias)
         else:
             values["adapted"] = _publish(inputs, adapted)
         retrieval.write_figures(writer, values)
@@ -52,7 +52,7 @@ class Evaluation(Step):
     def after(self, inputs: Inputs) -> None:
         """A server that lost the model's passages, or never had them, gets them again."""
         index = inputs.components.make_index()
-        published = index.serves(inputs.recipe.alias)
+        published = retrieval.is_published(index, inputs.recipe.alias)
         index.discard()
         if not published:
             _publish(inputs, inputs.components.adapted(inputs["model"].path))
@@ -86,7 +86,7 @@ def _measured(
         index.discard()
         raise
     if publish:
-        index.publish(inputs.recipe.alias)
+        retrieval.publish(index, inputs.recipe.alias)
     else:
         index.discard()
     return values
