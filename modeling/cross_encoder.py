@@ -29,9 +29,9 @@ try:
 except ImportError:
     onnxruntime = None
 
-Backend = Literal["auto", "torch", "onnx"]
+_Backend = Literal["auto", "torch", "onnx"]
 #: Padded inputs, int64 [batch, tokens] by name, to raw logits, float32 [batch, labels].
-Forward = Callable[[dict[str, np.ndarray]], np.ndarray]
+_Forward = Callable[[dict[str, np.ndarray]], np.ndarray]
 
 _ONNX = ("model.onnx", "onnx/model.onnx")
 _DEFAULT_MAX_LENGTH = 256
@@ -50,7 +50,7 @@ class CrossEncoderTeacher:
 
     def __init__(
         self,
-        forward: Forward,
+        forward: _Forward,
         tokenizer: Any,
         input_names: Sequence[str],
         *,
@@ -75,7 +75,7 @@ class CrossEncoderTeacher:
         name_or_path: str | Path,
         *,
         revision: str | None = None,
-        backend: Backend = "auto",
+        backend: _Backend = "auto",
         max_length: int | None = None,
         precision: Precision = "auto",
         device: torch.device | str | None = None,
@@ -203,13 +203,13 @@ class CrossEncoderTeacher:
         return logits[:, 0]
 
 
-def weight_files(name: str, backend: Backend) -> tuple[str, ...]:
+def weight_files(name: str, backend: _Backend) -> tuple[str, ...]:
     """Patterns of the weights that `CrossEncoderTeacher` reads of a model."""
     onnx = backend == "onnx" or (backend == "auto" and _is_onnx_only(name))
     return _ONNX if onnx else SAFETENSORS
 
 
-def _torch_forward(model: Any, dtype: torch.dtype) -> Forward:
+def _torch_forward(model: Any, dtype: torch.dtype) -> _Forward:
     device = model.device
 
     def forward(inputs: dict[str, np.ndarray]) -> np.ndarray:
@@ -224,7 +224,7 @@ def _torch_forward(model: Any, dtype: torch.dtype) -> Forward:
     return forward
 
 
-def _onnx_forward(name: str, path: Path) -> tuple[Forward, list[str]]:
+def _onnx_forward(name: str, path: Path) -> tuple[_Forward, list[str]]:
     if onnxruntime is None:
         raise InputError("onnxruntime is not installed: pip install 'tercet[onnx]'")
     options = onnxruntime.SessionOptions()

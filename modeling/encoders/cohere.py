@@ -44,13 +44,13 @@ try:
 except ImportError:
     _INSTALLED = False
 
-MOST_TEXTS = 96  # in a call, says the API
+_MOST_TEXTS = 96  # in a call, says the API
 
 _KEYS = ("CO_API_KEY", "COHERE_API_KEY")  # the SDK's own order
 _INPUT_TYPES: dict[Kind, str] = {"query": "search_query", "passage": "search_document"}
 
 
-class Forecast(NamedTuple):
+class _Forecast(NamedTuple):
     """What embedding texts takes: those not in the cache, their tokens, dollars if priced."""
 
     texts: int
@@ -105,7 +105,7 @@ class CohereEncoder:
         dollars: float | None = None,
         dollars_per_million_tokens: float | None = None,
         texts_per_minute: float = 2_000,
-        batch_size: int = MOST_TEXTS,
+        batch_size: int = _MOST_TEXTS,
         tries: int = 8,
         backoff: float = 1.0,
         longest_wait: float = 300.0,
@@ -134,8 +134,8 @@ class CohereEncoder:
         for setting, (value, least) in least_of.items():
             if not least <= value < math.inf:
                 raise InputError(f"{setting} is {value}, and can be {least} or more")
-        if batch_size > MOST_TEXTS:
-            raise InputError(f"batch_size is {batch_size}, and can be {MOST_TEXTS} at most")
+        if batch_size > _MOST_TEXTS:
+            raise InputError(f"batch_size is {batch_size}, and can be {_MOST_TEXTS} at most")
         self._dollars, self._price = dollars, price
         self._rate, self._batch_size = texts_per_minute / 60, batch_size
         self._tries, self._backoff, self._longest_wait = tries, backoff, longest_wait
@@ -153,13 +153,7 @@ class CohereEncoder:
         """Dollars that this object was billed, at its price; 0 where that is not known."""
         return self._cost(self._billed)
 
-    @property
-    def spent_ever(self) -> float:
-        """Dollars billed by all runs for this model and width, at the prices that they knew."""
-        with self._cache.open() as db:
-            return self._cache.spent(db)
-
-    def forecast(self, texts: Sequence[str], kind: Kind = "passage") -> Forecast:
+    def forecast(self, texts: Sequence[str], kind: Kind = "passage") -> _Forecast:
         """What embedding these texts would take; sends nothing, and needs no key."""
         _check(texts, kind)
         new: set[bytes] = set()
@@ -171,7 +165,7 @@ class CohereEncoder:
                 missing = keys.keys() - new - self._cache.get(db, keys).keys()
                 tokens += sum(tokens_of(keys[key]) for key in missing)
                 new |= missing
-        return Forecast(len(new), tokens, None if self._price is None else self._cost(tokens))
+        return _Forecast(len(new), tokens, None if self._price is None else self._cost(tokens))
 
     def price(self, texts: Sequence[str]) -> float | None:
         """Dollars that a text costs on average, by an estimate of its tokens; None if not known."""
@@ -179,7 +173,7 @@ class CohereEncoder:
             return None
         return self._cost(sum(map(tokens_of, texts))) / len(texts)
 
-    def check_means(self, texts: Mapping[Kind, Sequence[str]]) -> Forecast:
+    def check_means(self, texts: Mapping[Kind, Sequence[str]]) -> _Forecast:
         """What embedding these texts would take, if there are a key and a budget for it.
 
         Raises InputError if there are not: before anything is sent or paid for.
@@ -197,7 +191,7 @@ class CohereEncoder:
                 f"{self.name}: {count:,} texts cost about {money(price or 0)}, and the budget is "
                 f"{money(self._dollars)}: raise it, or embed fewer"
             )
-        return Forecast(count, tokens, price)
+        return _Forecast(count, tokens, price)
 
     def encode_queries(
         self, texts: Sequence[str], *, show_progress: str | None = None

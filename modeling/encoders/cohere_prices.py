@@ -19,7 +19,7 @@ MODELS = {
     "embed-english-light-v3.0": ((384,), 0.10),
 }
 RETIRED = ("embed-multilingual-v2.0", "multilingual-22-12")
-SUCCESSORS = ("embed-multilingual-v3.0", "embed-v4.0")
+_SUCCESSORS = ("embed-multilingual-v3.0", "embed-v4.0")
 
 
 def refuse_retired(model: str, passages: Iterable[str] = ()) -> None:
@@ -31,7 +31,7 @@ def refuse_retired(model: str, passages: Iterable[str] = ()) -> None:
         return
     tokens = sum(map(tokens_of, passages))
     of = "these passages" if tokens else "a million passages of 100 tokens"
-    dollars = {name: (tokens or 10**8) / 1e6 * MODELS[name][1] for name in SUCCESSORS}
+    dollars = {name: (tokens or 10**8) / 1e6 * MODELS[name][1] for name in _SUCCESSORS}
     prices = " or ".join(f"{name}, about {money(price)}" for name, price in dollars.items())
     raise InputError(
         f"{model}, the space of Cohere's 22-12 vectors, was retired on 2026-04-04: no new text can "

@@ -20,15 +20,15 @@ from tercet.modeling.encoders.ranking import Ranked, refine
 from tercet.modeling.encoders.ridge import TINY, Map, Moments, between
 from tercet.modeling.encoders.st_format import Similarity
 
-FEWEST = 20  # passages
+_FEWEST = 20  # passages
 #: Words of a span that stands for a query.
-SHORTEST, LONGEST = 3, 30
+_SHORTEST, _LONGEST = 3, 30
 #: Ridge penalties, as parts of the mean variance of a dimension.
-PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+_PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 #: Parts of the way from *back* to *onto*.
-WEIGHTS = (0.0, 0.15, 0.3, 0.5, 0.7, 1.0)
+_WEIGHTS = (0.0, 0.15, 0.3, 0.5, 0.7, 1.0)
 #: Passages whose words rank them, and spans of each.
-RANKED, SPANS = 16_384, 4
+_RANKED, _SPANS = 16_384, 4
 _HELD_OUT, _MOST_HELD_OUT = 0.05, 1_000
 _SEARCHED = 20_000  # passages that spans are to find theirs among
 
@@ -51,13 +51,13 @@ def regress(
     finite.
     """
     rows = np.random.default_rng(seed).permutation(len(contents))[:passages]
-    if len(rows) < FEWEST:
+    if len(rows) < _FEWEST:
         raise InputError(
-            f"{len(rows)} passages are too few to learn their vectors from: {FEWEST} are needed"
+            f"{len(rows)} passages are too few to learn their vectors from: {_FEWEST} are needed"
         )
     count = max(1, min(_MOST_HELD_OUT, round(_HELD_OUT * len(rows))))
     held_out, others = rows[:count], rows[count:]
-    known = Stored(vectors, similarity)
+    known = _Stored(vectors, similarity)
     read = _read(encoder, contents, others, known)
     asked = encoder.encode(_spans(contents, held_out, (seed,)), "query").astype(np.float64)
     among = known(rows[:_SEARCHED])  # those held out come first
@@ -68,12 +68,12 @@ def regress(
         # Equal scores, and what is no number, count against the map.
         return float(np.mean(1 / (~(scores < own[:, None])).sum(axis=1)))
 
-    back = _best(mrr, {p: read.moments.back(p) for p in PENALTIES})
-    onto = _best(mrr, {p: read.moments.onto(p) for p in PENALTIES})
-    mixed = _best(mrr, {w: between(back.map, onto.map, w) for w in WEIGHTS})
-    spans = [text for n in range(SPANS) for text in _spans(contents, others[:RANKED], (seed, n))]
+    back = _best(mrr, {p: read.moments.back(p) for p in _PENALTIES})
+    onto = _best(mrr, {p: read.moments.onto(p) for p in _PENALTIES})
+    mixed = _best(mrr, {w: between(back.map, onto.map, w) for w in _WEIGHTS})
+    spans = [text for n in range(_SPANS) for text in _spans(contents, others[:_RANKED], (seed, n))]
     drawn = encoder.encode(spans, "query", show_progress="reading words of passages")
-    texts = [*np.split(drawn, SPANS), read.asked]
+    texts = [*np.split(drawn, _SPANS), read.asked]
     refined = refine(
         mixed.map, Ranked(texts, read.told, read.stored), seed=seed, device=encoder.device
     )
@@ -95,7 +95,7 @@ def regress(
     }
 
 
-class Stored:
+class _Stored:
     """The stored vectors of passages: of unit length where cosine compares them."""
 
     def __init__(self, vectors: Vectors, similarity: Similarity) -> None:
@@ -113,7 +113,7 @@ class Stored:
 
 @dataclass
 class _Read:
-    """The passages as the map is found from: all in sums, the first RANKED in vectors as well."""
+    """The passages as the map is found from: all in sums, the first _RANKED in vectors as well."""
 
     moments: Moments
     asked: np.ndarray
@@ -121,7 +121,7 @@ class _Read:
     stored: np.ndarray
 
 
-def _read(encoder: BiEncoder, contents: Sequence[str], rows: np.ndarray, stored: Stored) -> _Read:
+def _read(encoder: BiEncoder, contents: Sequence[str], rows: np.ndarray, stored: _Stored) -> _Read:
     moments, config = Moments(), encoder.config
     kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     alike = (config.query_prompt, config.query_max_length) == (
@@ -136,9 +136,9 @@ def _read(encoder: BiEncoder, contents: Sequence[str], rows: np.ndarray, stored:
             told = encoder.encode(texts, "passage", show_progress="embedding passages")
         moments.asked.add(asked.astype(np.float64), y)
         moments.told.add(told.astype(np.float64), y)
-        if start < RANKED:
+        if start < _RANKED:
             kept.append((asked, told, y.astype(np.float32)))
-    return _Read(moments, *(np.concatenate(each)[:RANKED] for each in zip(*kept, strict=True)))
+    return _Read(moments, *(np.concatenate(each)[:_RANKED] for each in zip(*kept, strict=True)))
 
 
 def _spans(contents: Sequence[str], rows: np.ndarray, seed: tuple[int, ...]) -> list[str]:
@@ -161,9 +161,9 @@ def _best(figure: Callable[[Map], float], maps: dict[float, Map]) -> _Best:
 
 
 def words(text: str, random: np.random.Generator) -> str:
-    """SHORTEST to LONGEST words of a text that follow one another; all of a text that has fewer."""
+    """_SHORTEST to _LONGEST words of a text that follow one another; all of a text that has fewer."""
     split = text.split()
-    count = int(random.integers(SHORTEST, LONGEST + 1))
+    count = int(random.integers(_SHORTEST, _LONGEST + 1))
     if len(split) <= count:
         return text
     first = int(random.integers(len(split) - count + 1))

@@ -21,8 +21,8 @@ from tercet.modeling.encoders.ridge import TINY, Map
 
 #: Standard deviations of a text's scores that make a passage e times as likely: how sharply the
 #: wanted distribution falls off.
-SHARPNESS = 2.4
-EPOCHS, RATE = 5, 3e-3
+_SHARPNESS = 2.4
+_EPOCHS, _RATE = 5, 3e-3
 _BATCH, _SMALLEST, _STEPS = 256, 16, 40  # texts; an epoch has at least that many steps, if it can
 _SCALE, _SCALE_RATE = 20.0, 0.02  # what the map's scores are first multiplied by
 
@@ -42,7 +42,7 @@ class Ranked:
 def refine(
     start: Map, ranked: Ranked, *, seed: int, device: torch.device | str | None = None
 ) -> Map:
-    """A map that begins as `start`; its log loss is lowered by Adam, EPOCHS times over.
+    """A map that begins as `start`; its log loss is lowered by Adam, _EPOCHS times over.
 
     In what unit the index's vectors are makes no difference.
     """
@@ -54,21 +54,21 @@ def refine(
         for each in (start.weight, start.bias)
     )
     scale = torch.tensor(float(np.log(_SCALE)), device=device).requires_grad_()
-    groups = [{"params": [weight, bias], "lr": RATE}, {"params": [scale], "lr": _SCALE_RATE}]
+    groups = [{"params": [weight, bias], "lr": _RATE}, {"params": [scale], "lr": _SCALE_RATE}]
     batch = min(len(stored), _BATCH, max(_SMALLEST, len(stored) // _STEPS))
-    steps = EPOCHS * (len(stored) // batch)
+    steps = _EPOCHS * (len(stored) // batch)
     optimizer = torch.optim.Adam(groups)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     random = np.random.default_rng(seed)
     with progress("ranking passages by their words", steps * batch, "texts") as advance:
-        for epoch in range(EPOCHS):
+        for epoch in range(_EPOCHS):
             asked = torch.from_numpy(ranked.asked[epoch % len(ranked.asked)]).to(device)
             order = torch.from_numpy(random.permutation(len(stored))).to(device)
             for rows in order[: len(order) // batch * batch].split(batch):
                 texts = asked[rows]
                 wanted = (_standard(texts @ told.T) + _standard(stored[rows] @ stored.T)) / 2
                 scores = (texts @ weight + bias) @ stored.T * scale.exp()
-                loss = torch.nn.functional.cross_entropy(scores, (SHARPNESS * wanted).softmax(1))
+                loss = torch.nn.functional.cross_entropy(scores, (_SHARPNESS * wanted).softmax(1))
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

@@ -37,7 +37,7 @@ class Map:
 
 
 @dataclass
-class Pairs:
+class _Pairs:
     """Sums over pairs of vectors x and y, from which means and covariances follow."""
 
     count: int = 0
@@ -75,8 +75,8 @@ class Moments:
     `asked` has the local model's vectors as queries, `told` as passages.
     """
 
-    asked: Pairs = field(default_factory=Pairs)
-    told: Pairs = field(default_factory=Pairs)
+    asked: _Pairs = field(default_factory=_Pairs)
+    told: _Pairs = field(default_factory=_Pairs)
 
     @cached_property
     def _asked_axes(self) -> tuple[np.ndarray, np.ndarray]:

@@ -25,7 +25,7 @@ from tercet.modeling.generators.seq2seq import TorchSampler
 from tercet.modeling.precision import Precision
 
 #: Rows that have ended stay in their batch until the live ones are this part of it.
-CROWDED = 0.75
+_CROWDED = 0.75
 
 
 class CausalGenerator(TorchSampler):
@@ -113,7 +113,7 @@ class CausalGenerator(TorchSampler):
             ends = torch.tensor(self.stop_ids, device=mask.device)
             live = torch.ones_like(rows, dtype=torch.bool)
             for _ in range(self.sampling.max_new_tokens):
-                if live.sum() <= CROWDED * len(rows):
+                if live.sum() <= _CROWDED * len(rows):
                     kept = live.nonzero().squeeze(1)
                     cache.batch_select_indices(kept)
                     rows, token, mask, live = (x[kept] for x in (rows, token, mask, live))

@@ -23,7 +23,7 @@ try:
 except ImportError:
     ctranslate2, TransformersConverter = None, object
 
-Engine = Literal["auto", "torch", "ctranslate2"]
+_Engine = Literal["auto", "torch", "ctranslate2"]
 
 _COMPUTE = {"cpu": "int8", "cuda": "float16"}
 #: Parts that a call's batches are dealt to; on a CPU as many are written at a time as it has cores.
@@ -128,13 +128,13 @@ class CT2Generator(Sampler):
         return [text for text in texts for _ in range(per_passage // drawn)]
 
 
-def seq2seq_engine(engine: Engine) -> Literal["torch", "ctranslate2"]:
+def seq2seq_engine(engine: _Engine) -> Literal["torch", "ctranslate2"]:
     """What runs a T5: for "auto", CTranslate2 where it is installed and there is no GPU.
 
     Raises InputError for an unknown engine, or one that is not installed.
     """
-    if engine not in get_args(Engine):
-        choices = ", ".join(get_args(Engine))
+    if engine not in get_args(_Engine):
+        choices = ", ".join(get_args(_Engine))
         raise InputError(f"engine {engine!r} is unknown: choose one of {choices}")
     if engine == "auto":
         fits = ctranslate2 is not None and default_device().type == "cpu"

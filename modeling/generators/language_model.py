@@ -42,13 +42,13 @@ def load_language_model(
     """
     place = torch.device(device or default_device())
     folder = resolve(name, revision, (gguf_file,) if gguf_file else SAFETENSORS)
-    path = dequantised(name, folder.path / gguf_file) if gguf_file else folder.path
+    path = _dequantised(name, folder.path / gguf_file) if gguf_file else folder.path
     dtype = inference_dtype(precision, place)
     model = load_model(AutoModelForCausalLM, name, path, dtype=dtype)
     return model.to(place), load_tokenizer(name, path), folder.identity
 
 
-def dequantised(name: str, file: Path) -> Path:
+def _dequantised(name: str, file: Path) -> Path:
     """The safetensors folder of a GGUF file, made on first use: a minute, twice its parameters.
 
     It is kept in `cache_folder("gguf")`, in bfloat16: its rounding is far below the error of

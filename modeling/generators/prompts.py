@@ -25,16 +25,16 @@ _PASSAGES = (
 
 
 @dataclass(frozen=True)
-class Style:
+class _Style:
     """What a model is shown: a template, and (passage, query) pairs that fill it."""
 
     prompt: str
     examples: tuple[tuple[str, str], ...]
 
 
-def _style(asks_for: str, *queries: str) -> Style:
+def _style(asks_for: str, *queries: str) -> _Style:
     prompt = f"Passage: {{passage}}\n{asks_for}:"
-    return Style(prompt, tuple(zip(_PASSAGES, queries, strict=True)))
+    return _Style(prompt, tuple(zip(_PASSAGES, queries, strict=True)))
 
 
 #: Six examples each: shown two, a small model copies them, and half of its queries stray.

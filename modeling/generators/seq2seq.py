@@ -25,7 +25,7 @@ from tercet.modeling.hub import load_model, load_tokenizer, resolve
 from tercet.modeling.precision import Precision, default_device, inference_dtype
 
 #: Languages that doc2query has an mT5 for; "14langs" knows all of them and English.
-DOC2QUERY = (
+_DOC2QUERY = (
     *("14langs", "arabic", "chinese", "dutch", "french", "german", "hindi", "indonesian"),
     *("italian", "japanese", "portuguese", "russian", "spanish", "vietnamese"),
 )
@@ -34,9 +34,9 @@ DOC2QUERY = (
 def check_doc2query(name: str) -> None:
     """Raise InputError, with the list, for a language that doc2query has no model for."""
     asked = re.fullmatch(r"doc2query/msmarco-(.+)-mt5-base-v1", name)
-    if asked and asked[1] not in DOC2QUERY:
+    if asked and asked[1] not in _DOC2QUERY:
         raise InputError(
-            f"there is no {name}: doc2query's mT5 exist for {', '.join(DOC2QUERY)}, and for "
+            f"there is no {name}: doc2query's mT5 exist for {', '.join(_DOC2QUERY)}, and for "
             "English there is doc2query/msmarco-t5-base-v1"
         )
 

@@ -17,6 +17,7 @@ from tercet.core.mapped import BLOCK, Vectors, map_scratch, new_scratch
 from tercet.core.schema import Encoder, InputError
 from tercet.data import Passages
 from tercet.data.sources import PassagesWithQrels
+from tercet.modeling.encoders.vector_space import cosines
 from tercet.pipeline.components import Components
 
 if TYPE_CHECKING:
@@ -170,5 +171,4 @@ def mean_cosine_to(encoder: Encoder, passages: Passages, vectors: Vectors, few: 
         return 0.0
     found = encoder.encode_passages([passages.contents[row] for row in rows.tolist()])
     known = np.asarray(vectors[rows])
-    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(known, axis=1)
-    return float(np.mean(np.einsum("nd,nd->n", found, known) / lengths))
+    return float(np.mean(cosines(found, known)))

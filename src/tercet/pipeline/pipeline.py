@@ -6,7 +6,7 @@ Asking for an artefact makes it, or reuses it where nothing that it depends on h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import cached_property
@@ -423,7 +423,7 @@ class Pipeline:
         if is_main_process():
             student.save_pretrained(writer.folder)
             write_json(writer.folder / "history.json", outcome.history)
-            write_choices(writer, outcome.choice.found)
+            write_choices(writer, outcome.choice.metrics)
             writer.facts |= outcome.facts | {"tested_on": self.tested_on}
 
     def _to_train(
@@ -458,25 +458,15 @@ class Pipeline:
         return self.query_side.index if self.query_side else self.parts.make_index()
 
     def _evaluation(self, student: modeling.Student) -> modeling.RetrievalEvaluation:
-        ids: Sequence[str] = self.passages.ids
-        contents: Sequence[str] = self.passages.contents
-        vectors: Vectors = self.vectors
-        rows = self.evaluation_rows()
-        if len(rows) < len(ids):
-            chosen = rows.tolist()
-            ids, contents = [ids[i] for i in chosen], [contents[i] for i in chosen]
-            vectors = vectors[rows]
         return modeling.RetrievalEvaluation(
             student,
-            ids,
-            contents,
+            self.passages,
             {name: self.measured(name)[:2] for name in SPLITS},
             make_index=self.new_index,
-            search=retrieval.search_and_measure,
-            measures=self.recipe.measures,
-            blocks=data.id_blocks(ids),
+            metrics=self.recipe.measures,
             scratch=self.recipe.folder,
-            zero_shot_vectors=vectors,
+            rows=self.evaluation_rows(),
+            zero_shot_vectors=self.vectors,
             frozen=self.recipe.model.frozen,
         )
 
@@ -518,8 +508,7 @@ class Pipeline:
         path = new_scratch(self.recipe.folder, *shape)
         vectors = map_scratch(path, *shape)
         path.unlink()
-        blocks = data.id_blocks(self.passages.ids)
-        modeling.encode_blocks(adapted, self.passages.contents, blocks, vectors)
+        modeling.encode_blocks(adapted, self.passages.ids, self.passages.contents, vectors)
         return self.figures(adapted, vectors, publish=True)
 
     def figures(
