@@ -8,7 +8,6 @@ import shutil
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 

@@ -59,7 +59,7 @@ class SmallRun:
     mining: tuple[float, float]
     served: tuple[float, float]
     adapting: float
-    rehearsal: modeling.Rehearsal
+    rehearsal: modeling.DryRun
     trained: Resources
     #: Tokens of a query with one of its list's passages, its own or another, as the teacher reads.
     tokens_per_pair: float
@@ -211,7 +211,7 @@ def _train(
     recipe: Recipe,
     queries: list[tuple[str, Passage]],
     drawn: list[list[Passage]],
-) -> modeling.Rehearsal:
+) -> modeling.DryRun:
     """A few steps on sampled lists; what they are taught is nothing in particular."""
     random = np.random.default_rng(recipe.seed)
     rows = [(query, each) for (query, _), each in zip(queries, drawn, strict=True) if each[1:]]
@@ -232,4 +232,4 @@ def _train(
         seed=recipe.seed,
     )
     texts = {p.id: p.contents for _, each in rows for p in each}
-    return modeling.rehearse(student, train, texts, recipe, budget=TRAINING)
+    return modeling.dry_run(student, train, texts, recipe, budget=TRAINING)

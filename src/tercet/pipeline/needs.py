@@ -38,8 +38,9 @@ class Needs:
 
     `artifacts` are names of earlier steps, or `step/shards` for one group of a step's shards.
     `models` are roles in `MODEL_KEYS`; `sources` lie outside the run: "corpus", "passage_vectors",
-    "live_metric" (how the live index compares), and "retriever NAME", one model. `keys` are dotted names of recipe keys, sections
-    or properties of `Recipe`. A change of any of these makes the step again.
+    "live_metric" (how the live index compares), and "retriever NAME", one model. `keys` are dotted
+    names of recipe keys, sections or properties of `Recipe`. A change of any of these makes the
+    step again.
 
     `unrecorded_artifacts` and `unrecorded_keys` are read too, but change no result of the step:
     where it logs, how many checkpoints it keeps, test queries that are measured and choose nothing.

@@ -16,6 +16,7 @@ from tercet.core.console import console
 from tercet.core.files import slug
 from tercet.core.schema import Index, InputError, Passage
 from tercet.evaluation.systems import Systems
+from tercet.modeling.encoders.vector_space import cosines
 from tercet.pipeline.finished import served
 from tercet.pipeline.pipeline import Pipeline
 
@@ -138,11 +139,8 @@ class RunSearch:
             known = np.asarray(self.pipeline.vectors[rows])
         else:
             known = self._encoder.encode_passages([passages.contents[row] for row in rows.tolist()])
-        if found.shape == known.shape:
-            lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(known, axis=1)
-            cosines = np.einsum("nd,nd->n", found, known) / np.maximum(lengths, 1e-30)
-            if cosines.min() >= SAME:
-                return
+        if found.shape == known.shape and cosines(found, known).min() >= SAME:
+            return
         raise InputError(
             f"{what} holds other vectors than those of run {self.pipeline.recipe.name}: give the "
             "alias back to its collection, or run train.py with another index.alias"

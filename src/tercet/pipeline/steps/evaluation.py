@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tercet import data, modeling, retrieval
+from tercet import modeling, retrieval
 from tercet.core.artifacts import Writer
 from tercet.core.mapped import Vectors, map_scratch, new_scratch
 from tercet.core.schema import Encoder, Index
@@ -66,8 +66,7 @@ def _publish(inputs: Inputs, adapted: Encoder) -> Values:
     path = new_scratch(inputs.recipe.folder, *shape)
     vectors = map_scratch(path, *shape)
     path.unlink()
-    blocks = data.id_blocks(inputs.passages.ids)
-    modeling.encode_blocks(adapted, inputs.passages.contents, blocks, vectors)
+    modeling.encode_blocks(adapted, inputs.passages.ids, inputs.passages.contents, vectors)
     return _measured(inputs, adapted, vectors, publish=True)
 
 
