@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from tercet.core.mapped import Vectors
 from tercet.core.schema import InputError
 from tercet.modeling.encoders.st_format import Similarity
+from tercet.retrieval.vector_files import cosines
 
 FILE = "space.safetensors"
 SAMPLE = 16  # passages whose vectors are kept
@@ -91,15 +92,12 @@ class VectorSpace:
                 place,
                 f"its vectors have {found.shape[1]} dimensions, and these {self.vectors.shape[1]}",
             )
-        products = np.einsum("nd,nd->n", found, self.vectors, dtype=np.float64)
-        lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(self.vectors, axis=1)
-        cosines = products / np.maximum(lengths, 1e-30)
-        if cosines.min() < SAME:
-            worst = int(cosines.argmin())
+        same = cosines(found, self.vectors)
+        if same.min() < SAME:
+            worst = int(same.argmin())
             raise self.refusal(
                 place,
-                f"passage {self.ids[worst]!r} has another vector there, cosine "
-                f"{cosines[worst]:.2f}",
+                f"passage {self.ids[worst]!r} has another vector there, cosine {same[worst]:.2f}",
             )
 
     def refusal(self, place: str, why: str) -> InputError:

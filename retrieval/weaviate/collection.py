@@ -1,9 +1,8 @@
-"""One collection on a Weaviate server: laid out, written, trained, read back and searched."""
+"""One collection on a Weaviate server: created, written, trained, read back and searched."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from tercet.core.mapped import Vectors
 from tercet.core.schema import InputError, Ranking
 from tercet.retrieval.validation import in_order
 from tercet.retrieval.weaviate.client import RefusedPassages, WeaviateError, WeaviateServer
-from tercet.retrieval.weaviate.settings import Kind, WeaviateSettings
+from tercet.retrieval.weaviate.settings import WeaviateSettings
 
 try:
     from weaviate.classes.config import (
@@ -24,28 +23,22 @@ try:
         VectorDistances,
     )
     from weaviate.classes.query import Filter, MetadataQuery
-    from weaviate.collections.classes.config import BQConfig, PQConfig, RQConfig, SQConfig
     from weaviate.util import generate_uuid5
 except ImportError as error:
     raise InputError("weaviate-client is not installed: pip install 'tercet[weaviate]'") from error
 
-#: What Weaviate calls the vector of a collection that has but one and names none.
+#: Weaviate's name for the only vector of a collection that names none.
 DEFAULT_VECTOR = "default"
-#: The property that holds a passage's id in what Tercet writes.
+#: The property that holds a passage's id in the collections that Tercet writes.
 ID_PROPERTY = "passage_id"
 SAMPLE = 64  # passages that are read back after writing
 MOST = 10_000  # results of one query: the server's QUERY_MAXIMUM_RESULTS unless it was changed
 
-_TIES = 16  # asked for beyond k, so that equal scores at the cut-off fall to the right id
-_CODES = ((PQConfig, "pq"), (RQConfig, "rq"), (SQConfig, "sq"), (BQConfig, "bq"))
-_KINDS: dict[str, Kind] = {
-    kind: kind
-    for kind in ("hnsw", "hnsw+pq", "hnsw+rq", "hnsw+sq", "hnsw+bq", "flat", "flat+bq", "hfresh")
-}
+_TIES = 16  # results fetched beyond k, so that ties at the cut-off are broken by passage id
 
 
 class Collection:
-    """A collection that exists; `create` makes it and `find` takes one over."""
+    """A collection on the server; `create` makes a new one."""
 
     def __init__(
         self,
@@ -57,9 +50,9 @@ class Collection:
         named: bool = True,
         id_property: str | None = ID_PROPERTY,
     ) -> None:
-        """`named` is false for the one vector that older collections have without a name.
+        """`named` is false for the single unnamed vector of older collections.
 
-        An object's id is the text of `id_property`, or its UUID where there is none.
+        An object's id is the text of `id_property`, or its UUID if that is None.
         """
         self.server = server
         self.name = name
@@ -81,7 +74,7 @@ class Collection:
         vector: str = DEFAULT_VECTOR,
         texts: Sequence[str] = (),
     ) -> Collection:
-        """Lays out a new, empty one, with a named vector and properties that hold texts."""
+        """Creates an empty collection with a named vector and text properties."""
         passage_id = Property(
             name=ID_PROPERTY,
             data_type=DataType.TEXT,
@@ -106,43 +99,13 @@ class Collection:
         )
         return cls(server, name, settings, vector)
 
-    @classmethod
-    def find(cls, server: WeaviateServer, name: str, settings: WeaviateSettings) -> Collection:
-        """One that `create` laid out, by its name or an alias; of its own kind, whatever is set.
-
-        Raises InputError if it is empty, is not one of Tercet's, or compares by another metric;
-        Missing if there is none.
-        """
-        handle = server.client.collections.use(name)
-        config = server.ask(f"read collection {name}", handle.config.get)
-        if DEFAULT_VECTOR not in (config.vector_config or {}) or not any(
-            prop.name == ID_PROPERTY for prop in config.properties
-        ):
-            raise InputError(f"collection {config.name} was not written by Tercet: choose another")
-        vector_index = config.vector_config[DEFAULT_VECTOR].vector_index_config
-        found = cls(server, config.name, _settings_of(vector_index, settings, config.name))
-        if _distance(found.settings) != vector_index.distance_metric:
-            raise InputError(
-                f"collection {config.name} compares by {vector_index.distance_metric.value} and "
-                f"this index by {settings.metric}: connect with the same metric"
-            )
-        first = server.ask(
-            f"read collection {config.name}",
-            lambda: handle.query.fetch_objects(limit=1, include_vector=True).objects,
-        )
-        if not first:
-            raise InputError(f"collection {config.name} is empty: build it again")
-        found.dimension = len(first[0].vector[DEFAULT_VECTOR])
-        found.count = found.total()
-        return found
-
     @property
     def most(self) -> int:
         """The most passages that one query can return."""
         return self.settings.rescored if self.settings.kind == "hfresh" else MOST
 
     def fill(self, ids: Sequence[str], vectors: Vectors) -> None:
-        """Writes all passages, waits until they are indexed and compressed, and reads back."""
+        """Writes all passages, waits until they are indexed and compressed, and verifies them."""
         self.write(ids, vectors)
         self.settle(len(ids))
         self.verify(ids, vectors)
@@ -154,10 +117,10 @@ class Collection:
         vectors: Sequence[np.ndarray] | Vectors,
         texts: Sequence[Mapping[str, str]] | None = None,
     ) -> None:
-        """Imports in batches, with the texts of each passage by property if there are any.
+        """Imports passages in batches, with the texts of each by property if given.
 
-        Writing a passage again replaces it. Raises RefusedPassages with every one that the server
-        refused.
+        Writing a passage again replaces it. Raises RefusedPassages with every passage that the
+        server refused.
         """
 
         def send() -> None:
@@ -177,7 +140,7 @@ class Collection:
             )
 
     def verify(self, ids: Sequence[str], vectors: Vectors) -> None:
-        """Counts the collection and reads a sample back, up to 64 vectors, as they were sent."""
+        """Checks the collection's count, and up to 64 of its vectors against those sent."""
         total = self.total()
         if total != len(ids):
             raise WeaviateError(f"{self.name} holds {total} passages of the {len(ids)} sent")
@@ -196,7 +159,7 @@ class Collection:
                 raise WeaviateError(f"{self.name} holds another vector for {id!r}")
 
     def fetch(self, keys: Sequence[str]) -> dict[str, Any]:
-        """Objects by their UUIDs, those that are there, each with its id and its vector."""
+        """The objects found by UUID, each with its id and its vector."""
         objects = self.server.ask(
             f"read back {self.name}",
             lambda: (
@@ -211,7 +174,7 @@ class Collection:
         return {str(stored.uuid): stored for stored in objects}
 
     def total(self) -> int:
-        """Passages that it holds, counted by the server."""
+        """Number of passages, counted by the server."""
         reply = self.server.ask(
             f"read back {self.name}",
             lambda: self._handle.aggregate.over_all(total_count=True),
@@ -240,7 +203,7 @@ class Collection:
         return in_order(list(zip(ids, scores.tolist(), strict=True)), k)
 
     def is_compressed(self) -> bool:
-        """Whether the server searches codes and not the vectors themselves."""
+        """Whether the server searches codes instead of vectors."""
         nodes = self.server.ask(
             f"read the state of {self.name}",
             lambda: self.server.client.cluster.nodes(collection=self.name, output="verbose"),
@@ -248,17 +211,17 @@ class Collection:
         return all(shard.compressed for node in nodes for shard in node.shards)
 
     def is_indexed(self) -> bool:
-        """Whether no vector waits for its place in the index."""
+        """Whether no vector is waiting to be indexed."""
         return all(
             shard.status == "READY" and not shard.vector_queue_size
             for shard in self._handle.config.get_shards()
         )
 
     def settle(self, count: int) -> None:
-        """Waits until every vector is in the index and, where there are codes, every code is."""
+        """Waits until every vector is indexed and, for compressed kinds, every code is."""
         patience = self.settings.patience
         self.server.wait(f"index {self.name}", self.is_indexed, patience)
-        if self.settings.codes in ("pq", "sq"):  # these learn from the corpus, now that it is there
+        if self.settings.codes in ("pq", "sq"):  # these are trained on the imported corpus
             config = Reconfigure.VectorIndex.hnsw(quantizer=_training(self.settings, count))
             self.server.ask(
                 f"quantize {self.name}",
@@ -276,9 +239,9 @@ class Collection:
             )
 
     def same(self, stored: np.ndarray, sent: np.ndarray) -> bool:
-        """Whether two vectors, float32 [dimension], are one to this collection's metric."""
+        """Whether two vectors, float32 [dimension], are equal under this collection's metric."""
         if stored.shape == sent.shape and not self.settings.by_dot:
-            # Servers may keep the vectors that they compare by cosine at length 1.
+            # A server may store vectors that it compares by cosine at length 1.
             stored, sent = (v / max(np.linalg.norm(v), 1e-30) for v in (stored, sent))
         return stored.shape == sent.shape and np.allclose(stored, sent, rtol=1e-4, atol=1e-6)
 
@@ -288,13 +251,13 @@ class Collection:
 
 
 def object_id(stored: Any, id_property: str | None) -> str:
-    """The passage's id: what the property holds; the UUID if it holds nothing, or is None."""
+    """The passage's id: the property's value, or the UUID if that is empty or unset."""
     value = stored.properties.get(id_property) if id_property else None
     return str(stored.uuid) if value in (None, "") else str(value)
 
 
 def one_of(name: str, values: Sequence[Any]) -> Any:
-    """A filter: objects whose property has one of the values."""
+    """A filter for objects whose property has one of the values."""
     return Filter.by_property(name).contains_any(list(values))
 
 
@@ -303,17 +266,17 @@ def _distance(settings: WeaviateSettings) -> Any:
 
 
 def _layout(settings: WeaviateSettings) -> Any:
-    """The vector index's configuration before anything is in it."""
+    """The vector index's configuration at creation."""
     index, distance, limit = Configure.VectorIndex, _distance(settings), settings.rescored
     quantizers = {
         "rq": lambda: index.Quantizer.rq(bits=8, rescore_limit=limit),
-        # Codes in memory: without this cache each query would read them all from disk.
+        # Without this cache every query would read all codes from disk.
         "bq": lambda: index.Quantizer.bq(
             cache=True if settings.structure == "flat" else None, rescore_limit=limit
         ),
     }
-    # None at all must be said: a server may have a lossy default. PQ and SQ are switched on over
-    # the full corpus, when it is in.
+    # "none" must be explicit, as a server may have a lossy default. PQ and SQ are switched on
+    # after the import, to be trained on the full corpus.
     quantizer = quantizers.get(settings.codes, index.Quantizer.none)()
     if settings.structure == "flat":
         return index.flat(distance_metric=distance, quantizer=quantizer)
@@ -333,30 +296,12 @@ def _layout(settings: WeaviateSettings) -> Any:
 
 
 def _training(settings: WeaviateSettings, count: int) -> Any:
-    """The quantizer that learns from so many vectors."""
+    """The configuration that trains the quantizer on `count` vectors."""
     quantizer = Reconfigure.VectorIndex.Quantizer
-    # The server trains once it holds more vectors than the limit: hence one less.
+    # The server trains once it holds more vectors than the limit, hence one less.
     limit = min(settings.training_limit, count - 1)
     if settings.codes == "sq":
         return quantizer.sq(rescore_limit=settings.rescored, training_limit=limit)
     return quantizer.pq(
         centroids=min(256, count - 1), segments=settings.segments, training_limit=limit
-    )
-
-
-def _settings_of(vector_index: Any, settings: WeaviateSettings, name: str) -> WeaviateSettings:
-    """The settings, with the kind of a collection's vector index and what follows from it."""
-    structure, quantizer = vector_index.vector_index_type(), vector_index.quantizer
-    codes = [codes for config, codes in _CODES if isinstance(quantizer, config)]
-    known = _KINDS.get("+".join([structure, *(codes if structure != "hfresh" else [])]))
-    if known is None:
-        raise InputError(f"collection {name} is of a kind that Tercet does not write: {structure}")
-    segments = getattr(quantizer, "segments", None) or settings.segments
-    limit = getattr(quantizer, "rescore_limit", None)
-    return replace(
-        settings,
-        kind=known,
-        segments=segments,
-        rescore_limit=limit if limit and limit > 0 else settings.rescore_limit,
-        max_connections=getattr(vector_index, "max_connections", settings.max_connections),
     )

@@ -1,11 +1,11 @@
-"""What a Weaviate collection takes: disk as it lies, memory by its layout.
+"""Memory and disk use of a Weaviate collection: disk is measured, memory estimated.
 
-The server counts no collection's memory, so it is added up from what its source (version 1.38)
-keeps for each vector, and held against the live heap of a server with 50,000 vectors of 384
-dimensions. The process takes more: its collector may let the heap grow to twice what is live, an
+The server does not report a collection's memory. The estimate adds up what version 1.38 keeps for
+each vector, and was checked against the live heap of a server with 50,000 vectors of 384
+dimensions. The process uses more: Go's collector may let the heap grow to twice its live size, an
 import leaves buffers behind, and files that were read stay in the page cache.
 
-No Weaviate client is needed here.
+This module does not import the Weaviate client.
 """
 
 from __future__ import annotations
@@ -21,26 +21,24 @@ NOTE = "memory is an estimate from Weaviate's layout: what is live, without the 
 _COLLECTION = 1_500_000  # without a vector: its stores' buffers and page tables
 _SLICE = 24  # Go's header of a vector or code
 _NODE = 120  # a node's pointer, lock, level and the headers of its links
-_FRESH = (
-    50  # HFresh, a vector: its id in four postings, a version, its part of the centroids' graph
-)
+_FRESH = 50  # HFresh, per vector: its id in four postings, a version, a share of the centroids
 
 
 def size(settings: WeaviateSettings, name: str, count: int, dimension: int) -> Size:
-    """Of `count` vectors in a collection of that name.
+    """Size in bytes of collection `name` with `count` vectors.
 
-    Disk is measured if WEAVIATE_DATA_PATH names the server's data folder on this machine and the
-    collection is in it: objects, vectors, index and logs, allocated blocks.
+    Disk is measured, in allocated blocks of objects, vectors, index and logs, if
+    WEAVIATE_DATA_PATH names the server's data folder on this machine and the collection is in it.
     """
     return Size(memory=memory(settings, count, dimension), disk=_disk(name), note=NOTE)
 
 
 def memory(settings: WeaviateSettings, count: int, dimension: int) -> int:
-    """Bytes that the server keeps in memory; what it reads from disk as it needs it is not in it.
+    """Bytes that the server keeps in memory, without what it reads from disk on demand.
 
-    A graph keeps its nodes and, for each, a vector or the code that is searched in its place; a
-    flat index its codes alone; HFresh what leads to its postings. Product quantization has its
-    table of distances between centroids besides.
+    A graph keeps its nodes and, for each, a vector or the code searched in its place; a flat index
+    only its codes; HFresh the structures that lead to its postings. Product quantization adds a
+    table of distances between centroids.
     """
     each = _FRESH
     if settings.structure != "hfresh":
@@ -52,7 +50,7 @@ def memory(settings: WeaviateSettings, count: int, dimension: int) -> int:
 
 
 def _held(settings: WeaviateSettings, dimension: int) -> dict[str, int]:
-    """Bytes of a vector, and of the codes that stand for it."""
+    """Bytes of a vector and of each kind of code."""
     blocks = -(-dimension // 64)
     return {
         "vectors": 4 * dimension,
@@ -64,13 +62,13 @@ def _held(settings: WeaviateSettings, dimension: int) -> dict[str, int]:
 
 
 def _linked(settings: WeaviateSettings, count: int) -> int:
-    """A node of the graph. Of the links that it may have it keeps about half: max_connections."""
+    """Bytes of a graph node: about half of its possible links are in use, max_connections."""
     link = 2 if count <= 1 << 16 else 3 if count <= 1 << 24 else 4
     return _NODE + link * settings.max_connections
 
 
 def _segments(dimension: int) -> int:
-    """The server's own choice of product quantization's segments."""
+    """The server's default number of product quantization segments."""
     for least, part in ((2048, 8), (768, 6), (256, 4), (0, 2)):
         if dimension >= least and dimension % part == 0:
             return dimension // part
@@ -87,6 +85,6 @@ def _disk(name: str) -> int | None:
         for file in files:
             try:
                 total += 512 * os.stat(os.path.join(parent, file)).st_blocks
-            except FileNotFoundError:  # the server merges its files as it likes
+            except FileNotFoundError:  # the server merges files at any time
                 continue
     return total

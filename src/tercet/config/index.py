@@ -7,12 +7,16 @@ from typing import Any, Literal
 
 from tercet.config.parsing import key
 
-#: Keys of an index that holds the passages' vectors already.
-LIVE = ("collection", "vector", "id")
+#: Weaviate's index kinds that passages can be streamed into.
+IngestKind = Literal["hnsw", "hnsw+pq", "hnsw+rq", "hnsw+sq", "hnsw+bq", "flat", "flat+bq"]
+#: All of Weaviate's index kinds; `tercet.retrieval.weaviate.settings.KINDS` describes each.
+WeaviateKind = Literal[IngestKind, "hfresh"]
 
-
-#: As `id`: the objects' own.
+#: The value of `id` that selects the objects' UUIDs.
 UUIDS = "uuid"
+
+#: Keys of an index that already holds the passages' vectors.
+_LIVE = ("collection", "vector", "id")
 
 
 @dataclass(frozen=True)
@@ -20,9 +24,7 @@ class IndexSettings:
     """A kind of index, and how it is searched."""
 
     backend: Literal["exact", "faiss", "weaviate"] = key("exact", "exact runs in the process")
-    kind: Literal[
-        "hnsw", "hnsw+pq", "hnsw+rq", "hnsw+sq", "hnsw+bq", "flat", "flat+bq", "hfresh"
-    ] = key("hnsw", "Weaviate's index, and its compression")
+    kind: WeaviateKind = key("hnsw", "Weaviate's index, and its compression")
     metric: Literal["dot", "cosine"] = key("dot", "Weaviate's distance")
     factory: str = key(
         "HNSW32", "FAISS's index_factory string; {lists} in it becomes the root of the passages"
@@ -43,9 +45,9 @@ class IndexSettings:
     )
 
     def settings(self) -> dict[str, Any]:
-        """What results depend on, by key; of a collection that there is, only if it is named."""
+        """The settings that results depend on; a collection's keys only where they are set."""
         found = {k: v for k, v in asdict(self).items() if k != "alias"}
-        return {k: v for k, v in found.items() if k not in LIVE or v is not None}
+        return {k: v for k, v in found.items() if k not in _LIVE or v is not None}
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,11 @@ class IndexSection(IndexSettings):
 class ComparedIndex(IndexSettings):
     """One index of eval.py's table."""
 
-    name: str = key("", "what the table calls it; unset: from what it is")
+    name: str = key("", "its name in the table; unset: made from its settings")
 
     @property
     def label(self) -> str:
-        """What the table calls it."""
+        """Its name in the table."""
         kinds = {"exact": "exact", "faiss": f"faiss {self.factory}"}
         weaviate = f"weaviate {self.collection or self.kind}"
         return self.name or kinds.get(self.backend, weaviate)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from tercet.config.chat import ChatSection
 from tercet.config.corpus import CorpusSection
 from tercet.config.evaluation import EvaluationSection
-from tercet.config.index import IndexSection, IndexSettings
+from tercet.config.index import IndexSection, IndexSettings, IngestKind
 from tercet.config.model import ModelSection
 from tercet.config.parsing import key, section
 from tercet.config.training import training_defaults
@@ -188,9 +188,7 @@ class IngestSection:
 
     collection: str | None = key(None, "Weaviate collection; unset: from the run's name")
     vector: str = key("given", "name of the vector in it")
-    kind: Literal["hnsw", "hnsw+rq", "hnsw+sq", "hnsw+bq", "hnsw+pq", "flat", "flat+bq"] = key(
-        "hnsw", "Weaviate's index, and its compression"
-    )
+    kind: IngestKind = key("hnsw", "Weaviate's index, and its compression")
     metric: Literal["dot", "cosine"] = key("dot", "how its vectors compare")
 
 

@@ -155,7 +155,7 @@ def _check_query_side(recipe: Recipe, where: Callable[..., str]) -> None:
 
 
 def _check_experiment(recipe: Recipe, place: str) -> None:
-    """What eval.py compares, and by what."""
+    """The systems and indexes that eval.py compares, and the metric it tests."""
     section = recipe.evaluation
     if not MEASURE.fullmatch(section.primary_metric):
         raise InputError(
@@ -166,7 +166,7 @@ def _check_experiment(recipe: Recipe, place: str) -> None:
         ("systems", [system.label for system in section.systems]),
         ("indexes", ["exact", *(i.label for i in section.indexes if i.backend != "exact")]),
     ):
-        # Files are named by them, in letters, digits and a few signs.
+        # The labels name files, in letters, digits and a few signs.
         _refuse_twice(labels, f"{place}: evaluation.{what}")
     systems = {system.label: system for system in section.systems}
     for label, system in systems.items():
@@ -178,7 +178,7 @@ def _check_experiment(recipe: Recipe, place: str) -> None:
     if not section.cutoffs:
         raise InputError(f"{place}: evaluation.cutoffs is empty: give at least one")
     kinds = {system.kind for system in section.systems}
-    if section.out_of_domain_path and systems and not {"base", "adapted"} <= kinds:
+    if section.out_of_domain_path and kinds and not {"base", "adapted"} <= kinds:
         raise InputError(
             f"{place}: evaluation.out_of_domain_path compares the systems base and adapted"
         )
@@ -190,20 +190,23 @@ def _check_experiment(recipe: Recipe, place: str) -> None:
 
 
 def _fault(system: SystemSettings, labels: Sequence[str]) -> str | None:
-    """What a system lacks."""
-    wanted = {"hybrid": 2, "rerank": 1}.get(system.kind, 0)
-    if len(system.of) != wanted:
-        return f"is {system.kind}: `of` names {('no', 'one', 'two')[wanted]} other, as a list"
+    """The first thing that a system's keys lack or contradict, or None."""
+    kind = system.kind
+    parts = {"hybrid": 2, "rerank": 1}.get(kind, 0)
+    if len(system.of) != parts:
+        return f"is {kind}: `of` names {('no', 'one', 'two')[parts]} other, as a list"
     for name in system.of:
         if name not in labels:
             return f"is made of {name!r}, which is not a system{nearest(name, labels)}"
-    if system.truncate_dim and system.kind not in ("base", "adapted", "dense", "cohere"):
-        return f"is {system.kind}: `truncate_dim` is for base, adapted, dense and cohere"
-    if system.kind in ("dense", "cohere") and not system.model:
-        return f"is {system.kind}: give its `model`"
-    if system.kind == "rerank" and system.revision and system.teacher is None:
+    if system.truncate_dim and kind not in ("base", "adapted", "dense", "api"):
+        return f"is {kind}: `truncate_dim` is for base, adapted, dense and api"
+    if bool(system.api) != (kind == "api"):
+        return f"is {kind}: " + ("give its `api`" if kind == "api" else "`api` is for kind api")
+    if kind in ("dense", "api") and not system.model:
+        return f"is {kind}: give its `model`"
+    if kind == "rerank" and system.revision and system.teacher is None:
         return "has a `revision` and no `teacher`: the recipe's has its own"
-    if system.kind == "vectors" and bool(system.passages) != bool(system.queries):
+    if kind == "vectors" and bool(system.passages) != bool(system.queries):
         return "is known by its vectors: give `passages` and `queries`, or neither"
     return None
 

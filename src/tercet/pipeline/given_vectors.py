@@ -18,6 +18,7 @@ from tercet.core.schema import Encoder, InputError
 from tercet.data import Passages
 from tercet.data.sources import PassagesWithQrels
 from tercet.pipeline.components import Components
+from tercet.retrieval.vector_files import cosines
 
 if TYPE_CHECKING:
     from tercet.retrieval.weaviate.reader import WeaviateReader
@@ -169,6 +170,4 @@ def mean_cosine_to(encoder: Encoder, passages: Passages, vectors: Vectors, few: 
     if encoder.dimension != vectors.shape[1]:
         return 0.0
     found = encoder.encode_passages([passages.contents[row] for row in rows.tolist()])
-    known = np.asarray(vectors[rows])
-    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(known, axis=1)
-    return float(np.mean(np.einsum("nd,nd->n", found, known) / lengths))
+    return float(np.mean(cosines(found, np.asarray(vectors[rows]))))
