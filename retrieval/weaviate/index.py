@@ -203,7 +203,3 @@ class WeaviateIndex:
             f"read alias {alias}", lambda: self.server.client.alias.get(alias_name=alias)
         )
         return None if found is None else str(found.collection)
-
-    def need(self, what: str) -> None:
-        """Raises InputError if the server is too old for "aliases" or an index kind."""
-        self.server.need(what)

@@ -18,24 +18,24 @@ Metric = Literal["dot", "cosine"]
 
 
 @dataclass(frozen=True)
-class KindFacts:
+class _KindFacts:
     """An index kind in words, and the oldest server that has it (None: any the client accepts)."""
 
     meaning: str
     needs: tuple[int, int] | None = None
 
 
-KINDS: dict[WeaviateKind, KindFacts] = {
-    "hnsw": KindFacts("a graph over full vectors"),
-    "hnsw+pq": KindFacts(
+KINDS: dict[WeaviateKind, _KindFacts] = {
+    "hnsw": _KindFacts("a graph over full vectors"),
+    "hnsw+pq": _KindFacts(
         "a graph over product-quantized codes: what Weaviate has for IVF-PQ's need"
     ),
-    "hnsw+rq": KindFacts("a graph over rotated 8-bit codes", needs=(1, 32)),
-    "hnsw+sq": KindFacts("a graph over 8-bit codes"),
-    "hnsw+bq": KindFacts("a graph over 1-bit codes"),
-    "flat": KindFacts("all vectors, read from disk"),
-    "flat+bq": KindFacts("1-bit codes, all of them read"),
-    "hfresh": KindFacts(
+    "hnsw+rq": _KindFacts("a graph over rotated 8-bit codes", needs=(1, 32)),
+    "hnsw+sq": _KindFacts("a graph over 8-bit codes"),
+    "hnsw+bq": _KindFacts("a graph over 1-bit codes"),
+    "flat": _KindFacts("all vectors, read from disk"),
+    "flat+bq": _KindFacts("1-bit codes, all of them read"),
+    "hfresh": _KindFacts(
         "lists on disk, their centres in memory: Weaviate's nearest to an IVF", needs=(1, 38)
     ),
 }

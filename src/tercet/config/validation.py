@@ -1,4 +1,4 @@
-"""What a recipe's keys demand of one another."""
+"""Checks of a recipe's keys against one another."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tercet.config.recipe import Recipe
 from tercet.core.files import slug
 from tercet.core.schema import InputError
 
-#: Measures by name; the part after @ is a cut-off.
-MEASURE = re.compile(r"(map|mrr|ndcg|recall|precision|hit)@[1-9][0-9]*")
+#: Metrics by name; the part after @ is a cut-off.
+_METRIC = re.compile(r"(map|mrr|ndcg|recall|precision|hit)@[1-9][0-9]*")
 
 
 def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
@@ -157,9 +157,9 @@ def _check_query_side(recipe: Recipe, where: Callable[..., str]) -> None:
 def _check_experiment(recipe: Recipe, place: str) -> None:
     """The systems and indexes that eval.py compares, and the metric it tests."""
     section = recipe.evaluation
-    if not MEASURE.fullmatch(section.primary_metric):
+    if not _METRIC.fullmatch(section.primary_metric):
         raise InputError(
-            f"{place}: evaluation.primary_metric {section.primary_metric!r} is not a measure: "
+            f"{place}: evaluation.primary_metric {section.primary_metric!r} is not a metric: "
             "it is map, mrr, ndcg, recall, precision or hit, then @ and a cut-off, such as ndcg@10"
         )
     for what, labels in (
@@ -193,22 +193,26 @@ def _fault(system: SystemSettings, labels: Sequence[str]) -> str | None:
     """The first thing that a system's keys lack or contradict, or None."""
     kind = system.kind
     parts = {"hybrid": 2, "rerank": 1}.get(kind, 0)
-    if len(system.of) != parts:
-        return f"is {kind}: `of` names {('no', 'one', 'two')[parts]} other, as a list"
-    for name in system.of:
-        if name not in labels:
-            return f"is made of {name!r}, which is not a system{nearest(name, labels)}"
-    if system.truncate_dim and kind not in ("base", "adapted", "dense", "api"):
-        return f"is {kind}: `truncate_dim` is for base, adapted, dense and api"
-    if bool(system.api) != (kind == "api"):
-        return f"is {kind}: " + ("give its `api`" if kind == "api" else "`api` is for kind api")
-    if kind in ("dense", "api") and not system.model:
-        return f"is {kind}: give its `model`"
-    if kind == "rerank" and system.revision and system.teacher is None:
-        return "has a `revision` and no `teacher`: the recipe's has its own"
-    if kind == "vectors" and bool(system.passages) != bool(system.queries):
-        return "is known by its vectors: give `passages` and `queries`, or neither"
-    return None
+    unknown = next((name for name in system.of if name not in labels), "")
+    faults = {
+        f"is {kind}: `of` names {('no', 'one', 'two')[parts]} other, as a list": (
+            len(system.of) != parts
+        ),
+        f"is made of {unknown!r}, which is not a system{nearest(unknown, labels)}": unknown,
+        f"is {kind}: `truncate_dim` is for base, adapted, dense and api": (
+            system.truncate_dim and kind not in ("base", "adapted", "dense", "api")
+        ),
+        f"is {kind}: give its `api`": kind == "api" and not system.api,
+        f"is {kind}: `api` is for kind api": system.api and kind != "api",
+        f"is {kind}: give its `model`": kind in ("dense", "api") and not system.model,
+        "has a `revision` and no `teacher`: the recipe's has its own": (
+            kind == "rerank" and system.revision and system.teacher is None
+        ),
+        "is known by its vectors: give `passages` and `queries`, or neither": (
+            kind == "vectors" and bool(system.passages) != bool(system.queries)
+        ),
+    }
+    return next((fault for fault, found in faults.items() if found), None)
 
 
 def _refuse_twice(labels: Sequence[str], place: str) -> None:

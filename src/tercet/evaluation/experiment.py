@@ -32,7 +32,14 @@ from tercet.core.schema import (
 from tercet.data.corpus import read_judged
 from tercet.data.sources import BeirFolder
 from tercet.evaluation.results import EXACT, Build
-from tercet.evaluation.systems import EncodedSystem, System, Systems, compared_systems
+from tercet.evaluation.systems import (
+    AdaptedSystem,
+    BaseSystem,
+    EncodedSystem,
+    System,
+    Systems,
+    compared_systems,
+)
 from tercet.pipeline.components import check_installed
 from tercet.pipeline.pipeline import Pipeline
 from tercet.retrieval.latency import Timing
@@ -114,7 +121,7 @@ class Experiment:
                     "made the vectors of model.passage_vectors is not known: leave it out"
                 )
             BeirFolder(path)
-            if not (self.systems.base and self.systems.adapted):
+            if not (self.systems.last(BaseSystem) and self.systems.last(AdaptedSystem)):
                 raise InputError(
                     "evaluation.out_of_domain_path compares the systems base and adapted: run "
                     "train.py first, or list both"
@@ -151,8 +158,9 @@ class Experiment:
 
     @property
     def baseline(self) -> str:
-        """The system that others are compared with."""
-        return self.recipe.evaluation.baseline or self.systems.default_baseline
+        """The system that others are compared with: by default the base, BM25 or the first."""
+        order = ((system.baseline_order, label) for label, system in self.systems.items())
+        return self.recipe.evaluation.baseline or min(order)[1]
 
     @property
     def depth(self) -> int:
@@ -214,7 +222,7 @@ class Experiment:
 
     def _searched(self, retriever: Retriever, k: int) -> Run:
         return self._by_query(
-            ranking for block in self._blocks() for ranking in _found(retriever, block, k)
+            ranking for block in self._blocks() for ranking in _search(retriever, block, k)
         )
 
     def _by_query(self, rankings: Iterable[Ranking]) -> Run:
@@ -259,7 +267,8 @@ class Experiment:
         def make(writer: Writer) -> None:
             with progress(f"searching with {system.label}", len(texts), "queries") as advance:
                 for number, block in enumerate(self._blocks()):
-                    writer.shard("rankings", number, partial(self._shard, retriever, block))
+                    table = partial(_table, retriever, block, self.depth)
+                    writer.shard("rankings", number, table)
                     advance(len(block))
 
         rows = produce(stage, make).dataset("rankings")[:]
@@ -267,9 +276,6 @@ class Experiment:
             list(zip(passages, scores, strict=True))
             for passages, scores in zip(rows["passages"], rows["scores"], strict=True)
         )
-
-    def _shard(self, retriever: Retriever, block: Sequence[Query]) -> pa.Table:
-        return _table(_found(retriever, block, self.depth))
 
     # ── rankings and metric values ───────────────────────────────────────────────────────────
 
@@ -295,11 +301,12 @@ class Experiment:
         }
 
 
-def _found(retriever: Retriever, block: Sequence[Query], k: int) -> list[Ranking]:
+def _search(retriever: Retriever, block: Sequence[Query], k: int) -> list[Ranking]:
     return retriever.search([query.text for query in block], k)
 
 
-def _table(rankings: Sequence[Ranking]) -> pa.Table:
+def _table(retriever: Retriever, block: Sequence[Query], k: int) -> pa.Table:
+    rankings = _search(retriever, block, k)
     return pa.table(
         {
             "passages": pa.array([[p for p, _ in r] for r in rankings], pa.list_(pa.string())),

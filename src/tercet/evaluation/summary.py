@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,11 +21,12 @@ from tercet.config.index import ComparedIndex
 from tercet.config.parsing import flatten
 from tercet.core.artifacts import existing
 from tercet.core.files import read_json
-from tercet.core.schema import InputError, Run
+from tercet.core.schema import InputError
 from tercet.data.corpus import read_judged
 from tercet.evaluation.analysis import changes, compare_all, margins, overlap, slices
 from tercet.evaluation.experiment import Experiment
 from tercet.evaluation.results import EXACT, Cell, Figure, Forgetting, IndexFacts, Margins, Results
+from tercet.evaluation.systems import AdaptedSystem, BaseSystem
 from tercet.pipeline.pipeline import Pipeline
 from tercet.retrieval.weaviate.settings import KINDS
 
@@ -38,12 +39,12 @@ def results_of(experiment: Experiment) -> Results:
     pipeline, baseline = experiment.pipeline, experiment.baseline
     primary, runs = experiment.primary(), experiment.runs()
     exact = {label: runs[label, EXACT] for label in primary}
-    texts = pipeline.passages.texts(_retrieved(exact.values()))
+    found = {id for run in exact.values() for ranking in run.values() for id, _ in ranking}
+    texts = pipeline.passages.texts(found)
     draws: dict[str, int] = {"resamples": section.resamples, "seed": recipe.seed}
     queries, qrels = experiment.queries, experiment.qrels
-    counts = _count(experiment.systems, "system"), _count(experiment.indexes, "index")
     return Results(
-        title=f"{recipe.name}: {counts[0]}, {counts[1]}",
+        title=_title(experiment),
         command=" ".join(["python", *sys.argv]),
         finished=time.strftime("%Y-%m-%d %H:%M:%S %z"),
         corpus=recipe.corpus.label,
@@ -73,9 +74,12 @@ def results_of(experiment: Experiment) -> Results:
     )
 
 
-def _count(things: Any, noun: str) -> str:
-    plural = {"index": "indexes"}.get(noun, f"{noun}s")
-    return f"{len(things)} {noun if len(things) == 1 else plural}"
+def _title(experiment: Experiment) -> str:
+    systems, indexes = len(experiment.systems), len(experiment.indexes)
+    return (
+        f"{experiment.recipe.name}: {systems} system{'s' if systems > 1 else ''}, "
+        f"{indexes} index{'es' if indexes > 1 else ''}"
+    )
 
 
 def _meaning(index: ComparedIndex) -> str:
@@ -142,15 +146,11 @@ def _notes(experiment: Experiment) -> list[str]:
     return notes + experiment.systems.notes + experiment.notes
 
 
-def _retrieved(runs: Iterable[Run]) -> set[str]:
-    """The ids of all passages in the runs."""
-    return {id for run in runs for ranking in run.values() for id, _ in ranking}
-
-
 def _forgetting(experiment: Experiment) -> Forgetting | None:
     """Base and adapted model on the out-of-domain collection, over the exact index."""
     recipe, section, systems = experiment.recipe, experiment.recipe.evaluation, experiment.systems
-    if not (section.out_of_domain_path and systems.base and systems.adapted):
+    base, adapted = systems.last(BaseSystem), systems.last(AdaptedSystem)
+    if not (section.out_of_domain_path and base and adapted):
         return None
     corpus = CorpusSection(path=section.out_of_domain_path, test_split=section.out_of_domain_split)
     second = Pipeline(replace(recipe, runs_dir=str(recipe.folder), name="second", corpus=corpus))
@@ -160,7 +160,7 @@ def _forgetting(experiment: Experiment) -> Forgetting | None:
             f"{section.out_of_domain_path} has no judgements {section.out_of_domain_split!r}"
         )
     both: list[list[float]] = []
-    for system in (systems.base, systems.adapted):
+    for system in (base, adapted):
         index = retrieval.ExactIndex()
         index.build(second.passages.ids, system.embedded(second))
         values = retrieval.search_and_measure(
@@ -185,7 +185,7 @@ def _forgetting(experiment: Experiment) -> Forgetting | None:
 def _curve(experiment: Experiment) -> list[dict[str, float]]:
     """The adapted model's metrics by epoch, on the validation queries."""
     history = experiment.recipe.folder / "model" / "history.json"
-    if not experiment.systems.adapted or not history.exists():
+    if not experiment.systems.last(AdaptedSystem) or not history.exists():
         return []
     curve: list[dict[str, float]] = read_json(history)
     return curve
@@ -195,7 +195,7 @@ def _margins(experiment: Experiment) -> Margins | None:
     """Score margins on the run's synthetic queries, if its adapted model is compared."""
     triplets = existing(experiment.recipe.folder / "triplets")
     targets = existing(experiment.recipe.folder / "targets")
-    if triplets is None or targets is None or not experiment.systems.adapted:
+    if triplets is None or targets is None or not experiment.systems.last(AdaptedSystem):
         return None
     columns = triplets.dataset("lists").select_columns(["teacher", "student"])[:]
     lists = [(t, s) for t, s in zip(columns["teacher"], columns["student"], strict=True) if t[1:]]

@@ -6,7 +6,7 @@ A system loads its models and files when they are first used.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -38,7 +38,7 @@ _OF_22_12 = "22-12"
 
 _Kind = TypeVar("_Kind", bound="System")
 #: Dollars per thousand queries and per million passages; None if unknown.
-Prices = tuple[float | None, float | None]
+_Prices = tuple[float | None, float | None]
 
 
 class System(Protocol):
@@ -47,8 +47,10 @@ class System(Protocol):
     settings: SystemSettings
     systems: Systems
     pipeline: Pipeline
-    #: The default baseline is the system with the lowest number.
+    #: The default baseline is a system with the lowest number.
     baseline_order: int = 2
+    #: Whether it has a `live_encoder`, which encodes queries outside the test set.
+    live: bool = False
 
     def __init__(self, settings: SystemSettings, systems: Systems) -> None:
         self.settings = settings
@@ -98,16 +100,11 @@ class System(Protocol):
         """Length of its vectors; None for a system without vectors of its own."""
         return None
 
-    @property
-    def live(self) -> bool:
-        """Whether `EncodedSystem.live_encoder` can encode queries outside the test set."""
-        return False
-
     def check(self) -> None:
         """Load or look up every model and file. Raises InputError if one is missing or unfit."""
         self.identity()
 
-    def prices(self) -> Prices:
+    def prices(self) -> _Prices:
         """The prices in its settings plus those of its parts."""
         own = self.settings.dollars_per_1000_queries, self.settings.dollars_per_million_passages
         prices = zip(own, *(part.prices() for part in self.parts), strict=True)
@@ -155,13 +152,10 @@ class EncodedSystem(System):
         """Length of its vectors."""
         return self.encoder.dimension
 
+    @property
     @abstractmethod
-    def _load(self) -> Encoder: ...
-
-    @cached_property
     def encoder(self) -> Encoder:
         """Encodes the test queries, or looks up their precomputed vectors."""
-        return self._load()
 
     def live_encoder(self) -> Encoder:
         """Encodes any query, for systems that are `live`."""
@@ -174,9 +168,6 @@ class EncodedSystem(System):
     @cached_property
     def vectors(self) -> Vectors:
         """float32 [passages, dimension], in the corpus's order."""
-        return self._embed()
-
-    def _embed(self) -> Vectors:
         return self.embedded(self.pipeline)
 
     def embedded(self, pipeline: Pipeline) -> MappedVectors:
@@ -191,10 +182,6 @@ class EncodedSystem(System):
             lambda writer: data.embed_passages(writer, self.passage_encoder(), pipeline.passages),
         )
         return data.read_vectors(made, pipeline.passages)
-
-    def known_queries(self, vectors: np.ndarray) -> Encoder:
-        """An encoder that returns these vectors of the test queries, float32 [queries, d]."""
-        return retrieval.KnownQueries(self.label, self.systems.queries, vectors)
 
     def over(self, index: Index) -> Retriever:
         """A retriever over an index of this system's vectors."""
@@ -220,18 +207,14 @@ class DenseSystem(EncodedSystem):
     own = False
 
     @property
-    def _behind_api(self) -> bool:
-        return self.own and self.pipeline.recipe.model.api is not None
-
-    @property
     def _frozen(self) -> bool:
         """Whether the run trains only the query side, so that passage vectors are fixed."""
         return self.own and self.pipeline.recipe.model.frozen
 
     @property
     def encoded_before(self) -> bool:
-        """True if the model is behind an API."""
-        return self._behind_api
+        """True if the recipe's model is behind an API."""
+        return self.own and self.pipeline.recipe.model.api is not None
 
     @property
     def description(self) -> str:
@@ -253,17 +236,16 @@ class DenseSystem(EncodedSystem):
         model, dimensions = self._model_identity(), self.settings.truncate_dim
         return digest([model, dimensions]) if dimensions else model
 
-    def _load(self) -> Encoder:
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The model; behind an API, the test queries' vectors, so that each is sent only once."""
         model = self.live_encoder()
-        if not self._behind_api:
-            return model
-        # Each query is sent once, and the API's response time is not counted.
-        return self.known_queries(model.encode_queries(self.systems.texts))
+        return self.systems.known_queries(self.label, model) if self.encoded_before else model
 
     def live_encoder(self) -> Encoder:
         """The model, truncated to `truncate_dim` dimensions if that is set."""
         model = self._model()
-        if not self.settings.truncate_dim or self._behind_api:
+        if not self.settings.truncate_dim or self.encoded_before:
             return model
         if self._frozen:
             raise InputError(
@@ -295,10 +277,11 @@ class BaseSystem(DenseSystem):
     def _model_identity(self) -> str:
         return self.pipeline.student_digest
 
-    def _embed(self) -> Vectors:
-        if self._frozen or not self.settings.truncate_dim:
-            return self.pipeline.vectors
-        return self.embedded(self.pipeline)
+    @cached_property
+    def vectors(self) -> Vectors:
+        """The run's embeddings, unless they are truncated."""
+        whole = self._frozen or not self.settings.truncate_dim
+        return self.pipeline.vectors if whole else self.embedded(self.pipeline)
 
 
 class AdaptedSystem(DenseSystem):
@@ -321,7 +304,9 @@ class AdaptedSystem(DenseSystem):
         side = self.pipeline.recipe.model.train
         return digest([self.pipeline.student_digest, self._adapted().digest, side])
 
-    def _embed(self) -> Vectors:
+    @cached_property
+    def vectors(self) -> Vectors:
+        """The run's embeddings if only the query side was trained, else the model's own."""
         return self.pipeline.vectors if self._frozen else self.embedded(self.pipeline)
 
     def passage_encoder(self) -> Encoder:
@@ -378,17 +363,16 @@ class ApiSystem(EncodedSystem):
         """Digest of the model's name and dimension."""
         return digest(self._api.identity)
 
-    def _load(self) -> Encoder:
-        vectors = self._api.encode_queries(self.systems.texts, show_progress=self.label)
-        return self.known_queries(vectors)
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The test queries' vectors."""
+        return self.systems.known_queries(self.label, self._api, show_progress=self.label)
 
     def live_encoder(self) -> Encoder:
         """The API."""
         return self._api
 
-    def passage_encoder(self) -> Encoder:
-        """The API."""
-        return self._api
+    passage_encoder = live_encoder
 
     def check(self) -> None:
         """Print the cost of the missing vectors. Raises InputError if key or budget do not do."""
@@ -402,7 +386,7 @@ class ApiSystem(EncodedSystem):
                 f"{self.label}: {due.texts:,} texts to embed, some {due.tokens:,} tokens{price}"
             )
 
-    def prices(self) -> Prices:
+    def prices(self) -> _Prices:
         """The prices in the settings, else estimates from the API's price list."""
         given = super().prices()
         if given != (None, None):
@@ -420,8 +404,10 @@ class VectorsSystem(EncodedSystem):
     @property
     def description(self) -> str:
         """Where the vectors come from, and their similarity."""
-        place = self.settings.passages or "the corpus itself"
-        return f"vectors of {place}, {self.settings.similarity}"
+        return (
+            f"vectors of {self.settings.passages or 'the corpus itself'}, "
+            f"{self.settings.similarity}"
+        )
 
     def identity(self) -> str:
         """Digest of the files and of `similarity`."""
@@ -437,11 +423,16 @@ class VectorsSystem(EncodedSystem):
         super().check()
         _ = self.vectors
 
-    def _load(self) -> Encoder:
-        ids = [query.id for query in self.systems.queries]
-        return self.known_queries(self._read(self.settings.queries, ids, "test queries"))
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The test queries' vectors."""
+        queries = self.systems.queries
+        vectors = self._read(self.settings.queries, [query.id for query in queries], "test queries")
+        return retrieval.KnownQueries(self.label, queries, vectors)
 
-    def _embed(self) -> Vectors:
+    @cached_property
+    def vectors(self) -> Vectors:
+        """The passages' vectors."""
         settings = self.settings
         vectors = self._read(settings.passages, self.pipeline.passages.ids, "passages")
         if vectors.shape[1] != self.dimension:
@@ -487,8 +478,7 @@ class Bm25System(System):
     def description(self) -> str:
         """Its parameters."""
         settings = self.settings
-        stemmer = settings.language or "no"
-        return f"BM25, k1 {settings.k1:g}, b {settings.b:g}, {stemmer} stemmer"
+        return f"BM25, k1 {settings.k1:g}, b {settings.b:g}, {settings.language or 'no'} stemmer"
 
     def identity(self) -> str:
         """Digest of its parameters."""
@@ -575,7 +565,7 @@ _CLASSES: dict[SystemKind, type[System]] = {
 }
 
 
-class Systems(Mapping[str, System]):
+class Systems(dict[str, System]):
     """The systems of a recipe by label, in its order, and what they share."""
 
     def __init__(
@@ -586,50 +576,26 @@ class Systems(Mapping[str, System]):
         #: Notes on the files that were read, for the report.
         self.notes: list[str] = []
         self._teachers: dict[TeacherSection, modeling.CrossEncoderTeacher] = {}
-        self._systems = {each.label: _CLASSES[each.kind](each, self) for each in settings}
-
-    def __getitem__(self, label: str) -> System:
-        return self._systems[label]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._systems)
-
-    def __len__(self) -> int:
-        return len(self._systems)
+        super().__init__({each.label: _CLASSES[each.kind](each, self) for each in settings})
 
     @property
     def texts(self) -> list[str]:
         """The texts of the test queries."""
         return [query.text for query in self.queries]
 
-    @property
-    def base(self) -> BaseSystem | None:
-        """The recipe's model before training, if it is compared; the last of several."""
-        return self._last(BaseSystem)
-
-    @property
-    def adapted(self) -> AdaptedSystem | None:
-        """The recipe's model after training, if it is compared; the last of several."""
-        return self._last(AdaptedSystem)
-
-    def _last(self, kind: type[_Kind]) -> _Kind | None:
-        return next((s for s in reversed(self._systems.values()) if isinstance(s, kind)), None)
-
-    @property
-    def default_baseline(self) -> str:
-        """The base model, else BM25, else the first label."""
-        return min((system.baseline_order, label) for label, system in self.items())[1]
-
-    def encoded(self, label: str) -> EncodedSystem:
-        """The system `label`, which has vectors."""
-        system = self._systems[label]
-        assert isinstance(system, EncodedSystem)
-        return system
+    def last(self, kind: type[_Kind]) -> _Kind | None:
+        """The last system of a class, such as `AdaptedSystem`, or None."""
+        return next((each for each in reversed(self.values()) if isinstance(each, kind)), None)
 
     def check(self) -> None:
         """Load or look up every model and file. Raises InputError if one is missing or unfit."""
-        for system in self._systems.values():
+        for system in self.values():
             system.check()
+
+    def known_queries(self, label: str, encoder: Any, **options: Any) -> Encoder:
+        """The test queries' vectors by an encoder, each of which is encoded once, beforehand."""
+        vectors = encoder.encode_queries(self.texts, **options)
+        return retrieval.KnownQueries(label, self.queries, vectors)
 
     def teacher(self, section: TeacherSection) -> modeling.CrossEncoderTeacher:
         """A cross-encoder, loaded once."""

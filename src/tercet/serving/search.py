@@ -49,8 +49,8 @@ class RunSearch:
             raise InputError(
                 f"chat.system {system!r} is no system with an encoder{nearest(system, [*systems])}"
             )
-        self.pipeline = pipeline
-        self._system = systems.encoded(system)
+        self.pipeline, self.system = pipeline, system
+        (self._system,) = systems[system].encoded
         self._encoder = self._system.live_encoder()
         self._index, self.place = self._open()
         self._retriever = retrieval.DenseRetriever(self._encoder, self._index)
@@ -95,7 +95,7 @@ class RunSearch:
             writer.facts |= {"queries": len(scores)}
 
         settings = {"below": BELOW, "asked": _QUERIES}
-        stage = pipeline.stage(f"usual_score_{slug(self._system.label)}", settings, inputs)
+        stage = pipeline.stage(f"usual_score_{slug(self.system)}", settings, inputs)
         return float(produce(stage, make).facts["usual_score"])
 
     def _best_scores(self) -> list[float]:

@@ -131,7 +131,7 @@ class _Export:
         pipeline = self.pipeline
         queries = pipeline.measured("test")[0]
         systems = Systems(pipeline, [SystemSettings(kind="adapted")], queries)
-        vectors = systems.encoded("adapted").vectors
+        vectors = systems["adapted"].encoded[0].vectors
         write_passages(self.folder, pipeline.passages, pipeline.passages.ids, vectors)
         index = retrieval.ExactIndex()
         index.build(pipeline.passages.ids, vectors)
