@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tercet.core.console import console
-from tercet.evaluation.audit import Audit, HeadRoom, Lists, Outlook, signed
+from tercet.evaluation.audit import Audit, HeadRoom, ListStatistics, Outlook, signed
 from tercet.evaluation.results import Margins
 
 _ROWS = 20  # of the printed histogram
@@ -39,7 +39,7 @@ def _head_room_table(h: HeadRoom) -> Table:
     return table
 
 
-def _lists_table(lists: Lists) -> Table:
+def _lists_table(lists: ListStatistics) -> Table:
     table = _titled(f"{lists.queries:,} synthetic queries with their candidates")
     table.add_column("by the teacher")
     table.add_column("", justify="right")
@@ -81,7 +81,7 @@ def _bar(share: float) -> str:
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
 
-def _print_examples(lists: Lists) -> None:
+def _print_examples(lists: ListStatistics) -> None:
     if lists.examples:
         console.print(
             Text("likely false negatives, from the farthest above to the nearest", "bold")

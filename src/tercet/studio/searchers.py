@@ -52,7 +52,7 @@ class _Bm25:
 
     def __init__(self, pipeline: Pipeline) -> None:
         systems = Systems(pipeline, [SystemSettings(kind="bm25")], [])
-        self._passages, self._retriever = pipeline.passages, systems.retriever("bm25", {})
+        self._passages, self._retriever = pipeline.passages, systems["bm25"].retriever({})
         self.place = f"{len(self._passages):,} passages"
 
     def search(self, question: str, k: int) -> Found:

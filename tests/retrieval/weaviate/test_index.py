@@ -20,6 +20,7 @@ pytest.importorskip("weaviate")
 
 import grpc
 
+from tercet.config.index import WeaviateKind
 from tercet.core.schema import InputError, UnsupportedVectors
 from tercet.retrieval.weaviate import client as client_module
 from tercet.retrieval.weaviate import index as index_module
@@ -49,7 +50,7 @@ def connect(weaviate_server: Any) -> Iterator[Any]:
     """WeaviateIndex.connect to the real server; drops what the test left behind."""
     opened: list[WeaviateIndex] = []
 
-    def connect(kind: Kind = "hnsw", **settings: Any) -> WeaviateIndex:
+    def connect(kind: WeaviateKind = "hnsw", **settings: Any) -> WeaviateIndex:
         keywords = {**weaviate_server.keywords, "collection": PREFIX, **settings}
         opened.append(WeaviateIndex.connect(kind, **keywords))
         return opened[-1]
@@ -73,8 +74,10 @@ def written(index: WeaviateIndex) -> set[str]:
 
 
 @pytest.mark.parametrize("metric", get_args(Metric))
-@pytest.mark.parametrize("kind", get_args(Kind))
-def test_every_kind_finds_what_brute_force_finds(connect: Any, kind: Kind, metric: Metric) -> None:
+@pytest.mark.parametrize("kind", get_args(WeaviateKind))
+def test_every_kind_finds_what_brute_force_finds(
+    connect: Any, kind: WeaviateKind, metric: Metric
+) -> None:
     vectors = unit(VECTORS) if (kind, metric) == ("hfresh", "dot") else VECTORS
     exact = QUERIES @ vectors.T if metric == "dot" else unit(QUERIES) @ unit(vectors).T
     index = connect(kind, metric=metric)
@@ -173,7 +176,7 @@ def test_memory_is_near_what_was_measured_and_fewer_bits_take_less() -> None:
     def memory(kind: Kind, **settings: Any) -> int:
         return estimate_memory(WeaviateSettings(kind=kind, **settings), 50_000, 384)
 
-    kinds: list[Kind] = ["hnsw", "hnsw+pq", "hnsw+rq", "hnsw+sq", "hnsw+bq"]
+    kinds: list[WeaviateKind] = ["hnsw", "hnsw+pq", "hnsw+rq", "hnsw+sq", "hnsw+bq"]
     sizes = [memory(kind) for kind in kinds]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] > 50_000 * 384 * 4 > sizes[1]
@@ -295,14 +298,16 @@ def test_vectors_that_do_not_fit_the_kind_write_nothing(
     ],
 )
 def test_codes_that_could_tell_nothing_apart_are_unfit(
-    kind: Kind, vectors: np.ndarray, message: str
+    kind: WeaviateKind, vectors: np.ndarray, message: str
 ) -> None:
     with pytest.raises(UnsupportedVectors, match=message):
         check_fit(WeaviateSettings(kind=kind), vectors)
 
 
 @pytest.mark.parametrize("kind", ["hnsw+pq", "hnsw+sq"])
-def test_the_fewest_vectors_that_codes_can_learn_from_are_found(connect: Any, kind: Kind) -> None:
+def test_the_fewest_vectors_that_codes_can_learn_from_are_found(
+    connect: Any, kind: WeaviateKind
+) -> None:
     count = 3 if kind == "hnsw+pq" else 2
     index = connect(kind)
     index.build(IDS[:count], VECTORS[:count])
