@@ -12,7 +12,6 @@ from pathlib import Path
 
 from tercet import Recipe, cli
 from tercet.core.console import console
-from tercet.core.files import read_json
 from tercet.core.processes import locked
 from tercet.evaluation.experiment import Experiment
 from tercet.evaluation.summary import results_of
@@ -31,7 +30,7 @@ def main(recipe: Recipe, flags: set[str]) -> None:
         experiment.time()
         results = results_of(experiment)
         write_results(folder, results, experiment.qrels, experiment.runs(), experiment.figures)
-        write_page(read_json(folder / "metrics.json"), folder / "report.html")
+        write_page(results, folder / "report.html")
         append_csv(Path(recipe.runs_dir) / "results.csv", results)
     print_results(results)
     console.print(f"  {folder / 'report.html'}, runs/*.trec, per_query.parquet, metrics.json")

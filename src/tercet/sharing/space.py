@@ -21,6 +21,7 @@ from tercet.core.schema import InputError
 from tercet.modeling.hub import CARD, files_of, push_files
 from tercet.pipeline.finished import finished
 from tercet.pipeline.pipeline import Pipeline
+from tercet.reports.files import results_from
 from tercet.reports.markdown import clean, escape, front_matter, shown
 from tercet.reports.page.page import write_page
 from tercet.sharing.hub import model_files, own_card
@@ -168,7 +169,7 @@ def write_results(pipeline: Pipeline, folder: Path) -> None:
     found: dict[str, Any] = without_paths(read_json(evaluated), recipe)
     found["settings"] = changed_settings(recipe)
     found["command"] = shown_command(found["command"].split()[1:])
-    write_page(found, folder / REPORT)
+    write_page(results_from(found, str(evaluated)), folder / REPORT)
 
 
 def without_paths(value: Any, recipe: Recipe) -> Any:
