@@ -15,12 +15,13 @@ import sys
 from dataclasses import asdict
 
 from tercet import cli
+from tercet.config.loading import save_recipe
 from tercet.config.recipe import Recipe
 from tercet.core.console import console
 from tercet.core.files import write_json
 from tercet.core.processes import is_main_process, locked
 from tercet.evaluation.teacher_audit import audit_teacher
-from tercet.forecast.estimate import plan
+from tercet.forecast.estimate import estimate
 from tercet.forecast.forecast import FORECAST
 from tercet.pipeline.pipeline import Pipeline
 from tercet.reports.audit_table import print_audit
@@ -41,7 +42,7 @@ def main(recipe: Recipe, flags: set[str]) -> None:
     pipeline.check()
     with locked(recipe.folder):
         if FORECAST_FLAG in flags:
-            forecast = plan(pipeline)
+            forecast = estimate(pipeline)
             write_json(recipe.folder / FORECAST, asdict(forecast))
             print_forecast(forecast)
             return
@@ -53,7 +54,7 @@ def main(recipe: Recipe, flags: set[str]) -> None:
         # Asking for an artefact makes it, or reuses it where nothing it depends on has changed.
         corpus = pipeline.corpus
         if is_main_process():  # what is refused so far leaves nothing behind
-            cli.save_recipe(recipe, recipe.folder / "recipe.yaml")
+            save_recipe(recipe, recipe.folder / "recipe.yaml")
         stages = (
             corpus,
             pipeline.queries,
