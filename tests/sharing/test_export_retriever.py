@@ -283,7 +283,7 @@ def test_what_cannot_be_exported_is_refused_in_a_line(run: Path, tmp_path: Path)
             export(run, tmp_path / path, *overrides)
     assert not list(tmp_path.iterdir())
     (tmp_path / "mine.py").write_text("print()")
-    with pytest.raises(InputError, match="is there and is no retriever"):
+    with pytest.raises(InputError, match="exists and is no retriever"):
         write_retriever(tmp_path / "mine.py", ("exact",), {})
     assert (tmp_path / "mine.py").read_text() == "print()"
 

@@ -147,10 +147,10 @@ def test_the_card_says_what_the_run_came_to(run: Pipeline, recipe: Path) -> None
         assert cells in text
     worse = [c.measure for c in report.comparisons if c.interval.difference < 0]
     assert (
-        f"Lower than before, within chance or beyond it: {', '.join(worse) or 'no measure'}."
+        f"Lower than the base model, significantly or not: {', '.join(worse) or 'no metric'}."
         in text
     )
-    assert "measured on 12 judged queries" in text and "guard: " in text
+    assert "evaluated on 12 judged queries" in text and "guard: " in text
     assert "python train.py tiny.yaml" in text and "cc-by-4.0" in text
     # No path of this machine, whole or in part, and no name of a user.
     assert str(recipe.parent) not in text and recipe.parent.name not in text
@@ -295,7 +295,7 @@ def test_what_is_not_finished_or_not_allowed_is_refused_in_a_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert pushed(recipe, "--name=other") == 2
-    assert "is not made yet" in capsys.readouterr().err
+    assert "does not exist yet" in capsys.readouterr().err
     assert pushed(recipe, "--repo", "not a name/x/y") == 2
     card = run.recipe.folder / "README.md"
     with monkeypatch.context() as patch:
