@@ -231,13 +231,13 @@ def test_another_vector_another_model_or_another_passage_fails_the_self_test(
     save_file(weights, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
     capsys.readouterr()
     assert not module.self_test(module.TercetRetriever(model=str(tmp_path / "model")))
-    assert "the others are not as the run found" in capsys.readouterr().out
+    assert "the others differ from the run" in capsys.readouterr().out
 
     with pytest.raises(FileNotFoundError, match="there is no model in"):
         module.TercetRetriever(model=str(tmp_path / "gone"))
     shutil.rmtree(folder)
     gone = alone(out, "--self-test")
-    assert gone.returncode == 2 and "retriever.passages is not there" in gone.stderr
+    assert gone.returncode == 2 and "retriever.passages does not exist" in gone.stderr
 
 
 @pytest.mark.parametrize("student", ["query_encoder", "query_adapter"])

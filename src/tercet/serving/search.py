@@ -1,4 +1,4 @@
-"""A finished run as something to ask: its passages, found by one of its systems."""
+"""Searches the passages of a finished run with one of its systems."""
 
 from __future__ import annotations
 
@@ -24,21 +24,19 @@ if TYPE_CHECKING:
 
 #: Systems that encode a question that nobody has asked before.
 LIVE = ("base", "adapted", "dense", "cohere")
-#: Of 100 held-out queries so many give no passage the usual score.
+#: Percentage of held-out queries whose best score is below the answerability threshold.
 BELOW = 5
-#: Held-out queries that tell the usual score, and passages that tell a collection from another.
-ASKED, SAMPLE = 256, 16
-#: Cosine of a passage's vector with itself: encoded in another batch, kept by a server.
-SAME = 0.98
+_QUERIES, _SAMPLE = 256, 16  # held-out queries for the threshold, passages for checking vectors
+_SAME = 0.98  # smallest cosine of two encodings of a passage (other batches, a server's rounding)
 
 
 class RunSearch:
-    """The passages of a finished run for a question; close it, or use it as a context manager.
+    """Searches the passages of a finished run; close it, or use it as a context manager.
 
-    `system` is "adapted", "base", or the label of one in `evaluation.systems`. Searched is the
-    Weaviate collection that serves the run, where it has one and holds that system's vectors, and
-    else all vectors in the process, exactly. Raises InputError for a system that cannot be asked
-    anything new, and for a collection with other vectors.
+    `system` is "adapted", "base", or a label in `evaluation.systems`. If a Weaviate collection
+    serves the run with this system's vectors, it is searched; otherwise all vectors are searched
+    exactly in this process. Raises InputError for a system that cannot encode new queries, and for
+    a collection with other vectors.
     """
 
     def __init__(self, pipeline: Pipeline, system: str) -> None:
@@ -62,7 +60,7 @@ class RunSearch:
         self.close()
 
     def close(self) -> None:
-        """Let the index go; a collection stays as it is."""
+        """Close the index; a collection is not changed."""
         self._index.discard()
 
     def search(self, question: str, k: int) -> list[tuple[Passage, float]]:
@@ -70,20 +68,20 @@ class RunSearch:
         passages = self.pipeline.passages
         (ranking,) = self._retriever.search([question], k)
         rows = passages.rows(id for id, _ in ranking)
-        strange = [id for id, _ in ranking if id not in rows]
-        if strange:
+        unknown = [id for id, _ in ranking if id not in rows]
+        if unknown:
             console.print(
-                f"{len(strange)} found in {self.place} and not in the run's corpus, left out: "
-                f"{', '.join(map(repr, strange))}",
+                f"left out {len(unknown)} results from {self.place} that are not in the run's "
+                f"corpus: {', '.join(map(repr, unknown))}",
                 markup=False,
             )
         return [(passages[rows[id]], score) for id, score in ranking if id in rows]
 
     def answerability_threshold(self) -> float:
-        """What the best passage of all but `BELOW` of 100 held-out queries scores.
+        """The `BELOW`th percentile of the best passage's score over held-out queries.
 
-        The corpus can answer them, so what scores less for another is likely to be no answer. It is
-        measured once, and kept in the run's folder.
+        The corpus can answer these queries, so a lower score for another query suggests that it
+        has no answer. The threshold is computed once and kept in the run's folder.
         """
         pipeline = self.pipeline
         inputs = {"system": self._systems.identity(self.system)}
@@ -94,24 +92,24 @@ class RunSearch:
             writer.facts |= {"usual_score": float(np.percentile(scores, BELOW))}
             writer.facts |= {"queries": len(scores)}
 
-        settings = {"below": BELOW, "asked": ASKED}
+        settings = {"below": BELOW, "asked": _QUERIES}
         stage = pipeline.stage(f"usual_score_{slug(self.system)}", settings, inputs)
         return float(produce(stage, make).facts["usual_score"])
 
     def _best_scores(self) -> list[float]:
-        """The best score of each held-out query, of a seeded sample of them."""
+        """The best score of each held-out query in a seeded sample."""
         splits = (self.pipeline.measured(split)[0] for split in ("validation", "guard"))
         texts = sorted({query.text for queries in splits for query in queries})
-        drawn = sorted(np.random.default_rng(0).permutation(len(texts))[:ASKED].tolist())
+        drawn = sorted(np.random.default_rng(0).permutation(len(texts))[:_QUERIES].tolist())
         rankings = self._retriever.search([texts[row] for row in drawn], 1)
         return [score for ((_, score),) in rankings]
 
-    # ── where it searches ────────────────────────────────────────────────────────────────────
+    # ── the index ────────────────────────────────────────────────────────────────────
 
     def _open(self, kind: str) -> tuple[Index, str]:
-        """An index of the system's vectors, and in words where it is."""
+        """An index of the system's vectors, and its description."""
         recipe, passages = self.pipeline.recipe, self.pipeline.passages
-        # Where the passages' vectors stay as they are, they are those of both.
+        # Frozen passage vectors belong to the base model and the adapted one.
         holds = kind == "adapted" or (kind == "base" and recipe.model.frozen)
         if recipe.index.backend == "weaviate" and holds:
             section, live = served(self.pipeline)
@@ -123,14 +121,14 @@ class RunSearch:
             return live, f"collection {section.collection}"
         index = retrieval.ExactIndex()
         index.build(passages.ids, self._systems.vectors(self.system))
-        return index, f"{len(passages):,} passages, exactly"
+        return index, f"{len(passages):,} passages (exact search)"
 
     def _check_vectors(self, live: LiveCollection) -> None:
-        """Refuse a collection that holds others than the run's: an alias may be pointed away."""
+        """Refuse a collection with other vectors than the run's: an alias may have been moved."""
         passages = self.pipeline.passages
-        rows = np.sort(np.random.default_rng(0).permutation(len(passages))[:SAMPLE])
+        rows = np.sort(np.random.default_rng(0).permutation(len(passages))[:_SAMPLE])
         ids = [passages.ids[row] for row in rows.tolist()]
-        found, what = live.vectors_of(ids), f"collection {live.name}, vector {live.vector}"
+        found, place = live.vectors_of(ids), f"collection {live.name}, vector {live.vector}"
         if self.pipeline.recipe.model.frozen:
             known = np.asarray(self.pipeline.vectors[rows])
         else:
@@ -138,10 +136,10 @@ class RunSearch:
         if found.shape == known.shape:
             lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(known, axis=1)
             cosines = np.einsum("nd,nd->n", found, known) / np.maximum(lengths, 1e-30)
-            if cosines.min() >= SAME:
+            if cosines.min() >= _SAME:
                 return
         raise InputError(
-            f"{what} holds other vectors than those of run {self.pipeline.recipe.name}: give the "
+            f"{place} holds other vectors than those of run {self.pipeline.recipe.name}: move the "
             "alias back to its collection, or run train.py with another index.alias"
         )
 
@@ -154,12 +152,11 @@ def live_retriever(
     id: str | None = None,
     **given: Any,
 ) -> retrieval.DenseRetriever:
-    """Searches a Weaviate collection, or what an alias names, with a model that `train.py` wrote.
+    """A retriever over a Weaviate collection or alias, with a model that `train.py` wrote.
 
-    `vector` and `id` are as a recipe's `index.vector` and `index.id`, and unset as the model knows
-    them; `given` goes to the model's `from_pretrained`. A query encoder knows a sample of the
-    vectors that it was adapted to: raises InputError for a collection that holds others, as for one
-    that is not there.
+    `vector` and `id` are like a recipe's `index.vector` and `index.id`, and default to the model's
+    own; `given` goes to the model's `from_pretrained`. A query encoder has a sample of the vectors
+    that it was adapted to. Raises InputError for a collection with other vectors or a missing one.
     """
     encoder = modeling.load_query_encoder(model, **given)
     space = encoder.space
