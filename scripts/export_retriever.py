@@ -3,7 +3,7 @@
     python scripts/export_retriever.py RECIPE [--out retriever.py] [--hub NAME [--revision REV]]
 
 The file does not need Tercet; its first lines list its dependencies. With --self-test it searches
-with some test queries and compares passages and scores with those of the run. It reads WEAVIATE_URL,
+with some test queries and compares passages and scores with the run. It reads WEAVIATE_URL,
 WEAVIATE_GRPC_URL and WEAVIATE_API_KEY, and contains no address or key.
 """
 
