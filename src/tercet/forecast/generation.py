@@ -21,7 +21,7 @@ from tercet.pipeline.components import Components
 #: Seconds of timed work for all generators together.
 WRITING = 20.0
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Written:
     taken: Resources
 
 
-def spread(items: Sequence[T]) -> list[T]:
+def spread(items: Sequence[_T]) -> list[_T]:
     """The items reordered so that any prefix is spread evenly: the middle, the quarters, ..."""
     places, step = dict.fromkeys([len(items) // 2] if items else []), 4
     while len(places) < len(items):

@@ -26,8 +26,8 @@ TOKENISED, PAIRS = 4_096, 4_096
 _WARM = 8  # untimed items
 _DEPTH = 100  # of evaluation searches
 
-T = TypeVar("T")
-R = TypeVar("R")
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,14 @@ def padded(lengths: np.ndarray, batch_tokens: int) -> int:
 
 
 def paced(
-    work: Callable[[list[T]], R], items: Sequence[T], budget: float
-) -> tuple[list[R], list[slice], float]:
+    work: Callable[[list[_T]], _R], items: Sequence[_T], budget: float
+) -> tuple[list[_R], list[slice], float]:
     """Apply `work` to growing slices of the items for about `budget` seconds.
 
     Returns the result of each slice, the slices, and the seconds. A few items warm it up first.
     """
     work(list(items[:_WARM]))
-    made, slices, start, size, taken = list[R](), list[slice](), 0, 4 * _WARM, 0.0
+    made, slices, start, size, taken = list[_R](), list[slice](), 0, 4 * _WARM, 0.0
     began = time.perf_counter()
     while start < len(items) and size >= _WARM:
         part = slice(start, min(start + size, len(items)))

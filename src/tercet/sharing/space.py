@@ -30,11 +30,11 @@ from tercet.sharing.hub import model_files, own_card
 from tercet.sharing.model_card import changed_settings, from_hub, licence, shown_command
 from tercet.sharing.retriever import check_exportable, export
 
-APP, MODEL, REPORT = "app.py", "model", "report.html"
+_APP, MODEL, REPORT = "app.py", "model", "report.html"
 _RETRIEVER, _REQUIREMENTS = "retriever.py", "requirements.txt"
 _PASSAGES, _RESULTS = "retriever.passages", "results.json"
 #: Everything in the folder of a Space, and what running it may add.
-OURS = {APP, _RETRIEVER, _REQUIREMENTS, CARD, MODEL, _PASSAGES, _RESULTS, REPORT}
+OURS = {_APP, _RETRIEVER, _REQUIREMENTS, CARD, MODEL, _PASSAGES, _RESULTS, REPORT}
 LEFT = {"__pycache__", ".gradio"}
 #: Bytes of a Space that the Hub accepts from every account.
 LARGEST = 1_000_000_000
@@ -80,7 +80,7 @@ def write_space(
         needs = _requirements((partial / _RETRIEVER).read_text(encoding="utf-8"))
         write_file(partial / _REQUIREMENTS, needs.encode())
         write_file(partial / CARD, _readme(pipeline, card, hub).encode())
-        shutil.copyfile(Path(__file__).parent / "templates" / APP, partial / APP)
+        shutil.copyfile(Path(__file__).parent / "templates" / _APP, partial / _APP)
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     return sum(file.stat().st_size for file in files_of(folder).values())
@@ -207,7 +207,7 @@ def _readme(pipeline: Pipeline, card: str, hub: str | None) -> str:
         "sdk": "gradio",
         "sdk_version": _installed("gradio"),
         "python_version": f"{sys.version_info.major}.{sys.version_info.minor}",
-        "app_file": APP,
+        "app_file": _APP,
         "pinned": False,
         **licence(pipeline),
     }
@@ -236,7 +236,7 @@ model is {model}.
 
 ```
 pip install -r {_REQUIREMENTS}
-python {APP}
+python {_APP}
 ```
 
 `python {_RETRIEVER} --self-test` searches with some of the run's queries and compares the passages
