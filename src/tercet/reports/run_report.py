@@ -9,17 +9,17 @@ from dataclasses import asdict
 from tercet import retrieval
 from tercet.config.parsing import flatten
 from tercet.config.recipe import Recipe
-from tercet.core.artifacts import Artifact
 from tercet.core.files import read_json
 from tercet.core.resources import read_times
 from tercet.core.text import difference_text
+from tercet.data import warnings_of
 from tercet.forecast.forecast import compare_forecast
 from tercet.modeling.training.model_selection import Step, read_choices
 from tercet.pipeline.pipeline import Pipeline
 from tercet.reports.report import Report, compare
 
 STAGES = (
-    *("corpus", "queries", "embeddings", "regression", "negatives", "scores", "triplets"),
+    *("corpus", "queries", "embeddings", "student", "negatives", "scores", "triplets"),
     *("targets", "model"),
 )
 
@@ -42,25 +42,16 @@ def run_report(pipeline: Pipeline) -> Report:
         notes=_notes(pipeline, steps),
         steps=steps,
         history=read_json(pipeline.model.path / "history.json"),
-        seconds={n: times[n] for n in (*STAGES, "evaluation") if n in times},
+        seconds={n: times[n] for n in (*STAGES, "evaluation") if times.get(n)},
         settings=flatten(asdict(recipe)),
         facts={
             name: {k: v for k, v in made.facts.items() if k != "tested_on"}
             for name in STAGES
-            if (made := _made(pipeline, name))
+            if (made := pipeline.artifact(name)).facts
         },
         command=" ".join(["python", *sys.argv]),
         forecast=compare_forecast(recipe),
     )
-
-
-def _made(pipeline: Pipeline, name: str) -> Artifact | None:
-    """A stage's artifact; None for regression, which only some runs have."""
-    if name != "regression":
-        made: Artifact = getattr(pipeline, name)
-        return made
-    model, side = pipeline.recipe.model, pipeline.query_side
-    return side.start if side and model.given and not model.adapter else None
 
 
 def _trained_part(recipe: Recipe) -> str:
@@ -73,7 +64,7 @@ def _trained_part(recipe: Recipe) -> str:
 def _notes(pipeline: Pipeline, steps: Sequence[Step]) -> list[str]:
     recipe, facts, queries = pipeline.recipe, pipeline.model.facts, pipeline.evaluation.facts
     metric = recipe.training["metric_for_best_model"]
-    sample, passages = len(pipeline.evaluation_rows()), len(pipeline.passages)
+    sample, passages = len(pipeline.evaluated_rows), len(pipeline.passages)
     notes = [
         f"evaluated on {queries['test']}, over the {recipe.index.backend} index",
         f"{metric} on {queries['validation']} chose the epoch and the weight of the trained "
@@ -88,15 +79,16 @@ def _notes(pipeline: Pipeline, steps: Sequence[Step]) -> list[str]:
             f"{cut:,} of {passages:,} passages are longer than model.max_length: they are "
             "truncated, and the rest of their text cannot be searched"
         )
-    if side := pipeline.query_side:
-        space = side.space
+    if space := pipeline.vector_space:
         notes.append(
             f"the passage vectors are frozen: {space.place}, {space.passages:,} vectors, "
             f"{space.similarity} similarity"
         )
     if sample < passages:
         notes.append(f"evaluations during training searched {sample:,} of {passages:,} passages")
-    return notes + pipeline.warnings()
+    return notes + warnings_of(
+        pipeline.triplets.facts | pipeline.targets.facts, recipe.negatives.candidates
+    )
 
 
 def _guard(metric: str, queries: str, weight: float, steps: Sequence[Step]) -> str:

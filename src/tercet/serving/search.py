@@ -85,7 +85,10 @@ class RunSearch:
         """
         pipeline = self.pipeline
         inputs = {"system": self._systems.identity(self.system)}
-        inputs |= {"triplets": pipeline.triplets.digest, "passages": pipeline.passages_digest}
+        inputs |= {
+            "triplets": pipeline.triplets.digest,
+            "passages": pipeline.corpus.digest_of("passages"),
+        }
 
         def make(writer: Writer) -> None:
             scores = self._best_scores()
@@ -93,12 +96,12 @@ class RunSearch:
             writer.facts |= {"queries": len(scores)}
 
         settings = {"below": BELOW, "asked": _QUERIES}
-        stage = pipeline.stage(f"usual_score_{slug(self.system)}", settings, inputs)
+        stage = pipeline.run.stage(f"usual_score_{slug(self.system)}", settings, inputs)
         return float(produce(stage, make).facts["usual_score"])
 
     def _best_scores(self) -> list[float]:
         """The best score of each held-out query in a seeded sample."""
-        splits = (self.pipeline.measured(split)[0] for split in ("validation", "guard"))
+        splits = (self.pipeline.split(split)[0] for split in ("validation", "guard"))
         texts = sorted({query.text for queries in splits for query in queries})
         drawn = sorted(np.random.default_rng(0).permutation(len(texts))[:_QUERIES].tolist())
         rankings = self._retriever.search([texts[row] for row in drawn], 1)

@@ -95,7 +95,7 @@ class TrainingRun:
 
     @cached_property
     def _plan(self) -> str:
-        return digest(self.pipeline.model_stage().plan)
+        return digest(self.pipeline.stage("model").plan)
 
     def _read(self) -> dict[str, dict[str, str]]:
         return read_json(self._file) if self._file.exists() else {}
@@ -258,7 +258,7 @@ def _training_lists(pipeline: Pipeline) -> list[dict[str, Any]]:
 def _test_changes(pipeline: Pipeline) -> Changes:
     """The test queries with the largest changes of the primary metric."""
     values = retrieval.read_figures(pipeline.evaluation)
-    queries, qrels, _ = pipeline.measured("test")
+    queries, qrels, _ = pipeline.split("test")
     metric, systems = pipeline.recipe.evaluation.primary_metric, ("zero-shot", "adapted")
     return changes(
         "adapted",
