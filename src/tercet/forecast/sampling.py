@@ -105,20 +105,20 @@ class Lists:
     def _repeated(self, batch: np.ndarray, negatives: int) -> float:
         """Expected number of passages drawn for a query that an earlier query drew too."""
         # The probability that no query so far draws a passage.
-        nobody = {self.queries[row][1].id: 0.0 for row in batch}
-        own, repeated, seen_draws = float(len(batch) - len(nobody)), 0.0, 0.0
+        undrawn = {self.queries[row][1].id: 0.0 for row in batch}
+        own, repeated, seen_draws = float(len(batch) - len(undrawn)), 0.0, 0.0
         for each in sorted(self.found, key=lambda found: -found.part):
             expected = self._in_sample(each)
             if expected < 1:
                 continue
             chance = min(1.0, expected / each.reach) * negatives / self.candidates
-            before, draws = dict(nobody), 0.0
+            before, draws = dict(undrawn), 0.0
             for row in batch:
                 draws += chance * len(each.rankings[row])
                 for passage in each.rankings[row]:
-                    nobody[passage.id] = nobody.get(passage.id, 1.0) * (1 - chance)
+                    undrawn[passage.id] = undrawn.get(passage.id, 1.0) * (1 - chance)
             seen = {p.id for row in batch for p in each.rankings[row]}
-            new = sum(before.get(name, 1.0) - nobody[name] for name in seen)
+            new = sum(before.get(name, 1.0) - undrawn[name] for name in seen)
             repeated += (draws - new) / each.part
             seen_draws += draws / each.part
         # Candidates below the rankings are assumed to repeat as often as those in them.
