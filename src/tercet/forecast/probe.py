@@ -87,7 +87,7 @@ def probe(pipeline: Pipeline) -> Probe:
     shuffled = [reading.sample[i] for i in order]
     console.print("  embedding, searching and scoring a sample", style="dim")
     texts, judged = [query for query, _ in queries], [query.text for query in reading.judged]
-    encoder = pipeline.starting_model
+    encoder = pipeline.components.base_model()
     assert isinstance(encoder, modeling.BiEncoder)
     embedded = embed(encoder, shuffled, texts, judged, budget=EMBEDDING)
     with measured() as mined:
@@ -187,7 +187,7 @@ def _find(
     def make() -> Retriever:
         if settings.kind == "bm25":
             return pipeline.components.bm25(settings, Passages.of(passages))
-        encoder, vectors = pipeline.starting_model, embedded.vectors
+        encoder, vectors = pipeline.components.base_model(), embedded.vectors
         if settings.model:
             encoder = modeling.BiEncoder.from_pretrained(settings.model)
             vectors = encoder.encode_passages([p.contents for p in passages])
