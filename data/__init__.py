@@ -1,4 +1,4 @@
-"""From a corpus to what training reads: one file an arrow, one artefact each."""
+"""The steps from a corpus to training data, one module and one artifact each."""
 
 from tercet.data.corpus import write_corpus as write_corpus
 from tercet.data.embeddings import embed_passages as embed_passages

@@ -1,17 +1,18 @@
-"""Indexes, measures and what is said of them."""
+"""Indexes, retrievers, metrics and significance."""
 
 from tercet.retrieval.bm25 import BM25Retriever as BM25Retriever
 from tercet.retrieval.exact_index import ExactIndex as ExactIndex
 from tercet.retrieval.indexes import SharedIndex as SharedIndex
 from tercet.retrieval.indexes import describe_faiss as describe_faiss
 from tercet.retrieval.indexes import drop_leftovers as drop_leftovers
+from tercet.retrieval.indexes import is_published as is_published
 from tercet.retrieval.indexes import make_index as make_index
 from tercet.retrieval.indexes import open_live as open_live
+from tercet.retrieval.indexes import publish as publish
 from tercet.retrieval.indexes import read_collection as read_collection
 from tercet.retrieval.latency import TOP as TOP
 from tercet.retrieval.latency import time_searches as time_searches
 from tercet.retrieval.metrics import evaluate as evaluate
-from tercet.retrieval.metrics import parse_measure as parse_measure
 from tercet.retrieval.retrievers import DenseRetriever as DenseRetriever
 from tercet.retrieval.retrievers import HybridRetriever as HybridRetriever
 from tercet.retrieval.retrievers import RerankedRetriever as RerankedRetriever

@@ -15,7 +15,7 @@ from tercet.core.artifacts import Stage, produce
 from tercet.core.mapped import MappedVectors, Strings, by_id, in_blocks, map_scratch, new_scratch
 from tercet.core.schema import InputError, Passage
 from tercet.data import Passages, embed_passages, read_vectors
-from tercet.data.passages import find_twins
+from tercet.data.passages import find_duplicates
 from tercet.retrieval import ExactIndex
 from tercet.retrieval.validation import check_vectors
 
@@ -123,7 +123,7 @@ def test_twins_are_the_passages_of_one_text(texts):
         if texts.count(text) > 1
     }
     # Texts that share a fingerprint and nothing else are no twins.
-    alike = find_twins(passages.contents, np.zeros(len(texts), np.uint64))
+    alike = find_duplicates(passages.contents, np.zeros(len(texts), np.uint64))
     assert Passages([], alike)._twins.num_rows == sum(texts.count(text) > 1 for text in texts)
 
 

@@ -187,7 +187,7 @@ def test_what_cannot_be_learnt_from_is_dropped_and_counted(tmp_path: Path) -> No
 
 
 def test_a_generator_that_says_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no query is left of 60 that were written"):
+    with pytest.raises(InputError, match="no query is left of 60 that were generated"):
         run(tmp_path, (Saying("", " "), 1))
     with pytest.raises(InputError, match="no query is left of 0"):
         run(tmp_path / "b", (Saying(), 1))

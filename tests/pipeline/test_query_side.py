@@ -355,7 +355,7 @@ def test_a_query_encoder_knows_the_vectors_it_belongs_to(tmp_path: Path) -> None
         (["--index.vector=x"], "vector and id are of a collection"),
         (["--model.dollars=1"], "model.dollars belongs to model.api"),
         (["--evaluation.passages=10"], "saves encoding"),
-        (["--loss.matryoshka=[8]"], "asks for shorter vectors of passages"),
+        (["--loss.matryoshka=[8]"], "needs shorter passage vectors"),
         (["--index.backend=weaviate", "--index.collection=X", "--index.ef=9"], "leave out ef"),
         (["--model.train=query_adapter", "--model.lora_rank=2"], "model.lora_rank belongs to"),
     ],

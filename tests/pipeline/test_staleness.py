@@ -32,7 +32,6 @@ from tiny_runs import (
     Runs,
     moved,
     plans,
-    quick,
     remade,
     replaced,
     rewritten,
@@ -42,7 +41,8 @@ from tiny_runs import (
     without_line,
 )
 
-from tercet.recipe import TRAINING, Recipe
+from tercet.config.recipe import Recipe
+from tercet.config.training import TRAINING
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def in_order(steps: str | tuple[str, ...]) -> list[str]:
 CORPUS, QUERIES = "beir/corpus.jsonl", "beir/queries.jsonl"
 TEST, DEV = "beir/qrels/test.tsv", "beir/qrels/dev.tsv"
 AFTER_QUERIES = "negatives scores triplets targets model evaluation"
-AFTER_PASSAGES = f"corpus queries embeddings {AFTER_QUERIES}"
+AFTER_PASSAGES = f"corpus embeddings queries {AFTER_QUERIES}"
 
 FILES = [
     Case(f"{name} ({run})", run, Change(edit=edit), in_order(steps))
@@ -93,20 +93,20 @@ FILES = [
             replaced(TEST, "p35", "p59"),
             "corpus model evaluation",
         ),
-        ("the student's weights", "whole", shift_weights("student"), f"embeddings {AFTER_QUERIES}"),
+        ("the student's weights", "whole", shift_weights("student"), f"embeddings student {AFTER_QUERIES}"),
         (
             "the student's weights",
             "adapter",
             shift_weights("student"),
-            f"embeddings {AFTER_QUERIES}",
+            f"embeddings student {AFTER_QUERIES}",
         ),
         (
             "the student's weights",
             "encoder",
             shift_weights("student"),
-            f"embeddings {AFTER_QUERIES}",
+            f"embeddings student {AFTER_QUERIES}",
         ),
-        ("the student's weights", "given", shift_weights("student"), f"regression {AFTER_QUERIES}"),
+        ("the student's weights", "given", shift_weights("student"), f"student {AFTER_QUERIES}"),
         (
             "the teacher's weights",
             "whole",
@@ -131,7 +131,7 @@ FILES = [
             "the given vectors",
             "given",
             lambda: shutil.copy("second_vectors.parquet", "vectors.parquet"),
-            f"embeddings regression {AFTER_QUERIES}",
+            f"embeddings student {AFTER_QUERIES}",
         ),
         (
             "the given vectors' form",
@@ -147,12 +147,13 @@ FILES = [
 
 #: Who reads each artefact, or these files of it, itself.
 READERS = {
-    "corpus passages": "queries embeddings negatives scores targets model evaluation",
+    "corpus passages": f"embeddings queries {AFTER_QUERIES}",
     "corpus queries": "queries evaluation",
     "corpus qrels": "evaluation",
     "corpus twins": "evaluation",
     "queries": "negatives",
     "embeddings": "negatives triplets targets model evaluation",
+    "student": "negatives triplets targets model evaluation",
     "negatives": "scores",
     "scores": "triplets",
     "triplets": "targets model evaluation",
@@ -161,13 +162,13 @@ READERS = {
     "evaluation": "",
 }
 _WITH_GIVEN = {
-    "corpus passages": f"{READERS['corpus passages']} regression",
-    "embeddings": f"regression {READERS['embeddings']}",
-    "regression": READERS["embeddings"],
+    "corpus passages": f"{READERS['corpus passages']} student",
+    "embeddings": f"student {READERS['embeddings']}",
+    "student": READERS["embeddings"],
 }
 _WITH_ANOTHER = {"corpus passages": f"{READERS['corpus passages']} embeddings_other"}
-_WITH_ANOTHER |= {"embeddings_other": ""}
-_OF_QUERY_SIDE = ("corpus passages", "embeddings", "triplets", "targets", "model")
+_WITH_ANOTHER |= {"embeddings_other": "negatives"}
+_OF_QUERY_SIDE = ("corpus passages", "embeddings", "student", "triplets", "targets", "model")
 ARTEFACTS = [
     Case(f"{files} ({run})", run, Change(edit=rewritten(*files.split())), in_order(steps))
     for run, readers in (
@@ -175,8 +176,8 @@ ARTEFACTS = [
         ("other", _WITH_ANOTHER),
         ("encoder", {name: READERS[name] for name in _OF_QUERY_SIDE}),
         ("adapter", {name: READERS[name] for name in _OF_QUERY_SIDE}),
-        ("given_adapter", {name: READERS[name] for name in _OF_QUERY_SIDE}),
-        ("given", {**{name: READERS[name] for name in _OF_QUERY_SIDE}, **_WITH_GIVEN}),
+        ("given_adapter", {name: READERS[name] for name in _OF_QUERY_SIDE} | _WITH_GIVEN),
+        ("given", {name: READERS[name] for name in _OF_QUERY_SIDE} | _WITH_GIVEN),
     )
     for files, steps in readers.items()
 ]
@@ -219,8 +220,8 @@ SEVERAL = [
         ),
         # Each that has the seed is made again for the seed alone.
         ("a seed that draws the same", "words", SAME_DRAW, "queries triplets targets model"),
-        ("a seed", "given", {"seed": KEYS["seed"].value}, f"queries regression {AFTER_QUERIES}"),
-        ("a similarity", "given", UNIT_LENGTH, f"embeddings regression {AFTER_QUERIES}"),
+        ("a seed", "given", {"seed": KEYS["seed"].value}, f"queries student {AFTER_QUERIES}"),
+        ("a similarity", "given", UNIT_LENGTH, f"embeddings student {AFTER_QUERIES}"),
         ("an argument that weights depend on", "whole", TRAINED, "model evaluation"),
         ("arguments that none depends on", "whole", UNTRAINED, ""),
     )
@@ -242,27 +243,6 @@ def planned(runs: Runs, name: str) -> list[str]:
 
 
 # ── tests ────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.fixture(scope="module")
-def runs(
-    tmp_path_factory: pytest.TempPathFactory,
-    tiny_beir_path: Path,
-    tiny_encoder_path: Path,
-    tiny_cross_encoder_path: Path,
-    tiny_seq2seq_path: Path,
-    tiny_causal_path: Path,
-) -> Iterator[Runs]:
-    models = {
-        "student": tiny_encoder_path,
-        "teacher": tiny_cross_encoder_path,
-        "writer": tiny_seq2seq_path,
-        "babbler": tiny_causal_path,
-    }
-    made = Runs(tmp_path_factory.mktemp("staleness"), models, tiny_beir_path)
-    _ = made["whole"]
-    with quick():
-        yield made
 
 
 def _named(cases: list[Case]) -> Any:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tercet.core.metric_names import parse_metric
 from tercet.core.schema import InputError
-from tercet.retrieval.metrics import IndexedRun, evaluate, mean, parse_measure, unjudged
+from tercet.retrieval.metrics import IndexedRun, evaluate, mean
 
 KS = (1, 5, 10, 100)
 REFERENCES = {
@@ -227,10 +228,9 @@ def test_queries_without_relevant_passages_count_as_zero():
         assert values == {"none": 0, "negative": 0, "empty": 0, "found": 1}
 
 
-def test_queries_without_judgements_are_passed_over_and_listed():
+def test_queries_without_judgements_are_passed_over():
     run = {"q": [("a", 1.0)], "other": [("a", 1.0)]}
     assert evaluate({"q": {"a": 1}}, run, ["hit@1"]) == {"hit@1": {"q": 1.0}}
-    assert unjudged({"q": {"a": 1}}, run) == ["other"]
 
 
 def test_an_empty_run_is_all_zero():
@@ -272,11 +272,11 @@ def test_faulty_judgements_are_refused():
 def test_an_unknown_measure_is_refused_with_the_nearest(measure, nearest):
     with pytest.raises(InputError, match=f"did you mean {nearest}"):
         evaluate({"q": {"a": 1}}, {}, [measure])
-    assert parse_measure("ndcg@10") == ("ndcg", 10)
+    assert parse_metric("ndcg@10") == ("ndcg", 10)
 
 
 def test_a_mean_of_nothing_is_refused():
-    with pytest.raises(InputError, match="no figures"):
+    with pytest.raises(InputError, match="no values"):
         mean({"map@10": {}})
 
 

@@ -183,10 +183,10 @@ def test_a_higher_level_is_wider():
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ([1.0], [1.0, 2.0], "1 figures before and 2 after"),
+        ([1.0], [1.0, 2.0], "1 values before and 2 after"),
         ([], [], "empty"),
-        ([1.0, float("nan")], [1.0, 1.0], "figure 1 before"),
-        ([1.0, 1.0], [float("inf"), 1.0], "figure 0 after"),
+        ([1.0, float("nan")], [1.0, 1.0], "value 1 before"),
+        ([1.0, 1.0], [float("inf"), 1.0], "value 0 after"),
     ],
 )
 def test_unpaired_figures_are_refused(before, after, message):
@@ -253,7 +253,7 @@ def test_faulty_matrices_are_refused(method):
         method(np.zeros((0, 3)))
     with pytest.raises(InputError, match="columns"):
         method(np.zeros(3))
-    with pytest.raises(InputError, match="figure 1 of column 0"):
+    with pytest.raises(InputError, match="value 1 of column 0"):
         method(np.array([[0.0], [np.nan]]))
 
 

@@ -355,7 +355,7 @@ def test_every_push_of_whatever_learns_is_a_model(
     if kind == "adapter":
         last = max(commits[1].files, key=lambda name: name.startswith("last-checkpoint/model"))
         (tmp_path / "weights").write_bytes(commits[1].files[last])
-        encoder = run.parts.student()
+        encoder = run.components.new_student(run.student)
         adapted = AdaptedEncoder.fresh(encoder, run.recipe.model.adapter_rank, seed=0)
         adapted.adapter.load_state_dict(load_file(tmp_path / "weights"))
         with torch.inference_mode():
@@ -377,4 +377,4 @@ def test_a_repository_that_held_another_kind_of_model_is_cleared_of_what_mislead
 def test_without_the_right_to_write_the_library_says_so(run: Pipeline, hub: Hub) -> None:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(InputError, match="HF_TOKEN"):
         patch.setenv("HF_TOKEN", "hf_wrong")
-        run.adapted().push_to_hub("me/tiny")
+        run.adapted_model().push_to_hub("me/tiny")

@@ -121,7 +121,7 @@ BOMB = "a: [&l0 [1]" + "".join(f", &l{n} [{f'*l{n - 1}, ' * 10}]" for n in range
         ("evaluation.systems", "- {kind: base, revision: 2024-05-01}", "put it in quotes"),
         ("training", "lerning_rate: 1", "learning_rate"),
         ("training", "max_grad_norm: .inf", "no finite number"),
-        ("training", BOMB, "without measure"),
+        ("training", BOMB, "aliases repeat"),
         ("training", "output_dir: elsewhere", "follows from"),
         ("training", "deepspeed: /etc/x.json", "leads out"),
         ("training.learning_rate", -1, "at least 0"),

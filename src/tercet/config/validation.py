@@ -1,4 +1,4 @@
-"""What a recipe's keys demand of one another."""
+"""Checks across the keys of a recipe."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from tercet.config.index import IndexSettings
 from tercet.config.parsing import Node, nearest
 from tercet.config.recipe import Recipe
 from tercet.core.files import slug
+from tercet.core.metric_names import parse_metric
 from tercet.core.schema import InputError
-
-#: Measures by name; the part after @ is a cut-off.
-MEASURE = re.compile(r"(map|mrr|ndcg|recall|precision|hit)@[1-9][0-9]*")
 
 
 def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
-    """Raises InputError, naming the line, for values that are possible alone and not together."""
+    """Raise InputError, naming the line, for values that are valid alone but not together."""
 
     def where(*steps: str) -> str:
         node: Node | None = root
@@ -101,10 +99,10 @@ def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
 
 
 def _check_query_side(recipe: Recipe, where: Callable[..., str]) -> None:
-    """Vectors that stay as they are, and what goes with them."""
+    """Check the keys of frozen passage vectors and existing collections."""
     model, index = recipe.model, recipe.index
     if misplaced := model.misplaced():
-        raise InputError(f"{where('model')}: {misplaced}, and changes nothing here")
+        raise InputError(f"{where('model')}: {misplaced} and has no effect here")
     if model.passage_vectors == "corpus" and not recipe.corpus.passages.vector:
         raise InputError(
             f"{where('model', 'passage_vectors')}: model.passage_vectors is corpus: name "
@@ -112,17 +110,17 @@ def _check_query_side(recipe: Recipe, where: Callable[..., str]) -> None:
         )
     if model.passage_vectors == "index" and not index.collection:
         raise InputError(
-            f"{where('model', 'passage_vectors')}: model.passage_vectors is index: name "
-            "it, index.collection"
+            f"{where('model', 'passage_vectors')}: model.passage_vectors is index: name it, "
+            "index.collection"
         )
     indexes = [("index", index), ("negatives", recipe.negatives.index)]
     indexes += [("evaluation", each) for each in recipe.evaluation.indexes]
     for place, each in indexes:
         if each.collection and not model.frozen:
             raise InputError(
-                f"{where(place)}: collection {each.collection!r} stays as it is, which belongs to "
-                "queries that are trained alone (model.train): passages that are "
-                "encoded anew go into collections of their own"
+                f"{where(place)}: an existing collection ({each.collection!r}) needs frozen "
+                "passage vectors, model.train query_encoder or query_adapter: passages that are "
+                "encoded anew are written to collections of their own"
             )
         if each.collection and each.backend != "weaviate":
             raise InputError(
@@ -133,7 +131,7 @@ def _check_query_side(recipe: Recipe, where: Callable[..., str]) -> None:
         for name in ("kind", "metric", "ef"):
             if each.collection and getattr(each, name) != getattr(plain, name):
                 raise InputError(
-                    f"{where(place)}: collection {each.collection!r} is searched as it stands: "
+                    f"{where(place)}: collection {each.collection!r} exists already: "
                     f"leave out {name}"
                 )
         if (each.vector or each.id) and not each.collection:
@@ -144,29 +142,28 @@ def _check_query_side(recipe: Recipe, where: Callable[..., str]) -> None:
         )
     if model.frozen and recipe.loss.matryoshka:
         raise InputError(
-            f"{where('loss', 'matryoshka')}: loss.matryoshka asks for shorter vectors of passages, "
-            "which stay as they are where only queries are trained (model.train): leave it out"
+            f"{where('loss', 'matryoshka')}: loss.matryoshka needs shorter passage vectors, "
+            f"which are frozen with model.train {model.train}: leave it out"
         )
     if model.frozen and recipe.evaluation.passages:
         raise InputError(
-            f"{where('evaluation', 'passages')}: evaluation.passages saves encoding, of which "
-            "model.train query_encoder or query_adapter encodes none: leave it out"
+            f"{where('evaluation', 'passages')}: evaluation.passages saves encoding passages, "
+            f"which model.train {model.train} does not encode: leave it out"
         )
 
 
 def _check_experiment(recipe: Recipe, place: str) -> None:
-    """What eval.py compares, and by what."""
+    """Check the systems, the indexes and the metric of eval.py."""
     section = recipe.evaluation
-    if not MEASURE.fullmatch(section.primary_metric):
-        raise InputError(
-            f"{place}: evaluation.primary_metric {section.primary_metric!r} is not a measure: "
-            "it is map, mrr, ndcg, recall, precision or hit, then @ and a cut-off, such as ndcg@10"
-        )
+    try:
+        parse_metric(section.primary_metric)
+    except InputError as error:
+        raise InputError(f"{place}: evaluation.primary_metric: {error}") from None
     for what, labels in (
         ("systems", [system.label for system in section.systems]),
         ("indexes", ["exact", *(i.label for i in section.indexes if i.backend != "exact")]),
     ):
-        # Files are named by them, in letters, digits and a few signs.
+        # Their files are named by slugs.
         _refuse_twice(labels, f"{place}: evaluation.{what}")
     systems = {system.label: system for system in section.systems}
     for label, system in systems.items():
@@ -190,7 +187,7 @@ def _check_experiment(recipe: Recipe, place: str) -> None:
 
 
 def _fault(system: SystemSettings, labels: Sequence[str]) -> str | None:
-    """What a system lacks."""
+    """The fault of a system's settings, or None."""
     wanted = {"hybrid": 2, "rerank": 1}.get(system.kind, 0)
     if len(system.of) != wanted:
         return f"is {system.kind}: `of` names {('no', 'one', 'two')[wanted]} other, as a list"

@@ -20,6 +20,7 @@ from tercet.config.recipe import Recipe
 from tercet.core.artifacts import Stage, Writer, produce
 from tercet.core.console import console, progress
 from tercet.core.files import digest, slug
+from tercet.core.metric_names import parse_metric
 from tercet.core.resources import gigaflops
 from tercet.core.schema import (
     Index,
@@ -163,9 +164,7 @@ class Experiment:
     @property
     def depth(self) -> int:
         """Passages that each query gets: the largest cut-off."""
-        return max(
-            retrieval.TOP, *(retrieval.parse_measure(m)[1] for m in self.recipe.all_measures)
-        )
+        return max(retrieval.TOP, *(parse_metric(m)[1] for m in self.recipe.all_measures))
 
     # ── searching ────────────────────────────────────────────────────────────────────────────
 

@@ -108,12 +108,14 @@ class Components:
 
     def identity_of_source(self, name: str) -> str:
         """Identity of what lies outside the run, the same in every process of a launch."""
+        kind, _, model = name.partition(" ")
         identities: dict[str, Callable[[], str]] = {
+            "retriever": lambda: self.identity(model),
             "corpus": lambda: self.source.identity(),
             "passage_vectors": lambda: self.passage_vectors.identity(),
             "live_metric": lambda: str(self.live_metric),
         }
-        return modeling.from_first_process(identities[name])
+        return modeling.from_first_process(identities[kind])
 
     @property
     def models(self) -> dict[str, tuple[str | None, tuple[str, ...]]]:

@@ -37,8 +37,8 @@ class Needs:
     """Everything that a step reads. Its manifest is computed from this, and nothing else is read.
 
     `artifacts` are names of earlier steps, or `step/shards` for one group of a step's shards.
-    `models` are roles in `MODEL_KEYS`; `sources` lie outside the run: "corpus", "passage_vectors"
-    and "live_metric", how the live index compares. `keys` are dotted names of recipe keys, sections
+    `models` are roles in `MODEL_KEYS`; `sources` lie outside the run: "corpus", "passage_vectors",
+    "live_metric" (how the live index compares), and "retriever NAME", one model. `keys` are dotted names of recipe keys, sections
     or properties of `Recipe`. A change of any of these makes the step again.
 
     `unrecorded_artifacts` and `unrecorded_keys` are read too, but change no result of the step:

@@ -67,6 +67,7 @@ class Inputs:
         #: What the artifact follows from.
         self.plan: dict[str, Any] = {}
         self.restart, self.log = run.restart, run.log
+        self._within: dict[str, Artifact] = {}
 
     def __getitem__(self, name: str) -> Artifact:
         """The artifact of an earlier step, declared whole."""
@@ -111,7 +112,9 @@ class Inputs:
         """Make another step's artifact within this one, which declares all that it needs."""
         for name in step.needs.artifacts:
             self._declared(name, name.partition("/")[0])
-        return self._run.make(step, self._artifact)
+        if step.name not in self._within:
+            self._within[step.name] = self._run.make(step, self._artifact)
+        return self._within[step.name]
 
     def judged(self) -> tuple[list[Query], dict[str, dict[str, int]]]:
         """The judged test queries with their judgements; both empty where there are none."""

@@ -82,14 +82,15 @@ def _write_datasets(recipe: Recipe, folder: Path) -> dict[str, int]:
     model = _finished(recipe, "model")
     made = {name: _finished(recipe, name) for name in ("corpus", "triplets", "targets")}
     digests = {
-        "passages": made["corpus"].digest_of("passages"),
+        "corpus/passages": made["corpus"].digest_of("passages"),
         "triplets": made["triplets"].digest,
         "targets": made["targets"].digest,
     }
     plan = model.manifest["plan"]
     for name, digest in digests.items():
         if plan["inputs"][name] != digest:
-            raise InputError(f"{model.path} was trained on other {name}: {_AGAIN}")
+            rows = name.rpartition("/")[2]
+            raise InputError(f"{model.path} was trained on other {rows}: {_AGAIN}")
     for artifact in made.values():
         artifact.verify()
     lists, targets = made["triplets"].dataset("lists"), made["targets"].dataset("targets")

@@ -18,7 +18,7 @@ from tercet.core.artifacts import Artifact, existing
 from tercet.core.mapped import read_table
 from tercet.core.schema import InputError
 from tercet.data import Passages
-from tercet.data.triplets import FILTERED, LEFT_OUT, rank_of_own
+from tercet.data.triplets import FILTERED, LEFT_OUT, source_rank
 
 SIZE = 15  # rows a page
 _SHORT = 160  # characters of a text in a table
@@ -166,7 +166,7 @@ def _query(data: Data, row: dict[str, Any]) -> list[Any]:
 
 
 def _list(data: Data, row: dict[str, Any]) -> list[Any]:
-    ranks = [rank_of_own(np.array(row[name])) for name in ("teacher", "student")]
+    ranks = [source_rank(row[name]) for name in ("teacher", "student")]
     return [row["query_id"], _short(row["query"]), row["split"], len(row["passages"]) - 1, *ranks]
 
 

@@ -15,7 +15,7 @@ class Corpus(Step):
     """
 
     name = "corpus"
-    needs = Needs(sources=("corpus",), keys=("corpus.source",), unrecorded_keys=("corpus",))
+    needs = Needs(sources=("corpus",), unrecorded_keys=("corpus",))
     revision = 2
     resumable = False
 

@@ -8,7 +8,7 @@ from tercet import data, modeling, retrieval
 from tercet.core.artifacts import Writer
 from tercet.core.mapped import Vectors, map_scratch, new_scratch
 from tercet.core.schema import Encoder, Index
-from tercet.pipeline.needs import Needs
+from tercet.pipeline.needs import MODEL_KEYS, MODEL_PLACES, Needs
 from tercet.pipeline.run import Inputs, Step
 from tercet.pipeline.steps.model import Model
 from tercet.pipeline.steps.triplets import SPLITS
@@ -28,7 +28,8 @@ class Evaluation(Step):
         artifacts=("corpus", "embeddings", "student", "triplets", "model"),
         keys=("measures", "index.settings", "index.alias", "corpus.test_split"),
         unrecorded_keys=(
-            *("name", "folder", "alias", "index", "model"),
+            *(*MODEL_KEYS["base"], *MODEL_PLACES["base"]),  # the student's artifact records them
+            *("name", "folder", "alias", "index"),
             *("corpus.source", "corpus.path", "corpus.passages.id"),
         ),
     )
@@ -42,7 +43,7 @@ class Evaluation(Step):
         adapted = inputs.components.adapted(inputs["model"].path)
         if self._model.index:
             values["adapted"] = _search(inputs, adapted, self._model.index)
-            self._model.index.publish(inputs.recipe.alias)
+            retrieval.publish(self._model.index, inputs.recipe.alias)
         else:
             values["adapted"] = _publish(inputs, adapted)
         retrieval.write_figures(writer, values)
@@ -51,7 +52,7 @@ class Evaluation(Step):
     def after(self, inputs: Inputs) -> None:
         """A server that lost the model's passages, or never had them, gets them again."""
         index = inputs.components.make_index()
-        published = index.serves(inputs.recipe.alias)
+        published = retrieval.is_published(index, inputs.recipe.alias)
         index.discard()
         if not published:
             _publish(inputs, inputs.components.adapted(inputs["model"].path))
@@ -85,7 +86,7 @@ def _measured(
         index.discard()
         raise
     if publish:
-        index.publish(inputs.recipe.alias)
+        retrieval.publish(index, inputs.recipe.alias)
     else:
         index.discard()
     return values

@@ -17,7 +17,7 @@ from tercet.core.mapped import Vectors
 from tercet.core.processes import is_main_process
 from tercet.core.schema import Index
 from tercet.modeling.training.model_selection import write_choices
-from tercet.pipeline.needs import Needs
+from tercet.pipeline.needs import MODEL_KEYS, MODEL_PLACES, Needs
 from tercet.pipeline.run import Inputs, Run, Step
 from tercet.pipeline.steps.triplets import SPLITS
 
@@ -33,7 +33,6 @@ class Model(Step):
     name = "model"
     needs = Needs(
         artifacts=("corpus/passages", "embeddings", "student", "triplets", "targets"),
-        models=("base",),
         keys=(
             *("seed", "negatives_per_query", "loss", "weight_arguments", "index.settings"),
             *("model.train", "model.dropout", "model.lora_rank", "model.lora_alpha"),
@@ -42,6 +41,7 @@ class Model(Step):
         ),
         unrecorded_artifacts=("corpus/queries", "corpus/qrels"),
         unrecorded_keys=(
+            *(*MODEL_KEYS["base"], *MODEL_PLACES["base"]),  # the student's artifact records them
             *("name", "folder", "training", "tracking", "index", "measures"),
             *("corpus.source", "corpus.path", "corpus.passages.id", "corpus.label"),
             *("corpus.test_split", "evaluation.passages", "negatives.candidates"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from tercet import data, modeling, retrieval
 from tercet.config.recipe import RetrieverSettings
@@ -26,6 +27,11 @@ class Negatives(Step):
         unrecorded_keys=("name", "folder", "corpus"),
     )
     revision = 2
+
+    def condense(self, inputs: Inputs) -> dict[str, Any]:
+        """Digests of the vectors by other retrievers' models, made first where they are missing."""
+        models = [r.model for r in inputs.recipe.negatives.retrievers if r.model]
+        return {model: inputs.make(_RetrieverEmbeddings(model)).digest for model in models}
 
     def all_processes(self, inputs: Inputs) -> bool:
         """An index in memory or on a server belongs to the first process."""
@@ -55,7 +61,7 @@ class Negatives(Step):
         encoder, vectors, name = inputs.starting_model, inputs.vectors, "student"
         if settings.model:
             encoder = modeling.BiEncoder.from_pretrained(settings.model)
-            embedded = inputs.make(_RetrieverEmbeddings(encoder))
+            embedded = inputs.make(_RetrieverEmbeddings(settings.model))
             vectors, name = data.read_vectors(embedded, passages), Path(settings.model).name
         index = inputs.components.index_of(inputs.recipe.negatives.index)
         indexes.callback(index.discard)
@@ -66,15 +72,15 @@ class Negatives(Step):
 class _RetrieverEmbeddings(Step):
     """The passages' vectors by another retriever's model, kept as an artifact of their own."""
 
-    needs = Needs(
-        artifacts=("corpus/passages",),
-        models=("retrievers",),
-        unrecorded_keys=("negatives.index",),
-    )
     revision = 3
 
-    def __init__(self, encoder: modeling.BiEncoder) -> None:
-        self.name, self._encoder = f"embeddings_{slug(encoder.name)}", encoder
+    def __init__(self, model: str) -> None:
+        self.name, self._model = f"embeddings_{slug(model)}", model
+        self.needs = Needs(
+            artifacts=("corpus/passages",),
+            sources=(f"retriever {model}",),
+            unrecorded_keys=("negatives.index.backend",),
+        )
 
     def all_processes(self, inputs: Inputs) -> bool:
         """As the mining that it is made within."""
@@ -82,4 +88,5 @@ class _RetrieverEmbeddings(Step):
 
     def make(self, inputs: Inputs, writer: Writer) -> None:
         """As `data.embed_passages`."""
-        data.embed_passages(writer, self._encoder, inputs.passages)
+        encoder = modeling.BiEncoder.from_pretrained(self._model)
+        data.embed_passages(writer, encoder, inputs.passages)

@@ -115,6 +115,8 @@ class ProjectedStudent(Step):
         else:
             encoder = inputs.components.base(similarity=similarity)
             console.print("      the model made these vectors: it needs no projection")
+        # Settings that are applied when the model is loaded leave its files as they are.
+        writer.facts["settings"] = inputs.plan["settings"]
         encoder.save_pretrained(writer.folder)
 
 

@@ -107,21 +107,20 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     # The query side alone: over the model's own vectors, and over given ones.
-    "encoder": ("whole", {"model.side": "query"}),
+    "encoder": ("whole", {"model.train": "query_encoder"}),
     "adapter": (
         "whole",
         {
-            "model.side": "query",
-            "model.student": "adapter",
+            "model.train": "query_adapter",
             "model.adapter_rank": 4,
             "training.num_train_epochs": 2,
         },
     ),
     "given": (
         "encoder",
-        {"model.vectors": "vectors.parquet", "model.regression_passages": 40},
+        {"model.passage_vectors": "vectors.parquet", "model.regression_passages": 40},
     ),
-    "given_adapter": ("adapter", {"model.vectors": "own_vectors.parquet"}),
+    "given_adapter": ("adapter", {"model.passage_vectors": "own_vectors.parquet"}),
 }
 
 
@@ -149,17 +148,18 @@ NONE: tuple[str, ...] = ()
 AFTER_SCORES = ("triplets", "targets", "model", "evaluation")
 AFTER_NEGATIVES = ("scores", *AFTER_SCORES)
 AFTER_QUERIES = ("negatives", *AFTER_NEGATIVES)
-#: What reads the model as it starts.
-STUDENT = ("embeddings", "negatives", "triplets", "targets", "model", "evaluation")
+#: What reads the base model itself, and what reads the student that it becomes.
+BASE = ("embeddings", "student")
+AFTER_STUDENT = ("negatives", "triplets", "targets", "model", "evaluation")
 CHOSEN = ("model", "evaluation")
-EVERY = ("queries", "embeddings", *AFTER_QUERIES)
+EVERY = ("embeddings", "queries", *AFTER_QUERIES)
 
 WEAVIATE, HUB, COHERE, GGUF = "a Weaviate server", "the Hub", "Cohere's API", "a GGUF file"
 EXTRA, VALUES = "an extra", "other keys' values"
 
-_LIVE = {"model.side": "query", "index.backend": "weaviate", "index.collection": "Live"}
+_LIVE = {"model.train": "query_encoder", "index.backend": "weaviate", "index.collection": "Live"}
 _LIVE_NEGATIVES = {
-    "model.side": "query",
+    "model.train": "query_encoder",
     "negatives.index.backend": "weaviate",
     "negatives.index.collection": "Live",
 }
@@ -324,50 +324,49 @@ KEYS: dict[str, Key] = {
     "triplets.held_out": Key(("triplets",), 0.4, ("targets", *CHOSEN)),
     "triplets.filter_rank": Key(("triplets",), 5, ("targets", *CHOSEN)),
     "triplets.filter_percentile": Key(("triplets",), 40.0, ("targets", *CHOSEN)),
-    "triplets.filter_fits": Key(("triplets",), 3, ("targets", *CHOSEN)),
+    "triplets.filter_max_matches": Key(("triplets",), 3, ("targets", *CHOSEN)),
     # ── loss
     "loss.kind": Key(("model",), "margin_mse"),
     "loss.temperature": Key(("model",), 5.0, run="loss"),
     "loss.teacher_temperature": Key(("model",), 5.0, run="loss"),
     "loss.info_nce": Key(("model",), 0.5),
     "loss.info_nce_temperature": Key(("model",), 1.0, run="loss"),
-    "loss.near_positive": Key(("model",), 0.9, run="loss"),
+    "loss.false_negative_margin": Key(("model",), 0.9, run="loss"),
     "loss.matryoshka": Key(("model",), [8]),
     # ── model
-    "model.name": Key(STUDENT, "second_student", ("scores",)),
-    "model.revision": Key(STUDENT, COMMIT),
+    "model.name": Key(BASE, "second_student", ("scores", *AFTER_STUDENT)),
+    "model.revision": Key(BASE, COMMIT),
     # With as many negatives as either side would have by itself: those differ too.
-    "model.side": Key(("model",), "query", given={"triplets.negatives_per_query": 3}),
-    "model.student": Key(("model",), "adapter", run="encoder"),
-    "model.vectors": Key(
+    "model.train": Key(("model",), "query_encoder", given={"triplets.negatives_per_query": 3}),
+    "model.passage_vectors": Key(
         ("embeddings",),
         "second_vectors.parquet",
-        ("regression", *AFTER_QUERIES),
+        ("student", *AFTER_QUERIES),
         run="given",
     ),
     "model.api": Key(
-        STUDENT,
+        BASE,
         "cohere",
-        given={"model.side": "query", "model.student": "adapter"},
+        given={"model.train": "query_adapter"},
         missing=COHERE,
     ),
     "model.dollars": Key(
         NONE,
         1.0,
-        given={"model.side": "query", "model.student": "adapter", "model.api": "cohere"},
+        given={"model.train": "query_adapter", "model.api": "cohere"},
         missing=COHERE,
     ),
     "model.adapter_rank": Key(("model",), 2, run="adapter"),
     "model.adapter_penalty": Key(("model",), 10.0, run="adapter"),
-    "model.regression_passages": Key(("regression",), 30, AFTER_QUERIES, run="given"),
-    "model.pooling": Key(STUDENT, "cls", ("scores",)),
-    "model.similarity": Key(STUDENT, "dot", ("scores",)),
-    "model.query_prompt": Key(STUDENT, "query: ", ("scores",)),
-    "model.passage_prompt": Key(STUDENT, "passage: ", ("scores",)),
-    "model.max_length": Key(STUDENT, 8, ("scores",)),
-    # No query is as long: nothing comes out otherwise, and each step reads the model itself.
-    "model.query_max_length": Key(STUDENT, 40),
-    "model.precision": Key(STUDENT, "bf16", ("scores",)),
+    "model.regression_passages": Key(("student",), 30, AFTER_QUERIES, run="given"),
+    "model.pooling": Key(BASE, "cls", ("scores", *AFTER_STUDENT)),
+    "model.similarity": Key(BASE, "dot", ("scores", *AFTER_STUDENT)),
+    "model.query_prompt": Key(BASE, "query: ", ("scores", *AFTER_STUDENT)),
+    "model.passage_prompt": Key(BASE, "passage: ", ("scores", *AFTER_STUDENT)),
+    "model.max_length": Key(BASE, 8, ("scores", *AFTER_STUDENT)),
+    # No query is as long: nothing comes out otherwise but the student.
+    "model.query_max_length": Key(BASE, 40, AFTER_STUDENT),
+    "model.precision": Key(BASE, "bf16", ("scores", *AFTER_STUDENT)),
     "model.dropout": Key(("model",), 0.5),
     "model.lora_rank": Key(("model",), 2),
     "model.lora_alpha": Key(("model",), 64, run="lora"),
@@ -401,7 +400,7 @@ KEYS: dict[str, Key] = {
     "index.alias": Key(("evaluation",), "Second"),
     # ── evaluation
     "evaluation.cutoffs": Key(("evaluation",), [1, 10, 100]),
-    "evaluation.primary": Key(("evaluation",), "ndcg@5"),
+    "evaluation.primary_metric": Key(("evaluation",), "ndcg@5"),
     "evaluation.passages": Key(("model",), 10),
     "evaluation.early_stopping_patience": Key(("model",), 1),
     "evaluation.interpolation_steps": Key(("model",), 2),
@@ -436,11 +435,11 @@ KEYS: dict[str, Key] = {
     "evaluation.indexes.N.id": Key(NONE, "uuid"),
     "evaluation.indexes.N.name": Key(NONE, "second"),
     "evaluation.baseline": Key(NONE, "base"),
-    "evaluation.clock_queries": Key(NONE, 7),
-    "evaluation.clock_batch": Key(NONE, 7),
-    "evaluation.clock_seconds": Key(NONE, 7.0),
-    "evaluation.second_path": Key(NONE, "second_beir"),
-    "evaluation.second_split": Key(NONE, "dev"),
+    "evaluation.latency_queries": Key(NONE, 7),
+    "evaluation.latency_batch_size": Key(NONE, 7),
+    "evaluation.latency_budget_seconds": Key(NONE, 7.0),
+    "evaluation.out_of_domain_path": Key(NONE, "second_beir"),
+    "evaluation.out_of_domain_split": Key(NONE, "dev"),
     # ── the rest
     "ingest.collection": Key(NONE, "Second"),
     "ingest.vector": Key(NONE, "v"),

@@ -22,25 +22,27 @@ from unittest.mock import patch
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from recipe_keys import MAX_LENGTH, RUNS
 from safetensors.numpy import load_file, save_file
 
-from tercet.artifacts import MANIFEST, Stage, existing
-from tercet.cli import load_recipe
-from tercet.files import file_sha256, read_json, read_table, write_json
+from tercet.config.loading import load_recipe
+from tercet.config.recipe import Recipe
+from tercet.core.artifacts import MANIFEST, Artifact, Stage, existing
+from tercet.core.files import file_sha256, read_json, write_json
+from tercet.core.mapped import read_table
+from tercet.core.schema import Passage
 from tercet.modeling import BiEncoder
 from tercet.modeling.hub import ResolvedModel, resolve
-from tercet.pipeline import Pipeline
-from tercet.recipe import Recipe
-from tercet.schema import Passage
+from tercet.pipeline.pipeline import Pipeline
 
 #: In the pipeline's order. `embeddings_other` is of another model that proposes candidates.
 STEPS = (
-    *("corpus", "queries", "embeddings", "embeddings_other", "regression", "negatives", "scores"),
+    *("corpus", "embeddings", "student", "queries", "embeddings_other", "negatives", "scores"),
     *("triplets", "targets", "model", "evaluation"),
 )
-#: What is asked of a pipeline, in its order; what else these need is made with them.
-ASKED = tuple(step for step in STEPS if step not in ("embeddings_other", "regression"))
+#: The steps of every recipe.
+EVERY_STEP = tuple(step for step in STEPS if step != "embeddings_other")
 #: The folder of the one run that a root holds.
 RUN = Path("runs/run")
 
@@ -76,7 +78,7 @@ def recipe_of(keys: Mapping[str, Any]) -> Recipe:
     """
     Path("recipe.yaml").write_text("")
     options = [f"--{name}={json.dumps(value)}" for name, value in keys.items()]
-    return load_recipe("recipe.yaml", options, together=False)
+    return load_recipe("recipe.yaml", options, cross_check=False)
 
 
 def make(root: Path, keys: Mapping[str, Any], *, train: bool = True) -> list[str]:
@@ -84,12 +86,12 @@ def make(root: Path, keys: Mapping[str, Any], *, train: bool = True) -> list[str
     stale = []
     with chdir(root):
         pipeline = Pipeline(recipe_of(keys))
-        for step in ASKED if train else ASKED[:-2]:
+        for step in EVERY_STEP if train else EVERY_STEP[:-2]:
             getattr(pipeline, step)
         if not train:
-            stale += [] if pipeline.model_stage().finished()[0] else ["model"]
-            pipeline.model = existing(RUN / "model")  # type: ignore[assignment]
-            stale += [] if pipeline.evaluation_stage().finished()[0] else ["evaluation"]
+            stale += [] if pipeline.stage("model").finished()[0] else ["model"]
+            pipeline._made["model"] = existing(RUN / "model")  # type: ignore[assignment]
+            stale += [] if pipeline.stage("evaluation").finished()[0] else ["evaluation"]
     shutil.rmtree(root / RUN / "training", ignore_errors=True)
     return stale
 
@@ -118,8 +120,8 @@ def quick() -> Iterator[None]:
     gc.freeze()
     try:
         with (
-            patch("tercet.resources.gigaflops", lambda: 1.0),
-            patch("tercet.artifacts.VERSIONS", ()),
+            patch("tercet.core.resources.gigaflops", lambda: 1.0),
+            patch("tercet.core.artifacts.VERSIONS", ()),
             patch("os.fsync", lambda file: None),
         ):
             yield
@@ -149,7 +151,8 @@ def plans(root: Path, keys: Mapping[str, Any]) -> dict[str, Any]:
 
     def finished(stage: Stage) -> tuple[Any, str]:
         found[stage.name] = stage.plan
-        return existing(stage.path), ""
+        missing = Artifact(stage.path, {"files": {}, "facts": {}})
+        return existing(stage.path) or missing, ""
 
     def of_hub(name: str, revision: str | None = None, *given: Any) -> ResolvedModel:
         if Path(name).is_dir():
@@ -159,14 +162,12 @@ def plans(root: Path, keys: Mapping[str, Any]) -> dict[str, Any]:
     with (
         chdir(root),
         patch.object(Stage, "finished", finished),
-        patch("tercet.parts.resolve", of_hub),
+        patch("tercet.pipeline.components.resolve", of_hub),
     ):
         pipeline = Pipeline(recipe_of(keys))
-        for step in ASKED[:-1]:
+        for step in EVERY_STEP[:-1]:
             getattr(pipeline, step)
-        if pipeline.query_side and "regression" in _marks(root):
-            _ = pipeline.student
-        found["evaluation"] = pipeline.evaluation_stage().plan
+        found["evaluation"] = pipeline.stage("evaluation").plan
     return found
 
 
@@ -189,6 +190,27 @@ class Runs:
             make(root, keys)
             self._made[name] = Run(root, keys)
         return self._made[name]
+
+
+@pytest.fixture(scope="module")
+def runs(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_beir_path: Path,
+    tiny_encoder_path: Path,
+    tiny_cross_encoder_path: Path,
+    tiny_seq2seq_path: Path,
+    tiny_causal_path: Path,
+) -> Iterator[Runs]:
+    """The runs of `recipe_keys.RUNS`, and steps that take less time."""
+    models = {
+        "student": tiny_encoder_path,
+        "teacher": tiny_cross_encoder_path,
+        "writer": tiny_seq2seq_path,
+        "babbler": tiny_causal_path,
+    }
+    made = Runs(tmp_path_factory.mktemp("runs"), models, tiny_beir_path)
+    with quick():
+        yield made
 
 
 # ── what runs read ───────────────────────────────────────────────────────────────────────────────
