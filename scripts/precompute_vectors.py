@@ -8,7 +8,7 @@ files that the recipe's `vectors` system names: id and vector, of unit length.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ _QUERY_PROMPT = "Represent this sentence for searching relevant passages: "
 _TOKENS, _BATCH = 512, 16
 
 
-def main(recipe: Recipe, flags: set[str]) -> None:
+def main(recipe: Recipe, flags: Mapping[str, str]) -> None:
     """Encode and write."""
     system = next((s for s in recipe.evaluation.systems if s.kind == "vectors"), None)
     if system is None:

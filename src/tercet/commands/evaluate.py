@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 
 from tercet.config.recipe import Recipe
@@ -16,7 +16,7 @@ from tercet.reports.page.page import check_page, write_page
 from tercet.reports.results_table import print_results
 
 
-def evaluate(recipe: Recipe, flags: set[str]) -> None:
+def evaluate(recipe: Recipe, flags: Mapping[str, str]) -> None:
     """Compare the recipe's systems over its indexes, on its test queries.
 
     Writes `results/` in the run's folder: metrics.json, report.html, per_query.parquet,
@@ -35,7 +35,7 @@ def evaluate(recipe: Recipe, flags: set[str]) -> None:
 
         results = results_of(experiment)
         write_results(folder, results, experiment.qrels, experiment.runs(), experiment.metrics)
-        write_page(asdict(results), folder / "report.html")
+        write_page(results, folder / "report.html")
         append_csv(Path(recipe.runs_dir) / "results.csv", results)
 
     print_results(results)

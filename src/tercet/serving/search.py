@@ -70,11 +70,11 @@ class RunSearch:
         passages = self.pipeline.passages
         (ranking,) = self._retriever.search([question], k)
         rows = passages.rows(id for id, _ in ranking)
-        strange = [id for id, _ in ranking if id not in rows]
-        if strange:
+        unknown = [id for id, _ in ranking if id not in rows]
+        if unknown:
             console.print(
-                f"{len(strange)} found in {self.place} and not in the run's corpus, left out: "
-                f"{', '.join(map(repr, strange))}",
+                f"left out {len(unknown)} results from {self.place} that are not in the run's "
+                f"corpus: {', '.join(map(repr, unknown))}",
                 markup=False,
             )
         return [(passages[rows[id]], score) for id, score in ranking if id in rows]
@@ -131,7 +131,7 @@ class RunSearch:
         passages = self.pipeline.passages
         rows = np.sort(np.random.default_rng(0).permutation(len(passages))[:_SAMPLE])
         ids = [passages.ids[row] for row in rows.tolist()]
-        found, what = live.vectors_of(ids), f"collection {live.name}, vector {live.vector}"
+        found, place = live.vectors_of(ids), f"collection {live.name}, vector {live.vector}"
         if self.pipeline.recipe.model.frozen:
             known = np.asarray(self.pipeline.vectors[rows])
         else:
@@ -139,7 +139,7 @@ class RunSearch:
         if found.shape == known.shape and cosines(found, known).min() >= _SAME:
             return
         raise InputError(
-            f"{what} holds other vectors than those of run {self.pipeline.recipe.name}: give the "
+            f"{place} holds other vectors than those of run {self.pipeline.recipe.name}: move the "
             "alias back to its collection, or run train.py with another index.alias"
         )
 

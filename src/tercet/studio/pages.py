@@ -9,8 +9,9 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tercet.core.text import bytes_text, seconds_text
 from tercet.forecast.forecast import FORECAST, ROWS, read_forecast
-from tercet.reports.forecast_table import clock, size, size_in_words
+from tercet.reports.forecast_table import size_in_words
 from tercet.studio.browse import Text
 from tercet.studio.compare import COLUMNS, TEXTS, Compared
 from tercet.studio.form import Filled, command
@@ -72,9 +73,9 @@ def forecast(run: Path) -> str:
         for name, stage in found.stages.items()
     ]
     left = found.left.values()
-    whole = clock(sum(stage.seconds for stage in left))
+    whole = seconds_text(sum(stage.seconds for stage in left))
     dollars = sum(stage.dollars for stage in left)
-    rows.append(("left", "", whole, size(sum(s.disk for s in left)), f"${dollars:,.2f}"))
+    rows.append(("left", "", whole, bytes_text(sum(s.disk for s in left)), f"${dollars:,.2f}"))
     advice = "".join(note(line) for line in size_in_words(found.size))
     when = note(f"{FORECAST} of {run.name}: {whole} and ${dollars:,.2f} to come")
     return when + table(("stage", "rows", "time", "disk", "cost"), rows, (0, 1)) + advice
@@ -83,7 +84,7 @@ def forecast(run: Path) -> str:
 def _taken(stage: Any) -> tuple[str, str, str]:
     if stage.done:
         return ("done", "", "")
-    return (clock(stage.seconds), size(stage.disk), f"${stage.dollars:,.2f}")
+    return (seconds_text(stage.seconds), bytes_text(stage.disk), f"${stage.dollars:,.2f}")
 
 
 def status(run: Path, state: State) -> str:
