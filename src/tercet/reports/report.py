@@ -161,8 +161,14 @@ def markdown(report: Report) -> str:
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> list[str]:
-    """Lines of a Markdown table: both means of each measure, and the interval of the difference."""
-    rows = [
+    """Lines of a Markdown table: both means of each metric, and the interval of the difference."""
+    header = ("metric", "zero-shot", "adapted", "difference", "95% interval")
+    return markdown_table(header, metric_rows(comparisons))
+
+
+def metric_rows(comparisons: Sequence[Comparison]) -> list[tuple[str, ...]]:
+    """Table rows: metric, both means, their difference and its interval."""
+    return [
         (
             c.measure,
             f"{c.before:.4f}",
@@ -172,7 +178,6 @@ def comparison_table(comparisons: Sequence[Comparison]) -> list[str]:
         )
         for c in comparisons
     ]
-    return markdown_table(("measure", "zero-shot", "adapted", "difference", "95% interval"), rows)
 
 
 def steps_table(steps: Sequence[Step]) -> list[str]:
