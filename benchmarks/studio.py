@@ -52,9 +52,7 @@ def main() -> None:
     parser.add_argument("--passages", type=int, default=100_000)
     options = parser.parse_args()
     if options.runs < 150 or options.passages < 10_000:
-        parser.error(
-            "it needs a run that the page does not list, and a word in thousands of passages"
-        )
+        parser.error("it needs an unlisted run, and a word in thousands of passages")
     with tempfile.TemporaryDirectory() as at:
         project = Path(at).resolve()
         make_large(project, options.passages)
@@ -85,8 +83,8 @@ def make_large(project: Path, passages: int) -> None:
     log = project / "runs" / "large" / "studio" / "log.txt"
     log.parent.mkdir(parents=True)
     command = [sys.executable, "train.py", "recipes/large.yaml"]
-    with log.open("wb") as said:
-        subprocess.run(command, cwd=project, check=True, stdout=said, stderr=said)
+    with log.open("wb") as output:
+        subprocess.run(command, cwd=project, check=True, stdout=output, stderr=output)
     ahead = time.time() + 86_400
     os.utime(project / "runs" / "large", (ahead, ahead))  # the run that changed last
 
@@ -284,7 +282,7 @@ class Person:
             if not (before := self.page.evaluate("text('article.hit')")):
                 loading = "seen('p.note', '^loading ')"
                 self.timed(
-                    "search: the first, until it says that it loads", self.button("Search"), loading
+                    "search: the first, until the notice of loading", self.button("Search"), loading
                 )
                 self.page.wait_for_function(f"before => {found}", arg=before)
                 now = self.page.evaluate("performance.now() - window.began")

@@ -36,9 +36,7 @@ def test_the_csv_has_a_row_for_each_run_with_all_settings(tmp_path: Path) -> Non
     assert [row["run"] for row in rows] == ["a", "b"]
     assert rows[0]["seed"] == "1" and rows[1]["seed"] == "" and rows[1]["queries.count"] == "5"
     assert rows[0]["ndcg@10 low"] == "0.05"
-    assert rows[1]["model.name"] == "'=HYPERLINK(1)", (
-        "quoted, so that a spreadsheet does not run it"
-    )
+    assert rows[1]["model.name"] == "'=HYPERLINK(1)", "a spreadsheet must not run it"
     table = compare.results([tmp_path / n for n in "abc"])
     assert [len(row) for row in table] == [len(compare.COLUMNS)] * 3
     assert table[0][5:8] == [0.3, 0.4, 0.1]

@@ -112,7 +112,7 @@ BOMB = "a: [&l0 [1]" + "".join(f", &l{n} [{f'*l{n - 1}, ' * 10}]" for n in range
 
 
 @pytest.mark.parametrize(
-    ("path", "shown", "said"),
+    ("path", "shown", "message"),
     [
         ("queries.count", -1, "at least 1"),
         ("triplets.held_out", 0.9, "at most 0.5"),
@@ -133,12 +133,14 @@ BOMB = "a: [&l0 [1]" + "".join(f", &l{n} [{f'*l{n - 1}, ' * 10}]" for n in range
         ("name", ".studio", "name"),
     ],
 )
-def test_an_error_is_shown_beside_its_key(places: Places, path: str, shown: Any, said: str) -> None:
+def test_an_error_is_shown_beside_its_key(
+    places: Places, path: str, shown: Any, message: str
+) -> None:
     name = "recipes/plain.yaml"
     values = form.values(load_recipe(places.recipe(name))) | {path: shown}
     filled = form.fill(places, name, values)
     assert filled.recipe is None and set(filled.errors) == {path}, filled.errors
-    assert said in filled.errors[path]
+    assert message in filled.errors[path]
 
 
 def test_widgets_know_the_ranges_and_the_defaults_of_training() -> None:

@@ -27,7 +27,7 @@ def table(browser: Any) -> Callable[[Sequence[Row]], Any]:
     page = browser.new_page()
 
     def shown(rows: Sequence[Row]) -> Any:
-        html = pages.listing(("run", "figure"), rows, (0,), f"{len(rows)} runs")
+        html = pages.listing(("run", "value"), rows, (0,), f"{len(rows)} runs")
         if page.locator("main").count():
             page.evaluate(
                 "html => { document.querySelector('main').innerHTML = html; renew(); }", html
@@ -55,19 +55,19 @@ def test_the_first_matching_rows_are_shown(
     assert button.inner_text() == "show all 250"
 
     page.locator("th").nth(1).click()
-    by_figure = sorted(rows, key=lambda row: -1.0 if row[1] is None else row[1])
-    assert names(page) == [name for name, _ in by_figure[: pages.SHOWN]]
+    by_value = sorted(rows, key=lambda row: -1.0 if row[1] is None else row[1])
+    assert names(page) == [name for name, _ in by_value[: pages.SHOWN]]
     page.locator("th").nth(1).click()
-    assert names(page) == [name for name, _ in by_figure[::-1][: pages.SHOWN]]
+    assert names(page) == [name for name, _ in by_value[::-1][: pages.SHOWN]]
     assert page.locator("th").nth(1).get_attribute("aria-sort") == "descending"
 
     page.get_by_label("Filter the rows").fill("RUN-1")
-    found = [name for name, _ in by_figure[::-1] if name.startswith("run-1")]
+    found = [name for name, _ in by_value[::-1] if name.startswith("run-1")]
     assert len(found) == pages.SHOWN and names(page) == found and button.is_hidden()
     page.get_by_label("Filter the rows").fill("run-")
     assert button.is_visible() and len(names(page)) == pages.SHOWN
     button.click()
-    assert names(page) == [name for name, _ in by_figure[::-1]] and button.is_hidden()
+    assert names(page) == [name for name, _ in by_value[::-1]] and button.is_hidden()
 
     page.get_by_label("Filter the rows").fill("run-00")
     table([*rows, ("run-00x", 9.0)])  # a new table keeps the order and the filter

@@ -37,8 +37,8 @@ def test_a_failure_in_the_log_counts_until_the_log_is_replaced(tmp_path: Path) -
     folder.mkdir()
     (folder / "process.json").write_text('{"pid": 0, "created": 0, "command": []}')
     log = folder / "log.txt"
-    for said, state in (("make  corpus\n", "stopped"), ("error: no such file\n", "failed")):
-        log.write_text(log.read_text() + said if log.exists() else said)
+    for line, state in (("make  corpus\n", "stopped"), ("error: no such file\n", "failed")):
+        log.write_text(log.read_text() + line if log.exists() else line)
         assert runs.state(tmp_path) == state
     (folder / "stopped").touch()
     assert runs.state(tmp_path) == "stopped"  # it failed because it was stopped

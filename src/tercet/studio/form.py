@@ -25,7 +25,7 @@ from tercet.studio.places import Places, check_name
 #: Text fields serve `text`, `yaml`, and numbers that may be unset.
 Kind = Literal["choice", "flag", "whole", "number", "text", "yaml"]
 #: The key of the TrainingArguments without a default in Tercet, as one mapping.
-OTHERS = "training"
+_OTHERS = "training"
 UNSET = "unset"
 
 
@@ -45,13 +45,13 @@ class Field:
     def section(self) -> str:
         """The section of the key; "run" for a key outside all sections."""
         first, dot, _ = self.path.partition(".")
-        return first if dot or self.path == OTHERS else "run"
+        return first if dot or self.path == _OTHERS else "run"
 
     @property
     def label(self) -> str:
         """The name within the section."""
         within = self.path.removeprefix(f"{self.section}.")
-        return "others" if self.path == OTHERS else within
+        return "others" if self.path == _OTHERS else within
 
     def shown(self, value: Any) -> Any:
         """A recipe's value as the widget's value."""
@@ -90,8 +90,8 @@ def _fields(kind: type, path: str) -> list[Field]:
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         full = f"{path}{field.name}"
-        if full == OTHERS:
-            found += [*_training(), Field(OTHERS, "yaml", "any other of TrainingArguments")]
+        if full == _OTHERS:
+            found += [*_training(), Field(_OTHERS, "yaml", "any other of TrainingArguments")]
         elif dataclasses.is_dataclass(hints[field.name]):
             found += _fields(typing.cast(type, hints[field.name]), f"{full}.")
         else:
@@ -129,13 +129,13 @@ def _training() -> list[Field]:
 def values(recipe: Recipe) -> dict[str, Any]:
     """Each key's value as its widget's value."""
     whole: Any = _brief(recipe, everything=True)
-    others = {k: v for k, v in whole[OTHERS].items() if k not in TRAINING}
+    others = {k: v for k, v in whole[_OTHERS].items() if k not in TRAINING}
     shown = {}
     for field in fields():
         value: Any = whole
         for step in field.path.split("."):
             value = value[step]
-        value = others or None if field.path == OTHERS else value
+        value = others or None if field.path == _OTHERS else value
         if isinstance(value, bool) and field.kind == "choice":
             value = "true" if value else "false"
         shown[field.path] = field.shown(value)
@@ -221,7 +221,7 @@ def _same(shown: Any, before: Any) -> bool:
 
 
 def _options(field: Field, shown: Any) -> list[str]:
-    if field.path != OTHERS:
+    if field.path != _OTHERS:
         return [f"--{field.path}={field.given(shown)}"]
     node = parse_yaml(str(shown or ""), "--training", lines=False)
     others = node.plain() or {}

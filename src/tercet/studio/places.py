@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from tercet.core.schema import InputError
 
-RECIPES, RUNS = "recipes", "runs"
+_RECIPES, _RUNS = "recipes", "runs"
 #: A folder with one of these is a run.
 _MARKS = ("corpus", "recipe.yaml", "metrics.json", "forecast.json", "studio")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -34,11 +34,11 @@ class Places:
     @property
     def runs(self) -> Path:
         """The folder of all runs."""
-        return self.root / RUNS
+        return self.root / _RUNS
 
     def recipes(self) -> list[str]:
         """Recipe paths relative to the project: its own, then those of the runs in `recent`."""
-        found = sorted((self.root / RECIPES).glob("*.yaml"))
+        found = sorted((self.root / _RECIPES).glob("*.yaml"))
         found += [self.runs / name / "recipe.yaml" for name in self.recent()]
         inside = [path for path in found if path.is_file() and self._plain(path)]
         return [path.relative_to(self.root).as_posix() for path in inside]
@@ -46,7 +46,7 @@ class Places:
     def recipe(self, name: str | None) -> Path:
         """The path of a recipe of the project, or of any run. Raises InputError for any other."""
         path = self.root / (name if isinstance(name, str) else "")
-        own = path.parent == self.root / RECIPES and path.suffix == ".yaml"
+        own = path.parent == self.root / _RECIPES and path.suffix == ".yaml"
         of_run = path.name == "recipe.yaml" and path.parent.parent == self.runs
         if not (own or of_run) or not self._plain_file(path):
             raise InputError(f"{name!r} is no recipe of this project" if name else "no recipe yet")
@@ -59,9 +59,9 @@ class Places:
     def new_recipe(self, name: str) -> Path:
         """The path for a new recipe. Raises InputError for a path as name, or a name in use."""
         name = check_name(name.removesuffix(".yaml"), "a recipe")
-        path = self.root / RECIPES / f"{name}.yaml"
+        path = self.root / _RECIPES / f"{name}.yaml"
         if path.exists() or path.is_symlink():
-            raise InputError(f"{RECIPES}/{name}.yaml exists already: choose another name")
+            raise InputError(f"{_RECIPES}/{name}.yaml exists already: choose another name")
         return path
 
     def recent(self) -> list[str]:

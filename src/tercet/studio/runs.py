@@ -207,8 +207,8 @@ def _end_of_log(run: Path, most: int) -> str:
 def _collapsed(lines: Sequence[str]) -> Iterator[str]:
     for number, line in enumerate(lines):
         following = lines[number + 1] if number + 1 < len(lines) else ""
-        what = PROGRESS.match(line)
-        if what and following.startswith(f"  {what['what']}: "):
+        progress = PROGRESS.match(line)
+        if progress and following.startswith(f"  {progress['label']}: "):
             continue
         line = line.rpartition("\r")[2]
         shown = line.isprintable()
@@ -216,7 +216,7 @@ def _collapsed(lines: Sequence[str]) -> Iterator[str]:
 
 
 PROGRESS = re.compile(
-    r"  (?P<what>[^:]+): (?P<done>[\d,]+)(?: of (?P<total>[\d,]+))? (?P<unit>[a-z ]+), "
+    r"  (?P<label>[^:]+): (?P<done>[\d,]+)(?: of (?P<total>[\d,]+))? (?P<unit>[a-z ]+), "
     r"(?P<rate>[\d,.e+-]+)/s(?:, left (?P<left>[\d:]+|\?))?$"
 )
 

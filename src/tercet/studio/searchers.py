@@ -110,8 +110,8 @@ class Searchers:
 
         return self._kept(run, (system,), load)
 
-    def _kept(self, run: Path, what: tuple[str, ...], load: Callable[[], _T]) -> _T:
-        key, made = (str(run), *what), _made(run)
+    def _kept(self, run: Path, kind: tuple[str, ...], load: Callable[[], _T]) -> _T:
+        key, made = (str(run), *kind), _made(run)
         if key in self._loaded and self._loaded[key][0] != made:
             self._forget(key)
         if key not in self._loaded:
@@ -133,11 +133,11 @@ class Searchers:
         with self._lock:
             if not self.systems_of(run):
                 raise InputError(f"{run.name} is not finished: it cannot answer yet")
-            what = ("chat", *options)
-            for key in [k for k in self._loaded if k[1] == "chat" and k != (str(run), *what)]:
+            kind = ("chat", *options)
+            for key in [k for k in self._loaded if k[1] == "chat" and k != (str(run), *kind)]:
                 self._forget(key)  # one language model at a time
             recipe = recipe_of(run, options)
-            return self._kept(run, what, lambda: Chat.of(recipe))
+            return self._kept(run, kind, lambda: Chat.of(recipe))
 
 
 def _made(run: Path) -> float:
