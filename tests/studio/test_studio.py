@@ -67,7 +67,8 @@ chat: {{model: {tiny_causal_path}, max_new_tokens: 12, threshold: -1}}
 """
     )
     command = [sys.executable, "train.py", "recipes/tiny.yaml", "--name=before"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=300)
+    made = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert made.returncode == 0, made.stdout + made.stderr
     (folder / "runs" / "other").mkdir()  # nothing but its recipe
     shutil.copy(folder / "runs" / "before" / "recipe.yaml", folder / "runs" / "other")
     yield folder
