@@ -30,7 +30,9 @@ TEMPLATE = "${document.title = 'taken'} {{value}} {{#each value}}taken{{/each}}"
 KEY = "co-canary-5d1e"
 WAIT = 120  # seconds after which a condition counts as never met
 #: A failed fetch as the page logs it; the request itself says whether the page gave it up.
-FETCH = re.compile("AbortError|aborted|Failed to (fetch|load resource)|network error")
+FETCH = re.compile(
+    "AbortError|aborted|Failed to (fetch|load resource)|network error|Connection errored out"
+)
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
+from contextlib import suppress
 from pathlib import Path
+from socket import socket
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,9 +18,16 @@ from tercet.studio.places import Places
 from tercet.studio.tabs.page import mount_page
 
 _HOST = "127.0.0.1"
-#: Seconds for open requests after Ctrl-C. A page in a browser holds a stream of events open for as
-#: long as it is shown: without a limit the server would wait for it.
-_CLOSING = 2
+#: Seconds that open requests have to end after Ctrl-C. Every page in a browser holds a stream of
+#: events open, for which uvicorn would wait without a limit.
+_PATIENCE = 1
+
+
+class _Server(uvicorn.Server):
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        """Stop, without logging each cancelled stream as an error."""
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        await super().shutdown(sockets)
 
 
 def serve(root: Path) -> None:
@@ -32,10 +42,8 @@ def serve(root: Path) -> None:
     page = mount_page(server, Places(root), _HOST, port)
     console.print(f"the studio is at http://{_HOST}:{port}; Ctrl-C ends it, and no run")
     # Not Gradio's own launch, which can open tunnels.
-    uvicorn.run(
-        page,
-        host=_HOST,
-        port=port,
-        log_level="warning",
-        timeout_graceful_shutdown=_CLOSING,
+    config = uvicorn.Config(
+        page, host=_HOST, port=port, log_level="warning", timeout_graceful_shutdown=_PATIENCE
     )
+    with suppress(KeyboardInterrupt):
+        _Server(config).run()
