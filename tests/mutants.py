@@ -9,14 +9,20 @@ its tests fail without it.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
+
+import accelerate.data_loader  # noqa: F401
+import datasets  # noqa: F401
+import pytest
+import torch  # noqa: F401
+import transformers.trainer  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -42,7 +48,9 @@ EXACT = "retrieval/exact_index.py"
 
 _TRAINER = "tests/modeling/training/test_trainer.py::"
 OWN_VECTORS = _TRAINER + "test_every_epoch_is_searched_with_the_vectors_of_its_own_weights"
-OWN_DRAWS = _TRAINER + "test_each_epoch_trains_on_its_own_draws_and_a_resumed_one_on_the_same"
+OWN_DRAWS = (
+    _TRAINER + "test_each_epoch_trains_on_its_own_draws_and_one_that_is_resumed_halfway_on_the_same"
+)
 GRADIENT = (
     _TRAINER + "test_a_gradient_that_is_not_finite_stops_training_before_it_reaches_the_weights"
 )
@@ -308,17 +316,37 @@ def _killed(mutant: Mutant, package: Path) -> bool:
 
 
 def _failed(tests: set[str], package: Path) -> set[str]:
-    """Those of the tests that fail, all or one of a test's parameters, with this package."""
-    # Without bytecode: two mutants of one size within a second would share it.
-    environment = os.environ | {"PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-rfE", "-p", "no:cacheprovider"]
-    found = subprocess.run(
-        [*command, *sorted(tests)], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    if found.returncode not in (0, 1):
-        raise SystemExit(f"pytest ended with {found.returncode}:\n{found.stdout}{found.stderr}")
-    failed = [line for line in found.stdout.splitlines() if line.startswith("FAILED ")]
-    return {test for test in tests if any(line.startswith(f"FAILED {test}") for line in failed)}
+    """Those of the tests that fail, for one of their parameters at least, with this package."""
+    with tempfile.NamedTemporaryFile("r", suffix=".json") as report:
+        child = os.fork()  # which has the heavy libraries, and imports the package afresh
+        if not child:
+            _report(sorted(tests), package, Path(report.name))
+        os.waitpid(child, 0)
+        output = report.read()
+    found = json.loads(output) if output else {"code": "nothing"}
+    if found["code"] not in (0, 1):
+        raise SystemExit(f"pytest ended with {found['code']}: run {' '.join(sorted(tests))}")
+    return {test for test in tests if any(id.startswith(test) for id in found["failed"])}
+
+
+def _report(tests: list[str], package: Path, file: Path) -> NoReturn:
+    """Write pytest's exit code and the tests that failed to a file, and end the process."""
+    failed = []
+
+    class Failures:
+        def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+            if report.failed:
+                failed.append(report.nodeid)
+
+    sys.path.insert(0, str(package.parent))
+    sys.dont_write_bytecode = True  # two mutants of one size within a second would share it
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 1)
+    os.dup2(silent, 2)
+    os.chdir(ROOT)
+    code = pytest.main(["-q", "-p", "no:cacheprovider", *tests], plugins=[Failures()])
+    file.write_text(json.dumps({"code": int(code), "failed": failed}))
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -360,7 +360,7 @@ def test_every_epoch_is_searched_with_the_vectors_of_its_own_weights(
     assert np.abs(searched[1][0] - zero_shot).max() > 1e-3
 
 
-def test_each_epoch_trains_on_its_own_draws_and_a_resumed_one_on_the_same(
+def test_each_epoch_trains_on_its_own_draws_and_one_that_is_resumed_halfway_on_the_same(
     encoder: BiEncoder, texts: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[tuple[int, int]] = []
@@ -376,14 +376,17 @@ def test_each_epoch_trains_on_its_own_draws_and_a_resumed_one_on_the_same(
             return super().__getitem__(row)
 
     monkeypatch.setattr("tiny_training.Drawn", Recording)
-    options = ["--training.num_train_epochs=3", "--training.per_device_train_batch_size=8"]
+    options = ["--training.num_train_epochs=2", "--training.per_device_train_batch_size=8"]
+    options += ["--training.eval_strategy=steps", "--training.save_strategy=steps"]
+    options += ["--training.eval_steps=3", "--training.save_steps=3"]
     trainer(encoder, texts, tmp_path, *options).train()
-    every = {(epoch, row) for epoch in range(3) for row in range(16)}
-    assert set(read) == every and len(read) == len(every)
+    whole = read.copy()
+    assert sorted(whole) == [(epoch, row) for epoch in range(2) for row in range(16)]
     read.clear()
-    first = tmp_path / "run" / "training" / "checkpoint-2"
-    trainer(encoder, texts, tmp_path, *options).train(resume_from_checkpoint=str(first))
-    assert set(read) == {(epoch, row) for epoch, row in every if epoch}
+    # accelerate tells the dataset its epoch too, but neither here nor in several processes.
+    halfway = tmp_path / "run" / "training" / "checkpoint-3"
+    trainer(encoder, texts, tmp_path, *options).train(resume_from_checkpoint=str(halfway))
+    assert read == whole[-8:]
 
 
 @pytest.mark.parametrize("value", [np.inf, np.nan], ids=str)
