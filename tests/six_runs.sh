@@ -24,17 +24,14 @@ print(*files)
 PY
 }
 
-# one NAME [FILE...]: all tests, in one process if files are given, for only that keeps their order.
+# one NAME [FILE...]: all tests, of the files in that order if there are any.
 one() {
     local name=$1 began=$SECONDS failed=0
     shift
     {
-        if [ $# -gt 0 ]; then
-            .venv/bin/python -m pytest "$@" || failed=$?
-        else
-            .venv/bin/python -m pytest -m "not weaviate" -n 2 --dist loadfile || failed=$?
-            .venv/bin/python -m pytest -m weaviate || failed=$?
-        fi
+        .venv/bin/python -m pytest -m "not weaviate" -n 2 --dist loadfile --no-loadscope-reorder \
+            "$@" || failed=$?
+        .venv/bin/python -m pytest -m weaviate "$@" || failed=$?
     } >"$logs/$name.log" 2>&1
     printf '%-10s exit %s, %5s s: %s\n' "$name" "$failed" "$((SECONDS - began))" \
         "$(grep -hE '^=* ?[0-9]+ (passed|failed).* in ' "$logs/$name.log" | tr -d '=' | paste -sd'|')"

@@ -86,6 +86,7 @@ def alone(recipe: Path) -> dict[str, dict]:
     return made
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_bytes_that_one_writes(
     recipe: Path, alone: dict[str, dict]
 ) -> None:
@@ -96,6 +97,7 @@ def test_two_processes_write_the_bytes_that_one_writes(
 
 
 @pytest.mark.parametrize("moment", ["queries.partial", "scores.partial/pairs-00001.arrow"])
+@pytest.mark.slow
 def test_two_processes_that_are_killed_are_resumed_by_one_or_two(
     recipe: Path, alone: dict[str, dict], moment: str
 ) -> None:

@@ -29,6 +29,8 @@ pytest.importorskip("langchain_core")
 
 from tercet.serving.chat import SYSTEM, UNKNOWN, Chat, Citation
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 KEY = "sk-tercet-tests-0123456789"
 INJECTED = (

@@ -35,6 +35,8 @@ from tercet.sharing.retriever import (
 
 pytest.importorskip("langchain_core")
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 # A subprocess in which there is no Tercet, whatever is installed.
 ALONE = """

@@ -40,6 +40,8 @@ from tercet.sharing.model_card import inherited_licence, shown_command, write_ca
 from tercet.sharing.retriever import export_retriever
 from tercet.sharing.snippets import ANY_NAME, snippets
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 TOKEN = "hf_canary" + "9Zk" * 9
 HOSTILE = "a|b `c` ``d <img src=x onerror=alert(1)> [e](javascript:f) *g* &lt;"

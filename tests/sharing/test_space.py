@@ -39,6 +39,8 @@ from tercet.sharing.model_card import write_card
 pytest.importorskip("gradio")
 pytest.importorskip("langchain_core")
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 TOKEN = "hf_canary" + "5Wd" * 9
 HOSTILE = (

@@ -32,6 +32,8 @@ from tercet.retrieval.latency import Phase, Timing
 pytest.importorskip("wandb")
 from tercet.sharing.wandb import TrainingRun, track  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 HERE = [name for name in ("wandb", "tensorboard", "trackio") if importlib.util.find_spec(name)]
 SECRETS = {
     "WANDB_API_KEY": "c4nary" * 7,
