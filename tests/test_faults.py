@@ -172,6 +172,7 @@ def test_a_fault_is_one_line_and_nothing_is_written(
     recipe: Path,
     fault: str,
     monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     folder = recipe.parent
     spoil, overrides, message = FAULTS[fault]
@@ -179,7 +180,9 @@ def test_a_fault_is_one_line_and_nothing_is_written(
     monkeypatch.chdir(folder)
     given = [override.replace("{folder}", str(folder)) for override in overrides]
     before = files(folder)
+    capfd.readouterr()
     refused = run_here("train.py", recipe, *given, **NOWHERE)
+    assert capfd.readouterr().err == "", "a library wrote past Python"
     check_refusal(refused.stderr, refused.returncode, folder, message)
     assert files(folder) == before
 

@@ -38,19 +38,26 @@ def recipe(
     )
 
 
+def train(recipe: Path, *given: str) -> str:
+    """What train.py prints."""
+    done = run_here("train.py", recipe, *given)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.slow
 def test_a_plan_makes_nothing_and_the_run_takes_what_it_said(
     recipe: Path, tiny_beir_path: Path, tiny_encoder_path: Path
 ) -> None:
     run = recipe.parent / "runs" / "tiny"
-    said = run_here("train.py", recipe, "--forecast").stdout
+    said = train(recipe, "--forecast")
     assert {path.name for path in run.iterdir()} <= {"forecast.json", ".lock"}
     assert "Chinchilla" in said
     forecast = read_forecast(run)
     assert forecast is not None
     assert list(forecast.left) == list(ROWS)
     assert all(stage.seconds > 0 for stage in forecast.stages.values() if stage.tokens)
-    run_here("train.py", recipe)
+    train(recipe)
     stages = json.loads((run / "metrics.json").read_text())["forecast"]["stages"]
     for name, stage in stages.items():
         rows = stage["rows"]
@@ -69,7 +76,7 @@ def test_a_plan_makes_nothing_and_the_run_takes_what_it_said(
     assert "## Forecast and fact" in (run / "report.md").read_text()
     # What is done costs nothing more, and what was expected of it is still told.
     manifests = {path: path.read_bytes() for path in run.glob("*/manifest.json")}
-    said = run_here("train.py", recipe, "--forecast").stdout
+    said = train(recipe, "--forecast")
     assert "nothing is left to do" in said
     again = read_forecast(run)
     assert again is not None
@@ -77,11 +84,11 @@ def test_a_plan_makes_nothing_and_the_run_takes_what_it_said(
     assert again.stages["scores"].rows == forecast.stages["scores"].rows
     assert manifests == {path: path.read_bytes() for path in run.glob("*/manifest.json")}
     # Other settings: what does not depend on them stays done, and the report compares nothing.
-    run_here("train.py", recipe, "--forecast", "--teacher.max_length", "32")
+    train(recipe, "--forecast", "--teacher.max_length", "32")
     other = read_forecast(run)
     assert other is not None
     assert list(other.left) == ["scores", "triplets", "targets", "model", "evaluation"]
-    run_here("train.py", recipe)
+    train(recipe)
     assert "is of other settings" in (run / "report.md").read_text()
 
 
@@ -96,7 +103,7 @@ def test_a_plan_refuses_what_the_run_would(recipe: Path, section: str) -> None:
 @pytest.mark.slow
 def test_a_causal_model_is_tried_before_it_writes(recipe: Path, tiny_causal_path: Path) -> None:
     generators = f"[{{kind: causal, model: {tiny_causal_path}, max_new_tokens: 6}}]"
-    run_here("train.py", recipe, "--forecast", "--queries.generators", generators)
+    train(recipe, "--forecast", "--queries.generators", generators)
     forecast = read_forecast(recipe.parent / "runs" / "tiny")
     assert forecast is not None
     parts = forecast.stages["queries"].parts

@@ -96,8 +96,8 @@ def test_two_processes_write_the_bytes_that_one_writes(
     assert manifests(recipe.parent / "runs" / "two") == alone
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", ["queries.partial", "scores.partial/pairs-00001.arrow"])
-@pytest.mark.slow
 def test_two_processes_that_are_killed_are_resumed_by_one_or_two(
     recipe: Path, alone: dict[str, dict], moment: str
 ) -> None:
