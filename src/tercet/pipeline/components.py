@@ -58,7 +58,7 @@ class Components:
     @cached_property
     def source(self) -> Source:
         """Where the corpus is read from."""
-        return open_source(self.recipe.corpus, retrieval.read_collection)
+        return open_source(self.recipe.corpus)
 
     @property
     def models(self) -> dict[str, tuple[str | None, tuple[str, ...]]]:
