@@ -30,7 +30,7 @@ from tercet.core.resources import read_times
 from tercet.core.schema import Query
 from tercet.data.targets import WEIGHTS, Method, anchored, best_weight, calibrate
 from tercet.evaluation.audit import measure_head_room
-from tercet.modeling.training.adapter_trial import MEASURE, known_items
+from tercet.modeling.training.adapter_trial import METRIC, known_items
 from tercet.modeling.training.losses import all_pairs_margin_mse, listwise_kl, margin_mse
 from tercet.modeling.training.model_selection import read_mixture
 from tercet.pipeline.pipeline import Pipeline
@@ -77,18 +77,18 @@ class Bench:
             [np.array(x, np.float32) for x in columns[name]] for name in ("teacher", "student")
         )
         self.calibration = calibrate(self.teacher, self.student)
-        self.asked = pipeline.student.encode_queries(columns["query"])
+        self.asked = pipeline.starting_model.encode_queries(columns["query"])
         self.index = retrieval.ExactIndex()
         self.index.build(pipeline.passages.ids, self.vectors)
-        self.held_out, self.known, _ = pipeline.measured("validation")
-        self.test, self.qrels, what = pipeline.measured("test")
+        self.held_out, self.known, _ = pipeline.split("validation")
+        self.test, self.qrels, what = pipeline.split("test")
         self.held_out_vectors = self._encoded(self.held_out)
         self.test_vectors = self._encoded(self.test)
         console.print(f"  {len(self.lists):,} lists, {len(self.held_out):,} held out, {what}")
         self.before = self.known_items(self.held_out_vectors), self.figures(self.test_vectors)
 
     def _encoded(self, queries: Sequence[Query]) -> np.ndarray:
-        return self.pipeline.student.encode_queries([query.text for query in queries])
+        return self.pipeline.starting_model.encode_queries([query.text for query in queries])
 
     def known_items(self, vectors: np.ndarray) -> np.ndarray:
         """MRR@10 of each held-out synthetic query."""
@@ -129,7 +129,7 @@ class Bench:
             [rows[k] for rows, k in zip(self.lists[most], kept, strict=True)],
             [target[k] for target, k in zip(targets, kept, strict=True)],
             way.loss,
-            normalize=self.pipeline.student.normalize,
+            normalize=self.pipeline.starting_model.normalize,
             seed=seed,
         )
         held_out = self.known_items(adapter.apply_to(self.held_out_vectors))
@@ -139,7 +139,7 @@ class Bench:
         """The teacher's rerank of the zero-shot first 30, less the zero-shot figure."""
         rankings = self.index.search(self.test_vectors, 100)
         found = measure_head_room(
-            self.pipeline.parts.teacher(),
+            self.pipeline.components.teacher(),
             self.test,
             self.qrels,
             {query.id: ranking for query, ranking in zip(self.test, rankings, strict=True)},
@@ -199,7 +199,7 @@ def at(pipeline: Pipeline, weight: float) -> tuple[float, dict[str, float]]:
     """`weight` of the way to the trained model: its gain on held-out queries, its test figures."""
     model = pipeline.model
     before, after = (
-        np.mean(list(read_mixture(model, step, "validation", MEASURE).values()))
+        np.mean(list(read_mixture(model, step, "validation", METRIC).values()))
         for step in (0.0, weight)
     )
     return float(after - before), read_mixture(model, weight, "test", NDCG)
@@ -220,7 +220,7 @@ def towers(bench: Bench, seeds: Sequence[int]) -> list[Row]:
             if changes:
                 recipe = replace(recipe, loss=replace(recipe.loss, kind="margin_mse"))
             trained = Pipeline(recipe)
-            vars(trained).update({stage: getattr(bench.pipeline, stage) for stage in SHARED})
+            trained.reuse(bench.pipeline, *SHARED)
             gains, after = at(trained, 1.0 if changes else trained.model.facts["weight"])
             held.append(gains)
             columns.append([after[query] for query in sorted(bench.qrels)])

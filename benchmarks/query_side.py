@@ -62,10 +62,10 @@ class Row:
     after: float
 
 
-def trained(folder: Path, options: Sequence[str], given: Mapping[str, Any]) -> Pipeline:
+def trained(options: Sequence[str], base: Pipeline, names: Sequence[str]) -> Pipeline:
     """A run whose first stages are another's."""
     pipeline = Pipeline(load_recipe("recipes/beir.yaml", options))
-    vars(pipeline).update(given)
+    pipeline.reuse(base, *names)
     pipeline.check()
     _ = pipeline.model
     return pipeline
@@ -116,24 +116,22 @@ def closed(name: str, common: Sequence[str], runs: Path, base: Pipeline) -> dict
         f"--model.passage_vectors={paths[0]}",
     ]
     options += ["--training.num_train_epochs=3"]
-    shared = {stage: getattr(base, stage) for stage in TEXTS}
-    pipeline = trained(Path(name), options, shared)
-    index = pipeline.new_index()
+    pipeline = trained(options, base, TEXTS)
+    index = pipeline.run.new_index()
     index.build(passages.ids, pipeline.vectors)
     theirs, _ = retrieval.read_parquet_vectors(paths[1], [q.id for q in queries], "queries")
     run = dict(zip([q.id for q in queries], index.search(theirs, retrieval.TOP), strict=True))
     own = retrieval.evaluate(qrels, run, [NDCG])[NDCG]
     theirs_own = np.array([own[query] for query in sorted(own)])
     regressed, distilled = (read(pipeline, w, "test", NDCG) for w in (0.0, 1.0))
-    assert pipeline.query_side
     times = read_times(pipeline.recipe.folder)
     return {
         "own": float(theirs_own.mean()),
         "regressed": float(regressed.mean()),
         "distilled": asdict(row("distilled", pipeline)),
         "as_trained": float(distilled.mean()),
-        "regression": pipeline.query_side.start.facts,
-        "seconds": {stage: times[stage] for stage in ("regression", "model")},
+        "student": pipeline.student.facts,
+        "seconds": {stage: times[stage] for stage in ("student", "model")},
     }
 
 

@@ -14,3 +14,5 @@ from tercet.data.targets import write_targets as write_targets
 from tercet.data.triplets import Filters as Filters
 from tercet.data.triplets import Triplets as Triplets
 from tercet.data.triplets import build_triplets as build_triplets
+from tercet.data.triplets import known_items as known_items
+from tercet.data.triplets import warnings_of as warnings_of

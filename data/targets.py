@@ -22,6 +22,7 @@ from datasets import Dataset
 from tercet.core.artifacts import Writer
 from tercet.core.files import write_file
 from tercet.core.schema import InputError
+from tercet.data.calibration_plot import calibration_svg
 
 Method = Literal["std_ratio", "least_squares", "none", "clipped"]
 Scores = Sequence[np.ndarray]
@@ -118,12 +119,11 @@ def write_targets(
     method: Method,
     weight: float | None,
     trial: Trial | None = None,
-    plot: Plot | None = None,
 ) -> None:
     """Scale, choose the teacher's weight where none is given, and write every pair's target.
 
-    `trial` is asked for the figures of each of `WEIGHTS`; without one the weight is .5. What
-    `plot` draws becomes `calibration.svg`.
+    `trial` is asked for the figures of each of `WEIGHTS`; without one the weight is .5;
+    `calibration.svg` shows the scale.
     """
     columns = lists.select_columns(["teacher", "student"])[:]
     teacher, student = (
@@ -145,10 +145,8 @@ def write_targets(
     )
     writer.shard("targets", 0, table)
     writer.facts |= asdict(calibration) | {"teacher_weight": weight} | tried
-    if plot:
-        write_file(
-            writer.folder / "calibration.svg", plot(teacher, student, asdict(calibration)).encode()
-        )
+    svg = calibration_svg(teacher, student, asdict(calibration))
+    write_file(writer.folder / "calibration.svg", svg.encode())
 
 
 def best_weight(figures: Mapping[float, np.ndarray]) -> float:

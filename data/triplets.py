@@ -6,7 +6,7 @@ draws new triplets from the lists.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from datasets import Dataset
 
 from tercet.core.artifacts import Writer
 from tercet.core.mapped import Vectors
-from tercet.core.schema import Encoder, InputError
+from tercet.core.schema import Encoder, InputError, Query
 from tercet.data.near_duplicates import normalised
 from tercet.data.passages import Passages
 
@@ -246,3 +246,34 @@ class Triplets:
 #: Of a list's length: where the teacher ranks a query's own passage at more than this on average,
 #: training did harm. A teacher that knows nothing of it ranks it at half.
 DOUBTFUL = 12 / 26
+
+
+def known_items(
+    lists: Dataset, split: str, duplicates: Mapping[str, list[str]]
+) -> tuple[list[Query], dict[str, dict[str, int]]]:
+    """The synthetic queries of a split; relevant is the source passage, with its duplicates."""
+    held = lists.select(np.flatnonzero(np.array(lists["split"]) == split))[:]
+    queries, qrels = [], {}
+    rows = zip(held["query_id"], held["query"], held["passages"], strict=True)
+    for query_id, text, (source, *_) in rows:
+        queries.append(Query(query_id, text))
+        qrels[query_id] = dict.fromkeys(duplicates.get(source, [source]), 1)
+    return queries, qrels
+
+
+def warnings_of(facts: Mapping[str, Any], candidates: int) -> list[str]:
+    """Reasons in the facts of triplets and targets not to train on them."""
+    warnings = []
+    if facts["positive_mean_rank"] > DOUBTFUL * (candidates + 1):
+        warnings.append(
+            "warning: the teacher ranks a query's source passage at "
+            f"{facts['positive_mean_rank']:.1f} of its candidates on average: are the queries "
+            "about their passages?"
+        )
+    if facts["slope"] <= 0:
+        warnings.append(
+            "warning: the teacher's scores oppose the model's within the lists (slope "
+            f"{facts['slope']:.2g}); candidates that one of them favours can look like that, a "
+            "teacher of another language too: --audit tells them apart"
+        )
+    return warnings

@@ -1,4 +1,4 @@
-"""Models, and what trains them: the one room that knows torch."""
+"""Encoders, query generators, the cross-encoder teacher and training, all on torch."""
 
 from tercet.modeling.cross_encoder import CrossEncoderTeacher as CrossEncoderTeacher
 from tercet.modeling.distributed import from_first_process as from_first_process
@@ -9,7 +9,6 @@ from tercet.modeling.encoders.bi_encoder import BiEncoder as BiEncoder
 from tercet.modeling.encoders.projection import regress as regress
 from tercet.modeling.encoders.protocols import SimilarityEncoder as SimilarityEncoder
 from tercet.modeling.encoders.protocols import Student as Student
-from tercet.modeling.encoders.query_adapter import QueryAdapter as QueryAdapter
 from tercet.modeling.encoders.query_adapter import train_adapter as train_adapter
 from tercet.modeling.encoders.vector_space import VectorSpace as VectorSpace
 from tercet.modeling.generators.base import Sampling as Sampling
@@ -23,13 +22,12 @@ from tercet.modeling.generators.prompts import STYLES as STYLES
 from tercet.modeling.generators.seq2seq import Seq2SeqGenerator as Seq2SeqGenerator
 from tercet.modeling.generators.seq2seq import check_doc2query as check_doc2query
 from tercet.modeling.precision import hardware as hardware
-from tercet.modeling.training.callbacks import Log as Log
 from tercet.modeling.training.collator import BatchSide as BatchSide
 from tercet.modeling.training.collator import Known as Known
 from tercet.modeling.training.collator import TokenizedTexts as TokenizedTexts
 from tercet.modeling.training.collator import TripletCollator as TripletCollator
-from tercet.modeling.training.dry_run import Rehearsal as Rehearsal
-from tercet.modeling.training.dry_run import rehearse as rehearse
+from tercet.modeling.training.dry_run import DryRun as DryRun
+from tercet.modeling.training.dry_run import dry_run as dry_run
 from tercet.modeling.training.fit import adapt as adapt
 from tercet.modeling.training.losses import all_pairs_margin_mse as all_pairs_margin_mse
 from tercet.modeling.training.objective import check_widths as check_widths

@@ -16,13 +16,13 @@ _Figures = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
 def search_and_measure(
-    encoder: Encoder, index: Index, queries: Sequence[Query], qrels: Qrels, measures: Sequence[str]
+    encoder: Encoder, index: Index, queries: Sequence[Query], qrels: Qrels, metrics: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """Search to the largest cutoff of the metrics: metric -> query id -> value."""
-    depth = max(k for _, k in map(parse_metric, measures))
+    depth = max(k for _, k in map(parse_metric, metrics))
     rankings = index.search(encoder.encode_queries([query.text for query in queries]), depth)
     run = {query.id: ranking for query, ranking in zip(queries, rankings, strict=True)}
-    return evaluate(qrels, run, measures)
+    return evaluate(qrels, run, metrics)
 
 
 def write_figures(writer: Writer, figures: _Figures) -> None:

@@ -15,13 +15,14 @@ from tercet.core.console import console
 from tercet.core.files import write_file
 from tercet.core.processes import locked
 from tercet.pipeline.pipeline import Pipeline
+from tercet.pipeline.steps.model import training_set
 
 
 def main(recipe: Recipe, flags: set[str]) -> None:
     """Write the file, making the stages before it that are missing."""
     pipeline = Pipeline(recipe)
     with locked(recipe.folder):
-        train = pipeline.training_set()
+        train = training_set(pipeline.inputs("model"))
         texts = pipeline.passages.texts(train.passage_ids())
         lines = [
             {

@@ -7,7 +7,7 @@ import errno
 import re
 import sys
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from rich.table import Table
@@ -93,7 +93,7 @@ def _print_other_arguments() -> None:
 
 
 def run(
-    main: Callable[[Recipe, set[str]], None],
+    main: Callable[[Recipe, Mapping[str, str]], None],
     program: str,
     purpose: str,
     flags: dict[str, str] | None = None,
@@ -101,7 +101,8 @@ def run(
 ) -> None:
     """Parse `sys.argv` and call `main(recipe, flags)`; exit with code 2 and a line on InputError.
 
-    `short` maps an alias of a key to the key and its meaning for this program.
+    `flags` maps a flag to its meaning; one written "--flag VALUE" takes a value, and `main` gets
+    those given with their values. `short` maps an alias of a key to the key and its meaning here.
     """
     flags, short = flags or {}, short or {}
     arguments = sys.argv[1:]
@@ -111,9 +112,8 @@ def run(
         sys.exit(0 if arguments else 2)
     for name, (key, _) in short.items():
         arguments = [re.sub(rf"^{name}(?==|$)", f"--{key}", argument) for argument in arguments]
-    given = {argument for argument in arguments if argument in flags}
-    rest = [argument for argument in arguments if argument not in given]
     try:
+        given, rest = _flags(arguments, flags)
         if rest[:1] == [] or rest[0].startswith("--"):
             raise InputError(f"{program} needs a recipe first, such as recipes/quickstart.yaml")
         main(load_recipe(rest[0], rest[1:]), given)
@@ -127,6 +127,24 @@ def run(
         if not isinstance(error, PermissionError):
             raise
         stop(f"{error.filename}: {error.strerror}", 2)
+
+
+def _flags(arguments: list[str], flags: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The flags among the arguments with their values, and the other arguments."""
+    takes_value = {flag.partition(" ")[0]: " " in flag for flag in flags}
+    given: dict[str, str] = {}
+    rest, pending = [], list(arguments)
+    while pending:
+        name, equals, value = pending.pop(0).partition("=")
+        if name not in takes_value:
+            rest.append(name + equals + value)
+        elif not takes_value[name] or equals:
+            given[name] = value
+        elif not pending:
+            raise InputError(f"{name} needs a value")
+        else:
+            given[name] = pending.pop(0)
+    return given, rest
 
 
 def stop(reason: str, code: int) -> NoReturn:

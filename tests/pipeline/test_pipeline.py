@@ -11,7 +11,8 @@ from tercet.config.loading import load_recipe
 from tercet.core.schema import InputError
 from tercet.pipeline.pipeline import Pipeline
 
-STAGES = ["corpus", "queries", "embeddings", "negatives", "scores", "triplets", "targets"]
+STAGES = ["corpus", "embeddings", "student", "queries"]
+STAGES += ["negatives", "scores", "triplets", "targets"]
 
 
 @pytest.fixture
@@ -60,8 +61,11 @@ def test_nothing_is_made_twice(recipe: Path, capsys: pytest.CaptureFixture[str])
         ("--queries.count=19", ["queries", "negatives", "scores", "triplets", "targets"]),
         ("--negatives.candidates=5", ["negatives", "scores", "triplets", "targets"]),
         ("--teacher.max_length=40", ["scores", "triplets", "targets"]),
-        ("--model.max_length=40", ["embeddings", "negatives", "triplets", "targets"]),
-        ("--model.query_prompt=query:", ["embeddings", "negatives", "triplets", "targets"]),
+        ("--model.max_length=40", ["embeddings", "student", "negatives", "triplets", "targets"]),
+        (
+            "--model.query_prompt=query:",
+            ["embeddings", "student", "negatives", "triplets", "targets"],
+        ),
         ("--model.dropout=0.1", []),
         ("--model.lora_rank=4", []),
         ("--triplets.teacher_weight=0.3", ["targets"]),
@@ -85,7 +89,7 @@ def test_another_loss_trains_again_on_the_same_triplets(
     _, before = made(recipe, capsys)
     again, after = made(recipe, capsys, "--loss.info_nce=0.1")
     assert again == []
-    assert before.model_stage().plan != after.model_stage().plan
+    assert before.stage("model").plan != after.stage("model").plan
 
 
 def test_a_passage_that_changes_beyond_what_the_model_reads_is_scored_again(
@@ -108,7 +112,7 @@ def test_other_judgements_leave_all_of_it_and_the_model_as_they_are(
     again, after = made(recipe, capsys)
     assert again == ["corpus"]
     # They choose nothing, so no other model would come of them.
-    assert before.model_stage().plan == after.model_stage().plan
+    assert before.stage("model").plan == after.stage("model").plan
 
 
 def test_candidates_are_the_same_from_lists_on_disk_that_are_all_read(

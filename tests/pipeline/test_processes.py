@@ -18,7 +18,7 @@ from tercet.core.artifacts import Stage, Writer, produce
 from tercet.core.mapped import counted, counts_of
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = str(ROOT / "scripts" / "targets.py")  # makes all that comes before training
+PROGRAM = [str(ROOT / "train.py"), "--until=targets"]
 TWO = [
     *(sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0"),
     *("--config_file", str(ROOT / "accelerate_config.yaml")),
@@ -78,7 +78,7 @@ def manifests(recipe: Path, name: str) -> dict[str, dict]:
 @pytest.fixture(scope="module")
 def alone(recipe: Path) -> dict[str, dict]:
     """What one process makes."""
-    command = [sys.executable, PROGRAM, str(recipe), "--name", "one"]
+    command = [sys.executable, *PROGRAM, str(recipe), "--name", "one"]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr[-3000:]
     made = manifests(recipe, "one")
@@ -92,7 +92,7 @@ def alone(recipe: Path) -> dict[str, dict]:
 def test_two_processes_write_the_bytes_that_one_writes(
     recipe: Path, alone: dict[str, dict]
 ) -> None:
-    command = [*TWO, PROGRAM, str(recipe), "--name", "two"]
+    command = [*TWO, *PROGRAM, str(recipe), "--name", "two"]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert manifests(recipe, "two") == alone
@@ -105,7 +105,7 @@ def test_two_processes_that_are_killed_are_resumed_by_one_or_two(
     name = f"killed-{moment[:6]}"
     run = recipe.parent / "runs" / name
     with subprocess.Popen(
-        [*TWO, PROGRAM, str(recipe), "--name", name],
+        [*TWO, *PROGRAM, str(recipe), "--name", name],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=ENVIRONMENT,
@@ -114,7 +114,7 @@ def test_two_processes_that_are_killed_are_resumed_by_one_or_two(
         while launch.poll() is None and not (run / moment).exists():
             time.sleep(0.002)
         os.killpg(launch.pid, signal.SIGKILL)
-    command = [*(TWO if "queries" in moment else [sys.executable]), PROGRAM, str(recipe)]
+    command = [*(TWO if "queries" in moment else [sys.executable]), *PROGRAM, str(recipe)]
     done = subprocess.run([*command, "--name", name], capture_output=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr[-3000:]
     assert manifests(recipe, name) == alone

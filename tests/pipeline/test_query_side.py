@@ -120,7 +120,7 @@ def test_with_the_models_own_vectors_only_queries_learn_and_stages_are_shared(
         assert isinstance(shipped, BiEncoder), "an adapter is the last layer of a local model"
         assert shipped.space is not None and shipped.space.passages == 60
         # sentence-transformers reads the same folder.
-        texts = [query.text for query in pipeline.measured("test")[0]]
+        texts = [query.text for query in pipeline.split("test")[0]]
         theirs = SentenceTransformer(str(pipeline.model.path), device="cpu").encode(texts)
         assert np.allclose(theirs, shipped.encode_queries(texts), atol=1e-5)
         with pytest.raises(InputError, match="encodes queries alone"):
@@ -180,12 +180,12 @@ def test_a_closed_space_is_learnt_from_its_passages(
     pipeline.check()
     assert pipeline.evaluation.facts["test"].startswith("12 judged")
     order = made(capsys.readouterr().out)
-    assert order[:3] == ["corpus", "embeddings", "queries"] and "regression" in order
+    assert order[:4] == ["corpus", "embeddings", "student", "queries"]
     assert pipeline.embeddings.facts["similarity"] == "dot"
     shipped = load_query_encoder(pipeline.model.path)
     assert shipped.dimension == 24 and shipped.similarity == "dot"
     # The regressed student knows far more than chance, .05, of where a passage's topic lies.
-    start = load_query_encoder(pipeline.recipe.folder / "regression", precision="fp32")
+    start = load_query_encoder(pipeline.recipe.folder / "student", precision="fp32")
     index = ExactIndex()
     index.build(pipeline.passages.ids, pipeline.vectors)
     nearest = index.search(start.encode_queries(list(pipeline.passages.contents)), 1)
@@ -194,11 +194,11 @@ def test_a_closed_space_is_learnt_from_its_passages(
         for id, ranking in zip(pipeline.passages.ids, nearest, strict=True)
     ]
     assert np.mean(same) > 0.3
-    assert "regression" in run_report(pipeline).facts
+    assert "student" in run_report(pipeline).facts
     # A second look makes nothing, and eval.py compares what it started from with what ships.
     again = program("eval.py", recipe, *options, "--evaluation.latency_queries=0")
     assert again.returncode == 0, again.stdout + again.stderr
-    assert not {"regression", "embeddings", "model"} & set(made(again.stdout))
+    assert not {"student", "embeddings", "model"} & set(made(again.stdout))
 
 
 def test_killed_in_the_stages_of_its_own_it_ends_with_the_same_bytes(
@@ -209,7 +209,7 @@ def test_killed_in_the_stages_of_its_own_it_ends_with_the_same_bytes(
     assert program("train.py", recipe, *options, "--name=whole").returncode == 0
     command = [sys.executable, str(ROOT / "train.py"), str(recipe), *options, "--name=killed"]
     log = (recipe.parent / "killed.log").open("w")
-    for pattern in ("embeddings.partial", "regression.partial"):
+    for pattern in ("embeddings.partial", "student.partial"):
         process = subprocess.Popen(command, stdout=log, stderr=log)
         while process.poll() is None and not list((runs / "killed").glob(pattern)):
             time.sleep(0.002)
@@ -233,12 +233,16 @@ def test_a_model_that_made_the_vectors_needs_no_way_into_their_space(
     texts = ["a keeper of the lighthouse"]
     assert given.embeddings.facts["similarity"] == "cosine"
     assert np.allclose(
-        given.student.encode_queries(texts), pipeline.student.encode_queries(texts), atol=1e-5
+        given.starting_model.encode_queries(texts),
+        pipeline.starting_model.encode_queries(texts),
+        atol=1e-5,
     )
-    assert given.query_side and given.query_side.start.facts["likeness_before"] > 0.99
+    assert given.student.facts["likeness_before"] > 0.99
     adapter = Pipeline(load_recipe(recipe, [*options, "--model.train=query_adapter"]))
     assert np.allclose(
-        adapter.student.encode_queries(texts), pipeline.student.encode_queries(texts), atol=1e-5
+        adapter.starting_model.encode_queries(texts),
+        pipeline.starting_model.encode_queries(texts),
+        atol=1e-5,
     )
 
 

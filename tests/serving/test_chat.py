@@ -146,7 +146,7 @@ def test_the_usual_score_is_what_the_best_passage_of_all_but_5_of_100_queries_ha
         threshold = chat.threshold
         assert f"{threshold:.3f}" in chat.about[-1]
     pipeline = Pipeline(recipe)
-    splits = [pipeline.measured(split)[0] for split in ("validation", "guard")]
+    splits = [pipeline.split(split)[0] for split in ("validation", "guard")]
     scores = [ranking(run, query.text, 1)[0][1] for queries in splits for query in queries]
     assert threshold == pytest.approx(np.percentile(scores, 5), abs=1e-5)
     assert 0 < sum(score < threshold for score in scores) <= 1 + 0.05 * len(scores)
@@ -267,7 +267,7 @@ def test_the_base_model_and_cohere_find_passages_too(
         base, _ = chat.ask("how is it kept")
     index = ExactIndex()
     index.build(pipeline.passages.ids, pipeline.vectors)
-    asked = pipeline.student.encode_queries(["how is it kept"])
+    asked = pipeline.starting_model.encode_queries(["how is it kept"])
     assert pairs(base) == list(index.search(asked, 4)[0])
     system = "[{kind: cohere, name: paid, model: tiny, truncate_dim: 8}]"
     given = at(api, "--evaluation.systems", system, "--chat.system", "paid")

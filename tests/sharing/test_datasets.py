@@ -233,7 +233,7 @@ def test_wikipedia_is_mined_by_lists_on_disk_and_its_queries_need_another_way(
     }
     arguments = [f"--{name}={value}" for name, value in changed.items()]
     recipe = str(ROOT / "recipes" / "wikipedia_en.yaml")
-    made = program("scripts/targets.py", recipe, *arguments)
+    made = program("train.py", recipe, "--until=targets", *arguments)
     assert made.returncode == 0, made.stdout + made.stderr
     manifest = json.loads((tmp_path / "runs/wikipedia_en/negatives/manifest.json").read_text())
     assert manifest["facts"]["short_lists"] == 0

@@ -173,7 +173,7 @@ def test_the_file_finds_what_the_run_found_where_there_is_no_tercet(
     retriever = module.TercetRetriever(k=4)
     pipeline = Pipeline(load_recipe(run))
     texts = pipeline.passages.texts(pipeline.passages.ids)
-    queries = [query.text for query in pipeline.measured("test")[0]]
+    queries = [query.text for query in pipeline.split("test")[0]]
     encoder = BiEncoder.from_pretrained(pipeline.model.path, precision="fp32")
     passages = encoder.encode_passages(list(pipeline.passages.contents))
     for query, vector in zip(queries, encoder.encode_queries(queries), strict=True):

@@ -168,7 +168,7 @@ evaluation: {{interpolation_steps: 1}}
     module = loaded(out)
     assert (module.COLLECTION, module.ID_PROPERTY) == (ALIAS, "passage_id")
     retriever = module.TercetRetriever(k=4)
-    texts = [query.text for query in pipeline.measured("test")[0]]
+    texts = [query.text for query in pipeline.split("test")[0]]
     encoder = BiEncoder.from_pretrained(pipeline.model.path, precision="fp32")
     passages = encoder.encode_passages(list(pipeline.passages.contents))
     for query, vector in zip(texts, encoder.encode_queries(texts), strict=True):
@@ -190,7 +190,7 @@ evaluation: {{interpolation_steps: 1}}
             ]
         there = search.answerability_threshold()
     retriever.close()
-    held = [*pipeline.measured("validation")[0], *pipeline.measured("guard")[0]]
+    held = [*pipeline.split("validation")[0], *pipeline.split("guard")[0]]
     best_of_each = (passages @ encoder.encode_queries([q.text for q in held]).T).max(axis=0)
     assert there == pytest.approx(np.percentile(best_of_each, 5), abs=1e-4)
 
@@ -271,7 +271,7 @@ evaluation: {{interpolation_steps: 1}}
     assert module.DENSE is not None and module.DENSE.endswith("_Dense")
     retriever = module.TercetRetriever(k=4)
     contents = {row["_id"]: row["text"] for row in rows}
-    texts = [query.text for query in pipeline.measured("test")[0]]
+    texts = [query.text for query in pipeline.split("test")[0]]
     assert all(contents[found.id] == found.page_content for found in retriever.invoke(texts[0]))
     same_at_once(retriever, texts)
     for system in ("adapted", "base"):  # both over the collection as it stands

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import yaml
 
-from tercet.config.parsing import build, override, read_yaml
+from tercet.config.parsing import RENAMED, build, override, read_yaml
 from tercet.config.recipe import Recipe
 from tercet.config.training import build_training, training_defaults
 from tercet.config.validation import check_across
 from tercet.core.files import write_file
+from tercet.core.schema import InputError
 
 
 def load_recipe(
@@ -42,3 +43,23 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
     note = f"# Every value of run {recipe.name}, defaults too.\n"
     text = yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False, allow_unicode=True)
     write_file(path, (note + text).encode())
+
+
+def refuse_earlier_run(folder: Path) -> None:
+    """Raise InputError for a run folder whose recipe has keys of an earlier version."""
+    path = folder / "recipe.yaml"
+    if not path.exists():
+        return
+    written = read_yaml(path).plain()
+    sections = {key.partition(".")[::2] for key in RENAMED}
+    renamed = [
+        f"{section}.{name}"
+        for section, name in sorted(sections)
+        if name in written.get(section, {})
+    ]
+    if renamed:
+        changes = ", ".join(f"{key} is now {RENAMED[key]}" for key in renamed)
+        raise InputError(
+            f"{folder} was made by an earlier version ({changes}): give --name for another run, or "
+            "remove the folder"
+        )

@@ -13,7 +13,7 @@ from tercet.config.evaluation import EvaluationSection
 from tercet.config.index import IndexSection, IndexSettings
 from tercet.config.model import ModelSection
 from tercet.config.parsing import key, section
-from tercet.config.training import training_defaults
+from tercet.config.training import WEIGHTLESS, training_defaults
 
 
 @dataclass(frozen=True)
@@ -237,6 +237,15 @@ class Recipe:
             self.negatives.candidates if self.model.frozen else min(5, self.negatives.candidates)
         )
         return self.triplets.negatives_per_query or unset
+
+    @property
+    def weight_arguments(self) -> dict[str, Any]:
+        """The TrainingArguments that change the weights."""
+        return {
+            name: value
+            for name, value in self.training.items()
+            if name not in WEIGHTLESS and not name.startswith(("hub_", "trackio_"))
+        }
 
     @property
     def folder(self) -> Path:

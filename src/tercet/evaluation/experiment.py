@@ -102,7 +102,7 @@ class Experiment:
             raise InputError("no test query has a text: there is nothing to search with")
         self._check_second()
         for index in self.indexes:
-            retrieval.drop_leftovers(self.pipeline.parts.index_of(index))
+            retrieval.drop_leftovers(self.pipeline.components.index_of(index))
         if self.baseline not in self.systems.settings:
             raise InputError(
                 f"evaluation.baseline {self.baseline!r} is not a system"
@@ -128,7 +128,7 @@ class Experiment:
 
     @cached_property
     def _measured(self) -> tuple[list[Query], Qrels, str]:
-        queries, qrels, what = self.pipeline.measured("test")
+        queries, qrels, what = self.pipeline.split("test")
         # In the order of their ids, so that no figure depends on the order in which they came.
         ordered = {query: dict(sorted(qrels[query].items())) for query in sorted(qrels)}
         return sorted(queries, key=lambda query: query.id), ordered, what
@@ -231,7 +231,7 @@ class Experiment:
 
     def _build(self, label: str, settings: ComparedIndex) -> tuple[Retriever, Build]:
         vectors, encoder = self.systems.vectors(label), self.systems.encoder(label)
-        index = self.pipeline.parts.index_of(settings)
+        index = self.pipeline.components.index_of(settings)
         self._open.append(index)
         console.print(f"[yellow]build[/] {settings.label} of {label}'s {len(vectors):,} vectors")
         start = time.perf_counter()
@@ -253,7 +253,7 @@ class Experiment:
             },
             inputs={
                 "system": self.systems.identity(label),
-                "passages": self.pipeline.passages_digest,
+                "passages": self.pipeline.corpus.digest_of("passages"),
                 "queries": digest(asked),
             },
         )

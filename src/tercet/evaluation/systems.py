@@ -179,11 +179,11 @@ class Systems:
 
     def _model(self, system: SystemSettings) -> Encoder:
         if system.kind == "base":
-            return self.pipeline.student
+            return self.pipeline.starting_model
         if system.kind == "adapted":
             self.pipeline.check_adapted()
             self._check_same_passages()
-            return self.pipeline.adapted()
+            return self.pipeline.adapted_model()
         precision = self.pipeline.recipe.model.precision
         return modeling.BiEncoder.from_pretrained(
             system.model, revision=system.revision, precision=precision
@@ -214,7 +214,7 @@ class Systems:
         if path:
             vectors, others = retrieval.read_parquet_vectors(path, ids, what)
         else:
-            source = self.pipeline.parts.source
+            source = self.pipeline.components.source
             if not isinstance(source, PassagesWithQrels):
                 raise InputError("this corpus.source holds no vectors: give two Parquet files")
             section = self.pipeline.recipe.corpus
@@ -233,7 +233,10 @@ class Systems:
         stage = Stage(
             pipeline.recipe.folder / "vectors" / slug(label),
             settings={},
-            inputs={"system": self.identity(label), "passages": pipeline.passages_digest},
+            inputs={
+                "system": self.identity(label),
+                "passages": pipeline.corpus.digest_of("passages"),
+            },
         )
         made = produce(
             stage,
@@ -246,7 +249,7 @@ class Systems:
     def _passage_encoder(self, label: str) -> Encoder:
         kind = self.settings[label].kind
         if kind == "adapted" and self.pipeline.recipe.model.frozen:
-            return self.pipeline.student  # what ships encodes queries alone
+            return self.pipeline.starting_model  # what ships encodes queries alone
         return self._api(label) if kind == "cohere" else self.encoder(label)
 
     def identity(self, label: str) -> str:
@@ -275,10 +278,10 @@ class Systems:
 
     def _model_identity(self, system: SystemSettings) -> str:
         if system.kind == "base":
-            return self.pipeline.student_digest
+            return self.pipeline.student.digest
         if system.kind == "adapted":
             side = self.pipeline.recipe.model.train
-            return digest([self.pipeline.student_digest, self._adapted().digest, side])
+            return digest([self.pipeline.student.digest, self._adapted().digest, side])
         model = resolve(system.model, system.revision).identity
         return digest([model, self.pipeline.recipe.model.precision])
 
@@ -319,7 +322,7 @@ class Systems:
             return dense[label]
         if system.kind == "bm25":
             if label not in self._bm25:
-                self._bm25[label] = self.pipeline.parts.bm25(system, self.pipeline.passages)
+                self._bm25[label] = self.pipeline.components.bm25(system, self.pipeline.passages)
             return self._bm25[label]
         of = [self.retriever(part, dense) for part in system.of]
         if system.kind == "hybrid":
@@ -327,7 +330,7 @@ class Systems:
         texts = self.pipeline.passages.texts
         section = self._teacher(system)
         if section not in self._teachers:
-            self._teachers[section] = self.pipeline.parts.teacher(section)
+            self._teachers[section] = self.pipeline.components.teacher(section)
         teacher = self._teachers[section]
         return retrieval.RerankedRetriever(of[0], teacher, texts, system.depth, name=label)
 

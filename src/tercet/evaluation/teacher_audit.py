@@ -35,9 +35,7 @@ def audit_teacher(pipeline: Pipeline) -> Audit:
         )
     )
     # The passages and their vectors are those of the run itself, which will want them too.
-    vars(small).update(corpus=pipeline.corpus, embeddings=pipeline.embeddings)
-    if small.query_side:
-        vars(small).update(student=pipeline.student, student_digest=pipeline.student_digest)
+    small.reuse(pipeline, "corpus", "embeddings", "student")
     lists = small.triplets.dataset("lists")[:]
     texts = pipeline.passages.texts(passage for ids in lists["passages"] for passage in ids)
     return audit(
@@ -53,12 +51,12 @@ def _head_room(pipeline: Pipeline) -> HeadRoom | None:
         return None
     index = retrieval.ExactIndex()
     index.build(pipeline.passages.ids, pipeline.vectors)
-    student = retrieval.DenseRetriever(pipeline.student, index)
+    student = retrieval.DenseRetriever(pipeline.starting_model, index)
     rankings = student.search([query.text for query in queries], DEPTH)
     texts = pipeline.passages.texts(passage for ranking in rankings for passage, _ in ranking)
     recipe, primary = pipeline.recipe, pipeline.recipe.evaluation.primary_metric
     return measure_head_room(
-        pipeline.parts.teacher(),
+        pipeline.components.teacher(),
         queries,
         qrels,
         {query.id: ranking for query, ranking in zip(queries, rankings, strict=True)},

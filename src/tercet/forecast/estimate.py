@@ -67,7 +67,7 @@ def finished(pipeline: Pipeline) -> set[str]:
             for name in ROWS:
                 if name != "evaluation":  # asking for it may fill an index anew
                     getattr(pipeline, name)
-                elif not pipeline.evaluation_stage().finished()[0]:
+                elif not pipeline.stage("evaluation").finished()[0]:
                     break
                 found.add(name)
     except NotMade:

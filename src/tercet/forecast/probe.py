@@ -59,7 +59,7 @@ class SmallRun:
     mining: tuple[float, float]
     served: tuple[float, float]
     adapting: float
-    rehearsal: modeling.Rehearsal
+    rehearsal: modeling.DryRun
     trained: Resources
     #: Tokens of a query with one of its list's passages, its own or another, as the teacher reads.
     tokens_per_pair: float
@@ -74,7 +74,9 @@ def small_run(pipeline: Pipeline) -> SmallRun:
     """Measure everything that a recipe's run will do. Raises InputError as the run would."""
     recipe, start = pipeline.recipe, time.monotonic()
     with measured() as read:
-        reading = read_source(pipeline.parts.source, recipe.corpus.test_split, seed=recipe.seed)
+        reading = read_source(
+            pipeline.components.source, recipe.corpus.test_split, seed=recipe.seed
+        )
     console.print(f"  {reading.passages:,} passages; writing a few queries", style="dim")
     written = _write(pipeline, reading)
     queries = _asked([query for each in written for query in each.queries], recipe.seed)
@@ -85,7 +87,7 @@ def small_run(pipeline: Pipeline) -> SmallRun:
     shuffled = [reading.sample[i] for i in order]
     console.print("  embedding, searching and scoring a few", style="dim")
     texts, judged = [query for query, _ in queries], [query.text for query in reading.judged]
-    encoder = pipeline.student
+    encoder = pipeline.starting_model
     assert isinstance(encoder, modeling.BiEncoder)
     embedded = embed(encoder, shuffled, texts, judged, budget=EMBEDDING)
     with measured() as mined:
@@ -97,18 +99,18 @@ def small_run(pipeline: Pipeline) -> SmallRun:
             exact
             if settings.backend != "faiss"
             else time_index(
-                partial(pipeline.parts.index_of, settings), embedded.vectors, reading.passages
+                partial(pipeline.components.index_of, settings), embedded.vectors, reading.passages
             )
             for settings in (recipe.negatives.index, recipe.index)
         )
     lists = Lists(queries, found, recipe.negatives.candidates)
     characters = float(np.mean([len(passage.contents) for passage in reading.sample]))
     draws = lists.scored(PAIRS, recipe.seed)
-    scored = score(pipeline.parts.teacher, draws.pairs, budget=SCORING)
+    scored = score(pipeline.components.teacher, draws.pairs, budget=SCORING)
     tokens_per_pair = draws.mean(scored.lengths, characters)
     console.print("  training a few steps", style="dim")
     adapting = time_adapter(embedded.vectors.shape[1], recipe.negatives.candidates)
-    student = pipeline.parts.student()
+    student = pipeline.components.base()
     drawn = lists.drawn(recipe.negatives_per_query, recipe.seed)
     read_in_training = lists.trained_on(recipe.negatives_per_query, PAIRS, recipe.seed)
     ids = student.tokenize([passage for _, passage in read_in_training.pairs], "passage")
@@ -154,7 +156,7 @@ def _write(pipeline: Pipeline, reading: Reading) -> list[Written]:
         if mine:
             written.append(
                 write(
-                    pipeline.parts,
+                    pipeline.components,
                     settings,
                     [reading.sample[row] for part in mine for row in part.rows],
                     corpus,
@@ -184,8 +186,8 @@ def _find(
 
     def make() -> Retriever:
         if settings.kind == "bm25":
-            return pipeline.parts.bm25(settings, Passages.of(passages))
-        encoder, vectors = pipeline.student, embedded.vectors
+            return pipeline.components.bm25(settings, Passages.of(passages))
+        encoder, vectors = pipeline.starting_model, embedded.vectors
         if settings.model:
             encoder = modeling.BiEncoder.from_pretrained(settings.model)
             vectors = encoder.encode_passages([p.contents for p in passages])
@@ -209,7 +211,7 @@ def _train(
     recipe: Recipe,
     queries: list[tuple[str, Passage]],
     drawn: list[list[Passage]],
-) -> modeling.Rehearsal:
+) -> modeling.DryRun:
     """A few steps on sampled lists; what they are taught is nothing in particular."""
     random = np.random.default_rng(recipe.seed)
     rows = [(query, each) for (query, _), each in zip(queries, drawn, strict=True) if each[1:]]
@@ -230,4 +232,4 @@ def _train(
         seed=recipe.seed,
     )
     texts = {p.id: p.contents for _, each in rows for p in each}
-    return modeling.rehearse(student, train, texts, recipe, budget=TRAINING)
+    return modeling.dry_run(student, train, texts, recipe, budget=TRAINING)

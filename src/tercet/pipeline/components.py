@@ -1,9 +1,11 @@
-"""A recipe's parts: its source, models, retrievers and index, each loaded when first asked for."""
+"""Loads the components of a recipe: source, models, retrievers, indexes."""
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import platform
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +21,12 @@ from tercet.data import Passages
 from tercet.data.sources import Source, open_source
 from tercet.modeling.cross_encoder import weight_files
 from tercet.modeling.hub import SAFETENSORS, resolve
+from tercet.pipeline.given_vectors import PrecomputedVectors, given_vectors
 
 if TYPE_CHECKING:
+    from tercet.core.artifacts import Artifact
     from tercet.modeling.encoders.cohere import CohereEncoder
+    from tercet.retrieval.weaviate.live import LiveCollection
 
 
 def check_installed(*extras: str) -> None:
@@ -32,17 +37,28 @@ def check_installed(*extras: str) -> None:
             raise InputError(f"{extra} is not installed: pip install 'tercet[{extra}]'")
 
 
+#: The file of a student artifact that names a model instead of holding one.
+STUDENT = "student.json"
+
+
 class Components:
-    """What the stages of one recipe are made of."""
+    """The components of one recipe, each loaded when first used."""
 
     def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
+        self.recipe: Any = recipe
         self._identities: dict[str, str] = {}
         self._apis: dict[int | None, CohereEncoder] = {}
+        self._base: list[modeling.SimilarityEncoder] = []
         self._language_models: dict[tuple[str | None, ...], modeling.CausalGenerator] = {}
 
+    def reading(self, recipe: Any) -> Components:
+        """The same components with loaded models shared, reading a view of the recipe."""
+        other = copy.copy(self)
+        other.recipe = recipe
+        return other
+
     def check(self) -> None:
-        """Meet every source, model and server before any work. Raises InputError."""
+        """Find every source, model and server before any work. Raises InputError."""
         for name in self.models:
             modeling.check_doc2query(name)
         _ = self.source, [self.identity(name) for name in self.models]
@@ -57,12 +73,53 @@ class Components:
 
     @cached_property
     def source(self) -> Source:
-        """Where the corpus is read from."""
+        """The source of the corpus."""
         return open_source(self.recipe.corpus)
+
+    @cached_property
+    def passage_vectors(self) -> PrecomputedVectors:
+        """The vectors that `model.passage_vectors` names. Raises InputError if there are none."""
+        return given_vectors(self.recipe, self.source, self.live)
+
+    @cached_property
+    def live_collection(self) -> LiveCollection | None:
+        """The collection that `index` searches as it stands, its connection closed; else None."""
+        if not self.recipe.index.collection:
+            return None
+        index = retrieval.open_live(self.live(self.recipe.index))
+        index.discard()
+        return index
+
+    @property
+    def live_metric(self) -> str | None:
+        """How that collection compares vectors; None where there is none."""
+        return self.live_collection.metric if self.live_collection else None
+
+    def identity_of(self, role: str) -> str:
+        """Identity of the models of a role: "base", "teacher", "generators" or "retrievers"."""
+        recipe = self.recipe
+        names = {
+            "base": [recipe.model.name],
+            "teacher": [recipe.teacher.name],
+            "generators": [g.model for g in recipe.queries.generators if g.model],
+            "retrievers": [r.model for r in recipe.negatives.retrievers if r.model],
+        }
+        return " ".join(self.identity(name) for name in names[role])
+
+    def identity_of_source(self, name: str) -> str:
+        """Identity of what lies outside the run, the same in every process of a launch."""
+        kind, _, model = name.partition(" ")
+        identities: dict[str, Callable[[], str]] = {
+            "retriever": lambda: self.identity(model),
+            "corpus": lambda: self.source.identity(),
+            "passage_vectors": lambda: self.passage_vectors.identity(),
+            "live_metric": lambda: str(self.live_metric),
+        }
+        return modeling.from_first_process(identities[kind])
 
     @property
     def models(self) -> dict[str, tuple[str | None, tuple[str, ...]]]:
-        """Revision and weight files of every model by its name in the recipe."""
+        """Revision and weight files of every model, by its name in the recipe."""
         recipe, teacher = self.recipe, self.recipe.teacher
         models: dict[str, tuple[str | None, tuple[str, ...]]] = {
             g.model: (None, (g.gguf_file,) if g.gguf_file else SAFETENSORS)
@@ -76,7 +133,7 @@ class Components:
         return models
 
     def identity(self, name: str) -> str:
-        """Digest or Hub commit of a model of the recipe, and what else decides what it writes."""
+        """Digest or Hub commit of a model, with the engine that runs it where that matters."""
         if self.recipe.model.api and name == self.recipe.model.name:
             return f"{self.recipe.model.api} {name}"
         if name not in self._identities:
@@ -92,11 +149,11 @@ class Components:
         return self._identities[name]
 
     def folder(self, name: str) -> Path:
-        """Where a model of the recipe lies, downloaded if need be."""
+        """Folder of a model, downloaded if necessary."""
         return resolve(name, *self.models[name]).path
 
-    def student(self, path: Path | None = None, similarity: Any = None) -> modeling.BiEncoder:
-        """The model as it came, or as it was adapted in `path`."""
+    def base(self, path: Path | None = None, similarity: Any = None) -> modeling.BiEncoder:
+        """A new instance of the base model, or of one that was made of it, in `path`."""
         section = self.recipe.model
         return modeling.BiEncoder.from_pretrained(
             path or section.name,
@@ -111,17 +168,40 @@ class Components:
             precision=section.precision,
         )
 
+    def base_model(self) -> modeling.SimilarityEncoder:
+        """The base model as it is on disk or behind its API, one instance a run."""
+        if not self._base:
+            self._base.append(self.api() if self.recipe.model.api else self.base())
+        return self._base[0]
+
+    def starting_model(self, student: Artifact) -> modeling.SimilarityEncoder:
+        """The encoder of a student artifact."""
+        if not self.recipe.model.given:
+            return self.base_model()
+        about = student.path / STUDENT
+        return self.student_of(read_json(about)) if about.exists() else self.new_student(student)
+
+    def student_of(self, about: Mapping[str, Any]) -> modeling.SimilarityEncoder:
+        """The model that made given vectors, of this `similarity` and `dimension`."""
+        if self.recipe.model.api:
+            return self.api(about["dimension"])
+        return self.base(similarity=about["similarity"])
+
+    def new_student(self, student: Artifact) -> modeling.BiEncoder:
+        """A new instance of the encoder of a student artifact, to be trained."""
+        return self.base(student.path if self.recipe.model.given else None)
+
     def adapted(self, path: Path) -> modeling.BiEncoder | modeling.AdaptedEncoder:
-        """The model that ships, in `path`."""
+        """The adapted model in `path`."""
         if not self.recipe.model.api:
-            return self.student(path)
+            return self.base(path)
         dimension = read_json(path / modeling.ADAPTER_CONFIG)["dimension"]
         return modeling.AdaptedEncoder.from_pretrained(path, encoder=self.api(dimension))
 
     def api(self, dimension: int | None = None) -> CohereEncoder:
-        """The recipe's model behind an API, with vectors of this length or its usual one.
+        """The recipe's model behind an API, with vectors of this or its default dimension.
 
-        It is one object, so that one budget holds.
+        All callers share one object, and so one budget.
         """
         if dimension not in self._apis:
             # Its SDK is an extra.
@@ -134,7 +214,7 @@ class Components:
         return self._apis[dimension]
 
     def teacher(self, section: TeacherSection | None = None) -> modeling.CrossEncoderTeacher:
-        """The recipe's cross-encoder, or another one."""
+        """The recipe's cross-encoder, or another section's."""
         section = section or self.recipe.teacher
         return modeling.CrossEncoderTeacher.from_pretrained(
             section.name,
@@ -145,7 +225,7 @@ class Components:
         )
 
     def generator(self, settings: GeneratorSettings, passages: Passages) -> Generator:
-        """A way to write queries about `passages`."""
+        """A generator of queries about `passages`."""
         if settings.kind == "spans":
             return data.SpanGenerator(passages.contents)
         longest = settings.max_new_tokens or {"seq2seq": 64, "causal": 32}[settings.kind]
@@ -167,7 +247,7 @@ class Components:
         return modeling.Seq2SeqGenerator.from_pretrained(settings.model, **given)
 
     def _causal(self, settings: GeneratorSettings, given: dict[str, Any]) -> Generator:
-        """One loaded model for all generators that differ in what it is shown."""
+        """A prompted model; generators that differ in the prompt alone share the loaded weights."""
         loaded = (settings.model, settings.gguf_file, *(str(value) for value in given.values()))
         if loaded not in self._language_models:
             self._language_models[loaded] = modeling.CausalGenerator.from_pretrained(
@@ -192,16 +272,16 @@ class Components:
         )
 
     def make_index(self) -> Index:
-        """A fresh index of the recipe's kind."""
+        """A new index of the recipe's kind."""
         return self.index_of(self.recipe.index)
 
     def index_of(self, settings: IndexSettings) -> Index:
-        """A fresh index of any kind, marked as this run's where it stands on a server."""
+        """A new index of any kind; on a server it is marked as this run's."""
         name = f"Tercet_{self.recipe.name}"
         return retrieval.make_index(self.live(settings), name, owner=self._owner)
 
     def live(self, settings: IndexSettings) -> IndexSettings:
-        """The settings, with the ids of a collection that is the corpus too as they are there."""
+        """The index settings, with the id property of a collection that is the corpus too."""
         corpus = self.recipe.corpus
         if corpus.source == "weaviate" and settings.collection == corpus.path and not settings.id:
             return replace(settings, id=corpus.passages.id or UUIDS)
@@ -209,5 +289,5 @@ class Components:
 
     @property
     def _owner(self) -> str:
-        """This run's folder, of all folders of all machines that share a server."""
+        """Identifies this run's folder among all machines that share a server."""
         return f"Tercet run {digest([platform.node(), str(self.recipe.folder.resolve())])[:16]}"

@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 def finished(recipe: Recipe, *, served: bool = True) -> Pipeline:
-    """The pipeline of a run whose every stage is made; `served`, where a server has its passages.
+    """Return the pipeline of a finished run; if `served`, a server must hold its passages.
 
-    Raises InputError for one that is not finished, or of other inputs or settings.
+    Raises InputError for a run that is unfinished, or finished with other inputs or settings.
     """
     pipeline = Pipeline(recipe)
     try:
         with only_existing():
             if served:
                 _ = pipeline.evaluation
-            elif pipeline.evaluation_stage().finished()[0] is None:
+            elif pipeline.stage("evaluation").finished()[0] is None:
                 raise NotMade("evaluation")
     except NotMade as stage:
         raise InputError(
@@ -36,8 +36,8 @@ def finished(recipe: Recipe, *, served: bool = True) -> Pipeline:
 
 
 def served(pipeline: Pipeline) -> tuple[IndexSettings, LiveCollection]:
-    """The Weaviate collection that serves a run: the live one it learnt beside, or its alias'."""
-    section: IndexSettings = pipeline.parts.live(pipeline.recipe.index)
+    """The Weaviate collection that serves a run: its live index, or the one behind its alias."""
+    section: IndexSettings = pipeline.components.live(pipeline.recipe.index)
     if not section.collection:
         section = IndexSettings(backend="weaviate", collection=pipeline.recipe.alias)
     return section, retrieval.open_live(section)

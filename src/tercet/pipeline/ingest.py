@@ -1,4 +1,4 @@
-"""Vectors that exist already, into Weaviate: an arrow whose far end is a collection of a server."""
+"""Vectors that the corpus carries -> a Weaviate collection."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OWNER = "vectors that a corpus carries, written by Tercet"
 
 
 def ingest(recipe: Recipe, flags: set[str]) -> None:
-    """Fill the recipe's collection from its corpus, or find that it is full."""
+    """Fill the recipe's collection from its corpus, unless it is full already."""
     with locked(recipe.folder):
         _Run(recipe).ensure()
 
@@ -57,7 +57,7 @@ class _Run:
         )
 
     def ensure(self) -> None:
-        """Write what the server lacks, and note what it holds."""
+        """Write the passages that the server lacks, and the manifest."""
         held = self.target.count()
         if self.finished and held != self.finished.facts["passages"]:
             raise InputError(
@@ -73,7 +73,7 @@ class _Run:
 
         note = writer.folder / REACHED
         start = read_json(note)["rows"] if note.exists() else 0
-        if (self.target.count() or 0) < start:  # the server lost some, or all: once more
+        if (self.target.count() or 0) < start:  # the server lost some or all: write again
             start = 0
         write_json(note, {"rows": start})
         with progress(f"writing {self.target.name}", None, "passages") as advance:

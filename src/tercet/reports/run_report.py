@@ -9,16 +9,16 @@ from dataclasses import asdict
 from tercet import retrieval
 from tercet.config.parsing import flatten
 from tercet.config.recipe import Recipe
-from tercet.core.artifacts import Artifact
 from tercet.core.files import read_json
 from tercet.core.resources import read_times
+from tercet.data import warnings_of
 from tercet.forecast.forecast import compare_forecast
 from tercet.modeling.training.model_selection import Step, read_choices
 from tercet.pipeline.pipeline import Pipeline
 from tercet.reports.report import Report, compare
 
 STAGES = (
-    *("corpus", "queries", "embeddings", "regression", "negatives", "scores", "triplets"),
+    *("corpus", "queries", "embeddings", "student", "negatives", "scores", "triplets"),
     *("targets", "model"),
 )
 
@@ -41,25 +41,16 @@ def run_report(pipeline: Pipeline) -> Report:
         notes=_notes(pipeline, steps),
         steps=steps,
         history=read_json(pipeline.model.path / "history.json"),
-        seconds={n: times[n] for n in (*STAGES, "evaluation") if n in times},
+        seconds={n: times[n] for n in (*STAGES, "evaluation") if times.get(n)},
         settings=flatten(asdict(recipe)),
         facts={
             name: {k: v for k, v in made.facts.items() if k != "tested_on"}
             for name in STAGES
-            if (made := _made(pipeline, name))
+            if (made := pipeline.artifact(name)).facts
         },
         command=" ".join(["python", *sys.argv]),
         forecast=compare_forecast(recipe),
     )
-
-
-def _made(pipeline: Pipeline, name: str) -> Artifact | None:
-    """A stage's artefact; regression is a stage of few runs."""
-    if name != "regression":
-        made: Artifact = getattr(pipeline, name)
-        return made
-    model, side = pipeline.recipe.model, pipeline.query_side
-    return side.start if side and model.given and not model.adapter else None
 
 
 def _what_learnt(recipe: Recipe) -> str:
@@ -72,7 +63,8 @@ def _what_learnt(recipe: Recipe) -> str:
 def _notes(pipeline: Pipeline, steps: Sequence[Step]) -> list[str]:
     recipe, facts, asked = pipeline.recipe, pipeline.model.facts, pipeline.evaluation.facts
     measure = recipe.training["metric_for_best_model"]
-    sample, passages = len(pipeline.evaluation_rows()), len(pipeline.passages)
+    candidates = recipe.negatives.candidates
+    sample, passages = len(pipeline.evaluated_rows), len(pipeline.passages)
     notes = [
         f"measured on {asked['test']}, over the {recipe.index.backend} index",
         f"{measure} on {asked['validation']} chose the epoch and how far to go from the model as "
@@ -87,15 +79,14 @@ def _notes(pipeline: Pipeline, steps: Sequence[Step]) -> list[str]:
             f"{cut:,} of {passages:,} passages are longer than the model reads "
             "(model.max_length): their ends cannot be found"
         )
-    if side := pipeline.query_side:
-        space = side.space
+    if space := pipeline.vector_space:
         notes.append(
             f"the passages' vectors stayed as they are: {space.place}, {space.passages:,} compared "
             f"by {space.similarity}"
         )
     if sample < passages:
         notes.append(f"every epoch searched {sample:,} of {passages:,} passages")
-    return notes + pipeline.warnings()
+    return notes + warnings_of(pipeline.triplets.facts | pipeline.targets.facts, candidates)
 
 
 def _guard(measure: str, queries: str, weight: float, steps: Sequence[Step]) -> str:

@@ -16,6 +16,7 @@ from tercet.core.console import console
 from tercet.core.files import slug
 from tercet.core.schema import Index, InputError, Passage
 from tercet.evaluation.systems import Systems
+from tercet.modeling.encoders.vector_space import cosines
 from tercet.pipeline.finished import served
 from tercet.pipeline.pipeline import Pipeline
 
@@ -87,7 +88,10 @@ class RunSearch:
         """
         pipeline = self.pipeline
         inputs = {"system": self._systems.identity(self.system)}
-        inputs |= {"triplets": pipeline.triplets.digest, "passages": pipeline.passages_digest}
+        inputs |= {
+            "triplets": pipeline.triplets.digest,
+            "passages": pipeline.corpus.digest_of("passages"),
+        }
 
         def make(writer: Writer) -> None:
             scores = self._best_scores()
@@ -95,12 +99,12 @@ class RunSearch:
             writer.facts |= {"queries": len(scores)}
 
         settings = {"below": BELOW, "asked": ASKED}
-        stage = pipeline.stage(f"usual_score_{slug(self.system)}", settings, inputs)
+        stage = pipeline.run.stage(f"usual_score_{slug(self.system)}", settings, inputs)
         return float(produce(stage, make).facts["usual_score"])
 
     def _best_scores(self) -> list[float]:
         """The best score of each held-out query, of a seeded sample of them."""
-        splits = (self.pipeline.measured(split)[0] for split in ("validation", "guard"))
+        splits = (self.pipeline.split(split)[0] for split in ("validation", "guard"))
         texts = sorted({query.text for queries in splits for query in queries})
         drawn = sorted(np.random.default_rng(0).permutation(len(texts))[:ASKED].tolist())
         rankings = self._retriever.search([texts[row] for row in drawn], 1)
@@ -135,11 +139,8 @@ class RunSearch:
             known = np.asarray(self.pipeline.vectors[rows])
         else:
             known = self._encoder.encode_passages([passages.contents[row] for row in rows.tolist()])
-        if found.shape == known.shape:
-            lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(known, axis=1)
-            cosines = np.einsum("nd,nd->n", found, known) / np.maximum(lengths, 1e-30)
-            if cosines.min() >= SAME:
-                return
+        if found.shape == known.shape and cosines(found, known).min() >= SAME:
+            return
         raise InputError(
             f"{what} holds other vectors than those of run {self.pipeline.recipe.name}: give the "
             "alias back to its collection, or run train.py with another index.alias"

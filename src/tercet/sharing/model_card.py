@@ -85,14 +85,14 @@ def _front(pipeline: Pipeline) -> list[str]:
 
 def from_hub(pipeline: Pipeline, name: str) -> bool:
     """Whether a model of the recipe is the Hub's, and not a folder's."""
-    return pipeline.parts.identity(name).startswith("commit:")
+    return pipeline.components.identity(name).startswith("commit:")
 
 
 def licence(pipeline: Pipeline) -> dict[str, str]:
     """`license`, with its name and link, as the card of the recipe's model has it, if it does."""
     if pipeline.recipe.model.api:
         return {}
-    return inherited_licence(pipeline.parts.folder(pipeline.recipe.model.name))
+    return inherited_licence(pipeline.components.folder(pipeline.recipe.model.name))
 
 
 def inherited_licence(folder: Path) -> dict[str, str]:
@@ -116,14 +116,14 @@ def _what_it_is(pipeline: Pipeline) -> list[str]:
     corpus = code(shown(recipe.corpus.label))
     passages = f"{len(pipeline.passages):,} passages"
     how = "by Tercet: on synthetic queries, towards a cross-encoder's margins, without labels"
-    if not pipeline.query_side:
+    space = pipeline.vector_space
+    if not space:
         lines = [
             f"# {escape(recipe.name)}",
             "",
             f"{base} adapted to {corpus} ({passages}) {how}.",
         ]
         return lines + _base_kept(pipeline)
-    space = pipeline.query_side.space
     where = f"collection {space.collection}" if space.collection else space.place
     learnt = "a low-rank adapter of the query vectors of" if recipe.model.adapter else "queries of"
     rows = {
@@ -234,7 +234,7 @@ def _steps_of(pipeline: Pipeline) -> dict[str, str]:
     recipe, facts = pipeline.recipe, pipeline.model.facts
     lists, targets = pipeline.triplets.facts, pipeline.targets.facts
     training, base = recipe.training, recipe.model.name
-    commit = pipeline.parts.identity(base) if from_hub(pipeline, base) else ""
+    commit = pipeline.components.identity(base) if from_hub(pipeline, base) else ""
     retrievers = [
         f"{r.kind} {shown(r.model)}" if r.model else r.kind for r in recipe.negatives.retrievers
     ]
@@ -296,7 +296,7 @@ def shown_command(command: Sequence[str]) -> str:
 
 
 def _limits(pipeline: Pipeline, report: Report) -> list[str]:
-    recipe, judged = pipeline.recipe, pipeline.measured("test")[2]
+    recipe, judged = pipeline.recipe, pipeline.split("test")[2]
     worse = [c.measure for c in report.comparisons if c.interval.difference < 0]
     lines = [f"- Measured on {escape(judged)} of this corpus, and on nothing else."]
     if "synthetic" in judged:

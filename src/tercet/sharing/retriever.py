@@ -129,7 +129,7 @@ class _Export:
 
     def _exact(self) -> dict[str, Any]:
         pipeline = self.pipeline
-        queries = pipeline.measured("test")[0]
+        queries = pipeline.split("test")[0]
         vectors = Systems(pipeline, [SystemSettings(kind="adapted")], queries).vectors("adapted")
         write_passages(self.folder, pipeline.passages, pipeline.passages.ids, vectors)
         index = retrieval.ExactIndex()
@@ -162,7 +162,7 @@ class _Export:
 
     def _texts_there(self, index: LiveCollection) -> dict[str, str | None]:
         """The properties that hold texts and titles, where the collection is the corpus."""
-        source = self.pipeline.parts.source
+        source = self.pipeline.components.source
         corpus = source.source if isinstance(source, PassagesWithQrels) else None
         if not isinstance(corpus, WeaviateCollection) or corpus.reader.name != index.name:
             return {"TEXT_PROPERTY": None, "TITLE_PROPERTY": None}
@@ -178,7 +178,7 @@ class _Export:
 
     def _expected(self, index: Index) -> list[tuple[str, list[tuple[str, float]]]]:
         """Some test queries with what the run's model and index find, in float32."""
-        queries = self.pipeline.measured("test")[0]
+        queries = self.pipeline.split("test")[0]
         rows = np.random.default_rng(0).permutation(len(queries))[:ASKED]
         texts: Sequence[str] = [queries[row].text for row in sorted(rows.tolist())]
         rankings = index.search(self.encoder.encode_queries(texts), DEPTH)

@@ -91,7 +91,7 @@ class TrainingRun:
 
     @cached_property
     def _plan(self) -> str:
-        return digest(self.pipeline.model_stage().plan)
+        return digest(self.pipeline.stage("model").plan)
 
     def _read(self) -> dict[str, dict[str, str]]:
         return read_json(self._file) if self._file.exists() else {}
@@ -257,7 +257,7 @@ def training_lists(pipeline: Pipeline) -> list[dict[str, Any]]:
 def changed_queries(pipeline: Pipeline) -> Changes:
     """The test queries that gained and lost most on the primary measure, with what is relevant."""
     figures = retrieval.read_figures(pipeline.evaluation)
-    queries, qrels, _ = pipeline.measured("test")
+    queries, qrels, _ = pipeline.split("test")
     measure, systems = pipeline.recipe.evaluation.primary_metric, ("zero-shot", "adapted")
     return changes(
         "adapted",

@@ -36,8 +36,6 @@ def stages(run: Path) -> list[Stage]:
     times, at_work = read_times(run), find(run) is not None
     found = []
     for name in (*STAGES, "evaluation"):
-        if name == "regression" and not any(run.glob("regression*")):
-            continue  # a stage of few runs
         partial = run / f"{name}.partial"
         artifact = existing(run / name)
         if partial.is_dir() and not (partial / MANIFEST).exists():

@@ -306,7 +306,6 @@ def test_an_answer_that_does_not_fit_is_refused_and_not_kept(
     assert "\n" not in str(refused.value)
     assert len(api.calls) == 1  # another try would be paid for again
     assert one.spent >= api.billed * PRICE / 1e6 > 0  # this one was
-    assert one.spent_ever == one.spent
     np.testing.assert_allclose(one.encode_passages(texts), expected(texts), atol=1e-6)
 
 
@@ -471,7 +470,7 @@ def test_a_damaged_vector_is_refused_by_name(api: Api, tmp_path: Path, change: s
     file = cache_file(tmp_path)
     with sqlite3.connect(file) as db:
         db.execute(change)
-    with refuses(f"^{file} has a damaged vector: to buy it anew, run") as refused:
+    with refuses(f"^{file} has a damaged vector: to buy it again, run") as refused:
         encoder(api).encode_queries(["a"])
     assert len(api.calls) == 1
     with sqlite3.connect(file) as db:  # as the message says
@@ -563,9 +562,8 @@ def test_the_budget_is_used_as_far_as_calls_fit() -> None:
         assert one.spent == pytest.approx(bill(api))
         again = encoder(api, dollars=0.0005, batch_size=5)
         assert again.forecast(texts).texts == 40
-        again.encode_passages(texts)  # a run's budget is its own; the sum can be read
-        assert again.spent_ever == pytest.approx(one.spent + again.spent)
-        assert again.spent_ever == pytest.approx(bill(api))
+        again.encode_passages(texts)  # a run's budget is its own
+        assert one.spent + again.spent == pytest.approx(bill(api))
         assert sorted(api.texts()) == sorted(texts)
 
 

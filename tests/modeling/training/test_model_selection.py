@@ -69,10 +69,10 @@ def test_validation_chooses_and_the_guard_may_refuse(
     shipped: float,
 ) -> None:
     evaluation = Evaluation(model, {"validation": validation, "guard": guard})
-    choice = choose(model, BASE, evaluation, steps=4, measure="mrr@10")  # type: ignore[arg-type]
+    choice = choose(model, BASE, evaluation, steps=4, metric="mrr@10")  # type: ignore[arg-type]
     assert (choice.best, choice.weight) == (best, shipped)
     assert model.weight.item() == 8 * shipped
-    assert sorted(choice.found) == [0, 0.25, 0.5, 0.75, 1]
+    assert sorted(choice.metrics) == [0, 0.25, 0.5, 0.75, 1]
     assert choice.gain == guard(8 * best) - guard(0)
     kept = [index for index in evaluation.made if not index.discarded]
     assert kept == ([choice.index] if choice.index else [])

@@ -1,0 +1,101 @@
+"""What a step declares that it reads, and the views of a run that refuse everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any
+
+from tercet.config.recipe import Recipe
+
+#: Recipe keys with which a model is read, by the model's role: they change what it computes.
+#: `unrecorded` keys only say where it is: its identity is a digest of its files.
+MODEL_KEYS = {
+    "base": (
+        *("model.pooling", "model.similarity", "model.query_prompt", "model.passage_prompt"),
+        *("model.max_length", "model.query_max_length", "model.precision"),
+    ),
+    "teacher": ("teacher.backend", "teacher.max_length", "teacher.precision"),
+    "generators": ("queries.generators",),
+    "retrievers": ("negatives.retrievers",),
+}
+MODEL_PLACES = {
+    "base": (
+        *("model.name", "model.revision", "model.api", "model.dollars"),
+        *("model.frozen", "model.given", "model.adapter"),
+    ),
+    "teacher": ("teacher.name", "teacher.revision"),
+}
+
+
+class UndeclaredInput(Exception):
+    """A step reads what it does not declare in `needs`: its manifest would not know of it."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Everything that a step reads. Its manifest is computed from this, and nothing else is read.
+
+    `artifacts` are names of earlier steps, or `step/shards` for one group of a step's shards.
+    `models` are roles in `MODEL_KEYS`; `sources` lie outside the run: "corpus", "passage_vectors",
+    "live_metric" (how the live index compares), and "retriever NAME", one model. `keys` are dotted
+    names of recipe keys, sections or properties of `Recipe`. A change of any of these makes the
+    step again.
+
+    `unrecorded_artifacts` and `unrecorded_keys` are read too, but change no result of the step:
+    where it logs, how many checkpoints it keeps, test queries that are measured and choose nothing.
+    """
+
+    artifacts: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    unrecorded_artifacts: tuple[str, ...] = ()
+    unrecorded_keys: tuple[str, ...] = ()
+
+    @property
+    def recorded_keys(self) -> tuple[str, ...]:
+        """Recipe keys whose values are in the manifest, those of the models among them."""
+        return (*self.keys, *(key for role in self.models for key in MODEL_KEYS[role]))
+
+    @property
+    def readable_keys(self) -> tuple[str, ...]:
+        """Recipe keys that the step may read."""
+        places = (key for role in self.models for key in MODEL_PLACES.get(role, ()))
+        return (*self.recorded_keys, *self.unrecorded_keys, *places)
+
+    @property
+    def readable_artifacts(self) -> tuple[str, ...]:
+        """Artifacts, or groups of their shards, that the step may read."""
+        return (*self.artifacts, *self.unrecorded_artifacts)
+
+    @property
+    def steps(self) -> list[str]:
+        """Names of the steps whose artifacts it reads, each once."""
+        return list(dict.fromkeys(name.partition("/")[0] for name in self.readable_artifacts))
+
+
+class RecipeView:
+    """A recipe of which only declared keys can be read. Raises UndeclaredInput for any other."""
+
+    def __init__(self, value: Any, keys: Iterable[str], step: str, path: str = "") -> None:
+        self._value, self._keys, self._step, self._path = value, frozenset(keys), step, path
+
+    def __getattr__(self, name: str) -> Any:
+        path = f"{self._path}.{name}" if self._path else name
+        if path in self._keys:
+            return getattr(self._value, name)
+        if any(key.startswith(f"{path}.") for key in self._keys):
+            return RecipeView(getattr(self._value, name), self._keys, self._step, path)
+        raise UndeclaredInput(f"step {self._step} reads {path} and does not declare it")
+
+
+def key_value(recipe: Recipe, key: str) -> Any:
+    """The JSON value of a recipe key, of a section, or of a property or method of one."""
+    value: Any = recipe
+    for name in key.split("."):
+        value = getattr(value, name)
+    value = value() if callable(value) else value
+    if isinstance(value, list):
+        return [asdict(each) if is_dataclass(each) else each for each in value]  # type: ignore[arg-type]
+    return asdict(value) if is_dataclass(value) else value  # type: ignore[arg-type]

@@ -1,0 +1,228 @@
+"""A run: one recipe, its folder, its components, and the making of its steps.
+
+A step declares what it needs and is handed that alone; the inputs and settings of its manifest are
+computed from the same declaration, so that no dependency can be left out of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from tercet import data, modeling, retrieval
+from tercet.config.recipe import Recipe
+from tercet.core.artifacts import Artifact, Stage, Writer, produce
+from tercet.core.mapped import MappedVectors
+from tercet.core.processes import is_main_process
+from tercet.core.schema import Index, Qrels, Query
+from tercet.data import Passages
+from tercet.data.corpus import read_judged
+from tercet.modeling.training.callbacks import Log
+from tercet.pipeline.components import Components
+from tercet.pipeline.needs import Needs, RecipeView, UndeclaredInput, key_value
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class Step:
+    """One arrow of the pipeline: it reads what it `needs` and writes one artifact.
+
+    Raise `revision` when the code's output for equal inputs changes. A step that is not `resumable`
+    starts again after an interruption.
+    """
+
+    name: str
+    needs: Needs
+    revision = 1
+    resumable = True
+
+    def check(self, run: Run) -> None:
+        """Refuse, before any work, what the step would fail at later. Raises InputError."""
+
+    def condense(self, inputs: Inputs) -> dict[str, Any]:
+        """Return the part of unrecorded inputs that does change the result, as JSON values."""
+        return {}
+
+    def all_processes(self, inputs: Inputs) -> bool:
+        """Whether the processes of a launch share the work shard by shard; else the first does."""
+        return False
+
+    def make(self, inputs: Inputs, writer: Writer) -> None:
+        """Write the artifact's files and facts."""
+        raise NotImplementedError
+
+    def after(self, inputs: Inputs) -> None:
+        """Run in the first process when the artifact is there, made or reused."""
+
+
+class Inputs:
+    """What one step is handed. Reading anything that it does not declare raises UndeclaredInput."""
+
+    def __init__(self, run: Run, step: Step, artifact: Callable[[str], Artifact]) -> None:
+        self._run, self._step, self._artifact = run, step, artifact
+        self.recipe: Any = RecipeView(run.recipe, step.needs.readable_keys, step.name)
+        #: Models, indexes and retrievers, made from declared keys alone.
+        self.components = run.components.reading(self.recipe)
+        #: What the artifact follows from.
+        self.plan: dict[str, Any] = {}
+        self.restart, self.log = run.restart, run.log
+        self._within: dict[str, Artifact] = {}
+
+    def __getitem__(self, name: str) -> Artifact:
+        """The artifact of an earlier step, declared whole."""
+        self._declared(name)
+        return self._artifact(name)
+
+    def rows(self, shards: str) -> Dataset:
+        """The rows of a group of shards, named `step/shards`."""
+        name, _, prefix = shards.partition("/")
+        self._declared(shards, name)
+        return self._artifact(name).dataset(prefix)
+
+    @property
+    def passages(self) -> Passages:
+        """The passages in the corpus's order."""
+        self._declared("corpus/passages", "corpus")
+        return self._run.passages(self._artifact("corpus"))
+
+    @property
+    def vectors(self) -> MappedVectors:
+        """Their vectors, float32 [passages, dimension]."""
+        return self._run.vectors(self["embeddings"], self.passages)
+
+    @property
+    def starting_model(self) -> modeling.SimilarityEncoder:
+        """The encoder that training starts from, loaded once a run."""
+        return self._run.starting_model(self["student"])
+
+    def base_model(self) -> modeling.SimilarityEncoder:
+        """The recipe's model as it is on disk or behind its API, loaded once a run."""
+        return self.components.base_model()
+
+    def new_student(self) -> modeling.BiEncoder:
+        """Another instance of the encoder that training starts from, to be trained."""
+        return self.components.new_student(self["student"])
+
+    def new_index(self) -> Index:
+        """An index to fill; of frozen passage vectors the one that is shared."""
+        return self._run.new_index()
+
+    def make(self, step: Step) -> Artifact:
+        """Make another step's artifact within this one, which declares all that it needs."""
+        for name in step.needs.artifacts:
+            self._declared(name, name.partition("/")[0])
+        if step.name not in self._within:
+            self._within[step.name] = self._run.make(step, self._artifact)
+        return self._within[step.name]
+
+    def judged(self) -> tuple[list[Query], dict[str, dict[str, int]]]:
+        """The judged test queries with their judgements; both empty where there are none."""
+        self._declared("corpus/qrels", "corpus")
+        return read_judged(self._artifact("corpus"), self.recipe.corpus.test_split)
+
+    def split(self, name: str) -> tuple[list[Query], Qrels, str]:
+        """Queries and qrels of a split, and a description of them.
+
+        "validation", which chooses, and "guard", which confirms, are synthetic queries; so is
+        "test" where none are judged.
+        """
+        queries, qrels = self.judged() if name == "test" else ([], {})
+        if qrels:
+            split = self.recipe.corpus.test_split
+            return queries, qrels, f"{len(qrels):,} judged queries of split {split!r}"
+        queries, qrels = data.known_items(
+            self.rows("triplets/lists"), name, self.passages.duplicates
+        )
+        return queries, qrels, f"{len(qrels):,} held-out synthetic queries (known items)"
+
+    def _declared(self, *names: str) -> None:
+        if not set(names) & set(self._step.needs.readable_artifacts):
+            raise UndeclaredInput(
+                f"step {self._step.name} reads {names[0]} and does not declare it"
+            )
+
+
+class Run:
+    """One recipe and what its steps share: components, mapped passages and vectors, the encoder."""
+
+    def __init__(self, recipe: Recipe, *, restart: bool = False) -> None:
+        self.recipe, self.restart = recipe, restart
+        self.components = Components(recipe)
+        #: What the processes of one launch, and no other, have in common.
+        self.launch = modeling.from_first_process(lambda: uuid4().hex)
+        #: Receives the training curves, in the first process.
+        self.log: Log | None = None
+        #: Passages, vectors and encoders by kind and digest of their artifact.
+        self.loaded: dict[tuple[str, str], Any] = {}
+
+    def make(self, step: Step, artifact: Callable[[str], Artifact]) -> Artifact:
+        """Make the step's artifact, or reuse it where nothing that it needs has changed.
+
+        `artifact` gives those of earlier steps by name.
+        """
+        inputs = Inputs(self, step, artifact)
+        stage = self.stage_of(step, inputs)
+        made = produce(
+            stage,
+            lambda writer: step.make(inputs, writer),
+            all_processes=step.all_processes(inputs),
+        )
+        if is_main_process():
+            step.after(inputs)
+        return made
+
+    def stage_of(self, step: Step, inputs: Inputs) -> Stage:
+        """The step's stage: its manifest's inputs and settings follow from its needs alone."""
+        needs = step.needs
+        digests = {}
+        for name in needs.artifacts:
+            step_name, _, shards = name.partition("/")
+            made = inputs._artifact(step_name)
+            digests[name] = made.digest_of(shards) if shards else made.digest
+        for role in needs.models:
+            digests[f"model {role}"] = self.components.identity_of(role)
+        for source in needs.sources:
+            digests[f"source {source}"] = self.components.identity_of_source(source)
+        settings = {key: key_value(self.recipe, key) for key in needs.recorded_keys}
+        stage = self.stage(
+            step.name,
+            settings | step.condense(inputs),
+            digests,
+            revision=step.revision,
+            resumable=step.resumable,
+        )
+        inputs.plan = stage.plan
+        return stage
+
+    def stage(
+        self, name: str, settings: Mapping[str, Any], inputs: Mapping[str, str], **kwargs: Any
+    ) -> Stage:
+        """A stage in the run's folder."""
+        return Stage(self.recipe.folder / name, settings, inputs, launch=self.launch, **kwargs)
+
+    def passages(self, corpus: Artifact) -> Passages:
+        """The passages of a corpus, read once."""
+        return self._once("passages", corpus, lambda: Passages.read(corpus))
+
+    def vectors(self, embeddings: Artifact, passages: Passages) -> MappedVectors:
+        """Their vectors, mapped once: float32 [passages, dimension]."""
+        return self._once("vectors", embeddings, lambda: data.read_vectors(embeddings, passages))
+
+    def starting_model(self, student: Artifact) -> modeling.SimilarityEncoder:
+        """The encoder of a student artifact, loaded once."""
+        return self._once("student", student, lambda: self.components.starting_model(student))
+
+    def new_index(self) -> Index:
+        """An index to fill; of frozen passage vectors one that is shared, and filled once."""
+        make = self.components.make_index
+        if not self.recipe.model.frozen:
+            return make()
+        return self._once("index", None, lambda: retrieval.SharedIndex(make()))
+
+    def _once(self, kind: str, made: Artifact | None, load: Callable[[], Any]) -> Any:
+        key = kind, made.digest if made else ""
+        if key not in self.loaded:
+            self.loaded[key] = load()
+        return self.loaded[key]

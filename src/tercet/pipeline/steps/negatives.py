@@ -1,0 +1,92 @@
+"""Queries -> candidates: passages that a retriever ranks high and that are not the source."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from tercet import data, modeling, retrieval
+from tercet.config.recipe import RetrieverSettings
+from tercet.core.artifacts import Writer
+from tercet.core.files import slug
+from tercet.core.schema import Retriever
+from tercet.pipeline.needs import Needs
+from tercet.pipeline.run import Inputs, Step
+
+
+class Negatives(Step):
+    """Rank the passages for every query with each retriever, and deal candidates by share."""
+
+    name = "negatives"
+    needs = Needs(
+        artifacts=("corpus/passages", "embeddings", "student", "queries"),
+        models=("retrievers",),
+        keys=("negatives",),
+        # Of an index on a server: its name, its owner, and how ids are kept there.
+        unrecorded_keys=("name", "folder", "corpus"),
+    )
+    revision = 2
+
+    def condense(self, inputs: Inputs) -> dict[str, Any]:
+        """Digests of the vectors by other retrievers' models, made first where they are missing."""
+        models = [r.model for r in inputs.recipe.negatives.retrievers if r.model]
+        return {model: inputs.make(_RetrieverEmbeddings(model)).digest for model in models}
+
+    def all_processes(self, inputs: Inputs) -> bool:
+        """An index in memory or on a server belongs to the first process."""
+        return inputs.recipe.negatives.index.backend == "exact"
+
+    def make(self, inputs: Inputs, writer: Writer) -> None:
+        """As `data.mine_candidates`."""
+        section, passages = inputs.recipe.negatives, inputs.passages
+        with ExitStack() as indexes:
+            data.mine_candidates(
+                writer,
+                inputs.rows("queries/queries"),
+                passages.duplicates,
+                [(self._retriever(r, inputs, indexes), r.share) for r in section.retrievers],
+                candidates=section.candidates,
+                shard_queries=section.shard_queries,
+                rows=passages.rows if section.index.collection else None,
+            )
+
+    def _retriever(
+        self, settings: RetrieverSettings, inputs: Inputs, indexes: ExitStack
+    ) -> Retriever:
+        """A retriever over all passages; `indexes` discards its index at the end."""
+        passages = inputs.passages
+        if settings.kind == "bm25":
+            return inputs.components.bm25(settings, passages)
+        encoder, vectors, name = inputs.starting_model, inputs.vectors, "student"
+        if settings.model:
+            encoder = modeling.BiEncoder.from_pretrained(settings.model)
+            embedded = inputs.make(_RetrieverEmbeddings(settings.model))
+            vectors, name = data.read_vectors(embedded, passages), Path(settings.model).name
+        index = inputs.components.index_of(inputs.recipe.negatives.index)
+        indexes.callback(index.discard)
+        index.build(passages.ids, vectors)
+        return retrieval.DenseRetriever(encoder, index, name=name)
+
+
+class _RetrieverEmbeddings(Step):
+    """The passages' vectors by another retriever's model, kept as an artifact of their own."""
+
+    revision = 3
+
+    def __init__(self, model: str) -> None:
+        self.name, self._model = f"embeddings_{slug(model)}", model
+        self.needs = Needs(
+            artifacts=("corpus/passages",),
+            sources=(f"retriever {model}",),
+            unrecorded_keys=("negatives.index.backend",),
+        )
+
+    def all_processes(self, inputs: Inputs) -> bool:
+        """As the mining that it is made within."""
+        return inputs.recipe.negatives.index.backend == "exact"
+
+    def make(self, inputs: Inputs, writer: Writer) -> None:
+        """As `data.embed_passages`."""
+        encoder = modeling.BiEncoder.from_pretrained(self._model)
+        data.embed_passages(writer, encoder, inputs.passages)

@@ -1,0 +1,39 @@
+"""Candidates -> the cross-encoder's scores."""
+
+from __future__ import annotations
+
+from tercet import data
+from tercet.core.artifacts import MANIFEST, Writer
+from tercet.pipeline.needs import Needs
+from tercet.pipeline.run import Inputs, Run, Step
+
+
+class Scores(Step):
+    """Score each query's source passage and candidates, every different pair once."""
+
+    name = "scores"
+    needs = Needs(
+        artifacts=("corpus/passages", "negatives"),
+        models=("teacher",),
+        keys=("teacher.shard_pairs",),
+    )
+    revision = 2
+
+    def check(self, run: Run) -> None:
+        """Load the teacher: one of another kind is refused before queries are written."""
+        if not (run.recipe.folder / self.name / MANIFEST).exists():
+            run.components.teacher()
+
+    def all_processes(self, inputs: Inputs) -> bool:
+        """Shards are scored by every process."""
+        return True
+
+    def make(self, inputs: Inputs, writer: Writer) -> None:
+        """As `data.score_candidates`."""
+        data.score_candidates(
+            writer,
+            inputs.rows("negatives/candidates"),
+            inputs.passages,
+            inputs.components.teacher(),
+            shard_pairs=inputs.recipe.teacher.shard_pairs,
+        )

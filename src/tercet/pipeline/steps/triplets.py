@@ -1,0 +1,57 @@
+"""Scores -> lists to draw triplets from, split into training and held-out queries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tercet import data
+from tercet.core.artifacts import Writer
+from tercet.pipeline.needs import Needs
+from tercet.pipeline.run import Inputs, Step
+
+#: Splits that are measured: what chooses, what confirms the choice, what is reported.
+SPLITS = ("validation", "guard", "test")
+
+
+class Triplets(Step):
+    """Add the student's scores, filter, and hold queries out by passage.
+
+    Of the held-out part two thirds choose and one third, the confirmation split, guards the
+    choice. Where no query is judged, half as many again are the test queries.
+    """
+
+    name = "triplets"
+    needs = Needs(
+        artifacts=("corpus/passages", "embeddings", "student", "scores"),
+        keys=(
+            *("seed", "triplets.held_out", "triplets.filter_rank"),
+            *("triplets.filter_percentile", "triplets.filter_max_matches"),
+        ),
+        unrecorded_artifacts=("corpus/queries", "corpus/qrels"),
+        unrecorded_keys=("corpus.test_split",),
+    )
+    revision = 2
+
+    def condense(self, inputs: Inputs) -> dict[str, Any]:
+        """Of the judgements, whether there are any: others of them change no list."""
+        return {"judged": bool(inputs.judged()[1])}
+
+    def make(self, inputs: Inputs, writer: Writer) -> None:
+        """As `data.build_triplets`."""
+        section = inputs.recipe.triplets
+        part = section.held_out
+        held_out = {"validation": part * 2 / 3, "guard": part / 3}
+        if not self.condense(inputs)["judged"]:
+            held_out["test"] = part / 2
+        data.build_triplets(
+            writer,
+            inputs.rows("scores/lists"),
+            inputs.starting_model,
+            inputs.passages,
+            inputs.vectors,
+            held_out=held_out,
+            seed=inputs.recipe.seed,
+            filters=data.Filters(
+                section.filter_rank, section.filter_percentile, section.filter_max_matches
+            ),
+        )

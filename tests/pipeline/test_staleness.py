@@ -1,0 +1,321 @@
+"""A step is made again exactly when something that it reads has changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from recipe_keys import (
+    KEYS,
+    LISTS,
+    LIVE_INDEX,
+    NOT_JUDGED,
+    RUNS,
+    SAME_DRAW,
+    TRAINED,
+    UNIT_LENGTH,
+    UNTRAINED,
+    Key,
+    placed,
+)
+from tiny_runs import (
+    STEPS,
+    Change,
+    Runs,
+    moved,
+    plans,
+    remade,
+    replaced,
+    rewritten,
+    rewritten_parquet,
+    shift_weights,
+    swapped,
+    without_line,
+)
+
+from tercet.config.recipe import Recipe
+from tercet.config.training import TRAINING
+
+
+@dataclass(frozen=True)
+class Case:
+    """What changes in the run `run`, and the steps that this makes again."""
+
+    name: str
+    run: str
+    change: Change
+    steps: list[str]
+
+
+def in_order(steps: str | tuple[str, ...]) -> list[str]:
+    """Steps, as words or as they are, in the pipeline's order."""
+    words = steps.split() if isinstance(steps, str) else steps
+    assert set(words) <= set(STEPS)
+    return [step for step in STEPS if step in words]
+
+
+# ── files that are read ──────────────────────────────────────────────────────────────────────────
+
+CORPUS, QUERIES = "beir/corpus.jsonl", "beir/queries.jsonl"
+TEST, DEV = "beir/qrels/test.tsv", "beir/qrels/dev.tsv"
+AFTER_QUERIES = "negatives scores triplets targets model evaluation"
+AFTER_PASSAGES = f"corpus embeddings queries {AFTER_QUERIES}"
+
+FILES = [
+    Case(f"{name} ({run})", run, Change(edit=edit), in_order(steps))
+    for name, run, edit, steps in (
+        ("nothing", "whole", lambda: None, ""),
+        ("the times of files", "whole", lambda: os.utime(CORPUS), ""),
+        ("a word of a passage", "whole", replaced(CORPUS, "violin", "violet"), AFTER_PASSAGES),
+        ("last words", "whole", replaced(CORPUS, "it is kept", "it is held", 99), AFTER_PASSAGES),
+        ("a passage less", "whole", without_line(CORPUS, 0), AFTER_PASSAGES),
+        ("the passages' order", "whole", swapped(CORPUS), AFTER_PASSAGES),
+        (
+            "a judged query",
+            "whole",
+            replaced(QUERIES, "violin", "violet"),
+            "corpus queries evaluation",
+        ),
+        ("a test judgement less", "whole", without_line(TEST, -1), "corpus evaluation"),
+        ("another grade", "whole", replaced(TEST, "p33\t2", "p33\t1"), "corpus evaluation"),
+        ("a judgement of another split", "whole", without_line(DEV, -1), "corpus evaluation"),
+        (
+            "another passage judged",
+            "sampled",
+            replaced(TEST, "p35", "p59"),
+            "corpus model evaluation",
+        ),
+        ("the student's weights", "whole", shift_weights("student"), f"embeddings student {AFTER_QUERIES}"),
+        (
+            "the student's weights",
+            "adapter",
+            shift_weights("student"),
+            f"embeddings student {AFTER_QUERIES}",
+        ),
+        (
+            "the student's weights",
+            "encoder",
+            shift_weights("student"),
+            f"embeddings student {AFTER_QUERIES}",
+        ),
+        ("the student's weights", "given", shift_weights("student"), f"student {AFTER_QUERIES}"),
+        (
+            "the teacher's weights",
+            "whole",
+            shift_weights("teacher"),
+            "scores triplets targets model evaluation",
+        ),
+        ("a writer's weights", "written", shift_weights("writer"), f"queries {AFTER_QUERIES}"),
+        (
+            "a prompted model's weights",
+            "written",
+            shift_weights("babbler"),
+            f"queries {AFTER_QUERIES}",
+        ),
+        (
+            "another retriever's weights",
+            "other",
+            shift_weights("other"),
+            f"embeddings_other {AFTER_QUERIES}",
+        ),
+        ("the weights of a model that is not the recipe's", "whole", shift_weights("other"), ""),
+        (
+            "the given vectors",
+            "given",
+            lambda: shutil.copy("second_vectors.parquet", "vectors.parquet"),
+            f"embeddings student {AFTER_QUERIES}",
+        ),
+        (
+            "the given vectors' form",
+            "given_adapter",
+            lambda: rewritten_parquet("own_vectors.parquet"),
+            "embeddings",
+        ),
+    )
+]
+
+
+# ── artefacts that are read ──────────────────────────────────────────────────────────────────────
+
+#: Who reads each artefact, or these files of it, itself.
+READERS = {
+    "corpus passages": f"embeddings queries {AFTER_QUERIES}",
+    "corpus queries": "queries evaluation",
+    "corpus qrels": "evaluation",
+    "corpus twins": "evaluation",
+    "queries": "negatives",
+    "embeddings": "negatives triplets targets model evaluation",
+    "student": "negatives triplets targets model evaluation",
+    "negatives": "scores",
+    "scores": "triplets",
+    "triplets": "targets model evaluation",
+    "targets": "model",
+    "model": "evaluation",
+    "evaluation": "",
+}
+_WITH_GIVEN = {
+    "corpus passages": f"{READERS['corpus passages']} student",
+    "embeddings": f"student {READERS['embeddings']}",
+    "student": READERS["embeddings"],
+}
+_WITH_ANOTHER = {"corpus passages": f"{READERS['corpus passages']} embeddings_other"}
+_WITH_ANOTHER |= {"embeddings_other": "negatives"}
+_OF_QUERY_SIDE = ("corpus passages", "embeddings", "student", "triplets", "targets", "model")
+ARTEFACTS = [
+    Case(f"{files} ({run})", run, Change(edit=rewritten(*files.split())), in_order(steps))
+    for run, readers in (
+        ("whole", READERS),
+        ("other", _WITH_ANOTHER),
+        ("encoder", {name: READERS[name] for name in _OF_QUERY_SIDE}),
+        ("adapter", {name: READERS[name] for name in _OF_QUERY_SIDE}),
+        ("given_adapter", {name: READERS[name] for name in _OF_QUERY_SIDE} | _WITH_GIVEN),
+        ("given", {name: READERS[name] for name in _OF_QUERY_SIDE} | _WITH_GIVEN),
+    )
+    for files, steps in readers.items()
+]
+
+
+# ── keys ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _others(name: str) -> dict[str, Any]:
+    """Lists that a key's place is in, where the run has none."""
+    return {path: rows for path, rows in LISTS.items() if name.startswith(f"{path}.")}
+
+
+def _moves(name: str) -> Change | None:
+    """A key that says where the run is: it is changed as its folder is moved."""
+    places = {"name": f"runs/{KEYS['name'].value}", "runs_dir": f"{KEYS['runs_dir'].value}/run"}
+    return (
+        Change({name: KEYS[name].value}, moved("runs/run", places[name]))
+        if name in places
+        else None
+    )
+
+
+def _single(name: str, key: Key) -> Case:
+    """A key's case: to train is to wait, where plans tell as much."""
+    steps = in_order(key.steps + key.then)
+    train = "triplets" not in steps and steps != ["model"]
+    return Case(name, key.run, Change({placed(name, key.place): key.value}, train=train), steps)
+
+
+SINGLE = [_single(name, key) for name, key in KEYS.items() if key.steps and not key.missing]
+SEVERAL = [
+    Case(name, run, Change(keys), in_order(steps))
+    for name, run, keys, steps in (
+        (
+            "no judgement of the test split",
+            "whole",
+            NOT_JUDGED,
+            "triplets targets model evaluation",
+        ),
+        # Each that has the seed is made again for the seed alone.
+        ("a seed that draws the same", "words", SAME_DRAW, "queries triplets targets model"),
+        ("a seed", "given", {"seed": KEYS["seed"].value}, f"queries student {AFTER_QUERIES}"),
+        ("a similarity", "given", UNIT_LENGTH, f"embeddings student {AFTER_QUERIES}"),
+        ("an argument that weights depend on", "whole", TRAINED, "model evaluation"),
+        ("arguments that none depends on", "whole", UNTRAINED, ""),
+    )
+]
+MOVED = [
+    Case(name, "whole", change, []) for name in ("name", "runs_dir") if (change := _moves(name))
+]
+#: All that a script needs to ask of each: does `remade(runs[case.run], case.change)` equal `steps`?
+CASES = FILES + ARTEFACTS + SINGLE + SEVERAL + MOVED
+
+
+def planned(runs: Runs, name: str) -> list[str]:
+    """The steps whose plans differ by a key's value, above one and the same artefacts."""
+    key = KEYS[name]
+    run, given = runs[key.run], {**_others(name), **key.given}
+    before = plans(run.root, {**run.keys, **given})
+    after = plans(run.root, {**run.keys, **given, placed(name, key.place): key.value})
+    return [step for step in STEPS if before.get(step) != after.get(step)]
+
+
+# ── tests ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _named(cases: list[Case]) -> Any:
+    return pytest.mark.parametrize("case", cases, ids=lambda case: case.name)
+
+
+@_named(FILES)
+def test_a_file_makes_stale_what_reads_it(runs: Runs, case: Case) -> None:
+    assert remade(runs[case.run], case.change) == case.steps
+
+
+@_named(ARTEFACTS)
+def test_an_artefact_makes_stale_the_steps_that_read_it_themselves(runs: Runs, case: Case) -> None:
+    assert remade(runs[case.run], case.change) == case.steps
+
+
+@_named(SINGLE + SEVERAL)
+def test_a_key_makes_stale_its_steps_and_those_whose_inputs_change(runs: Runs, case: Case) -> None:
+    assert remade(runs[case.run], case.change) == case.steps
+
+
+@_named(MOVED)
+def test_a_run_that_is_moved_stays_fresh(runs: Runs, case: Case) -> None:
+    assert remade(runs[case.run], case.change) == case.steps
+
+
+@pytest.mark.parametrize("name", [name for name in KEYS if not _moves(name)])
+def test_a_key_is_in_the_plans_of_its_steps_alone(runs: Runs, name: str) -> None:
+    assert planned(runs, name) == in_order(KEYS[name].steps)
+
+
+def test_keys_of_no_step_make_nothing_again(runs: Runs) -> None:
+    keys = {
+        placed(name): key.value
+        for name, key in KEYS.items()
+        if not key.steps and not key.missing and not _moves(name)
+    }
+    assert len(keys) > 50
+    assert remade(runs["whole"], Change({**LISTS, **keys})) == []
+
+
+def test_every_key_of_a_recipe_is_in_the_table() -> None:
+    assert sorted(KEYS) == sorted(_keys_of(Recipe))
+
+
+def _keys_of(kind: Any, path: str = "") -> Iterator[str]:
+    """Dotted names of a settings class's keys, those of a list's items with `N` for the place."""
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        name = f"{path}{field.name}"
+        inner = next(iter(typing.get_args(hints[field.name])), None)
+        if name == "training":
+            yield from (f"training.{argument}" for argument in TRAINING)
+        elif dataclasses.is_dataclass(hints[field.name]):
+            yield from _keys_of(hints[field.name], f"{name}.")
+        elif dataclasses.is_dataclass(inner):
+            yield from _keys_of(inner, f"{name}.N.")
+        else:
+            yield name
+
+
+def test_every_run_is_whole_and_stays_so(runs: Runs) -> None:
+    for name in RUNS:
+        assert remade(runs[name], Change()) == [], name
+
+
+def test_how_a_live_collection_compares_belongs_to_the_vectors_that_are_kept(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, found = runs["given"], {}
+    for metric in ("dot", "cosine"):
+        live = SimpleNamespace(metric=metric, discard=lambda: None)
+        monkeypatch.setattr("tercet.retrieval.open_live", lambda settings, live=live: live)
+        found[metric] = plans(run.root, {**run.keys, **UNIT_LENGTH, **LIVE_INDEX})
+    assert [step for step in STEPS if found["dot"].get(step) != found["cosine"].get(step)] == [
+        "embeddings"
+    ]
