@@ -1,4 +1,4 @@
-"""A collection on a Weaviate server: created, filled, compressed, verified and searched."""
+"""One collection on a Weaviate server: created, written, trained, read back and searched."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ try:
 except ImportError as error:
     raise missing("weaviate-client", "weaviate") from error
 
-#: Weaviate's name of a collection's only, unnamed vector.
+#: Weaviate's name for the only vector of a collection that names none.
 DEFAULT_VECTOR = "default"
-#: The property with the passage id in collections that Tercet writes.
+#: The property that holds a passage's id in the collections that Tercet writes.
 ID_PROPERTY = "passage_id"
 #: Number of passages that are read back after writing.
 SAMPLE = 64
 #: Results of one query at most: the server's default of QUERY_MAXIMUM_RESULTS.
 MOST = 10_000
 
-_TIES = 16  # results beyond k, so that ties at the cutoff are broken by id
+_TIES = 16  # results fetched beyond k, so that ties at the cut-off are broken by passage id
 
 
 class Collection:
-    """A collection that exists; `create` makes a new one."""
+    """A collection on the server; `create` makes a new one."""
 
     def __init__(
         self,
@@ -53,9 +53,9 @@ class Collection:
         named: bool = True,
         id_property: str | None = ID_PROPERTY,
     ) -> None:
-        """`named` is false for the unnamed vector of an older collection.
+        """`named` is false for the single unnamed vector of older collections.
 
-        An object's id is the value of `id_property`; its UUID if that is None.
+        An object's id is the text of `id_property`, or its UUID if that is None.
         """
         self.server = server
         self.name = name
@@ -77,7 +77,7 @@ class Collection:
         vector: str = DEFAULT_VECTOR,
         texts: Sequence[str] = (),
     ) -> Collection:
-        """Create an empty collection with a named vector and text properties."""
+        """Creates an empty collection with a named vector and text properties."""
         passage_id = Property(
             name=ID_PROPERTY,
             data_type=DataType.TEXT,
@@ -108,7 +108,7 @@ class Collection:
         return self.settings.rescored if self.settings.kind == "hfresh" else MOST
 
     def fill(self, ids: Sequence[str], vectors: Vectors) -> None:
-        """Write all passages, wait until they are indexed and compressed, and verify a sample."""
+        """Writes all passages, waits until they are indexed and compressed, and verifies them."""
         self.write(ids, vectors)
         self.settle(len(ids))
         self.verify(ids, vectors)
@@ -120,9 +120,9 @@ class Collection:
         vectors: Sequence[np.ndarray] | Vectors,
         texts: Sequence[Mapping[str, str]] | None = None,
     ) -> None:
-        """Import in batches; `texts` maps text properties to values for each passage.
+        """Imports passages in batches, with the texts of each by property if given.
 
-        Writing a passage again replaces it. Raises RefusedPassages with all passages that the
+        Writing a passage again replaces it. Raises RefusedPassages with every passage that the
         server refused.
         """
 
@@ -143,7 +143,7 @@ class Collection:
             )
 
     def verify(self, ids: Sequence[str], vectors: Vectors) -> None:
-        """Check the count, and a sample of up to 64 vectors against those that were sent."""
+        """Checks the collection's count, and up to 64 of its vectors against those sent."""
         total = self.total()
         if total != len(ids):
             raise WeaviateError(f"{self.name} holds {total} passages of the {len(ids)} sent")
@@ -162,7 +162,7 @@ class Collection:
                 raise WeaviateError(f"{self.name} holds another vector for {id!r}")
 
     def fetch(self, keys: Sequence[str]) -> dict[str, Any]:
-        """Existing objects by UUID, each with its id and its vector."""
+        """The objects found by UUID, each with its id and its vector."""
         objects = self.server.ask(
             f"read back {self.name}",
             lambda: (
@@ -206,7 +206,7 @@ class Collection:
         return in_order(list(zip(ids, scores.tolist(), strict=True)), k)
 
     def is_compressed(self) -> bool:
-        """Whether the server searches compressed codes."""
+        """Whether the server searches codes instead of vectors."""
         nodes = self.server.ask(
             f"read the state of {self.name}",
             lambda: self.server.client.cluster.nodes(collection=self.name, output="verbose"),
@@ -214,17 +214,17 @@ class Collection:
         return all(shard.compressed for node in nodes for shard in node.shards)
 
     def is_indexed(self) -> bool:
-        """Whether no vector is queued for indexing."""
+        """Whether no vector is waiting to be indexed."""
         return all(
             shard.status == "READY" and not shard.vector_queue_size
             for shard in self._handle.config.get_shards()
         )
 
     def settle(self, count: int) -> None:
-        """Wait until every vector is indexed and, with compression, every code."""
+        """Waits until every vector is indexed and, for compressed kinds, every code is."""
         patience = self.settings.patience
         self.server.wait(f"index {self.name}", self.is_indexed, patience)
-        if self.settings.codes in ("pq", "sq"):  # these are trained on the imported vectors
+        if self.settings.codes in ("pq", "sq"):  # these are trained on the imported corpus
             config = Reconfigure.VectorIndex.hnsw(quantizer=_training(self.settings, count))
             self.server.ask(
                 f"quantize {self.name}",
@@ -242,9 +242,9 @@ class Collection:
             )
 
     def same(self, stored: np.ndarray, sent: np.ndarray) -> bool:
-        """Whether two vectors, float32 [dimension], are equal under the collection's distance."""
+        """Whether two vectors, float32 [dimension], are equal under this collection's metric."""
         if stored.shape == sent.shape and not self.settings.by_dot:
-            # Servers may normalise vectors that they compare by cosine.
+            # A server may store vectors that it compares by cosine at length 1.
             stored, sent = (v / max(np.linalg.norm(v), 1e-30) for v in (stored, sent))
         return stored.shape == sent.shape and np.allclose(stored, sent, rtol=1e-4, atol=1e-6)
 
@@ -254,7 +254,7 @@ class Collection:
 
 
 def object_id(stored: Any, id_property: str | None) -> str:
-    """The value of the id property; the UUID if that is empty or None."""
+    """The passage's id: the property's value, or the UUID if that is empty or unset."""
     value = stored.properties.get(id_property) if id_property else None
     return str(stored.uuid) if value in (None, "") else str(value)
 
@@ -269,17 +269,17 @@ def _distance(settings: WeaviateSettings) -> Any:
 
 
 def _layout(settings: WeaviateSettings) -> Any:
-    """The configuration of an empty vector index."""
+    """The vector index's configuration at creation."""
     index, distance, limit = Configure.VectorIndex, _distance(settings), settings.rescored
     quantizers = {
         "rq": lambda: index.Quantizer.rq(bits=8, rescore_limit=limit),
-        # Without the cache each query would read all codes from disk.
+        # Without this cache every query would read all codes from disk.
         "bq": lambda: index.Quantizer.bq(
             cache=True if settings.structure == "flat" else None, rescore_limit=limit
         ),
     }
-    # "none" is explicit because a server may compress by default. PQ and SQ are switched on after
-    # the import, when they can be trained.
+    # "none" must be explicit, as a server may have a lossy default. PQ and SQ are switched on
+    # after the import, to be trained on the full corpus.
     quantizer = quantizers.get(settings.codes, index.Quantizer.none)()
     if settings.structure == "flat":
         return index.flat(distance_metric=distance, quantizer=quantizer)
@@ -299,9 +299,9 @@ def _layout(settings: WeaviateSettings) -> Any:
 
 
 def _training(settings: WeaviateSettings, count: int) -> Any:
-    """The quantizer to train on `count` vectors."""
+    """The configuration that trains the quantizer on `count` vectors."""
     quantizer = Reconfigure.VectorIndex.Quantizer
-    # The server trains once it holds more vectors than the limit, hence count - 1.
+    # The server trains once it holds more vectors than the limit, hence one less.
     limit = min(settings.training_limit, count - 1)
     if settings.codes == "sq":
         return quantizer.sq(rescore_limit=settings.rescored, training_limit=limit)

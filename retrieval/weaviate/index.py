@@ -1,7 +1,7 @@
-"""An index of vectors on a Weaviate server.
+"""Vectors on a live Weaviate server.
 
-Each `build` writes a new collection and keeps the older ones: a search service stays unchanged
-until its alias is pointed at the new collection. All writes are counted, and a sample is read back.
+Each `build` writes a new collection and keeps the older ones, so a running service is unaffected
+until an alias is moved to the new one. Everything written is counted and sampled back.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from tercet.config.index import WeaviateKind
 from tercet.core.mapped import Vectors
 from tercet.core.schema import InputError, Ranking, Size, UnsupportedVectors
 from tercet.retrieval.validation import check_k, check_queries, check_vectors
@@ -24,7 +25,7 @@ from tercet.retrieval.weaviate.client import (
     weaviate_name,
 )
 from tercet.retrieval.weaviate.collection import Collection
-from tercet.retrieval.weaviate.settings import Kind, WeaviateSettings, check_fit
+from tercet.retrieval.weaviate.settings import WeaviateSettings, check_fit
 from tercet.retrieval.weaviate.size import size as index_size
 
 
@@ -42,16 +43,17 @@ class WeaviateIndex:
     @classmethod
     def connect(
         cls,
-        kind: Kind = "hnsw",
+        kind: WeaviateKind = "hnsw",
         *,
         url: str | None = None,
         grpc_url: str | None = None,
         api_key: str | None = None,
         **settings: Any,
     ) -> WeaviateIndex:
-        """Connect as `WeaviateServer.connect`; `settings` are fields of WeaviateSettings.
+        """Connects to a server; `settings` are WeaviateSettings' fields.
 
-        Raises InputError for a server that is unreachable, refuses the key or is too old.
+        Arguments that are None come from the environment, as in `WeaviateServer.connect`. Raises
+        InputError for a server that is unreachable, refuses the key or is too old.
         """
         chosen = WeaviateSettings(kind=kind, **settings)
         index = cls(WeaviateServer.connect(url, grpc_url, api_key), chosen)
@@ -74,18 +76,18 @@ class WeaviateIndex:
 
     @property
     def collection_name(self) -> str | None:
-        """Name of the collection that is searched; None before `build`."""
+        """The collection that is searched; None before `build`."""
         return None if self.collection is None else self.collection.name
 
     def close(self) -> None:
-        """Close the connection; the collections stay."""
+        """Closes the connection; the collections stay."""
         self.server.close()
 
     def build(self, ids: Sequence[str], vectors: Vectors) -> None:
         """As `Index.build`, into a new collection, which is searched from now on.
 
-        Older collections stay until they are dropped. After an error the new collection is dropped
-        and the index is unchanged. Also raises RefusedPassages and WeaviateError.
+        Older collections stay until `drop`. On failure the new one is dropped and the index is
+        unchanged. Raises RefusedPassages, WeaviateError, and as Index does.
         """
         vectors = check_vectors(ids, vectors)
         check_fit(self.settings, vectors)
@@ -104,7 +106,7 @@ class WeaviateIndex:
         check_k(k)
         collection = self.collection
         if collection is None:
-            raise InputError("the Weaviate index is empty: build it before searching")
+            raise InputError("the Weaviate index is empty: build it first")
         if k > collection.most:
             raise UnsupportedVectors(
                 f"k is {k} and one query returns at most {collection.most} passages: ask for fewer"
@@ -115,34 +117,34 @@ class WeaviateIndex:
                 )
             )
         vectors = check_queries(vectors, collection.dimension)
-        if len(vectors) == 1:  # starting threads would add to its latency
+        if len(vectors) == 1:  # starting a thread would add latency
             return [collection.nearest(vectors[0], k)]
         with ThreadPoolExecutor(self.settings.threads) as pool:
             return list(pool.map(lambda query: collection.nearest(query, k), vectors))
 
     def size(self) -> Size:
-        """As `Index.size`: memory is estimated, disk measured if the server's folder is local."""
+        """As Index.size: memory is estimated, disk measured if the server's folder is local."""
         if self.collection is None:
             return Size(0, 0)
         name, count = self.collection.name, self.collection.count
         return index_size(self.settings, name, count, self.collection.dimension)
 
     def drop(self, collection: str) -> None:
-        """Delete a collection if it exists. Raises InputError if an alias points at it."""
+        """Deletes a collection if it exists. Raises InputError if an alias points at it."""
         self.server.drop(collection)
         if collection == self.collection_name:
             self.collection = None
 
     def discard(self) -> None:
-        """Drop the collection that was built last, and close the connection."""
+        """Drops the collection that was built last and closes the connection."""
         if self.collection_name is not None:
             self.drop(self.collection_name)
         self.close()
 
     def drop_leftovers(self) -> list[str]:
-        """Drop and name the collections of this owner that no alias points at.
+        """Drops the collections left by a killed run of this owner, except those with an alias.
 
-        The caller makes sure that no other run of the owner is active.
+        Returns their names. The caller ensures that no other run of this owner is active.
         """
         prefix = f"{weaviate_name(self.settings.collection)}_"
         client = self.server.client
@@ -160,12 +162,12 @@ class WeaviateIndex:
         return left
 
     def publish(self, alias: str) -> None:
-        """Point `alias` at the collection, drop the collection it replaces, and close.
+        """Points `alias` at the collection and drops the Tercet collection it pointed at before.
 
-        Only a collection that Tercet wrote is dropped.
+        The connection is closed: later searches go through the alias.
         """
         if self.collection_name is None:
-            raise InputError(f"alias {alias} needs a collection: build the index first")
+            raise InputError(f"there is no collection for alias {alias}: build the index first")
         before = self.resolve(alias)
         self.set_alias(alias, self.collection_name)
         prefix = f"{weaviate_name(self.settings.collection)}_"
@@ -179,7 +181,7 @@ class WeaviateIndex:
         return self.resolve(alias) is not None
 
     def set_alias(self, alias: str, collection: str) -> None:
-        """Create `alias`, or move it in one step, so that it points at `collection`."""
+        """Points `alias` at a collection in one step, creating the alias if needed."""
         self.server.need("aliases")
         check_name(alias)
         what, aliases = f"point alias {alias} at {collection}", self.server.client.alias
@@ -201,7 +203,3 @@ class WeaviateIndex:
             f"read alias {alias}", lambda: self.server.client.alias.get(alias_name=alias)
         )
         return None if found is None else str(found.collection)
-
-    def need(self, what: str) -> None:
-        """Raise InputError if the server is too old for "aliases" or a kind of index."""
-        self.server.need(what)

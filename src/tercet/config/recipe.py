@@ -10,7 +10,7 @@ from typing import Any, Literal
 from tercet.config.chat import ChatSection
 from tercet.config.corpus import CorpusSection
 from tercet.config.evaluation import EvaluationSection
-from tercet.config.index import IndexSection, IndexSettings
+from tercet.config.index import IndexSection, IndexSettings, IngestKind
 from tercet.config.model import ModelSection
 from tercet.config.parsing import key, section
 from tercet.config.training import WEIGHTLESS, training_defaults
@@ -190,9 +190,7 @@ class IngestSection:
 
     collection: str | None = key(None, "Weaviate collection; unset: from the run's name")
     vector: str = key("given", "name of the vector in the collection")
-    kind: Literal["hnsw", "hnsw+rq", "hnsw+sq", "hnsw+bq", "hnsw+pq", "flat", "flat+bq"] = key(
-        "hnsw", "Weaviate's index type and compression"
-    )
+    kind: IngestKind = key("hnsw", "Weaviate's index type and compression")
     metric: Literal["dot", "cosine"] = key("dot", "similarity of the vectors")
 
 
