@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from tercet.core.mapped import Vectors
 from tercet.core.schema import InputError
 from tercet.modeling.encoders.st_format import Similarity
+from tercet.retrieval.vector_files import cosines
 
 _FILE = "space.safetensors"
 _SAMPLE = 16  # passages whose vectors are stored
@@ -106,9 +107,3 @@ class VectorSpace:
             f"this query encoder belongs to {self.place}, {self.passages:,} passages compared by "
             f"{self.similarity}, and not to {place}: adapt another to that one ({why})"
         )
-
-
-def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cosine of each row of `a` with the same row of `b`, both [rows, dimension]; 0 for zeros."""
-    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return np.asarray(np.einsum("nd,nd->n", a, b) / np.maximum(lengths, 1e-30))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tercet.core.schema import InputError, Query
-from tercet.evaluation.analysis import as_measured, changes, excerpt, margins, slices, wins
+from tercet.evaluation.analysis import changes, excerpt, margins, slices, trec_order, wins
 from tercet.retrieval.metrics import evaluate
 from tercet.retrieval.significance import paired_bootstrap
 
@@ -162,12 +162,12 @@ def test_hits_are_what_was_found_and_what_should_have_been():
         judged = qrels[change.query_id]
         assert change.query == texts[change.query_id]
         for system, hits in (("base", change.found_before), ("tuned", change.found_after)):
-            ranking = as_measured(runs[system].get(change.query_id, ()))
+            ranking = trec_order(runs[system].get(change.query_id, ()))
             assert [hit.id for hit in hits] == [passage for passage, _ in ranking[:4]]
             assert [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
             assert all(hit.grade == judged.get(hit.id, 0) for hit in hits)
             assert all(hit.text == excerpt(TEXTS[hit.id]) for hit in hits)
-        ranking = [p for p, _ in as_measured(runs["tuned"].get(change.query_id, ()))]
+        ranking = [p for p, _ in trec_order(runs["tuned"].get(change.query_id, ()))]
         grades = sorted((grade for grade in judged.values() if grade > 0), reverse=True)
         assert [hit.grade for hit in change.relevant] == grades[:4]
         for hit in change.relevant:
@@ -179,7 +179,7 @@ def test_hits_are_what_was_found_and_what_should_have_been():
 def test_ranks_are_those_that_the_figures_saw():
     # Equal as float32, and listed in the order that trec_eval turns round.
     run = {"q": [("a", 0.1), ("b", 0.1 + 1e-12)]}
-    assert [p for p, _ in as_measured([("b", 0.1), ("a", 0.1 + 1e-12)])] == ["b", "a"]
+    assert [p for p, _ in trec_order([("b", 0.1), ("a", 0.1 + 1e-12)])] == ["b", "a"]
     qrels, empty = {"q": {"b": 1}}, {"q": []}
     figures = {n: evaluate(qrels, r, ["mrr@10"])["mrr@10"] for n, r in (("x", run), ("y", empty))}
     found = changes("x", "y", figures, {"x": run, "y": empty}, [], qrels, {"a": "A"})

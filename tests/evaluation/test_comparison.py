@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.evaluation.analysis import compare_all, overlap
+from tercet.retrieval.significance import holm, randomisation_test
 
 FIGURES = st.dictionaries(
     st.sampled_from("abcd"),
@@ -47,6 +48,17 @@ def test_every_pair_is_told_from_its_better_system(figures: dict[str, list[float
         assert pair.p <= pair.p_holm <= 1
         assert pair.wins == sum(a > b for a, b in zip(first, second, strict=True))
         assert pair.wins + pair.losses + pair.ties == 6
+
+
+@given(FIGURES)
+def test_a_pairs_p_is_the_randomisation_tests_and_holms_of_all_pairs(
+    figures: dict[str, list[float]],
+) -> None:
+    pairs = compare_all({n: named(v) for n, v in figures.items()}, resamples=200, seed=1)
+    columns = [np.subtract(figures[pair.first], figures[pair.second]) for pair in pairs]
+    ps = randomisation_test(np.array(columns).T, permutations=200, seed=1)
+    assert [pair.p for pair in pairs] == ps.tolist()
+    assert [pair.p_holm for pair in pairs] == holm(ps).tolist()
 
 
 def test_one_system_has_no_pair() -> None:

@@ -11,6 +11,7 @@ pytest.importorskip("weaviate")
 
 from tercet.config.loading import load_recipe
 from tercet.evaluation.experiment import Experiment
+from tercet.evaluation.latency import time_systems
 from tercet.evaluation.summary import results_of
 from tercet.retrieval.weaviate.index import WeaviateIndex
 
@@ -51,7 +52,7 @@ evaluation:
         experiment.check()
         for index in experiment.indexes:
             experiment.search(index)
-        experiment.time()
+        time_systems(experiment)
         results = results_of(experiment)
 
     for kind in KINDS:

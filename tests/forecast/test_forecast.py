@@ -1,4 +1,4 @@
-"""What `--forecast` expects of a run, and what the run then takes."""
+"""The forecast of a run compared with the run."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import pytest
 from pytest import CaptureFixture, MonkeyPatch
 
 from tercet.core.schema import Passage
+from tercet.core.text import bytes_text, seconds_text
 from tercet.data.sources.beir import BeirFolder
-from tercet.forecast.counts import shared
+from tercet.forecast.counts import expected_duplicates
 from tercet.forecast.forecast import ROWS, TrainingSize, read_forecast
 from tercet.forecast.generation import spread
 from tercet.forecast.sampling import Lists
@@ -22,7 +23,7 @@ from tercet.forecast.source import read_source
 from tercet.forecast.timing import Found, paced, padded
 from tercet.modeling.batching import plan_batches
 from tercet.modeling.encoders.bi_encoder import BiEncoder
-from tercet.reports.forecast_table import clock, size, size_in_words
+from tercet.reports.forecast_table import size_in_words
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,7 +55,7 @@ def train(monkeypatch: MonkeyPatch, recipe: Path, *given: str) -> None:
     runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
 
 
-def test_a_plan_makes_nothing_and_the_run_takes_what_it_said(
+def test_a_forecast_makes_nothing_and_agrees_with_the_run(
     recipe: Path, tiny_encoder_path: Path, monkeypatch: MonkeyPatch, capsys: CaptureFixture[str]
 ) -> None:
     run = recipe.parent / "runs" / "tiny"
@@ -81,7 +82,7 @@ def test_a_plan_makes_nothing_and_the_run_takes_what_it_said(
     texts = [passage.contents for _, passage in BeirFolder(source_of(recipe)).passages()]
     tokens = sum(map(len, encoder.tokenize(texts, "passage")))
     assert forecast.stages["embeddings"].tokens == tokens
-    assert "## Forecast and fact" in (run / "report.md").read_text()
+    assert "## Forecast and actual use" in (run / "report.md").read_text()
     # What is done costs nothing more, and what was expected of it is still told.
     manifests = {path: path.read_bytes() for path in run.glob("*/manifest.json")}
     capsys.readouterr()
@@ -107,7 +108,7 @@ def source_of(recipe: Path) -> str:
 
 
 @pytest.mark.parametrize("section", ["model", "teacher"])
-def test_a_plan_refuses_what_the_run_would(
+def test_a_forecast_refuses_what_the_run_would(
     recipe: Path, section: str, monkeypatch: MonkeyPatch, capfd: CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
@@ -161,9 +162,11 @@ def test_texts_that_several_queries_have_are_told_from_a_sample() -> None:
     texts = [str(random.randrange(20_000)) for _ in range(2_000)]
     distinct = len(set(texts))
     sample = texts[:1_000]
-    expected = len(texts) * float(np.mean(1 / (1 + shared(sample, len(texts)))))
+    expected = len(texts) * float(np.mean(1 / (1 + expected_duplicates(sample, len(texts)))))
     assert expected == pytest.approx(distinct, rel=0.03)
-    assert len(texts) * np.mean(1 / (1 + shared(texts, len(texts)))) == pytest.approx(distinct)
+    assert len(texts) * np.mean(1 / (1 + expected_duplicates(texts, len(texts)))) == pytest.approx(
+        distinct
+    )
 
 
 def test_passages_that_queries_of_a_batch_share_count_once() -> None:
@@ -194,7 +197,7 @@ def test_a_source_that_is_long_is_read_in_part(tmp_path: Path) -> None:
     assert not whole.note
     assert len(part.sample) == 1_000
     assert part.passages == pytest.approx(20_000, rel=0.1)
-    assert "taken to be alike" in part.note
+    assert "assumes that the rest is alike" in part.note
 
 
 def test_the_size_of_training_is_told_beside_the_field() -> None:
@@ -202,10 +205,11 @@ def test_the_size_of_training_is_told_beside_the_field() -> None:
     words = " ".join(size_in_words(size_of_gpl))
     assert "8.8 a parameter" in words
     assert "4.48 million triplets" in words
-    assert "more than GPL's" in words or "of the order of GPL's practice" in words
+    assert "more than GPL's" in words or "comparable to GPL's setup" in words
 
 
-def test_amounts_are_said_as_people_say_them() -> None:
-    said = [clock(s) for s in (0.2, 59, 61, 5_400, 9_000, 260_000)]
-    assert said == ["1 s", "59 s", "1 min", "90 min", "2.5 h", "3.0 days"]
-    assert [size(s) for s in (12, 3_400, 5.6e7, 2.12e9)] == ["12 B", "3.4 kB", "56 MB", "2.12 GB"]
+def test_durations_and_sizes_have_a_readable_unit() -> None:
+    shown = [seconds_text(s) for s in (0.2, 59, 61, 5_400, 9_000, 260_000)]
+    assert shown == ["1 s", "59 s", "1 min", "90 min", "2.5 h", "3.0 days"]
+    sizes = [bytes_text(s) for s in (12, 3_400, 5.6e7, 2.12e9)]
+    assert sizes == ["12 B", "3.4 kB", "56 MB", "2.12 GB"]

@@ -126,7 +126,7 @@ def test_with_the_models_own_vectors_only_queries_learn_and_stages_are_shared(
         with pytest.raises(InputError, match="encodes queries alone"):
             shipped.encode_passages(["a passage"])
         report = run_report(pipeline)
-        assert any("stayed as they are" in note for note in report.notes)
+        assert any("vectors are frozen" in note for note in report.notes)
     # A model of one side is none of the other, though both began as the same one.
     with pytest.raises(InputError, match="say otherwise"):
         Pipeline(load_recipe(recipe, ["--model.train=both"])).check_adapted()

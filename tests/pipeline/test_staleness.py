@@ -92,7 +92,12 @@ FILES = [
             replaced(TEST, "p35", "p59"),
             "corpus model evaluation",
         ),
-        ("the student's weights", "whole", shift_weights("student"), f"embeddings student {AFTER_QUERIES}"),
+        (
+            "the student's weights",
+            "whole",
+            shift_weights("student"),
+            f"embeddings student {AFTER_QUERIES}",
+        ),
         (
             "the student's weights",
             "adapter",

@@ -269,7 +269,7 @@ def test_the_base_model_and_cohere_find_passages_too(
     index.build(pipeline.passages.ids, pipeline.vectors)
     asked = pipeline.starting_model.encode_queries(["how is it kept"])
     assert pairs(base) == list(index.search(asked, 4)[0])
-    system = "[{kind: cohere, name: paid, model: tiny, truncate_dim: 8}]"
+    system = "[{kind: api, api: cohere, name: paid, model: tiny, truncate_dim: 8}]"
     given = at(api, "--evaluation.systems", system, "--chat.system", "paid")
     with serve_cohere("co-key") as cohere:
         monkeypatch.setenv("CO_API_KEY", "co-key")

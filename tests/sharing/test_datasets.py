@@ -127,7 +127,8 @@ def test_miracl_trains_and_is_compared_with_cohere_s_vectors_old_and_new(
     assert corpus["facts"]["passages"] == 60 and corpus["facts"]["of_unknown_passages"] == 0
 
     theirs = "{kind: vectors, name: cohere 22-12}"
-    systems = f"[{{kind: base}}, {{kind: adapted}}, {theirs}, {{kind: cohere, model: {MODEL}}}]"
+    paid = f"{{kind: api, api: cohere, model: {MODEL}}}"
+    systems = f"[{{kind: base}}, {{kind: adapted}}, {theirs}, {paid}]"
     more = [
         *arguments,
         "--corpus.passages.vector=emb",

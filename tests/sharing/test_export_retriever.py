@@ -231,13 +231,13 @@ def test_another_vector_another_model_or_another_passage_fails_the_self_test(
     save_file(weights, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
     capsys.readouterr()
     assert not module.self_test(module.TercetRetriever(model=str(tmp_path / "model")))
-    assert "the others are not as the run found" in capsys.readouterr().out
+    assert "the others differ from the run" in capsys.readouterr().out
 
     with pytest.raises(FileNotFoundError, match="there is no model in"):
         module.TercetRetriever(model=str(tmp_path / "gone"))
     shutil.rmtree(folder)
     gone = alone(out, "--self-test")
-    assert gone.returncode == 2 and "retriever.passages is not there" in gone.stderr
+    assert gone.returncode == 2 and "retriever.passages does not exist" in gone.stderr
 
 
 @pytest.mark.parametrize("student", ["query_encoder", "query_adapter"])
@@ -283,7 +283,7 @@ def test_what_cannot_be_exported_is_refused_in_a_line(run: Path, tmp_path: Path)
             export(run, tmp_path / path, *overrides)
     assert not list(tmp_path.iterdir())
     (tmp_path / "mine.py").write_text("print()")
-    with pytest.raises(InputError, match="is there and is no retriever"):
+    with pytest.raises(InputError, match="exists and is no retriever"):
         write_retriever(tmp_path / "mine.py", ("exact",), {})
     assert (tmp_path / "mine.py").read_text() == "print()"
 

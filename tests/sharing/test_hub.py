@@ -147,10 +147,10 @@ def test_the_card_says_what_the_run_came_to(run: Pipeline, recipe: Path) -> None
         assert cells in text
     worse = [c.measure for c in report.comparisons if c.interval.difference < 0]
     assert (
-        f"Lower than before, within chance or beyond it: {', '.join(worse) or 'no measure'}."
+        f"Lower than the base model, significantly or not: {', '.join(worse) or 'no metric'}."
         in text
     )
-    assert "measured on 12 judged queries" in text and "guard: " in text
+    assert "evaluated on 12 judged queries" in text and "guard: " in text
     assert "python train.py tiny.yaml" in text and "cc-by-4.0" in text
     # No path of this machine, whole or in part, and no name of a user.
     assert str(recipe.parent) not in text and recipe.parent.name not in text
@@ -295,7 +295,7 @@ def test_what_is_not_finished_or_not_allowed_is_refused_in_a_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert pushed(recipe, "--name=other") == 2
-    assert "is not made yet" in capsys.readouterr().err
+    assert "does not exist yet" in capsys.readouterr().err
     assert pushed(recipe, "--repo", "not a name/x/y") == 2
     card = run.recipe.folder / "README.md"
     with monkeypatch.context() as patch:
@@ -355,7 +355,7 @@ def test_every_push_of_whatever_learns_is_a_model(
     if kind == "adapter":
         last = max(commits[1].files, key=lambda name: name.startswith("last-checkpoint/model"))
         (tmp_path / "weights").write_bytes(commits[1].files[last])
-        encoder = run.parts.student()
+        encoder = run.components.new_student(run.student)
         adapted = AdaptedEncoder.fresh(encoder, run.recipe.model.adapter_rank, seed=0)
         adapted.adapter.load_state_dict(load_file(tmp_path / "weights"))
         with torch.inference_mode():
@@ -377,4 +377,4 @@ def test_a_repository_that_held_another_kind_of_model_is_cleared_of_what_mislead
 def test_without_the_right_to_write_the_library_says_so(run: Pipeline, hub: Hub) -> None:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(InputError, match="HF_TOKEN"):
         patch.setenv("HF_TOKEN", "hf_wrong")
-        run.adapted().push_to_hub("me/tiny")
+        run.adapted_model().push_to_hub("me/tiny")

@@ -226,7 +226,7 @@ def test_settings_figures_and_tables_are_the_run_s(tracked: Tracked) -> None:
     interval = compared["interval"]
     assert shown == [compared["before"], interval["difference"], interval["low"]]
     found = tables(logged)
-    assert found.keys() >= {"training lists", "mixtures", "notes"}
+    assert found.keys() >= {"training lists", "interpolation", "notes"}
     columns = ["query", "passage", "text", "teacher", "student", "target"]
     assert found["training lists"]["columns"] == columns
     changed = found.get("changed queries", {"data": []})["data"]

@@ -195,7 +195,7 @@ evaluation: {{interpolation_steps: 1}}
     assert there == pytest.approx(np.percentile(best_of_each, 5), abs=1e-4)
 
     # The alias serves another model's vectors one day: that is not what the run measured.
-    other = Pipeline(load_recipe(recipe)).parts.make_index()
+    other = Pipeline(load_recipe(recipe)).components.make_index()
     random = np.random.default_rng(1).standard_normal(passages.shape).astype(np.float32)
     other.build(pipeline.passages.ids, random)
     other.publish(ALIAS)

@@ -12,7 +12,7 @@ IngestKind = Literal["hnsw", "hnsw+pq", "hnsw+rq", "hnsw+sq", "hnsw+bq", "flat",
 #: All of Weaviate's index kinds; `tercet.retrieval.weaviate.settings.KINDS` describes each.
 WeaviateKind = Literal[IngestKind, "hfresh"]
 
-#: The value of `id` that selects the objects' UUIDs.
+#: Value of `id` for the UUIDs of the objects.
 UUIDS = "uuid"
 
 # Keys of an existing collection.

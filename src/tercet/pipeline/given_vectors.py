@@ -19,7 +19,7 @@ from tercet.core.schema import Encoder, InputError
 from tercet.data import Passages
 from tercet.data.sources import PassagesWithQrels, Source
 from tercet.modeling import SimilarityEncoder, from_first_process
-from tercet.modeling.encoders.vector_space import cosines
+from tercet.retrieval.vector_files import cosines
 
 if TYPE_CHECKING:
     from tercet.pipeline.run import Inputs
