@@ -1,4 +1,4 @@
-"""One collection on a Weaviate server: created, written, trained, read back and searched."""
+"""A collection on a Weaviate server: created, filled, compressed, verified and searched."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ try:
 except ImportError as error:
     raise missing("weaviate-client", "weaviate") from error
 
-#: Weaviate's name for the only vector of a collection that names none.
+#: Weaviate's name of a collection's only, unnamed vector.
 DEFAULT_VECTOR = "default"
-#: The property that holds a passage's id in the collections that Tercet writes.
+#: The property with the passage id in collections that Tercet writes.
 ID_PROPERTY = "passage_id"
 #: Number of passages that are read back after writing.
 SAMPLE = 64
 #: Results of one query at most: the server's default of QUERY_MAXIMUM_RESULTS.
 MOST = 10_000
 
-_TIES = 16  # results fetched beyond k, so that ties at the cut-off are broken by passage id
+_TIES = 16  # results beyond k, so that ties at the cutoff are broken by id
 
 
 class Collection:
-    """A collection on the server; `create` makes a new one."""
+    """A collection that exists; `create` makes a new one."""
 
     def __init__(
         self,
@@ -53,9 +53,9 @@ class Collection:
         named: bool = True,
         id_property: str | None = ID_PROPERTY,
     ) -> None:
-        """`named` is false for the single unnamed vector of older collections.
+        """`named` is false for the unnamed vector of an older collection.
 
-        An object's id is the text of `id_property`, or its UUID if that is None.
+        An object's id is the value of `id_property`; its UUID if that is None.
         """
         self.server = server
         self.name = name
@@ -77,7 +77,7 @@ class Collection:
         vector: str = DEFAULT_VECTOR,
         texts: Sequence[str] = (),
     ) -> Collection:
-        """Creates an empty collection with a named vector and text properties."""
+        """Create an empty collection with a named vector and text properties."""
         passage_id = Property(
             name=ID_PROPERTY,
             data_type=DataType.TEXT,
@@ -108,7 +108,7 @@ class Collection:
         return self.settings.rescored if self.settings.kind == "hfresh" else MOST
 
     def fill(self, ids: Sequence[str], vectors: Vectors) -> None:
-        """Writes all passages, waits until they are indexed and compressed, and verifies them."""
+        """Write all passages, wait until they are indexed and compressed, and verify a sample."""
         self.write(ids, vectors)
         self.settle(len(ids))
         self.verify(ids, vectors)
@@ -120,9 +120,9 @@ class Collection:
         vectors: Sequence[np.ndarray] | Vectors,
         texts: Sequence[Mapping[str, str]] | None = None,
     ) -> None:
-        """Imports passages in batches, with the texts of each by property if given.
+        """Import in batches; `texts` maps text properties to values for each passage.
 
-        Writing a passage again replaces it. Raises RefusedPassages with every passage that the
+        Writing a passage again replaces it. Raises RefusedPassages with all passages that the
         server refused.
         """
 
@@ -143,7 +143,7 @@ class Collection:
             )
 
     def verify(self, ids: Sequence[str], vectors: Vectors) -> None:
-        """Checks the collection's count, and up to 64 of its vectors against those sent."""
+        """Check the count, and a sample of up to 64 vectors against those that were sent."""
         total = self.total()
         if total != len(ids):
             raise WeaviateError(f"{self.name} holds {total} passages of the {len(ids)} sent")
@@ -162,7 +162,7 @@ class Collection:
                 raise WeaviateError(f"{self.name} holds another vector for {id!r}")
 
     def fetch(self, keys: Sequence[str]) -> dict[str, Any]:
-        """The objects found by UUID, each with its id and its vector."""
+        """Existing objects by UUID, each with its id and its vector."""
         objects = self.server.ask(
             f"read back {self.name}",
             lambda: (
@@ -206,7 +206,7 @@ class Collection:
         return in_order(list(zip(ids, scores.tolist(), strict=True)), k)
 
     def is_compressed(self) -> bool:
-        """Whether the server searches codes instead of vectors."""
+        """Whether the server searches compressed codes."""
         nodes = self.server.ask(
             f"read the state of {self.name}",
             lambda: self.server.client.cluster.nodes(collection=self.name, output="verbose"),
@@ -214,17 +214,17 @@ class Collection:
         return all(shard.compressed for node in nodes for shard in node.shards)
 
     def is_indexed(self) -> bool:
-        """Whether no vector is waiting to be indexed."""
+        """Whether no vector is queued for indexing."""
         return all(
             shard.status == "READY" and not shard.vector_queue_size
             for shard in self._handle.config.get_shards()
         )
 
     def settle(self, count: int) -> None:
-        """Waits until every vector is indexed and, for compressed kinds, every code is."""
+        """Wait until every vector is indexed and, with compression, every code."""
         patience = self.settings.patience
         self.server.wait(f"index {self.name}", self.is_indexed, patience)
-        if self.settings.codes in ("pq", "sq"):  # these are trained on the imported corpus
+        if self.settings.codes in ("pq", "sq"):  # these are trained on the imported vectors
             config = Reconfigure.VectorIndex.hnsw(quantizer=_training(self.settings, count))
             self.server.ask(
                 f"quantize {self.name}",
@@ -242,9 +242,9 @@ class Collection:
             )
 
     def same(self, stored: np.ndarray, sent: np.ndarray) -> bool:
-        """Whether two vectors, float32 [dimension], are equal under this collection's metric."""
+        """Whether two vectors, float32 [dimension], are equal under the collection's distance."""
         if stored.shape == sent.shape and not self.settings.by_dot:
-            # A server may store vectors that it compares by cosine at length 1.
+            # Servers may normalise vectors that they compare by cosine.
             stored, sent = (v / max(np.linalg.norm(v), 1e-30) for v in (stored, sent))
         return stored.shape == sent.shape and np.allclose(stored, sent, rtol=1e-4, atol=1e-6)
 
@@ -254,7 +254,7 @@ class Collection:
 
 
 def object_id(stored: Any, id_property: str | None) -> str:
-    """The passage's id: the property's value, or the UUID if that is empty or unset."""
+    """The value of the id property; the UUID if that is empty or None."""
     value = stored.properties.get(id_property) if id_property else None
     return str(stored.uuid) if value in (None, "") else str(value)
 
@@ -269,17 +269,17 @@ def _distance(settings: WeaviateSettings) -> Any:
 
 
 def _layout(settings: WeaviateSettings) -> Any:
-    """The vector index's configuration at creation."""
+    """The configuration of an empty vector index."""
     index, distance, limit = Configure.VectorIndex, _distance(settings), settings.rescored
     quantizers = {
         "rq": lambda: index.Quantizer.rq(bits=8, rescore_limit=limit),
-        # Without this cache every query would read all codes from disk.
+        # Without the cache each query would read all codes from disk.
         "bq": lambda: index.Quantizer.bq(
             cache=True if settings.structure == "flat" else None, rescore_limit=limit
         ),
     }
-    # "none" must be explicit, as a server may have a lossy default. PQ and SQ are switched on
-    # after the import, to be trained on the full corpus.
+    # "none" is explicit because a server may compress by default. PQ and SQ are switched on after
+    # the import, when they can be trained.
     quantizer = quantizers.get(settings.codes, index.Quantizer.none)()
     if settings.structure == "flat":
         return index.flat(distance_metric=distance, quantizer=quantizer)
@@ -299,9 +299,9 @@ def _layout(settings: WeaviateSettings) -> Any:
 
 
 def _training(settings: WeaviateSettings, count: int) -> Any:
-    """The configuration that trains the quantizer on `count` vectors."""
+    """The quantizer to train on `count` vectors."""
     quantizer = Reconfigure.VectorIndex.Quantizer
-    # The server trains once it holds more vectors than the limit, hence one less.
+    # The server trains once it holds more vectors than the limit, hence count - 1.
     limit = min(settings.training_limit, count - 1)
     if settings.codes == "sq":
         return quantizer.sq(rescore_limit=settings.rescored, training_limit=limit)

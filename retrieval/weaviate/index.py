@@ -1,7 +1,7 @@
-"""Vectors on a live Weaviate server.
+"""An index of vectors on a Weaviate server.
 
-Each `build` writes a new collection and keeps the older ones, so a running service is unaffected
-until an alias is moved to the new one. Everything written is counted and sampled back.
+Each `build` writes a new collection and keeps the older ones: a search service stays unchanged
+until its alias is pointed at the new collection. All writes are counted, and a sample is read back.
 """
 
 from __future__ import annotations
@@ -50,10 +50,9 @@ class WeaviateIndex:
         api_key: str | None = None,
         **settings: Any,
     ) -> WeaviateIndex:
-        """Connects to a server; `settings` are WeaviateSettings' fields.
+        """Connect as `WeaviateServer.connect`; `settings` are fields of WeaviateSettings.
 
-        Arguments that are None come from the environment, as in `WeaviateServer.connect`. Raises
-        InputError for a server that is unreachable, refuses the key or is too old.
+        Raises InputError for a server that is unreachable, refuses the key or is too old.
         """
         chosen = WeaviateSettings(kind=kind, **settings)
         index = cls(WeaviateServer.connect(url, grpc_url, api_key), chosen)
@@ -76,18 +75,18 @@ class WeaviateIndex:
 
     @property
     def collection_name(self) -> str | None:
-        """The collection that is searched; None before `build`."""
+        """Name of the collection that is searched; None before `build`."""
         return None if self.collection is None else self.collection.name
 
     def close(self) -> None:
-        """Closes the connection; the collections stay."""
+        """Close the connection; the collections stay."""
         self.server.close()
 
     def build(self, ids: Sequence[str], vectors: Vectors) -> None:
         """As `Index.build`, into a new collection, which is searched from now on.
 
-        Older collections stay until `drop`. On failure the new one is dropped and the index is
-        unchanged. Raises RefusedPassages, WeaviateError, and as Index does.
+        Older collections stay until they are dropped. After an error the new collection is dropped
+        and the index is unchanged. Also raises RefusedPassages and WeaviateError.
         """
         vectors = check_vectors(ids, vectors)
         check_fit(self.settings, vectors)
@@ -106,7 +105,7 @@ class WeaviateIndex:
         check_k(k)
         collection = self.collection
         if collection is None:
-            raise InputError("the Weaviate index is empty: build it first")
+            raise InputError("the Weaviate index is empty: build it before searching")
         if k > collection.most:
             raise UnsupportedVectors(
                 f"k is {k} and one query returns at most {collection.most} passages: ask for fewer"
@@ -117,34 +116,34 @@ class WeaviateIndex:
                 )
             )
         vectors = check_queries(vectors, collection.dimension)
-        if len(vectors) == 1:  # starting a thread would add latency
+        if len(vectors) == 1:  # starting threads would add to its latency
             return [collection.nearest(vectors[0], k)]
         with ThreadPoolExecutor(self.settings.threads) as pool:
             return list(pool.map(lambda query: collection.nearest(query, k), vectors))
 
     def size(self) -> Size:
-        """As Index.size: memory is estimated, disk measured if the server's folder is local."""
+        """As `Index.size`: memory is estimated, disk measured if the server's folder is local."""
         if self.collection is None:
             return Size(0, 0)
         name, count = self.collection.name, self.collection.count
         return index_size(self.settings, name, count, self.collection.dimension)
 
     def drop(self, collection: str) -> None:
-        """Deletes a collection if it exists. Raises InputError if an alias points at it."""
+        """Delete a collection if it exists. Raises InputError if an alias points at it."""
         self.server.drop(collection)
         if collection == self.collection_name:
             self.collection = None
 
     def discard(self) -> None:
-        """Drops the collection that was built last and closes the connection."""
+        """Drop the collection that was built last, and close the connection."""
         if self.collection_name is not None:
             self.drop(self.collection_name)
         self.close()
 
     def drop_leftovers(self) -> list[str]:
-        """Drops the collections left by a killed run of this owner, except those with an alias.
+        """Drop and name the collections of this owner that no alias points at.
 
-        Returns their names. The caller ensures that no other run of this owner is active.
+        The caller makes sure that no other run of the owner is active.
         """
         prefix = f"{weaviate_name(self.settings.collection)}_"
         client = self.server.client
@@ -162,12 +161,12 @@ class WeaviateIndex:
         return left
 
     def publish(self, alias: str) -> None:
-        """Points `alias` at the collection and drops the Tercet collection it pointed at before.
+        """Point `alias` at the collection, drop the collection it replaces, and close.
 
-        The connection is closed: later searches go through the alias.
+        Only a collection that Tercet wrote is dropped.
         """
         if self.collection_name is None:
-            raise InputError(f"there is no collection for alias {alias}: build the index first")
+            raise InputError(f"alias {alias} needs a collection: build the index first")
         before = self.resolve(alias)
         self.set_alias(alias, self.collection_name)
         prefix = f"{weaviate_name(self.settings.collection)}_"
@@ -181,7 +180,7 @@ class WeaviateIndex:
         return self.resolve(alias) is not None
 
     def set_alias(self, alias: str, collection: str) -> None:
-        """Points `alias` at a collection in one step, creating the alias if needed."""
+        """Create `alias`, or move it in one step, so that it points at `collection`."""
         self.server.need("aliases")
         check_name(alias)
         what, aliases = f"point alias {alias} at {collection}", self.server.client.alias
