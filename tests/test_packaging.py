@@ -92,6 +92,7 @@ def test_the_manifest_names_what_there_is() -> None:
             assert (ROOT / name).exists(), f"MANIFEST.in names {name}"
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if not name.endswith("/")}
@@ -103,6 +104,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
+@pytest.mark.slow
 def test_the_wheel_installs_and_imports_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None:
     # A wheel of pure Python is installed by unpacking it; before site-packages on the path, it
     # hides the checkout's editable install.

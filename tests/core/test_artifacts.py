@@ -278,6 +278,7 @@ print(n)
 
 
 @pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.slow
 def test_killed_before_any_change_to_the_disk_it_ends_with_the_same_bytes(
     tmp_path: Path, size: int
 ) -> None:
@@ -290,6 +291,7 @@ def test_killed_before_any_change_to_the_disk_it_ends_with_the_same_bytes(
     assert int(result.stdout.split()[-1]) > 20
 
 
+@pytest.mark.slow
 def test_killed_between_two_shards_it_resumes(tmp_path: Path) -> None:
     script = """
 import os, signal, sys

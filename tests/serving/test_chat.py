@@ -15,6 +15,7 @@ import pytest
 import torch
 from cohere_server import serve as serve_cohere
 from openai_server import MODEL, Api, serve
+from recipes import tiny_recipe
 from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
 from tercet.config.loading import load_recipe
@@ -27,6 +28,8 @@ from tercet.retrieval import ExactIndex
 pytest.importorskip("langchain_core")
 
 from tercet.serving.chat import SYSTEM, UNKNOWN, Chat, Citation
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 KEY = "sk-tercet-tests-0123456789"
@@ -52,21 +55,15 @@ def run(
     rows = [json.loads(line) for line in (beir / "corpus.jsonl").open()]
     rows[0]["text"] += f" {INJECTED}"
     (beir / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    path = folder / "tiny.yaml"
-    path.write_text(
-        f"""
-name: tiny
-runs_dir: {folder}/runs
-corpus: {{source: beir, path: {beir}}}
-queries: {{count: 60, per_passage: 1}}
-negatives: {{candidates: 8}}
-teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48}}
-model: {{name: {tiny_encoder_path}, precision: fp32, max_length: 48}}
-triplets: {{teacher_weight: 0.5}}
-training: {{num_train_epochs: 1, per_device_train_batch_size: 8, bf16: false, learning_rate: 1e-2}}
-evaluation: {{interpolation_steps: 1}}
-chat: {{model: {tiny_causal_path}, max_new_tokens: 12, passage_characters: 80}}
-"""
+    path = tiny_recipe(
+        folder,
+        corpus=beir,
+        teacher=tiny_cross_encoder_path,
+        model=tiny_encoder_path,
+        triplets={"teacher_weight": 0.5},
+        training={"num_train_epochs": 1, "learning_rate": 1e-2},
+        evaluation={"interpolation_steps": 1},
+        chat={"model": tiny_causal_path, "max_new_tokens": 12, "passage_characters": 80},
     )
     _ = Pipeline(load_recipe(path)).evaluation
     return path

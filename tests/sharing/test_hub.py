@@ -22,6 +22,7 @@ from datasets import load_dataset
 from hub_server import Commit, Hub, serve
 from huggingface_hub import ModelCard, constants, hf_api
 from markdown_it import MarkdownIt
+from recipes import tiny_recipe
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from transformers.utils.hub import hf_api as transformers_api
@@ -38,6 +39,8 @@ from tercet.sharing.hub import push_model
 from tercet.sharing.model_card import inherited_licence, shown_command, write_card
 from tercet.sharing.retriever import export_retriever
 from tercet.sharing.snippets import ANY_NAME, snippets
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "hf_canary" + "9Zk" * 9
@@ -70,22 +73,15 @@ def recipe(
     corpus = shutil.copytree(tiny_beir_path, folder / f"corpus {HOSTILE}")
     base = shutil.copytree(tiny_encoder_path, folder / f"base {HOSTILE}")
     (base / "README.md").write_text("---\nlicense: cc-by-4.0\nlanguage: en\n---\n\n# Base\n")
-    path = folder / "tiny.yaml"
-    path.write_text(
-        f"""
-name: tiny
-runs_dir: {folder}/runs
-corpus: {{source: beir, path: '{corpus}'}}
-queries: {{count: 60, per_passage: 1}}
-negatives: {{candidates: 8}}
-teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48}}
-model: {{name: '{base}', precision: fp32, max_length: 48, query_prompt: 'query: "x" '}}
-triplets: {{teacher_weight: 0.5}}
-training: {{per_device_train_batch_size: 8, bf16: false, learning_rate: 1e-3}}
-evaluation: {{interpolation_steps: 1}}
-"""
+    return tiny_recipe(
+        folder,
+        corpus=corpus,
+        teacher=tiny_cross_encoder_path,
+        model={"name": base, "query_prompt": 'query: "x" '},
+        triplets={"teacher_weight": 0.5},
+        training={"learning_rate": 1e-3},
+        evaluation={"interpolation_steps": 1},
     )
-    return path
 
 
 def ran(recipe: Path, *options: str) -> Pipeline:

@@ -65,7 +65,7 @@ class System(Protocol):
     @property
     @abstractmethod
     def description(self) -> str:
-        """What it retrieves with, for the report."""
+        """Its model or method in words, for the report."""
 
     @abstractmethod
     def identity(self) -> str:
@@ -269,7 +269,7 @@ class BaseSystem(DenseSystem):
     @property
     def description(self) -> str:
         """The model's name."""
-        return f"{self.pipeline.recipe.model.name}, as it came"
+        return f"{self.pipeline.recipe.model.name}, before training"
 
     def _model(self) -> Encoder:
         return self.pipeline.starting_model
@@ -489,7 +489,7 @@ class Bm25System(System):
         return self.pipeline.components.bm25(self.settings, self.pipeline.passages)
 
     def retriever(self, over: Mapping[str, Retriever]) -> Retriever:
-        """BM25 over the passages, whatever the index."""
+        """BM25 over the passages; `over` is not used."""
         return self._retriever
 
     def check(self) -> None:

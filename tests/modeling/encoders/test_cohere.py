@@ -193,11 +193,15 @@ def test_a_storm_delays_and_nothing_answered_is_sent_again(api: Api, seed: int) 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
 def test_retry_after_is_honoured(api: Api, form: str) -> None:
-    wait = {"seconds": "0.4", "date": formatdate(time.time() + 2, usegmt=True)}[form]
+    until = int(time.time()) + 2
+    wait = {"seconds": "0.4", "date": formatdate(until, usegmt=True)}[form]
     api.troubles = [Trouble(status=429, headers={"Retry-After": wait})]
     encoder(api).encode_queries(["a"])
     first, second = (call.time for call in api.calls)
-    assert second - first >= (0.4 if form == "seconds" else 0.9)
+    if form == "seconds":
+        assert second - first >= 0.4
+    else:
+        assert time.time() >= until - 0.01  # the clock may be set while this sleeps
 
 
 def test_a_wait_beyond_patience_is_told_instead(api: Api) -> None:
@@ -398,7 +402,7 @@ def _encode(address: str, texts: list[str]) -> None:
 
 def test_kills_at_any_moment_lose_a_call_each_at_most(api: Api) -> None:
     texts = numbered(400)
-    api.troubles = [Trouble(delay=0.004)] * 80  # the child does not end by itself
+    api.troubles = [Trouble(delay=0.01)] * 80  # the child does not end by itself
     context = multiprocessing.get_context("fork")
     chance = random.Random(0)
     safe: set[str] = set()
@@ -406,9 +410,10 @@ def test_kills_at_any_moment_lose_a_call_each_at_most(api: Api) -> None:
         before = len(api.calls)
         child = context.Process(target=_encode, args=(api.address, texts))
         child.start()
-        while len(api.calls) == before:
+        calls = before + chance.randint(1, 6)
+        while len(api.calls) < calls:
             time.sleep(1e-3)
-        time.sleep(chance.uniform(0, 0.06))
+        time.sleep(chance.uniform(0, 0.01))
         child.kill()
         child.join()
         assert child.exitcode == -signal.SIGKILL
@@ -607,17 +612,16 @@ def test_tokens_are_bounded_by_the_bytes_of_any_form(text: str) -> None:
     assert cohere_prices.tokens_of(text) <= most
 
 
-def test_the_pace_is_kept(api: Api) -> None:
+def test_the_pace_is_kept(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = numbered(40)
     one = encoder(api, batch_size=10, texts_per_minute=60 * 100)
-    one.encode_passages(texts)
-    times = [call.time for call in api.calls]
-    assert (
-        times[-1] - times[0] >= 0.28
-    )  # three times a tenth of a second, less what a request takes
     start = time.monotonic()
     one.encode_passages(texts)
-    assert time.monotonic() - start < 0.2  # what is cached keeps no pace
+    assert time.monotonic() - start >= 0.3  # a tenth of a second after each call but the last
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    one.encode_passages(texts)
+    assert not any(slept)  # what is cached keeps no pace
 
 
 # Settings
