@@ -149,7 +149,7 @@ FILES = [
             "the given vectors' form",
             "given_adapter",
             lambda: rewritten_parquet("own_vectors.parquet"),
-            "embeddings student negatives triplets targets model evaluation",
+            "embeddings",
         ),
         (
             "the base model's files with equal weights",
@@ -264,7 +264,20 @@ def planned(runs: Runs, name: str, run_name: str = "") -> list[str]:
 
 
 def _named(cases: list[Case]) -> Any:
-    return pytest.mark.parametrize("case", cases, ids=lambda case: case.name)
+    """Parametrized by cases; those that another case or a comparison of plans stands for are slow."""
+    return pytest.mark.parametrize(
+        "case",
+        [
+            pytest.param(case, id=case.name, marks=[pytest.mark.slow] * _has_another(case))
+            for case in cases
+        ],
+    )
+
+
+def _has_another(case: Case) -> bool:
+    """Whether a faster test says the same but for what steps make of it."""
+    key = KEYS.get(case.name)
+    return case.run == "encoder" or bool(key and not key.then and case.change.train)
 
 
 @_named(FILES)
@@ -338,6 +351,7 @@ def _keys_of(kind: Any, path: str = "") -> Iterator[str]:
             yield name
 
 
+@pytest.mark.slow
 def test_every_run_is_whole_and_stays_so(runs: Runs) -> None:
     for name in RUNS:
         assert remade(runs[name], Change()) == [], name
