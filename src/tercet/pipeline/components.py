@@ -74,7 +74,7 @@ class Components:
     @cached_property
     def source(self) -> Source:
         """The source of the corpus."""
-        return open_source(self.recipe.corpus, retrieval.read_collection)
+        return open_source(self.recipe.corpus)
 
     @cached_property
     def passage_vectors(self) -> PrecomputedVectors:

@@ -27,7 +27,7 @@ from tercet.retrieval.weaviate import index as index_module
 from tercet.retrieval.weaviate.client import RefusedPassages
 from tercet.retrieval.weaviate.index import WeaviateIndex
 from tercet.retrieval.weaviate.live import LiveCollection
-from tercet.retrieval.weaviate.settings import Kind, Metric, WeaviateSettings, check_fit
+from tercet.retrieval.weaviate.settings import Metric, WeaviateSettings, check_fit
 from tercet.retrieval.weaviate.size import memory as estimate_memory
 
 pytestmark = pytest.mark.weaviate
@@ -125,9 +125,9 @@ def test_product_quantization_takes_its_segments(connect: Any) -> None:
     assert config.vector_config["default"].vector_index_config.quantizer.segments == 6
 
 
-@pytest.mark.parametrize("kind", get_args(Kind))
+@pytest.mark.parametrize("kind", get_args(WeaviateKind))
 def test_a_collection_is_of_its_kind_and_others_find_in_it_what_its_index_does(
-    connect: Any, kind: Kind
+    connect: Any, kind: WeaviateKind
 ) -> None:
     index = connect(kind, metric="cosine", ef=77, rescore_limit=99)
     index.build(IDS[:60], VECTORS[:60])
@@ -173,7 +173,7 @@ def test_disk_is_what_lies_in_the_servers_folder_and_memory_follows_the_codes(
 
 
 def test_memory_is_near_what_was_measured_and_fewer_bits_take_less() -> None:
-    def memory(kind: Kind, **settings: Any) -> int:
+    def memory(kind: WeaviateKind, **settings: Any) -> int:
         return estimate_memory(WeaviateSettings(kind=kind, **settings), 50_000, 384)
 
     kinds: list[WeaviateKind] = ["hnsw", "hnsw+pq", "hnsw+rq", "hnsw+sq", "hnsw+bq"]
@@ -213,9 +213,9 @@ def test_an_alias_serves_one_collection_then_another(connect: Any) -> None:
     index.build(IDS[:7], VECTORS[:7])
     index.set_alias(alias, index.collection_name)
     index.set_alias(alias, index.collection_name)
-    reader = LiveCollection.connect(alias, server=index.server)
-    assert reader.name == index.collection_name
-    assert reader.search(QUERIES, 7) == index.search(QUERIES, 7)
+    live = LiveCollection.connect(alias, server=index.server)
+    assert live.name == index.collection_name
+    assert live.search(QUERIES, 7) == index.search(QUERIES, 7)
 
 
 def test_what_an_alias_serves_is_not_dropped(connect: Any) -> None:
@@ -394,7 +394,7 @@ def test_the_key_comes_from_the_environment_and_is_never_shown(
     with WeaviateIndex.connect() as index:
         shown = repr(index) + str(index)
         with pytest.raises(InputError) as missing:
-            LiveCollection.connect(f"{PREFIX}_missing", server=index.server)
+            index.set_alias(f"{PREFIX}_alias", f"{PREFIX}_missing")
     shown += "".join(traceback.format_exception(missing.value))
     assert weaviate_server.url in shown
     assert not weaviate_server.api_key or weaviate_server.api_key not in shown
