@@ -27,7 +27,7 @@ from tercet.retrieval.weaviate import index as index_module
 from tercet.retrieval.weaviate.client import RefusedPassages
 from tercet.retrieval.weaviate.index import WeaviateIndex
 from tercet.retrieval.weaviate.live import LiveCollection
-from tercet.retrieval.weaviate.settings import Kind, Metric, WeaviateSettings, check_fit
+from tercet.retrieval.weaviate.settings import Metric, WeaviateSettings, check_fit
 from tercet.retrieval.weaviate.size import memory as estimate_memory
 
 pytestmark = pytest.mark.weaviate
@@ -125,9 +125,9 @@ def test_product_quantization_takes_its_segments(connect: Any) -> None:
     assert config.vector_config["default"].vector_index_config.quantizer.segments == 6
 
 
-@pytest.mark.parametrize("kind", get_args(Kind))
+@pytest.mark.parametrize("kind", get_args(WeaviateKind))
 def test_a_collection_is_of_its_kind_and_others_find_in_it_what_its_index_does(
-    connect: Any, kind: Kind
+    connect: Any, kind: WeaviateKind
 ) -> None:
     index = connect(kind, metric="cosine", ef=77, rescore_limit=99)
     index.build(IDS[:60], VECTORS[:60])
@@ -173,7 +173,7 @@ def test_disk_is_what_lies_in_the_servers_folder_and_memory_follows_the_codes(
 
 
 def test_memory_is_near_what_was_measured_and_fewer_bits_take_less() -> None:
-    def memory(kind: Kind, **settings: Any) -> int:
+    def memory(kind: WeaviateKind, **settings: Any) -> int:
         return estimate_memory(WeaviateSettings(kind=kind, **settings), 50_000, 384)
 
     kinds: list[WeaviateKind] = ["hnsw", "hnsw+pq", "hnsw+rq", "hnsw+sq", "hnsw+bq"]
