@@ -72,4 +72,4 @@ bench: models weaviate  ## time every stage, metrics, indexes and the ingest bes
 	$(BIN)/python benchmarks/indexes.py
 	eval "$$(scripts/weaviate.sh env)" && $(BIN)/python benchmarks/ingest.py
 
-.PHONY: help install models quickstart test lint weaviate weaviate-stop bench
+.PHONY: help install models quickstart test test-fast test-slow lint weaviate weaviate-stop bench

@@ -68,7 +68,7 @@ _LOCAL_PREFIXES = ("/", "./", "../", "~", "models/")
 
 
 @dataclass(frozen=True, slots=True)
-class _ResolvedModel:
+class ResolvedModel:
     """A model's folder, and a digest or commit that changes with the model."""
 
     path: Path
@@ -77,7 +77,7 @@ class _ResolvedModel:
 
 def resolve(
     name: str, revision: str | None = None, patterns: Sequence[str] = SAFETENSORS
-) -> _ResolvedModel:
+) -> ResolvedModel:
     """Return the folder of a local path or a Hub name, downloaded if necessary.
 
     `patterns` are the weight files that will be read; at least one must exist, or in place of
@@ -236,22 +236,22 @@ def _loading(name: str) -> Iterator[None]:
         raise InputError(f"model {name!r} does not load: {reason}") from error
 
 
-def _local(name: str, path: Path, patterns: Sequence[str]) -> _ResolvedModel:
+def _local(name: str, path: Path, patterns: Sequence[str]) -> ResolvedModel:
     patterns = _present(name, path, patterns)
     digest = hashlib.sha256()
     for file in sorted(path.rglob("*")):
         relative = file.relative_to(path).as_posix()
         if file.is_file() and _matches(relative, (*_COMPANIONS, *patterns)):
             digest.update(f"{relative}\0{file_sha256(file)}\n".encode())
-    return _ResolvedModel(path, f"sha256:{digest.hexdigest()}")
+    return ResolvedModel(path, f"sha256:{digest.hexdigest()}")
 
 
-def _download(name: str, revision: str | None, patterns: Sequence[str]) -> _ResolvedModel:
+def _download(name: str, revision: str | None, patterns: Sequence[str]) -> ResolvedModel:
     path = _snapshot(name, revision, patterns)
     if patterns == SAFETENSORS and not _has(path, patterns):
         path = _snapshot(name, revision, _OLD_FORMAT)
     _present(name, path, patterns)
-    return _ResolvedModel(path, f"commit:{path.name}")  # snapshots/<commit>
+    return ResolvedModel(path, f"commit:{path.name}")  # snapshots/<commit>
 
 
 def _snapshot(name: str, revision: str | None, patterns: Sequence[str]) -> Path:

@@ -41,8 +41,11 @@ TRIAL = "modeling/training/adapter_trial.py"
 EVALUATION = "modeling/training/retrieval_evaluation.py"
 CALLBACKS = "modeling/training/callbacks.py"
 TRAINER = "modeling/training/trainer.py"
-# What decides the splits, the known items and lambda's trial: follow it when it moves.
-HELD_OUT = MEASURED = NEGATIVES = TARGETS = "src/tercet/pipeline/pipeline.py"
+STEPS = "src/tercet/pipeline/steps"
+HELD_OUT, NEGATIVES, TARGETS = (
+    f"{STEPS}/{step}.py" for step in ("triplets", "negatives", "targets")
+)
+KNOWN = "data/triplets.py"
 SIGNIFICANCE = "retrieval/significance.py"
 EXACT = "retrieval/exact_index.py"
 
@@ -147,8 +150,8 @@ MUTANTS = [
     Mutant(
         "lambda is tried on training queries",
         TARGETS,
-        'held_out, qrels, _ = self.measured("validation")',
-        'held_out, qrels, _ = self.measured("train")',
+        'held_out, qrels, _ = inputs.split("validation")',
+        'held_out, qrels, _ = inputs.split("train")',
         (TRIED_ON,),
     ),
     Mutant(
@@ -183,13 +186,13 @@ MUTANTS = [
     Mutant(
         "duplicates kept from mining",
         NEGATIVES,
-        "self.passages.duplicates,",
+        "passages.duplicates,",
         "{},",
         (NO_NEGATIVE,),
     ),
     Mutant(
         "a duplicate of the source is no known item",
-        MEASURED,
+        KNOWN,
         "dict.fromkeys(duplicates.get(source, [source]), 1)",
         "{source: 1}",
         (KNOWN_ITEMS,),

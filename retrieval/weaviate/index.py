@@ -202,7 +202,3 @@ class WeaviateIndex:
             f"read alias {alias}", lambda: self.server.client.alias.get(alias_name=alias)
         )
         return None if found is None else str(found.collection)
-
-    def need(self, what: str) -> None:
-        """Raise InputError if the server is too old for "aliases" or a kind of index."""
-        self.server.need(what)

@@ -12,7 +12,6 @@ from programs import run_here
 from recipes import tiny_recipe
 
 from tercet.core.schema import Passage
-from tercet.core.text import bytes_text, seconds_text
 from tercet.data.sources.beir import BeirFolder
 from tercet.forecast.counts import expected_duplicates
 from tercet.forecast.forecast import ROWS, TrainingSize, read_forecast
@@ -188,10 +187,3 @@ def test_the_size_of_training_is_told_beside_the_field() -> None:
     assert "8.8 a parameter" in words
     assert "4.48 million triplets" in words
     assert "more than GPL's" in words or "comparable to GPL's setup" in words
-
-
-def test_durations_and_sizes_have_a_readable_unit() -> None:
-    shown = [seconds_text(s) for s in (0.2, 59, 61, 5_400, 9_000, 260_000)]
-    assert shown == ["1 s", "59 s", "1 min", "90 min", "2.5 h", "3.0 days"]
-    sizes = [bytes_text(s) for s in (12, 3_400, 5.6e7, 2.12e9)]
-    assert sizes == ["12 B", "3.4 kB", "56 MB", "2.12 GB"]

@@ -97,7 +97,7 @@ def test_every_passage_of_the_sources_text_is_what_its_query_should_find(
     pipeline: Pipeline, split: str
 ) -> None:
     text = texts(pipeline)
-    queries, qrels, _ = pipeline.measured(split)
+    queries, qrels, _ = pipeline.split(split)
     source = {r["query_id"]: r["passages"][0] for r in rows(pipeline) if r["split"] == split}
     assert [query.id for query in queries] == list(source) == list(qrels)
     for query, grades in qrels.items():
@@ -112,8 +112,8 @@ def test_lambda_is_tried_on_validation_queries_by_adapters_of_training_queries(
     named = np.array(lists["split"])
     train, held = (lists.select(np.flatnonzero(named == n)) for n in ("train", "validation"))
     queries = [Query(row["query_id"], row["query"]) for row in held]
-    _, qrels, _ = pipeline.measured("validation")
-    given = pipeline.student, pipeline.passages, pipeline.vectors
+    _, qrels, _ = pipeline.split("validation")
+    given = pipeline.starting_model, pipeline.passages, pipeline.vectors
     trial = adapter_trial(*given, train, queries, qrels, seed=pipeline.recipe.seed)
     assert trial is not None
     scores = {

@@ -21,10 +21,10 @@ from recipes import tiny_recipe
 from tercet import Recipe
 from tercet.config.loading import load_recipe
 from tercet.core.artifacts import only_existing
+from tercet.core.extras import check_installed
 from tercet.core.schema import InputError
 from tercet.evaluation.results import Cell, Change, Changes, Figure, Hit, Results
 from tercet.modeling import training_arguments
-from tercet.pipeline.components import check_installed
 from tercet.pipeline.pipeline import Pipeline
 from tercet.reports.run_report import run_report
 from tercet.retrieval.latency import Phase, Timing
@@ -243,7 +243,7 @@ def test_what_is_tracked_changes_no_stage_and_is_not_logged_twice(tracked: Track
     options = ["--tracking.project", "other", "--training.trackio_space_id", "you/space"]
     manifest = json.loads((tracked.run / "model" / "manifest.json").read_text())
     other = load_recipe(tracked.recipe, [*options, "--tracking.report_to", "[]"])
-    assert Pipeline(other).model_stage().plan == manifest["plan"]
+    assert Pipeline(other).stage("model").plan == manifest["plan"]
     same, before = Pipeline(load_recipe(tracked.recipe)), tracked.parts()
     with only_existing():
         TrainingRun(same).finish(run_report(same))

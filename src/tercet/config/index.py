@@ -15,7 +15,7 @@ WeaviateKind = Literal[IngestKind, "hfresh"]
 #: Value of `id` for the UUIDs of the objects.
 UUIDS = "uuid"
 
-#: Keys of an index that already holds the passages' vectors.
+# Keys of an existing collection.
 _LIVE = ("collection", "vector", "id")
 
 

@@ -44,7 +44,7 @@ def error_text(error: Exception, longest: int = 300) -> str:
 def bytes_text(size: float) -> str:
     """Bytes with three digits and a decimal unit: 1.23 GB."""
     for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if size >= unit:
+        if size >= 0.9995 * unit:  # 999.6 MB rounds to 1 GB
             return f"{size / unit:.3g} {name}"
     return f"{size:.0f} B"
 

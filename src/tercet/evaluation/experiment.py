@@ -18,6 +18,7 @@ from tercet.config.parsing import nearest
 from tercet.config.recipe import Recipe
 from tercet.core.artifacts import Stage, Writer, produce
 from tercet.core.console import console, progress
+from tercet.core.extras import check_installed
 from tercet.core.files import digest, slug
 from tercet.core.metric_names import parse_metric
 from tercet.core.schema import (
@@ -41,7 +42,6 @@ from tercet.evaluation.systems import (
     Systems,
     compared_systems,
 )
-from tercet.pipeline.components import check_installed
 from tercet.pipeline.pipeline import Pipeline
 from tercet.retrieval.latency import Timing
 

@@ -413,7 +413,7 @@ class VectorsSystem(EncodedSystem):
         """Digest of the files and of `similarity`."""
         settings = self.settings
         if not settings.passages:
-            source = self.pipeline.corpus.manifest["plan"]["inputs"]["source"]
+            source = self.pipeline.corpus.manifest["plan"]["inputs"]["source corpus"]
             return digest([source, settings.similarity])
         files = [_sha256(path) for path in (settings.passages, settings.queries)]
         return digest([*files, settings.similarity])

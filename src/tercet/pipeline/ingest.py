@@ -13,7 +13,6 @@ from tercet.core.files import read_json, write_json
 from tercet.core.processes import locked
 from tercet.core.schema import InputError
 from tercet.data.sources import PassagesWithQrels, open_source
-from tercet.retrieval import read_collection
 
 if TYPE_CHECKING:
     from tercet.retrieval.weaviate.ingest import Row
@@ -34,7 +33,7 @@ class _Run:
         from tercet.retrieval.weaviate.ingest import Ingest
         from tercet.retrieval.weaviate.settings import WeaviateSettings
 
-        source = open_source(recipe.corpus, read_collection)
+        source = open_source(recipe.corpus)
         if not isinstance(source, PassagesWithQrels):
             raise InputError("only tables hold vectors of passages (corpus.source)")
         next(source.embedded(), None)  # a missing column is refused now

@@ -119,6 +119,7 @@ class Inputs:
 
     def judged(self) -> tuple[list[Query], dict[str, dict[str, int]]]:
         """The judged test queries with their judgements; both empty where there are none."""
+        self._declared("corpus/queries", "corpus")
         self._declared("corpus/qrels", "corpus")
         return read_judged(self._artifact("corpus"), self.recipe.corpus.test_split)
 

@@ -213,9 +213,9 @@ def test_an_alias_serves_one_collection_then_another(connect: Any) -> None:
     index.build(IDS[:7], VECTORS[:7])
     index.set_alias(alias, index.collection_name)
     index.set_alias(alias, index.collection_name)
-    reader = LiveCollection.connect(alias, server=index.server)
-    assert reader.name == index.collection_name
-    assert reader.search(QUERIES, 7) == index.search(QUERIES, 7)
+    live = LiveCollection.connect(alias, server=index.server)
+    assert live.name == index.collection_name
+    assert live.search(QUERIES, 7) == index.search(QUERIES, 7)
 
 
 def test_what_an_alias_serves_is_not_dropped(connect: Any) -> None:
@@ -394,7 +394,7 @@ def test_the_key_comes_from_the_environment_and_is_never_shown(
     with WeaviateIndex.connect() as index:
         shown = repr(index) + str(index)
         with pytest.raises(InputError) as missing:
-            LiveCollection.connect(f"{PREFIX}_missing", server=index.server)
+            index.set_alias(f"{PREFIX}_alias", f"{PREFIX}_missing")
     shown += "".join(traceback.format_exception(missing.value))
     assert weaviate_server.url in shown
     assert not weaviate_server.api_key or weaviate_server.api_key not in shown

@@ -8,7 +8,7 @@ from tercet import modeling, retrieval
 from tercet.core.artifacts import Writer
 from tercet.core.mapped import Vectors, map_scratch, new_scratch
 from tercet.core.schema import Encoder, Index
-from tercet.pipeline.needs import MODEL_KEYS, MODEL_PLACES, Needs
+from tercet.pipeline.needs import Needs
 from tercet.pipeline.run import Inputs, Step
 from tercet.pipeline.steps.model import Model
 from tercet.pipeline.steps.triplets import SPLITS
@@ -28,7 +28,10 @@ class Evaluation(Step):
         artifacts=("corpus", "embeddings", "student", "triplets", "model"),
         keys=("measures", "index.settings", "index.alias", "corpus.test_split"),
         unrecorded_keys=(
-            *(*MODEL_KEYS["base"], *MODEL_PLACES["base"]),  # the student's artifact records them
+            # How the model is read: the student's artifact records it.
+            *("model.pooling", "model.query_prompt", "model.passage_prompt", "model.max_length"),
+            *("model.query_max_length", "model.precision"),
+            *("model.name", "model.api", "model.dollars", "model.frozen"),
             *("name", "folder", "alias", "index"),
             *("corpus.source", "corpus.path", "corpus.passages.id"),
         ),

@@ -39,7 +39,8 @@ class Model(Step):
         ),
         unrecorded_artifacts=("corpus/queries", "corpus/qrels"),
         unrecorded_keys=(
-            *(*MODEL_KEYS["base"], *MODEL_PLACES["base"]),  # the student's artifact records them
+            # How the base model is read: the student's artifact records it.
+            *(*MODEL_KEYS["base"], *MODEL_PLACES["base"]),
             *("name", "folder", "training", "tracking", "index", "measures"),
             *("corpus.source", "corpus.path", "corpus.passages.id", "corpus.label"),
             *("corpus.test_split", "evaluation.passages", "negatives.candidates"),
