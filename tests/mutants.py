@@ -74,7 +74,7 @@ _SIGNIFICANCE = "tests/retrieval/test_significance.py::"
 WIDENING = _SIGNIFICANCE + "test_few_queries_widen_both_intervals_as_students_t_does"
 P_BY_HAND = _SIGNIFICANCE + "test_the_randomisation_test_counts_all_changes_of_sign"
 PAIRS = (
-    "tests/evaluation/test_comparison.py::"
+    "tests/evaluation/test_analysis.py::"
     "test_a_pairs_p_is_the_randomisation_tests_and_holms_of_all_pairs"
 )
 ERRING = (
