@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tercet.config.loading import load_recipe
 from tercet.config.parsing import (

@@ -16,8 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from tercet.config.corpus import CorpusSection, PassagesTable, QrelsTable, QueriesTable
 from tercet.core.artifacts import Artifact, Stage, produce

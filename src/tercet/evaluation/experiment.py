@@ -166,7 +166,7 @@ class Experiment:
     @property
     def depth(self) -> int:
         """Passages retrieved per query: the largest cut-off."""
-        return max(retrieval.TOP, *(parse_metric(m)[1] for m in self.recipe.all_measures))
+        return max(retrieval.TOP, *(parse_metric(m)[1] for m in self.recipe.all_metrics))
 
     # ── searching ────────────────────────────────────────────────────────────────────────────
 
@@ -285,7 +285,7 @@ class Experiment:
     @cached_property
     def metrics(self) -> dict[tuple[str, str], dict[str, dict[str, float]]]:
         """System and index -> metric -> query id -> value."""
-        metrics = self.recipe.all_measures
+        metrics = self.recipe.all_metrics
         return {
             name: retrieval.evaluate(self.qrels, run, metrics) for name, run in self.runs().items()
         }
