@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from tercet.core.extras import missing
 from tercet.core.schema import InputError
 from tercet.modeling.batching import (
     cut_count,
@@ -226,7 +227,7 @@ def _torch_forward(model: Any, dtype: torch.dtype) -> _Forward:
 
 def _onnx_forward(name: str, path: Path) -> tuple[_Forward, list[str]]:
     if onnxruntime is None:
-        raise InputError("onnxruntime is not installed: pip install 'tercet[onnx]'")
+        raise missing("onnxruntime", "onnx")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()  # the cores, or OMP_NUM_THREADS
     wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")

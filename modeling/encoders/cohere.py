@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from tercet.core.console import WORTH_A_BAR, console, progress
+from tercet.core.extras import missing
 from tercet.core.files import slug
 from tercet.core.schema import InputError
 from tercet.modeling.cache import cache_folder
@@ -115,7 +116,7 @@ class CohereEncoder:
         base_url: str | None = None,
     ) -> None:
         if not _INSTALLED:
-            raise InputError("cohere is not installed: pip install 'tercet[cohere]'")
+            raise missing("cohere", "cohere")
         refuse_retired(model)
         widths, listed = MODELS.get(model, ((), None))
         self.name, self.dimension = model, _width(model, widths, output_dimension)

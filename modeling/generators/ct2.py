@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForSeq2SeqLM
 
 from tercet.core.console import console
+from tercet.core.extras import missing
 from tercet.core.files import digest
 from tercet.core.schema import InputError
 from tercet.modeling.cache import cache_folder, make_once
@@ -54,7 +55,7 @@ class CT2Generator(Sampler):
         Raises InputError for a model of another kind, or if CTranslate2 is not installed.
         """
         if ctranslate2 is None:
-            raise InputError("ctranslate2 is not installed: pip install 'tercet[ct2]'")
+            raise missing("ctranslate2", "ct2")
         name = str(name_or_path)
         place = torch.device(device or default_device())
         model = resolve(name, revision)
@@ -140,7 +141,7 @@ def seq2seq_engine(engine: _Engine) -> Literal["torch", "ctranslate2"]:
         fits = ctranslate2 is not None and default_device().type == "cpu"
         return "ctranslate2" if fits else "torch"
     if engine == "ctranslate2" and ctranslate2 is None:
-        raise InputError("ctranslate2 is not installed: pip install 'tercet[ct2]'")
+        raise missing("ctranslate2", "ct2")
     return engine
 
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from transformers.generation.utils import ALL_CACHE_NAMES
 
 from tercet.core.console import console
-from tercet.core.schema import InputError
+from tercet.core.extras import missing
 from tercet.modeling.cache import cache_folder, make_once
 from tercet.modeling.hub import (
     SAFETENSORS,
@@ -57,7 +57,7 @@ def _dequantised(name: str, file: Path) -> Path:
 
     def make(folder: Path) -> None:
         if find_spec("gguf") is None:
-            raise InputError("gguf is not installed: pip install 'tercet[gguf]'")
+            raise missing("gguf", "gguf")
         console.print(f"  dequantising {file.name}, once, into {folder.parent}")
         tokenizer = load_tokenizer(name, file.parent, gguf_file=file.name)
         model = load_gguf(AutoModelForCausalLM, name, file, dtype=torch.bfloat16)

@@ -236,8 +236,8 @@ def test_help_lists_every_key_with_default_and_meaning() -> None:
             "evaluation.systems: 'a' is bm25: `truncate_dim` is for base, adapted, dense and",
         ),
         (
-            "evaluation: {systems: [{kind: api}]}",
-            "evaluation.systems: 'api' is api: give its `api`",
+            "evaluation: {systems: [{kind: api, model: m}]}",
+            "evaluation.systems: 'm' is api: give its `api`",
         ),
         (
             "evaluation: {systems: [{kind: dense, model: m, api: cohere}]}",

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tercet.core.artifacts import Artifact, Stage, Writer, differences, produce
 from tercet.core.files import digest, file_sha256, read_json, write_file, write_json

@@ -16,8 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from tercet.config.corpus import CorpusSection, PassagesTable, QrelsTable, QueriesTable
 from tercet.core.artifacts import Artifact, Stage, produce
@@ -448,7 +447,7 @@ def test_tables_that_do_not_fit_are_refused_before_anything_is_read(tmp_path: Pa
         ((PassagesTable(path=str(tmp_path / "no.tsv")),), "no such file"),
         ((passages, QueriesTable(path=other)), "has no judgements"),
         ((passages, QueriesTable(), QrelsTable(path=other)), "no texts of its queries"),
-        ((passages, QueriesTable(path=other, positives="p"), QrelsTable(path=other)), "both say"),
+        ((passages, QueriesTable(path=other, positives="p"), QrelsTable(path=other)), "both given"),
         ((passages, QueriesTable(path=other, negatives="n")), "needs corpus.queries.positives"),
         ((replace(passages, split="train"),), "corpus.passages.split is a dataset's"),
         ((PassagesTable(path="passages.jsonl"),), "passages.jsonl: no such file"),

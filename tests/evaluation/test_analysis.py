@@ -5,14 +5,14 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tercet.core.schema import InputError, Query
+from tercet.core.text import excerpt
 from tercet.evaluation.analysis import (
+    PASSAGE_CHARACTERS,
     changes,
     compare_all,
-    excerpt,
     margins,
     overlap,
     slices,
@@ -175,7 +175,7 @@ def test_hits_are_what_was_found_and_what_should_have_been():
             assert [hit.id for hit in hits] == [passage for passage, _ in ranking[:4]]
             assert [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
             assert all(hit.grade == judged.get(hit.id, 0) for hit in hits)
-            assert all(hit.text == excerpt(TEXTS[hit.id]) for hit in hits)
+            assert all(hit.text == excerpt(TEXTS[hit.id], PASSAGE_CHARACTERS) for hit in hits)
         ranking = [p for p, _ in trec_order(runs["tuned"].get(change.query_id, ()))]
         grades = sorted((grade for grade in judged.values() if grade > 0), reverse=True)
         assert [hit.grade for hit in change.relevant] == grades[:4]

@@ -6,8 +6,7 @@ import time
 import ir_measures
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tercet.core.metric_names import parse_metric
 from tercet.core.schema import InputError

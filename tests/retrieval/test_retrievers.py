@@ -3,8 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tercet.core.schema import Ranking, Retriever
 from tercet.retrieval import HybridRetriever, RerankedRetriever

@@ -21,10 +21,10 @@ from recipes import tiny_recipe
 from tercet import Recipe
 from tercet.config.loading import load_recipe
 from tercet.core.artifacts import only_existing
+from tercet.core.extras import check_installed
 from tercet.core.schema import InputError
 from tercet.evaluation.results import Cell, Change, Changes, Figure, Hit, Results
 from tercet.modeling import training_arguments
-from tercet.pipeline.components import check_installed
 from tercet.pipeline.pipeline import Pipeline
 from tercet.reports.run_report import run_report
 from tercet.retrieval.latency import Phase, Timing

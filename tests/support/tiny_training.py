@@ -78,7 +78,7 @@ def trainer(
             )
         },
         make_index=ExactIndex,
-        metrics=recipe.measures,
+        metrics=recipe.metrics,
         scratch=folder,
     )
     return MarginMSETrainer(

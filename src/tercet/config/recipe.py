@@ -265,14 +265,14 @@ class Recipe:
         return "Tercet_" + re.sub(r"[^0-9A-Za-z_]", "_", self.name)
 
     @property
-    def measures(self) -> list[str]:
+    def metrics(self) -> list[str]:
         """Metrics that every epoch computes."""
         cutoffs = sorted(set(self.evaluation.cutoffs))
         names = [f"{name}@{k}" for name in ("map", "mrr") for k in cutoffs]
         return list(dict.fromkeys([*names, self.evaluation.primary_metric, "recall@100"]))
 
     @property
-    def all_measures(self) -> list[str]:
+    def all_metrics(self) -> list[str]:
         """Metrics that eval.py reports."""
         names = ("ndcg", "map", "mrr", "recall", "precision", "hit")
         cutoffs = sorted(set(self.evaluation.cutoffs))

@@ -27,12 +27,12 @@ def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
 
     given = training.value if training and training.value else {}
     metric = recipe.training["metric_for_best_model"]
-    if metric not in recipe.measures:
+    if metric not in recipe.metrics:
         node = given.get("metric_for_best_model")
         place = node.where if node else where("evaluation", "cutoffs")
         raise InputError(
             f"{place}: training.metric_for_best_model {metric!r} is not measured"
-            f"{nearest(str(metric), recipe.measures)}"
+            f"{nearest(str(metric), recipe.metrics)}"
         )
     for number, generator in enumerate(recipe.queries.generators):
         if generator.kind != "spans" and not generator.model:

@@ -14,6 +14,7 @@ from itertools import combinations
 import numpy as np
 
 from tercet.core.schema import InputError, Qrels, Query, Ranking, Run
+from tercet.core.text import excerpt
 from tercet.evaluation.results import Change, Changes, Hit, Margins, Pair, Slice
 from tercet.retrieval.significance import (
     bootstrap_difference,
@@ -30,7 +31,8 @@ _Values = Mapping[str, Mapping[str, float]]
 #: Lower bounds of the slices. Zero is a query without text, or without a relevant passage.
 _WORDS = (0, 1, 4, 8, 16)
 _RELEVANT = (0, 1, 2, 5, 10)
-_LONGEST = 300  # characters of a passage in a report
+#: Characters of a passage in a report.
+PASSAGE_CHARACTERS = 300
 _OUTSIDE = 0.005  # share of a model's margins beyond either end of the histogram
 _ABSENT = "(not in the corpus)"
 
@@ -109,7 +111,7 @@ def changes(
         ranks = {passage: rank for rank, (passage, _) in enumerate(rankings[1], 1)}
 
         def hit(passage: str, rank: int | None) -> Hit:
-            text = excerpt(texts[passage]) if passage in texts else _ABSENT
+            text = excerpt(texts[passage], PASSAGE_CHARACTERS) if passage in texts else _ABSENT
             return Hit(rank, passage, judged.get(passage, 0), text)
 
         hits = [[hit(p, rank) for rank, (p, _) in enumerate(r[:shown], 1)] for r in rankings]
@@ -174,16 +176,6 @@ def trec_order(ranking: Ranking) -> Ranking:
     """The ranking as the metrics order it, which compare scores as float32."""
     pairs = [(passage, float(np.float32(score))) for passage, score in ranking]
     return in_order(pairs, len(pairs))
-
-
-def excerpt(text: str, longest: int = _LONGEST) -> str:
-    """The text on one line of at most `longest` characters, cut after a word where possible."""
-    line = " ".join(text.split())
-    if len(line) <= longest:
-        return line
-    end = line.rfind(" ", longest // 2, longest)
-    # Scripts without spaces are cut anywhere.
-    return line[: end if end > 0 else longest - 1] + "…"
 
 
 def _check(values: _Values, baseline: str) -> None:

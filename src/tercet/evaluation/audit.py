@@ -16,8 +16,9 @@ import numpy as np
 
 from tercet.core.console import progress
 from tercet.core.schema import InputError, Qrels, Query, Ranking, Run, Teacher
+from tercet.core.text import difference_text, excerpt
 from tercet.data.triplets import DOUBTFUL, source_rank
-from tercet.evaluation.analysis import excerpt, margins, trec_order, wins
+from tercet.evaluation.analysis import PASSAGE_CHARACTERS, margins, trec_order, wins
 from tercet.evaluation.results import Margins
 from tercet.retrieval.metrics import evaluate
 from tercet.retrieval.retrievers import RerankedRetriever
@@ -264,7 +265,7 @@ def _of_head_room(head_room: HeadRoom | None) -> tuple[Outlook, str]:
     if head_room is None:
         return Outlook.UNKNOWN, "the teacher's head-room is unknown, for no queries are judged"
     h = head_room
-    gain = f"{signed(h)} {h.measure} on {h.queries:,} queries"
+    gain = f"{difference_text(h.difference, h.low, h.high)} {h.measure} on {h.queries:,} queries"
     if h.queries < FEWEST:
         return Outlook.UNKNOWN, f"cannot tell whether the teacher ranks better: {gain} are few"
     if h.low > 0:
@@ -296,11 +297,6 @@ def _of_lists(lists: ListStatistics) -> list[tuple[Outlook, str]]:
         question = "is it trained for relevance, and for this language?"
         findings.append((Outlook.UNKNOWN, f"{oppose}: {question}"))
     return findings
-
-
-def signed(head_room: HeadRoom) -> str:
-    """The difference with its interval."""
-    return f"{head_room.difference:+.4f} [{head_room.low:+.4f}, {head_room.high:+.4f}]"
 
 
 def _within(
@@ -338,9 +334,9 @@ def _example(row: Any, place: int, texts: Mapping[str, str]) -> Example:
         query_id=query_id,
         query=query,
         positive=passages[0],
-        positive_text=excerpt(texts[passages[0]]),
+        positive_text=excerpt(texts[passages[0]], PASSAGE_CHARACTERS),
         positive_logit=float(logits[0]),
         candidate=passages[place],
-        candidate_text=excerpt(texts[passages[place]]),
+        candidate_text=excerpt(texts[passages[place]], PASSAGE_CHARACTERS),
         candidate_logit=float(logits[place]),
     )

@@ -18,6 +18,7 @@ from tercet.config.parsing import nearest
 from tercet.config.recipe import Recipe
 from tercet.core.artifacts import Stage, Writer, produce
 from tercet.core.console import console, progress
+from tercet.core.extras import check_installed
 from tercet.core.files import digest, slug
 from tercet.core.metric_names import parse_metric
 from tercet.core.schema import (
@@ -41,7 +42,6 @@ from tercet.evaluation.systems import (
     Systems,
     compared_systems,
 )
-from tercet.pipeline.components import check_installed
 from tercet.pipeline.pipeline import Pipeline
 from tercet.retrieval.latency import Timing
 
@@ -166,7 +166,7 @@ class Experiment:
     @property
     def depth(self) -> int:
         """Passages retrieved per query: the largest cut-off."""
-        return max(retrieval.TOP, *(parse_metric(m)[1] for m in self.recipe.all_measures))
+        return max(retrieval.TOP, *(parse_metric(m)[1] for m in self.recipe.all_metrics))
 
     # ── searching ────────────────────────────────────────────────────────────────────────────
 
@@ -285,7 +285,7 @@ class Experiment:
     @cached_property
     def metrics(self) -> dict[tuple[str, str], dict[str, dict[str, float]]]:
         """System and index -> metric -> query id -> value."""
-        metrics = self.recipe.all_measures
+        metrics = self.recipe.all_metrics
         return {
             name: retrieval.evaluate(self.qrels, run, metrics) for name, run in self.runs().items()
         }

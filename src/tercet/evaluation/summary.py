@@ -52,7 +52,7 @@ def results_of(experiment: Experiment) -> Results:
         queries=len(qrels),
         queries_are=experiment.queries_are,
         primary=section.primary_metric,
-        measures=recipe.all_measures,
+        measures=recipe.all_metrics,
         baseline=baseline,
         systems=[system.facts() for system in experiment.systems.values()],
         indexes=[IndexFacts(index.label, _meaning(index)) for index in experiment.indexes],

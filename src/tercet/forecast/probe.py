@@ -18,8 +18,7 @@ from tercet.core.console import console
 from tercet.core.resources import Resources, measured
 from tercet.core.schema import InputError, Passage, Retriever
 from tercet.data import Passages
-from tercet.data.queries import Part, deal, seed_of_shard
-from tercet.data.queries import plan as passages_to_sample
+from tercet.data.queries import Part, deal, plan as passages_to_sample, seed_of_shard
 from tercet.forecast.generation import WRITING, Written, write
 from tercet.forecast.sampling import Lists
 from tercet.forecast.source import Reading, read_source

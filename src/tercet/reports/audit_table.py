@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tercet.core.console import console
-from tercet.evaluation.audit import Audit, HeadRoom, ListStatistics, Outlook, signed
+from tercet.core.text import difference_text
+from tercet.evaluation.audit import Audit, HeadRoom, ListStatistics, Outlook
 from tercet.evaluation.results import Margins
 
 _ROWS = 20  # of the printed histogram
@@ -37,7 +38,13 @@ def _head_room_table(h: HeadRoom) -> Table:
     for name in ("metric", "model", "teacher", "difference", "won", "lost", "tied"):
         table.add_column(name, justify="left" if name == "metric" else "right")
     counts = (f"{count:,}" for count in (h.wins, h.losses, h.ties))
-    table.add_row(h.measure, f"{h.model:.4f}", f"{h.teacher:.4f}", signed(h), *counts)
+    table.add_row(
+        h.measure,
+        f"{h.model:.4f}",
+        f"{h.teacher:.4f}",
+        difference_text(h.difference, h.low, h.high),
+        *counts,
+    )
     return table
 
 

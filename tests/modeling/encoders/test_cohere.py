@@ -24,8 +24,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cohere_server import Api, Trouble, serve, vector
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from tercet.core.schema import Encoder, InputError
 from tercet.modeling.encoders import cohere, cohere_prices

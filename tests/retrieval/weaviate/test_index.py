@@ -22,8 +22,7 @@ import grpc
 
 from tercet.config.index import WeaviateKind
 from tercet.core.schema import InputError, UnsupportedVectors
-from tercet.retrieval.weaviate import client as client_module
-from tercet.retrieval.weaviate import index as index_module
+from tercet.retrieval.weaviate import client as client_module, index as index_module
 from tercet.retrieval.weaviate.client import RefusedPassages
 from tercet.retrieval.weaviate.index import WeaviateIndex
 from tercet.retrieval.weaviate.live import LiveCollection

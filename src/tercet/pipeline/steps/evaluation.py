@@ -26,7 +26,7 @@ class Evaluation(Step):
     name = "evaluation"
     needs = Needs(
         artifacts=("corpus", "embeddings", "student", "triplets", "model"),
-        keys=("measures", "index.settings", "index.alias", "corpus.test_split"),
+        keys=("metrics", "index.settings", "index.alias", "corpus.test_split"),
         unrecorded_keys=(
             # How the model is read: the student's artifact records it.
             *("model.pooling", "model.query_prompt", "model.passage_prompt", "model.max_length"),
@@ -96,4 +96,4 @@ def _measured(
 
 def _search(inputs: Inputs, encoder: Encoder, index: Index) -> Values:
     queries, qrels, _ = inputs.split("test")
-    return retrieval.search_and_measure(encoder, index, queries, qrels, inputs.recipe.measures)
+    return retrieval.search_and_measure(encoder, index, queries, qrels, inputs.recipe.metrics)

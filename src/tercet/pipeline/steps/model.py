@@ -41,7 +41,7 @@ class Model(Step):
         unrecorded_keys=(
             # How the base model is read: the student's artifact records it.
             *(*MODEL_KEYS["base"], *MODEL_PLACES["base"]),
-            *("name", "folder", "training", "tracking", "index", "measures"),
+            *("name", "folder", "training", "tracking", "index", "metrics"),
             *("corpus.source", "corpus.path", "corpus.passages.id", "corpus.label"),
             *("corpus.test_split", "evaluation.passages", "negatives.candidates"),
         ),
@@ -193,7 +193,7 @@ def _evaluation(inputs: Inputs, student: modeling.Student) -> modeling.Retrieval
         inputs.passages,
         {name: inputs.split(name)[:2] for name in SPLITS},
         make_index=inputs.new_index,
-        metrics=inputs.recipe.measures,
+        metrics=inputs.recipe.metrics,
         scratch=inputs.recipe.folder,
         rows=evaluated_rows(inputs),
         zero_shot_vectors=inputs.vectors,
