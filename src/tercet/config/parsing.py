@@ -210,13 +210,11 @@ def build(kind: type[T], node: Node, path: str = "") -> T:
     values = {}
     for name, child in node.value.items():
         full = f"{path}.{name}" if path else name
-        if full in RENAMED:
-            raise InputError(f"{child.where}: {full} is now {RENAMED[full]}")
         if name not in fields:
-            raise InputError(
-                f"{child.where}: unknown key {name!r}{f' in {path}' if path else ''}"
-                f"{nearest(name, list(fields))}"
-            )
+            within = f" in {path}" if path else ""
+            unknown = f"unknown key {name!r}{within}{nearest(name, list(fields))}"
+            renamed = f"{full} is now {RENAMED.get(full)}"
+            raise InputError(f"{child.where}: {renamed if full in RENAMED else unknown}")
         values[name] = _coerce(hints[name], child, full)
         check_range(values[name], fields[name].metadata, child.where, full)
     return kind(**values)
@@ -247,13 +245,8 @@ def _coerce(kind: Any, node: Node, path: str) -> Any:
         others = [argument for argument in arguments if argument is not type(None)]
         return _coerce(others[0], node, path)
     if origin is Literal:
-        of_any = re.sub(r"\.\d+\b", ".N", path)  # all entries of a list have the same keys
-        if renamed := RENAMED_VALUES.get((of_any, str(node.value))):
-            raise InputError(f"{node.where}: {path} {node.value} is now {renamed}")
         if node.value not in arguments:
-            choices = [str(argument) for argument in arguments]
-            hint = nearest(str(node.value), choices)
-            raise InputError(f"{node.where}: {path} cannot be {node.value!r}{hint}")
+            raise InputError(f"{node.where}: {_not_a_choice(node.value, arguments, path)}")
         return node.value
     if origin is list:
         if not isinstance(node.value, list):
@@ -264,6 +257,14 @@ def _coerce(kind: Any, node: Node, path: str) -> Any:
             raise InputError(f"{node.where}: {path} must be a mapping of keys")
         return node.plain()
     return coerce_scalar(kind, node, path)
+
+
+def _not_a_choice(value: Any, choices: Sequence[Any], path: str) -> str:
+    """The fault of a value that is not among the choices, with its new name or the nearest."""
+    of_any = re.sub(r"\.\d+\b", ".N", path)  # all entries of a list have the same keys
+    if renamed := RENAMED_VALUES.get((of_any, str(value))):
+        return f"{path} {value} is now {renamed}"
+    return f"{path} cannot be {value!r}{nearest(str(value), [str(choice) for choice in choices])}"
 
 
 def coerce_scalar(kind: type, node: Node, path: str) -> Any:
