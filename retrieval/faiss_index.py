@@ -81,6 +81,11 @@ class FaissIndex:
                 step = BLOCK if inverted else len(order)
                 for start in range(0, len(order), step):
                     index.add(rows[order[start : start + step]])
+        self._set_search(index, inverted)
+        self._index, self._ids = index, [ids[position] for position in order]
+
+    def _set_search(self, index: Any, inverted: Any) -> None:
+        """Set how far a search looks."""
         if isinstance(index, faiss.IndexRefine):
             index.k_factor = _REFINE_FACTOR
         if inverted is not None:
@@ -89,7 +94,6 @@ class FaissIndex:
             if value is not None:
                 with _faults(f"faiss cannot set {name}={value} for {self._factory!r}"):
                     faiss.ParameterSpace().set_index_parameter(index, name, value)
-        self._index, self._ids = index, [ids[position] for position in order]
 
     def _learn(self, index: Any, rows: Vectors, order: np.ndarray, lists: int) -> None:
         """Train on an even sample, of as many vectors as k-means uses."""
