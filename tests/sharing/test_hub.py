@@ -32,6 +32,7 @@ from tercet.core.schema import InputError
 from tercet.data import SpanGenerator
 from tercet.modeling import AdaptedEncoder, BiEncoder
 from tercet.pipeline.pipeline import Pipeline
+from tercet.pipeline.steps.model import training_set
 from tercet.reports.markdown import code, escape, shown, table
 from tercet.reports.run_report import run_report
 from tercet.sharing.hub import push_model
@@ -246,7 +247,7 @@ def test_what_is_pushed_is_the_model_with_its_card_and_the_lists_it_learnt_from(
     cache = str(tmp_path / "cache")
     triplets = load_dataset(folder, "triplets", split="train", cache_dir=cache)
     assert triplets.column_names == ["query", "positive", "negative", "label"]
-    drawn = list(run.training_set().rows())
+    drawn = list(training_set(run.inputs("model")).rows())
     texts = dict(zip(run.passages.ids, run.passages.contents, strict=True))
     assert triplets[:]["negative"] == [texts[row["negative"]] for row in drawn]
     margins = [row["positive_score"] - row["negative_score"] for row in drawn]
@@ -328,11 +329,10 @@ def test_every_push_of_whatever_learns_is_a_model(
     recipe: Path, foreign: Path, hub: Hub, kind: str, tmp_path: Path
 ) -> None:
     options = {
-        "projected": [f"--model.passage_vectors={foreign}"],
+        "projected": ["--model.train=query_encoder", f"--model.passage_vectors={foreign}"],
         "adapter": ["--model.train=query_adapter", "--training.hub_strategy=checkpoint"],
         "lora": ["--model.lora_rank=2"],
     }[kind]
-    options += [] if kind == "lora" else ["--model.train=query_encoder"]
     options += ["--training.push_to_hub=true", "--training.hub_model_id=me/tiny"]
     options += ["--training.hub_always_push=true", "--training.learning_rate=0.05"]
     options += ["--training.num_train_epochs=2", f"--name={kind}"]
@@ -355,7 +355,7 @@ def test_every_push_of_whatever_learns_is_a_model(
     if kind == "adapter":
         last = max(commits[1].files, key=lambda name: name.startswith("last-checkpoint/model"))
         (tmp_path / "weights").write_bytes(commits[1].files[last])
-        encoder = run.components.new_student(run.student)
+        encoder = run.components.base()
         adapted = AdaptedEncoder.fresh(encoder, run.recipe.model.adapter_rank, seed=0)
         adapted.adapter.load_state_dict(load_file(tmp_path / "weights"))
         with torch.inference_mode():
