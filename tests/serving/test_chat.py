@@ -222,8 +222,8 @@ def test_what_goes_wrong_at_an_endpoint_is_one_line_without_the_key(
         (["--chat.endpoint", "https://a.example/v1", "--chat.gguf_file", "m.gguf"], "gguf_file"),
         (["--chat.endpoint", "https://u:secret@a.example/v1", "--chat.model", "m"], "more than"),
         (["--chat.endpoint", "https://a.example/v1?k=secret", "--chat.model", "m"], "more than"),
-        (["--chat.endpoint", "ftp://a.example", "--chat.model", "m"], "no address"),
-        (["--chat.endpoint", "http://[bad", "--chat.model", "m"], "no address"),
+        (["--chat.endpoint", "ftp://a.example", "--chat.model", "m"], "not a URL"),
+        (["--chat.endpoint", "http://[bad", "--chat.model", "m"], "not a URL"),
         (["--chat.passages", "0"], "at least 1"),
         (["--chat.system", "adapt"], "did you mean 'adapted'"),
         (["--seed", "7"], "not finished"),
@@ -241,7 +241,7 @@ def test_an_endpoint_needs_a_model_of_its_own_and_the_extra(
     other = tmp_path / "other.yaml"
     text = run.read_text().splitlines()
     other.write_text("\n".join(line for line in text if not line.startswith("chat:")))
-    with pytest.raises(InputError, match="name one, chat.model"):
+    with pytest.raises(InputError, match="give chat.model"):
         load_recipe(other, ["--chat.endpoint", api.address])
     monkeypatch.delitem(sys.modules, "tercet.serving.openai_endpoint", raising=False)
     monkeypatch.setitem(sys.modules, "langchain_openai", None)

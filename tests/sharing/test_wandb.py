@@ -258,7 +258,7 @@ def test_what_is_tracked_changes_no_stage_and_is_not_logged_twice(tracked: Track
     options = ["--tracking.project", "other", "--training.trackio_space_id", "you/space"]
     manifest = json.loads((tracked.run / "model" / "manifest.json").read_text())
     other = load_recipe(tracked.recipe, [*options, "--tracking.report_to", "[]"])
-    assert Pipeline(other).model_stage().plan == manifest["plan"]
+    assert Pipeline(other).stage("model").plan == manifest["plan"]
     same, before = Pipeline(load_recipe(tracked.recipe)), tracked.parts()
     with only_existing():
         TrainingRun(same).finish(run_report(same))
