@@ -26,7 +26,7 @@ from tercet.data.calibration_plot import calibration_svg
 
 Method = Literal["std_ratio", "least_squares", "none", "clipped"]
 Scores = Sequence[np.ndarray]
-#: Targets to what a model that learns them finds: each held-out query's figure, higher is better.
+#: Trains on targets and returns the metric of each held-out query, float64 [queries].
 Trial = Callable[[Scores], np.ndarray]
 #: The teacher's and the student's lists, and the calibration, to an SVG.
 Plot = Callable[[Scores, Scores, Mapping[str, float]], str]
@@ -120,10 +120,10 @@ def write_targets(
     weight: float | None,
     trial: Trial | None = None,
 ) -> None:
-    """Scale, choose the teacher's weight where none is given, and write every pair's target.
+    """Scale the teacher's scores, select its weight if none is given, and write the targets.
 
-    `trial` is asked for the figures of each of `WEIGHTS`; without one the weight is .5;
-    `calibration.svg` shows the scale.
+    `trial` evaluates each of `WEIGHTS`; without a trial the weight is .5. `calibration.svg` plots
+    the scale.
     """
     columns = lists.select_columns(["teacher", "student"])[:]
     teacher, student = (

@@ -243,8 +243,8 @@ class Triplets:
                 }
 
 
-#: Of a list's length: where the teacher ranks a query's own passage at more than this on average,
-#: training did harm. A teacher that knows nothing of it ranks it at half.
+#: Mean rank of the source passage, as a fraction of the list's length, from which training did
+#: harm. A random ranking puts it at half the length.
 DOUBTFUL = 12 / 26
 
 

@@ -15,8 +15,7 @@ import evaluate
 
 from tercet.core.metric_names import METRICS
 from tercet.core.schema import InputError
-from tercet.retrieval.metrics import evaluate as evaluate_run
-from tercet.retrieval.metrics import mean
+from tercet.retrieval.metrics import evaluate as evaluate_run, mean
 
 _DESCRIPTION = "MAP, MRR, nDCG, recall, precision and hit rate at k, by trec_eval's rules."
 _INPUTS = """

@@ -50,7 +50,7 @@ def make_index(section: IndexSettings, collection: str, owner: str = "") -> Inde
             **given,
         )
         try:
-            index.need("aliases")  # to publish the adapted model's collection at the end
+            index.server.need("aliases")  # to publish the adapted model's collection
         except InputError:
             index.close()
             raise

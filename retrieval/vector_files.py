@@ -116,6 +116,13 @@ def _first_twice(ids: Sequence[str]) -> str:
     return next(id for id in ids if id in seen or seen.add(id))  # type: ignore[func-returns-value]
 
 
+def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """[n]: the cosine of each row of `first`, [n, d], with the same row of `second`."""
+    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    found: np.ndarray = np.einsum("nd,nd->n", first, second) / np.maximum(lengths, 1e-30)
+    return found
+
+
 class KnownQueries:
     """An `Encoder` that looks up the precomputed vectors of known queries.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument("--question", action="append", default=[])
     given, sys.argv[1:] = parser.parse_known_args()
 
-    def talk(recipe: Recipe, flags: set[str]) -> None:
+    def talk(recipe: Recipe, flags: Mapping[str, str]) -> None:
         # Imported here, so that a missing LangChain is reported in one line.
         from tercet.serving.chat import Chat
 

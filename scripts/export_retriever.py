@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from tercet import Recipe, cli
@@ -34,7 +35,7 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=10)
     given, sys.argv[1:] = parser.parse_known_args()
 
-    def write(recipe: Recipe, flags: set[str]) -> None:
+    def write(recipe: Recipe, flags: Mapping[str, str]) -> None:
         written = export_retriever(
             recipe, given.out, hub=given.hub, revision=given.revision, k=given.k
         )

@@ -9,6 +9,7 @@ columns of sentence-transformers' MarginMSELoss. The triplets are those of the f
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from tercet import Recipe, cli
 from tercet.core.console import console
@@ -18,7 +19,7 @@ from tercet.pipeline.pipeline import Pipeline
 from tercet.pipeline.steps.model import training_set
 
 
-def main(recipe: Recipe, flags: set[str]) -> None:
+def main(recipe: Recipe, flags: Mapping[str, str]) -> None:
     """Write the file. Stages that are missing are run first."""
     pipeline = Pipeline(recipe)
     with locked(recipe.folder):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from tercet import InputError, Recipe, cli
@@ -40,7 +41,7 @@ def main() -> None:
     parser.add_argument("--large", action="store_true")
     given, sys.argv[1:] = parser.parse_known_args()
 
-    def write(recipe: Recipe, flags: set[str]) -> None:
+    def write(recipe: Recipe, flags: Mapping[str, str]) -> None:
         if given.public and not given.push:
             raise InputError("--public needs --push: give --push you/name too")
         if given.revision and not given.hub:

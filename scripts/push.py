@@ -9,6 +9,8 @@ visibility. The token is that of HF_TOKEN or of `hf auth login`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tercet import Recipe, cli
 from tercet.core.console import console
 from tercet.core.processes import locked
@@ -18,7 +20,7 @@ DATASETS = "--datasets"
 PUBLIC = "--public"
 
 
-def main(recipe: Recipe, flags: set[str]) -> None:
+def main(recipe: Recipe, flags: Mapping[str, str]) -> None:
     """Push the model, and the datasets with --datasets; no stage is run."""
     private = PUBLIC not in flags and recipe.training.get("hub_private_repo") is not False
     with locked(recipe.folder):

@@ -7,7 +7,7 @@ and are combined with tables of judgements.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -20,7 +20,8 @@ from tercet.data.sources.bookmarks import Bookmarks
 from tercet.data.sources.climate_fever import ClimateFever
 from tercet.data.sources.documents import Documents
 from tercet.data.sources.tables import JudgementTables, PassageTable, Vectors
-from tercet.data.sources.weaviate import Reader, WeaviateCollection
+from tercet.data.sources.weaviate import WeaviateCollection
+from tercet.retrieval.indexes import read_collection
 
 
 class _PassageSource(Protocol):
@@ -75,11 +76,8 @@ class PassagesWithQrels:
         return digest([self.source.identity(), self.tables.identity()])
 
 
-def open_source(section: CorpusSection, reader: Callable[[str], Reader]) -> Source:
-    """The source of a `corpus` section; `reader` opens a Weaviate collection by name.
-
-    Raises InputError if the source does not exist.
-    """
+def open_source(section: CorpusSection) -> Source:
+    """The source of a `corpus` section. Raises InputError if it does not exist."""
     match section.source:
         case "beir":
             return BeirFolder(section.path)
@@ -94,4 +92,5 @@ def open_source(section: CorpusSection, reader: Callable[[str], Reader]) -> Sour
         return PassagesWithQrels(
             Documents(section.path, characters=section.passage_characters), tables
         )
-    return PassagesWithQrels(WeaviateCollection(reader(section.path), section.passages), tables)
+    collection = WeaviateCollection(read_collection(section.path), section.passages)
+    return PassagesWithQrels(collection, tables)

@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from tercet.config.corpus import PassagesTable
 from tercet.core.console import progress
 from tercet.core.schema import Passage
 from tercet.data.sources import cells
 
-
-class Reader(Protocol):
-    """The methods of `WeaviateReader` that the source needs."""
-
-    name: str
-    properties: list[str]
-
-    def __len__(self) -> int: ...
-
-    def read(self, properties: Sequence[str]) -> Iterator[Any]:
-        """Objects with a `uuid` and `properties`, each once."""
-        ...
+if TYPE_CHECKING:
+    from tercet.retrieval.weaviate.reader import WeaviateReader
 
 
 class WeaviateCollection:
     """Objects as passages; an object's id is its UUID unless the recipe names a property."""
 
-    def __init__(self, reader: Reader, columns: PassagesTable) -> None:
+    def __init__(self, reader: WeaviateReader, columns: PassagesTable) -> None:
         self.reader = reader
         there = dict.fromkeys(reader.properties)
         place = f"collection {reader.name}"

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from tercet.config.index import WeaviateKind
 from tercet.core.mapped import Vectors
 from tercet.core.schema import InputError, Ranking, Size, UnsupportedVectors
 from tercet.retrieval.validation import check_k, check_queries, check_vectors
@@ -24,7 +25,7 @@ from tercet.retrieval.weaviate.client import (
     weaviate_name,
 )
 from tercet.retrieval.weaviate.collection import Collection
-from tercet.retrieval.weaviate.settings import Kind, WeaviateSettings, check_fit
+from tercet.retrieval.weaviate.settings import WeaviateSettings, check_fit
 from tercet.retrieval.weaviate.size import size as index_size
 
 
@@ -42,7 +43,7 @@ class WeaviateIndex:
     @classmethod
     def connect(
         cls,
-        kind: Kind = "hnsw",
+        kind: WeaviateKind = "hnsw",
         *,
         url: str | None = None,
         grpc_url: str | None = None,
@@ -201,7 +202,3 @@ class WeaviateIndex:
             f"read alias {alias}", lambda: self.server.client.alias.get(alias_name=alias)
         )
         return None if found is None else str(found.collection)
-
-    def need(self, what: str) -> None:
-        """Raise InputError if the server is too old for "aliases" or a kind of index."""
-        self.server.need(what)

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tercet.core.schema import InputError, Passage, Query
 from tercet.data.sources.beir import BeirFolder

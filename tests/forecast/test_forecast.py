@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pytest import CaptureFixture, MonkeyPatch
+from programs import run_here
+from recipes import tiny_recipe
 
 from tercet.core.schema import Passage
 from tercet.data.sources.beir import BeirFolder
@@ -24,48 +23,41 @@ from tercet.modeling.batching import plan_batches
 from tercet.modeling.encoders.bi_encoder import BiEncoder
 from tercet.reports.forecast_table import size_in_words
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture
 def recipe(
     tmp_path: Path, tiny_beir_path: Path, tiny_encoder_path: Path, tiny_cross_encoder_path: Path
 ) -> Path:
-    path = tmp_path / "tiny.yaml"
-    path.write_text(
-        f"""
-name: tiny
-runs_dir: {tmp_path}/runs
-corpus: {{source: beir, path: {tiny_beir_path}}}
-queries: {{count: 60, per_passage: 1}}
-negatives: {{candidates: 8}}
-teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48}}
-model: {{name: {tiny_encoder_path}, precision: fp32, max_length: 48}}
-triplets: {{negatives_per_query: 3, teacher_weight: 0.5}}
-training: {{num_train_epochs: 2, per_device_train_batch_size: 8, bf16: false, learning_rate: 1e-3}}
-"""
+    return tiny_recipe(
+        tmp_path,
+        corpus=tiny_beir_path,
+        teacher=tiny_cross_encoder_path,
+        model=tiny_encoder_path,
+        triplets={"negatives_per_query": 3, "teacher_weight": 0.5},
+        training={"num_train_epochs": 2, "learning_rate": 1e-3},
     )
-    return path
 
 
-def train(monkeypatch: MonkeyPatch, recipe: Path, *given: str) -> None:
-    """train.py in this process, which has its libraries loaded."""
-    monkeypatch.setattr(sys, "argv", ["train.py", str(recipe), *given])
-    runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+def train(recipe: Path, *given: str) -> str:
+    """What train.py prints."""
+    done = run_here("train.py", recipe, *given)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
+@pytest.mark.slow
 def test_a_forecast_makes_nothing_and_agrees_with_the_run(
-    recipe: Path, tiny_encoder_path: Path, monkeypatch: MonkeyPatch, capsys: CaptureFixture[str]
+    recipe: Path, tiny_beir_path: Path, tiny_encoder_path: Path
 ) -> None:
     run = recipe.parent / "runs" / "tiny"
-    train(monkeypatch, recipe, "--forecast")
+    said = train(recipe, "--forecast")
     assert {path.name for path in run.iterdir()} <= {"forecast.json", ".lock"}
-    assert "Chinchilla" in capsys.readouterr().out
+    assert "Chinchilla" in said
     forecast = read_forecast(run)
     assert forecast is not None
     assert list(forecast.left) == list(ROWS)
     assert all(stage.seconds > 0 for stage in forecast.stages.values() if stage.tokens)
-    train(monkeypatch, recipe)
+    train(recipe)
     stages = json.loads((run / "metrics.json").read_text())["forecast"]["stages"]
     for name, stage in stages.items():
         rows = stage["rows"]
@@ -78,50 +70,40 @@ def test_a_forecast_makes_nothing_and_agrees_with_the_run(
         assert stage["seconds"]["fact"] is not None
         assert stage["disk"]["fact"] > 0
     encoder = BiEncoder.from_pretrained(tiny_encoder_path, max_length=48)
-    texts = [passage.contents for _, passage in BeirFolder(source_of(recipe)).passages()]
+    texts = [passage.contents for _, passage in BeirFolder(str(tiny_beir_path)).passages()]
     tokens = sum(map(len, encoder.tokenize(texts, "passage")))
     assert forecast.stages["embeddings"].tokens == tokens
     assert "## Forecast and actual use" in (run / "report.md").read_text()
     # What is done costs nothing more, and what was expected of it is still told.
     manifests = {path: path.read_bytes() for path in run.glob("*/manifest.json")}
-    capsys.readouterr()
-    train(monkeypatch, recipe, "--forecast")
-    assert "nothing is left to do" in capsys.readouterr().out
+    said = train(recipe, "--forecast")
+    assert "nothing is left to do" in said
     again = read_forecast(run)
     assert again is not None
     assert not again.left
     assert again.stages["scores"].rows == forecast.stages["scores"].rows
     assert manifests == {path: path.read_bytes() for path in run.glob("*/manifest.json")}
     # Other settings: what does not depend on them stays done, and the report compares nothing.
-    train(monkeypatch, recipe, "--forecast", "--teacher.max_length", "32")
+    train(recipe, "--forecast", "--teacher.max_length", "32")
     other = read_forecast(run)
     assert other is not None
     assert list(other.left) == ["scores", "triplets", "targets", "model", "evaluation"]
-    train(monkeypatch, recipe)
+    train(recipe)
     assert "is of other settings" in (run / "report.md").read_text()
 
 
-def source_of(recipe: Path) -> str:
-    line = next(line for line in recipe.read_text().splitlines() if line.startswith("corpus"))
-    return line.partition("path: ")[2].rstrip("}")
-
-
 @pytest.mark.parametrize("section", ["model", "teacher"])
-def test_a_forecast_refuses_what_the_run_would(
-    recipe: Path, section: str, monkeypatch: MonkeyPatch, capfd: CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as end:
-        train(monkeypatch, recipe, "--forecast", f"--{section}.name", str(recipe.parent))
-    assert end.value.code == 2
-    assert str(recipe.parent) in capfd.readouterr().err
+def test_a_forecast_refuses_what_the_run_would(recipe: Path, section: str) -> None:
+    refused = run_here("train.py", recipe, "--forecast", f"--{section}.name", recipe.parent)
+    assert refused.returncode == 2
+    assert str(recipe.parent) in refused.stderr
     assert not (recipe.parent / "runs").exists()
 
 
-def test_a_causal_model_is_tried_before_it_writes(
-    recipe: Path, tiny_causal_path: Path, monkeypatch: MonkeyPatch
-) -> None:
+@pytest.mark.slow
+def test_a_causal_model_is_tried_before_it_writes(recipe: Path, tiny_causal_path: Path) -> None:
     generators = f"[{{kind: causal, model: {tiny_causal_path}, max_new_tokens: 6}}]"
-    train(monkeypatch, recipe, "--forecast", "--queries.generators", generators)
+    train(recipe, "--forecast", "--queries.generators", generators)
     forecast = read_forecast(recipe.parent / "runs" / "tiny")
     assert forecast is not None
     parts = forecast.stages["queries"].parts

@@ -13,7 +13,7 @@ from tiny_runs import EVERY_STEP, RUN, Runs, copied, recipe_of
 
 from tercet.config.recipe import Recipe
 from tercet.core.artifacts import Writer
-from tercet.pipeline.needs import RecipeView, UndeclaredInput
+from tercet.pipeline.needs import MODEL_KEYS, RecipeView, UndeclaredInput
 from tercet.pipeline.pipeline import Pipeline
 from tercet.pipeline.run import Inputs, Step
 from tercet.pipeline.steps.corpus import Corpus
@@ -45,11 +45,15 @@ KINDS: dict[type[Step], str] = {
     Evaluation: "whole",
 }
 #: Runs in which every kind reads all that it declares, but for `UNREAD`.
-READING = ("whole", "other", "sampled", "encoder", "adapter", "given", "given_adapter")
+READING = ("whole", "other", "lora", "sampled", "encoder", "adapter", "given", "given_adapter")
 #: What is declared and not read by its own name in these runs, and why.
 UNREAD: dict[type[Step], dict[str, str]] = {
     GivenEmbeddings: {"corpus": "of vectors that are a column of the corpus"},
+    BaseStudent: {key: "the artifact holds the value itself" for key in MODEL_KEYS["base"]},
+    AdapterStudent: {"model.similarity": "that of the given vectors, which may be set by it"},
+    ProjectedStudent: {"model.similarity": "that of the given vectors, which may be set by it"},
     Model: {
+        "model.train": "`frozen` and `adapter` are read, which follow from it",
         "model.dollars": "of a service",
         "weight_arguments": "`training` is read, and these arguments of it change the weights",
         "index.settings": "`index` is read, and these keys of it change what is found",
@@ -57,6 +61,7 @@ UNREAD: dict[type[Step], dict[str, str]] = {
         "corpus.passages.id": "of a live Weaviate collection that is the corpus too",
     },
     Evaluation: {
+        "model.name": "of a service",
         "model.dollars": "of a service",
         "index.settings": "`index` is read, and these keys of it change what is found",
         "index.alias": "`alias` is read: this key, or a name that does not change the results",
@@ -187,5 +192,5 @@ def test_a_step_reads_all_that_it_declares(
     read: dict[type[Step], set[str]], kind: type[Step]
 ) -> None:
     needs = _RetrieverEmbeddings("other").needs if kind is _RetrieverEmbeddings else kind.needs
-    declared = {*needs.keys, *needs.unrecorded_keys, *needs.readable_artifacts}
+    declared = {*needs.recorded_keys, *needs.unrecorded_keys, *needs.readable_artifacts}
     assert declared - read[kind] == set(UNREAD.get(kind, {}))

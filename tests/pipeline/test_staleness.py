@@ -8,7 +8,6 @@ import shutil
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,6 +31,7 @@ from tiny_runs import (
     Runs,
     moved,
     plans,
+    reformatted,
     remade,
     replaced,
     rewritten,
@@ -43,6 +43,7 @@ from tiny_runs import (
 
 from tercet.config.recipe import Recipe
 from tercet.config.training import TRAINING
+from tercet.pipeline.needs import MODEL_KEYS
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,12 @@ FILES = [
             replaced(TEST, "p35", "p59"),
             "corpus model evaluation",
         ),
-        ("the student's weights", "whole", shift_weights("student"), f"embeddings student {AFTER_QUERIES}"),
+        (
+            "the student's weights",
+            "whole",
+            shift_weights("student"),
+            f"embeddings student {AFTER_QUERIES}",
+        ),
         (
             "the student's weights",
             "adapter",
@@ -126,6 +132,12 @@ FILES = [
             shift_weights("other"),
             f"embeddings_other {AFTER_QUERIES}",
         ),
+        (
+            "another retriever's files with equal weights",
+            "other",
+            reformatted("other/config.json"),
+            "embeddings_other negatives",
+        ),
         ("the weights of a model that is not the recipe's", "whole", shift_weights("other"), ""),
         (
             "the given vectors",
@@ -138,6 +150,12 @@ FILES = [
             "given_adapter",
             lambda: rewritten_parquet("own_vectors.parquet"),
             "embeddings",
+        ),
+        (
+            "the base model's files with equal weights",
+            "given_adapter",
+            reformatted("student/config.json"),
+            "student negatives triplets targets model evaluation",
         ),
     )
 ]
@@ -233,10 +251,10 @@ MOVED = [
 CASES = FILES + ARTEFACTS + SINGLE + SEVERAL + MOVED
 
 
-def planned(runs: Runs, name: str) -> list[str]:
+def planned(runs: Runs, name: str, run_name: str = "") -> list[str]:
     """The steps whose plans differ by a key's value, above one and the same artefacts."""
     key = KEYS[name]
-    run, given = runs[key.run], {**_others(name), **key.given}
+    run, given = runs[run_name or key.run], {**_others(name), **key.given}
     before = plans(run.root, {**run.keys, **given})
     after = plans(run.root, {**run.keys, **given, placed(name, key.place): key.value})
     return [step for step in STEPS if before.get(step) != after.get(step)]
@@ -246,7 +264,20 @@ def planned(runs: Runs, name: str) -> list[str]:
 
 
 def _named(cases: list[Case]) -> Any:
-    return pytest.mark.parametrize("case", cases, ids=lambda case: case.name)
+    """Parametrized by cases; one that another case or a comparison of plans covers is slow."""
+    return pytest.mark.parametrize(
+        "case",
+        [
+            pytest.param(case, id=case.name, marks=[pytest.mark.slow] * _has_another(case))
+            for case in cases
+        ],
+    )
+
+
+def _has_another(case: Case) -> bool:
+    """Whether a faster test says the same but for what steps make of it."""
+    key = KEYS.get(case.name)
+    return case.run == "encoder" or bool(key and not key.then and case.change.train)
 
 
 @_named(FILES)
@@ -272,6 +303,22 @@ def test_a_run_that_is_moved_stays_fresh(runs: Runs, case: Case) -> None:
 @pytest.mark.parametrize("name", [name for name in KEYS if not _moves(name)])
 def test_a_key_is_in_the_plans_of_its_steps_alone(runs: Runs, name: str) -> None:
     assert planned(runs, name) == in_order(KEYS[name].steps)
+
+
+#: Keys with which the base model is read, where the vectors are given, and who holds them.
+OF_STUDENTS = [(run, name) for run in ("given", "given_adapter") for name in MODEL_KEYS["base"]]
+
+
+@pytest.mark.parametrize(("run", "name"), OF_STUDENTS)
+def test_a_key_of_the_base_model_beside_given_vectors_is_in_the_students_plan(
+    runs: Runs, run: str, name: str
+) -> None:
+    assert planned(runs, name, run) == with_given(name)
+
+
+def with_given(name: str) -> list[str]:
+    """The steps whose plans hold a key of the base model, where the vectors are given."""
+    return in_order("embeddings student" if name == "model.similarity" else "student")
 
 
 def test_keys_of_no_step_make_nothing_again(runs: Runs) -> None:
@@ -304,6 +351,7 @@ def _keys_of(kind: Any, path: str = "") -> Iterator[str]:
             yield name
 
 
+@pytest.mark.slow
 def test_every_run_is_whole_and_stays_so(runs: Runs) -> None:
     for name in RUNS:
         assert remade(runs[name], Change()) == [], name

@@ -5,8 +5,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tercet.core.schema import InputError, UnsupportedVectors
 from tercet.retrieval.exact_index import ExactIndex

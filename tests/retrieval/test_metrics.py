@@ -6,8 +6,7 @@ import time
 import ir_measures
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tercet.core.metric_names import parse_metric
 from tercet.core.schema import InputError
@@ -289,9 +288,9 @@ def test_three_thousand_queries_take_a_moment():
     passages = [f"p{i}" for i in range(10_000)]
     qrels = {f"q{i}": dict.fromkeys(rng.sample(passages, 5), 1) for i in range(3000)}
     run = {query: [(id, rng.random()) for id in rng.sample(passages, 100)] for query in qrels}
-    start = time.perf_counter()
+    start = time.process_time()
     evaluate(qrels, run, ["map@100", "mrr@10", "ndcg@10", "recall@100", "precision@10", "hit@10"])
-    assert time.perf_counter() - start < 2  # 0.05 s when nothing else runs
+    assert time.process_time() - start < 2  # 0.05 s when nothing else runs
 
 
 def test_three_thousand_indexed_queries_take_milliseconds():
@@ -303,7 +302,7 @@ def test_three_thousand_indexed_queries_take_milliseconds():
     measures = [f"{name}@{k}" for name in ("map", "mrr") for k in (1, 5, 10)]
     seconds = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         indexed.evaluate(measures)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     assert min(seconds) < 0.05  # 0.002 s when nothing else runs

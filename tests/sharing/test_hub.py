@@ -22,6 +22,7 @@ from datasets import load_dataset
 from hub_server import Commit, Hub, serve
 from huggingface_hub import ModelCard, constants, hf_api
 from markdown_it import MarkdownIt
+from recipes import tiny_recipe
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from transformers.utils.hub import hf_api as transformers_api
@@ -39,6 +40,8 @@ from tercet.sharing.hub import push_model
 from tercet.sharing.model_card import inherited_licence, shown_command, write_card
 from tercet.sharing.retriever import export_retriever
 from tercet.sharing.snippets import ANY_NAME, snippets
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "hf_canary" + "9Zk" * 9
@@ -71,22 +74,15 @@ def recipe(
     corpus = shutil.copytree(tiny_beir_path, folder / f"corpus {HOSTILE}")
     base = shutil.copytree(tiny_encoder_path, folder / f"base {HOSTILE}")
     (base / "README.md").write_text("---\nlicense: cc-by-4.0\nlanguage: en\n---\n\n# Base\n")
-    path = folder / "tiny.yaml"
-    path.write_text(
-        f"""
-name: tiny
-runs_dir: {folder}/runs
-corpus: {{source: beir, path: '{corpus}'}}
-queries: {{count: 60, per_passage: 1}}
-negatives: {{candidates: 8}}
-teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48}}
-model: {{name: '{base}', precision: fp32, max_length: 48, query_prompt: 'query: "x" '}}
-triplets: {{teacher_weight: 0.5}}
-training: {{per_device_train_batch_size: 8, bf16: false, learning_rate: 1e-3}}
-evaluation: {{interpolation_steps: 1}}
-"""
+    return tiny_recipe(
+        folder,
+        corpus=corpus,
+        teacher=tiny_cross_encoder_path,
+        model={"name": base, "query_prompt": 'query: "x" '},
+        triplets={"teacher_weight": 0.5},
+        training={"learning_rate": 1e-3},
+        evaluation={"interpolation_steps": 1},
     )
-    return path
 
 
 def ran(recipe: Path, *options: str) -> Pipeline:
@@ -329,7 +325,7 @@ def test_every_push_of_whatever_learns_is_a_model(
     recipe: Path, foreign: Path, hub: Hub, kind: str, tmp_path: Path
 ) -> None:
     options = {
-        "projected": ["--model.train=query_encoder", f"--model.passage_vectors={foreign}"],
+        "projected": [f"--model.passage_vectors={foreign}", "--model.train=query_encoder"],
         "adapter": ["--model.train=query_adapter", "--training.hub_strategy=checkpoint"],
         "lora": ["--model.lora_rank=2"],
     }[kind]
@@ -355,7 +351,7 @@ def test_every_push_of_whatever_learns_is_a_model(
     if kind == "adapter":
         last = max(commits[1].files, key=lambda name: name.startswith("last-checkpoint/model"))
         (tmp_path / "weights").write_bytes(commits[1].files[last])
-        encoder = run.components.base()
+        encoder = run.starting_model
         adapted = AdaptedEncoder.fresh(encoder, run.recipe.model.adapter_rank, seed=0)
         adapted.adapter.load_state_dict(load_file(tmp_path / "weights"))
         with torch.inference_mode():

@@ -289,7 +289,7 @@ KEYS: dict[str, Key] = {
     ),
     "negatives.retrievers.N.share": Key(("negatives",), 60, AFTER_NEGATIVES),
     "negatives.retrievers.N.model": Key(
-        ("negatives",), "other", ("embeddings_other", *AFTER_NEGATIVES)
+        ("embeddings_other", "negatives"), "other", AFTER_NEGATIVES
     ),
     "negatives.retrievers.N.k1": Key(("negatives",), 0.1, ("scores",), place=1),
     "negatives.retrievers.N.b": Key(("negatives",), 1.0, ("scores",), place=1),
@@ -335,7 +335,7 @@ KEYS: dict[str, Key] = {
     "loss.matryoshka": Key(("model",), [8]),
     # ── model
     "model.name": Key(BASE, "second_student", ("scores", *AFTER_STUDENT)),
-    "model.revision": Key(BASE, COMMIT),
+    "model.revision": Key(BASE, COMMIT, given={"model.name": "a/model"}, missing=HUB),
     # With as many negatives as either side would have by itself: those differ too.
     "model.train": Key(("model",), "query_encoder", given={"triplets.negatives_per_query": 3}),
     "model.passage_vectors": Key(

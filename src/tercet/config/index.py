@@ -7,10 +7,16 @@ from typing import Any, Literal
 
 from tercet.config.parsing import key
 
-#: Keys of an existing collection.
-LIVE = ("collection", "vector", "id")
+#: Weaviate's index kinds that passages can be streamed into.
+IngestKind = Literal["hnsw", "hnsw+pq", "hnsw+rq", "hnsw+sq", "hnsw+bq", "flat", "flat+bq"]
+#: All of Weaviate's index kinds; `tercet.retrieval.weaviate.settings.KINDS` describes each.
+WeaviateKind = Literal[IngestKind, "hfresh"]
+
 #: Value of `id` for the UUIDs of the objects.
 UUIDS = "uuid"
+
+# Keys of an existing collection.
+_LIVE = ("collection", "vector", "id")
 
 
 @dataclass(frozen=True)
@@ -18,9 +24,7 @@ class IndexSettings:
     """An index and its search settings."""
 
     backend: Literal["exact", "faiss", "weaviate"] = key("exact", "exact: brute force, in process")
-    kind: Literal[
-        "hnsw", "hnsw+pq", "hnsw+rq", "hnsw+sq", "hnsw+bq", "flat", "flat+bq", "hfresh"
-    ] = key("hnsw", "Weaviate's index type and compression")
+    kind: WeaviateKind = key("hnsw", "Weaviate's index type and compression")
     metric: Literal["dot", "cosine"] = key("dot", "distance in Weaviate")
     factory: str = key(
         "HNSW32", "FAISS's index_factory string; {lists} becomes the root of the passage count"
@@ -43,7 +47,7 @@ class IndexSettings:
     def settings(self) -> dict[str, Any]:
         """The keys that results depend on; those of an existing collection only if set."""
         found = {k: v for k, v in asdict(self).items() if k != "alias"}
-        return {k: v for k, v in found.items() if k not in LIVE or v is not None}
+        return {k: v for k, v in found.items() if k not in _LIVE or v is not None}
 
 
 @dataclass(frozen=True)

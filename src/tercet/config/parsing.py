@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import functools
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -35,8 +36,11 @@ RENAMED = {
     "evaluation.second_split": "evaluation.out_of_domain_split",
 }
 
-#: Values of earlier versions and their new names.
-RENAMED_VALUES = {("triplets.calibration", "spread"): "std_ratio"}
+#: Values of earlier versions and what they are called now.
+RENAMED_VALUES = {
+    ("triplets.calibration", "spread"): "std_ratio",
+    ("evaluation.systems.N.kind", "cohere"): "{kind: api, api: cohere}",
+}
 
 
 def key(
@@ -243,10 +247,9 @@ def _coerce(kind: Any, node: Node, path: str) -> Any:
         others = [argument for argument in arguments if argument is not type(None)]
         return _coerce(others[0], node, path)
     if origin is Literal:
-        if (path, node.value) in RENAMED_VALUES:
-            raise InputError(
-                f"{node.where}: {path} {node.value} is now {RENAMED_VALUES[path, node.value]}"
-            )
+        of_any = re.sub(r"\.\d+\b", ".N", path)  # all entries of a list have the same keys
+        if renamed := RENAMED_VALUES.get((of_any, str(node.value))):
+            raise InputError(f"{node.where}: {path} {node.value} is now {renamed}")
         if node.value not in arguments:
             choices = [str(argument) for argument in arguments]
             hint = nearest(str(node.value), choices)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from tercet.config.chat import ChatSection
 from tercet.config.corpus import CorpusSection
 from tercet.config.evaluation import EvaluationSection
-from tercet.config.index import IndexSection, IndexSettings
+from tercet.config.index import IndexSection, IndexSettings, IngestKind
 from tercet.config.model import ModelSection
 from tercet.config.parsing import key, section
 from tercet.config.training import WEIGHTLESS, training_defaults
@@ -190,9 +190,7 @@ class IngestSection:
 
     collection: str | None = key(None, "Weaviate collection; unset: from the run's name")
     vector: str = key("given", "name of the vector in the collection")
-    kind: Literal["hnsw", "hnsw+rq", "hnsw+sq", "hnsw+bq", "hnsw+pq", "flat", "flat+bq"] = key(
-        "hnsw", "Weaviate's index type and compression"
-    )
+    kind: IngestKind = key("hnsw", "Weaviate's index type and compression")
     metric: Literal["dot", "cosine"] = key("dot", "similarity of the vectors")
 
 
@@ -267,14 +265,14 @@ class Recipe:
         return "Tercet_" + re.sub(r"[^0-9A-Za-z_]", "_", self.name)
 
     @property
-    def measures(self) -> list[str]:
+    def metrics(self) -> list[str]:
         """Metrics that every epoch computes."""
         cutoffs = sorted(set(self.evaluation.cutoffs))
         names = [f"{name}@{k}" for name in ("map", "mrr") for k in cutoffs]
         return list(dict.fromkeys([*names, self.evaluation.primary_metric, "recall@100"]))
 
     @property
-    def all_measures(self) -> list[str]:
+    def all_metrics(self) -> list[str]:
         """Metrics that eval.py reports."""
         names = ("ndcg", "map", "mrr", "recall", "precision", "hit")
         cutoffs = sorted(set(self.evaluation.cutoffs))

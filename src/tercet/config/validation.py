@@ -27,12 +27,12 @@ def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
 
     given = training.value if training and training.value else {}
     metric = recipe.training["metric_for_best_model"]
-    if metric not in recipe.measures:
+    if metric not in recipe.metrics:
         node = given.get("metric_for_best_model")
         place = node.where if node else where("evaluation", "cutoffs")
         raise InputError(
             f"{place}: training.metric_for_best_model {metric!r} is not measured"
-            f"{nearest(str(metric), recipe.measures)}"
+            f"{nearest(str(metric), recipe.metrics)}"
         )
     for number, generator in enumerate(recipe.queries.generators):
         if generator.kind != "spans" and not generator.model:
@@ -175,7 +175,7 @@ def _check_experiment(recipe: Recipe, place: str) -> None:
     if not section.cutoffs:
         raise InputError(f"{place}: evaluation.cutoffs is empty: give at least one")
     kinds = {system.kind for system in section.systems}
-    if section.out_of_domain_path and systems and not {"base", "adapted"} <= kinds:
+    if section.out_of_domain_path and kinds and not {"base", "adapted"} <= kinds:
         raise InputError(
             f"{place}: evaluation.out_of_domain_path compares the systems base and adapted"
         )
@@ -187,22 +187,29 @@ def _check_experiment(recipe: Recipe, place: str) -> None:
 
 
 def _fault(system: SystemSettings, labels: Sequence[str]) -> str | None:
-    """The fault of a system's settings, or None."""
-    wanted = {"hybrid": 2, "rerank": 1}.get(system.kind, 0)
-    if len(system.of) != wanted:
-        return f"is {system.kind}: `of` names {('no', 'one', 'two')[wanted]} other, as a list"
-    for name in system.of:
-        if name not in labels:
-            return f"is made of {name!r}, which is not a system{nearest(name, labels)}"
-    if system.truncate_dim and system.kind not in ("base", "adapted", "dense", "cohere"):
-        return f"is {system.kind}: `truncate_dim` is for base, adapted, dense and cohere"
-    if system.kind in ("dense", "cohere") and not system.model:
-        return f"is {system.kind}: give its `model`"
-    if system.kind == "rerank" and system.revision and system.teacher is None:
-        return "has a `revision` and no `teacher`: the recipe's has its own"
-    if system.kind == "vectors" and bool(system.passages) != bool(system.queries):
-        return "is known by its vectors: give `passages` and `queries`, or neither"
-    return None
+    """The first thing that a system's keys lack or contradict, or None."""
+    kind = system.kind
+    parts = {"hybrid": 2, "rerank": 1}.get(kind, 0)
+    unknown = next((name for name in system.of if name not in labels), "")
+    faults = {
+        f"is {kind}: `of` names {('no', 'one', 'two')[parts]} other, as a list": (
+            len(system.of) != parts
+        ),
+        f"is made of {unknown!r}, which is not a system{nearest(unknown, labels)}": unknown,
+        f"is {kind}: `truncate_dim` is for base, adapted, dense and api": (
+            system.truncate_dim and kind not in ("base", "adapted", "dense", "api")
+        ),
+        f"is {kind}: give its `api`": kind == "api" and not system.api,
+        f"is {kind}: `api` is for kind api": system.api and kind != "api",
+        f"is {kind}: give its `model`": kind in ("dense", "api") and not system.model,
+        "has a `revision` and no `teacher`: the recipe's has its own": (
+            kind == "rerank" and system.revision and system.teacher is None
+        ),
+        "is known by its vectors: give `passages` and `queries`, or neither": (
+            kind == "vectors" and bool(system.passages) != bool(system.queries)
+        ),
+    }
+    return next((fault for fault, found in faults.items() if found), None)
 
 
 def _refuse_twice(labels: Sequence[str], place: str) -> None:

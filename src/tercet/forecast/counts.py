@@ -85,7 +85,7 @@ def count(recipe: Recipe, probe: Probe) -> Counts:
         steps=steps,
         batches=batches,
         evaluations=evaluations,
-        metric_values=2 * len(recipe.measures) * tested,
+        metric_values=2 * len(recipe.metrics) * tested,
     )
 
 

@@ -245,7 +245,7 @@ class _Estimates:
         if self.recipe.evaluation.passages:  # the index during training holds a sample
             seconds += self._encoding(self.counts.passages)
         ids = [len(query.id.encode()) for query in self.probe.reading.judged] or [6]
-        names = [len(metric) for metric in self.recipe.measures]
+        names = [len(metric) for metric in self.recipe.metrics]
         # Names of system, metric and query, and the value.
         disk = self.counts.metric_values * (8 + float(np.mean(names) + np.mean(ids)) + 3 * 4 + 8)
         taken = replace(self.probe.embedded.taken, peak=self.probe.trained.peak)

@@ -18,8 +18,7 @@ from tercet.core.console import console
 from tercet.core.resources import Resources, measured
 from tercet.core.schema import InputError, Passage, Retriever
 from tercet.data import Passages
-from tercet.data.queries import Part, deal, seed_of_shard
-from tercet.data.queries import plan as passages_to_sample
+from tercet.data.queries import Part, deal, plan as passages_to_sample, seed_of_shard
 from tercet.forecast.generation import WRITING, Written, write
 from tercet.forecast.sampling import Lists
 from tercet.forecast.source import Reading, read_source
@@ -59,7 +58,7 @@ class Probe:
     served: tuple[float, float]
     #: Seconds of query adapter training per query and epoch.
     adapting: float
-    rehearsal: modeling.Rehearsal
+    rehearsal: modeling.DryRun
     trained: Resources
     #: Mean tokens of a pair as the teacher reads it.
     tokens_per_pair: float
@@ -211,7 +210,7 @@ def _train(
     recipe: Recipe,
     queries: list[tuple[str, Passage]],
     drawn: list[list[Passage]],
-) -> modeling.Rehearsal:
+) -> modeling.DryRun:
     """Train a few steps on sampled lists with random targets."""
     random = np.random.default_rng(recipe.seed)
     rows = [(query, each) for (query, _), each in zip(queries, drawn, strict=True) if each[1:]]
@@ -232,4 +231,4 @@ def _train(
         seed=recipe.seed,
     )
     texts = {p.id: p.contents for _, each in rows for p in each}
-    return modeling.rehearse(student, train, texts, recipe, budget=TRAINING)
+    return modeling.dry_run(student, train, texts, recipe, budget=TRAINING)

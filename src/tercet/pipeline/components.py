@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,8 +14,9 @@ from tercet import data, modeling, retrieval
 from tercet.config.evaluation import SystemSettings
 from tercet.config.index import UUIDS, IndexSettings
 from tercet.config.recipe import GeneratorSettings, Recipe, RetrieverSettings, TeacherSection
+from tercet.core.extras import check_installed
 from tercet.core.files import digest, read_json
-from tercet.core.schema import Generator, Index, InputError, Retriever
+from tercet.core.schema import Generator, Index, Retriever
 from tercet.data import Passages
 from tercet.data.sources import Source, open_source
 from tercet.modeling.cross_encoder import weight_files
@@ -27,14 +27,6 @@ if TYPE_CHECKING:
     from tercet.core.artifacts import Artifact
     from tercet.modeling.encoders.cohere import CohereEncoder
     from tercet.retrieval.weaviate.live import LiveCollection
-
-
-def check_installed(*extras: str) -> None:
-    """Raises InputError for the first of these packages, each an extra's only one, that lacks."""
-    for extra in extras:
-        found = importlib.util.find_spec(extra)
-        if found is None or found.origin is None:  # a folder of that name is no package
-            raise InputError(f"{extra} is not installed: pip install 'tercet[{extra}]'")
 
 
 #: The file of a student artifact that names a model instead of holding one.
@@ -74,7 +66,7 @@ class Components:
     @cached_property
     def source(self) -> Source:
         """The source of the corpus."""
-        return open_source(self.recipe.corpus, retrieval.read_collection)
+        return open_source(self.recipe.corpus)
 
     @cached_property
     def passage_vectors(self) -> PrecomputedVectors:

@@ -19,6 +19,7 @@ from tercet.core.schema import Encoder, InputError
 from tercet.data import Passages
 from tercet.data.sources import PassagesWithQrels, Source
 from tercet.modeling import SimilarityEncoder, from_first_process
+from tercet.retrieval.vector_files import cosines
 
 if TYPE_CHECKING:
     from tercet.pipeline.run import Inputs
@@ -175,8 +176,7 @@ def mean_cosine_to(encoder: Encoder, passages: Passages, vectors: Vectors, few: 
         return 0.0
     found = encoder.encode_passages([passages.contents[row] for row in rows.tolist()])
     known = np.asarray(vectors[rows])
-    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(known, axis=1)
-    return float(np.mean(np.einsum("nd,nd->n", found, known) / lengths))
+    return float(np.mean(cosines(found, known)))
 
 
 def similarity_to_given(encoder: SimilarityEncoder, inputs: Inputs) -> float:

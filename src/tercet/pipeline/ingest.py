@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,6 @@ from tercet.core.files import read_json, write_json
 from tercet.core.processes import locked
 from tercet.core.schema import InputError
 from tercet.data.sources import PassagesWithQrels, open_source
-from tercet.retrieval import read_collection
 
 if TYPE_CHECKING:
     from tercet.retrieval.weaviate.ingest import Row
@@ -22,7 +21,7 @@ REACHED = "reached.json"
 OWNER = "vectors that a corpus carries, written by Tercet"
 
 
-def ingest(recipe: Recipe, flags: set[str]) -> None:
+def ingest(recipe: Recipe, flags: Mapping[str, str]) -> None:
     """Fill the recipe's collection from its corpus, unless it is full already."""
     with locked(recipe.folder):
         _Run(recipe).ensure()
@@ -34,7 +33,7 @@ class _Run:
         from tercet.retrieval.weaviate.ingest import Ingest
         from tercet.retrieval.weaviate.settings import WeaviateSettings
 
-        source = open_source(recipe.corpus, read_collection)
+        source = open_source(recipe.corpus)
         if not isinstance(source, PassagesWithQrels):
             raise InputError("only tables hold vectors of passages (corpus.source)")
         next(source.embedded(), None)  # a missing column is refused now

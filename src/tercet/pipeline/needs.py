@@ -16,8 +16,6 @@ MODEL_KEYS = {
         *("model.max_length", "model.query_max_length", "model.precision"),
     ),
     "teacher": ("teacher.backend", "teacher.max_length", "teacher.precision"),
-    "generators": ("queries.generators",),
-    "retrievers": ("negatives.retrievers",),
 }
 MODEL_PLACES = {
     "base": (
@@ -37,9 +35,10 @@ class Needs:
     """Everything that a step reads. Its manifest is computed from this, and nothing else is read.
 
     `artifacts` are names of earlier steps, or `step/shards` for one group of a step's shards.
-    `models` are roles in `MODEL_KEYS`; `sources` lie outside the run: "corpus", "passage_vectors",
-    "live_metric" (how the live index compares), and "retriever NAME", one model. `keys` are dotted names of recipe keys, sections
-    or properties of `Recipe`. A change of any of these makes the step again.
+    `models` are roles: "base", "teacher", "generators", "retrievers". `sources` lie outside the
+    run: "corpus", "passage_vectors", "live_metric" (how the live index compares), and
+    "retriever NAME", one model. `keys` are dotted names of recipe keys, sections or properties of
+    `Recipe`. A change of any of these makes the step again.
 
     `unrecorded_artifacts` and `unrecorded_keys` are read too, but change no result of the step:
     where it logs, how many checkpoints it keeps, test queries that are measured and choose nothing.
@@ -55,7 +54,8 @@ class Needs:
     @property
     def recorded_keys(self) -> tuple[str, ...]:
         """Recipe keys whose values are in the manifest, those of the models among them."""
-        return (*self.keys, *(key for role in self.models for key in MODEL_KEYS[role]))
+        of_models = (key for role in self.models for key in MODEL_KEYS.get(role, ()))
+        return (*self.keys, *of_models)
 
     @property
     def readable_keys(self) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tercet.core.console import console
-from tercet.evaluation.audit import Audit, HeadRoom, Lists, Outlook, signed
+from tercet.core.text import difference_text
+from tercet.evaluation.audit import Audit, HeadRoom, ListStatistics, Outlook
 from tercet.evaluation.results import Margins
 
 _ROWS = 20  # of the printed histogram
@@ -37,11 +38,17 @@ def _head_room_table(h: HeadRoom) -> Table:
     for name in ("metric", "model", "teacher", "difference", "won", "lost", "tied"):
         table.add_column(name, justify="left" if name == "metric" else "right")
     counts = (f"{count:,}" for count in (h.wins, h.losses, h.ties))
-    table.add_row(h.measure, f"{h.model:.4f}", f"{h.teacher:.4f}", signed(h), *counts)
+    table.add_row(
+        h.measure,
+        f"{h.model:.4f}",
+        f"{h.teacher:.4f}",
+        difference_text(h.difference, h.low, h.high),
+        *counts,
+    )
     return table
 
 
-def _lists_table(lists: Lists) -> Table:
+def _lists_table(lists: ListStatistics) -> Table:
     table = _titled(f"{lists.queries:,} synthetic queries with their candidates")
     table.add_column("by the teacher")
     table.add_column("", justify="right")
@@ -83,7 +90,7 @@ def _bar(share: float) -> str:
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
 
-def _print_examples(lists: Lists) -> None:
+def _print_examples(lists: ListStatistics) -> None:
     if lists.examples:
         console.print(Text("likely false negatives, largest difference first", "bold"))
     for e in lists.examples:

@@ -19,7 +19,7 @@ from tercet.pipeline.pipeline import Pipeline
 from tercet.reports.report import Report, compare
 
 STAGES = (
-    *("corpus", "queries", "embeddings", "student", "negatives", "scores", "triplets"),
+    *("corpus", "embeddings", "student", "queries", "negatives", "scores", "triplets"),
     *("targets", "model"),
 )
 

@@ -1,4 +1,4 @@
-"""Searches the passages of a finished run with one of its systems."""
+"""Search in finished runs and in live Weaviate collections."""
 
 from __future__ import annotations
 
@@ -18,39 +18,41 @@ from tercet.core.schema import Index, InputError, Passage
 from tercet.evaluation.systems import Systems
 from tercet.pipeline.finished import served
 from tercet.pipeline.pipeline import Pipeline
+from tercet.retrieval.vector_files import cosines
 
 if TYPE_CHECKING:
     from tercet.retrieval.weaviate.live import LiveCollection
 
-#: Systems that encode a question that nobody has asked before.
-LIVE = ("base", "adapted", "dense", "cohere")
-#: Percentage of held-out queries whose best score is below the answerability threshold.
+#: Percentile of held-out queries' best scores that is the answerability threshold.
 BELOW = 5
-_QUERIES, _SAMPLE = 256, 16  # held-out queries for the threshold, passages for checking vectors
-_SAME = 0.98  # smallest cosine of two encodings of a passage (other batches, a server's rounding)
+#: Held-out queries that the threshold is computed from, and passages compared with a collection's.
+_QUERIES, _SAMPLE = 256, 16
+#: Least cosine of a passage's vector with itself, encoded in another batch and stored by a server.
+_SAME = 0.98
 
 
 class RunSearch:
     """Searches the passages of a finished run; close it, or use it as a context manager.
 
-    `system` is "adapted", "base", or a label in `evaluation.systems`. If a Weaviate collection
-    serves the run with this system's vectors, it is searched; otherwise all vectors are searched
-    exactly in this process. Raises InputError for a system that cannot encode new queries, and for
-    a collection with other vectors.
+    `system` is "adapted", "base", or the label of a system in `evaluation.systems`. If the run is
+    served by a Weaviate collection with that system's vectors, it is searched; otherwise the search
+    is exact and in this process. Raises InputError for a system that cannot encode new queries, and
+    for a collection with other vectors.
     """
 
     def __init__(self, pipeline: Pipeline, system: str) -> None:
-        recipe = pipeline.recipe
-        systems = {"adapted": SystemSettings(kind="adapted"), "base": SystemSettings(kind="base")}
-        systems |= {each.label: each for each in recipe.evaluation.systems if each.kind in LIVE}
+        listed = Systems(pipeline, pipeline.recipe.evaluation.systems, [])
+        settings = [SystemSettings(kind="adapted"), SystemSettings(kind="base")]
+        settings += [each.settings for each in listed.values() if each.live]
+        systems = Systems(pipeline, settings, [])
         if system not in systems:
             raise InputError(
                 f"chat.system {system!r} is no system with an encoder{nearest(system, [*systems])}"
             )
         self.pipeline, self.system = pipeline, system
-        self._systems = Systems(pipeline, list(systems.values()), [])
-        self._encoder = self._systems.live_encoder(system)
-        self._index, self.place = self._open(systems[system].kind)
+        (self._system,) = systems[system].encoded
+        self._encoder = self._system.live_encoder()
+        self._index, self.place = self._open()
         self._retriever = retrieval.DenseRetriever(self._encoder, self._index)
 
     def __enter__(self) -> RunSearch:
@@ -60,7 +62,7 @@ class RunSearch:
         self.close()
 
     def close(self) -> None:
-        """Close the index; a collection is not changed."""
+        """Free the index; a collection on a server is kept."""
         self._index.discard()
 
     def search(self, question: str, k: int) -> list[tuple[Passage, float]]:
@@ -78,13 +80,13 @@ class RunSearch:
         return [(passages[rows[id]], score) for id, score in ranking if id in rows]
 
     def answerability_threshold(self) -> float:
-        """The `BELOW`th percentile of the best passage's score over held-out queries.
+        """The 5th percentile of held-out queries' best scores.
 
-        The corpus can answer these queries, so a lower score for another query suggests that it
-        has no answer. The threshold is computed once and kept in the run's folder.
+        The corpus answers those queries, so a query with a lower best score probably has no answer
+        in it. Computed once and kept in the run's folder.
         """
         pipeline = self.pipeline
-        inputs = {"system": self._systems.identity(self.system)}
+        inputs = {"system": self._system.identity()}
         inputs |= {
             "triplets": pipeline.triplets.digest,
             "passages": pipeline.corpus.digest_of("passages"),
@@ -100,21 +102,19 @@ class RunSearch:
         return float(produce(stage, make).facts["usual_score"])
 
     def _best_scores(self) -> list[float]:
-        """The best score of each held-out query in a seeded sample."""
+        """The best score of each query in a seeded sample of the held-out ones."""
         splits = (self.pipeline.split(split)[0] for split in ("validation", "guard"))
         texts = sorted({query.text for queries in splits for query in queries})
         drawn = sorted(np.random.default_rng(0).permutation(len(texts))[:_QUERIES].tolist())
         rankings = self._retriever.search([texts[row] for row in drawn], 1)
         return [score for ((_, score),) in rankings]
 
-    # ── the index ────────────────────────────────────────────────────────────────────
+    # ── the index ────────────────────────────────────────────────────────────────────────────
 
-    def _open(self, kind: str) -> tuple[Index, str]:
-        """An index of the system's vectors, and its description."""
+    def _open(self) -> tuple[Index, str]:
+        """An index of the system's vectors, and its place in words."""
         recipe, passages = self.pipeline.recipe, self.pipeline.passages
-        # Frozen passage vectors belong to the base model and the adapted one.
-        holds = kind == "adapted" or (kind == "base" and recipe.model.frozen)
-        if recipe.index.backend == "weaviate" and holds:
+        if recipe.index.backend == "weaviate" and self._system.published:
             section, live = served(self.pipeline)
             try:
                 self._check_vectors(live)
@@ -123,11 +123,11 @@ class RunSearch:
                 raise
             return live, f"collection {section.collection}"
         index = retrieval.ExactIndex()
-        index.build(passages.ids, self._systems.vectors(self.system))
-        return index, f"{len(passages):,} passages (exact search)"
+        index.build(passages.ids, self._system.vectors)
+        return index, f"{len(passages):,} passages, exactly"
 
     def _check_vectors(self, live: LiveCollection) -> None:
-        """Refuse a collection with other vectors than the run's: an alias may have been moved."""
+        """Raises InputError if the collection holds other vectors: an alias may have been moved."""
         passages = self.pipeline.passages
         rows = np.sort(np.random.default_rng(0).permutation(len(passages))[:_SAMPLE])
         ids = [passages.ids[row] for row in rows.tolist()]
@@ -136,11 +136,8 @@ class RunSearch:
             known = np.asarray(self.pipeline.vectors[rows])
         else:
             known = self._encoder.encode_passages([passages.contents[row] for row in rows.tolist()])
-        if found.shape == known.shape:
-            lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(known, axis=1)
-            cosines = np.einsum("nd,nd->n", found, known) / np.maximum(lengths, 1e-30)
-            if cosines.min() >= _SAME:
-                return
+        if found.shape == known.shape and cosines(found, known).min() >= _SAME:
+            return
         raise InputError(
             f"{place} holds other vectors than those of run {self.pipeline.recipe.name}: move the "
             "alias back to its collection, or run train.py with another index.alias"
@@ -155,11 +152,12 @@ def live_retriever(
     id: str | None = None,
     **given: Any,
 ) -> retrieval.DenseRetriever:
-    """A retriever over a Weaviate collection or alias, with a model that `train.py` wrote.
+    """A retriever of a model that `train.py` wrote over a Weaviate collection or alias.
 
-    `vector` and `id` are like a recipe's `index.vector` and `index.id`, and default to the model's
-    own; `given` goes to the model's `from_pretrained`. A query encoder has a sample of the vectors
-    that it was adapted to. Raises InputError for a collection with other vectors or a missing one.
+    `vector` and `id` are as a recipe's `index.vector` and `index.id`, by default those stored with
+    the model; `given` goes to its `from_pretrained`. A query encoder is stored with a sample of the
+    vectors that it was adapted to. Raises InputError for a collection with other vectors, and for
+    one that does not exist.
     """
     encoder = modeling.load_query_encoder(model, **given)
     space = encoder.space

@@ -136,7 +136,8 @@ class _Export:
     def _exact(self) -> dict[str, Any]:
         pipeline = self.pipeline
         queries = pipeline.split("test")[0]
-        vectors = Systems(pipeline, [SystemSettings(kind="adapted")], queries).vectors("adapted")
+        systems = Systems(pipeline, [SystemSettings(kind="adapted")], queries)
+        vectors = systems["adapted"].encoded[0].vectors
         write_passages(self.folder, pipeline.passages, pipeline.passages.ids, vectors)
         index = retrieval.ExactIndex()
         index.build(pipeline.passages.ids, vectors)

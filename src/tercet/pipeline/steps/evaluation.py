@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tercet import data, modeling, retrieval
+from tercet import modeling, retrieval
 from tercet.core.artifacts import Writer
 from tercet.core.mapped import Vectors, map_scratch, new_scratch
 from tercet.core.schema import Encoder, Index
-from tercet.pipeline.needs import MODEL_KEYS, MODEL_PLACES, Needs
+from tercet.pipeline.needs import Needs
 from tercet.pipeline.run import Inputs, Step
 from tercet.pipeline.steps.model import Model
 from tercet.pipeline.steps.triplets import SPLITS
@@ -26,9 +26,12 @@ class Evaluation(Step):
     name = "evaluation"
     needs = Needs(
         artifacts=("corpus", "embeddings", "student", "triplets", "model"),
-        keys=("measures", "index.settings", "index.alias", "corpus.test_split"),
+        keys=("metrics", "index.settings", "index.alias", "corpus.test_split"),
         unrecorded_keys=(
-            *(*MODEL_KEYS["base"], *MODEL_PLACES["base"]),  # the student's artifact records them
+            # How the model is read: the student's artifact records it.
+            *("model.pooling", "model.query_prompt", "model.passage_prompt", "model.max_length"),
+            *("model.query_max_length", "model.precision"),
+            *("model.name", "model.api", "model.dollars", "model.frozen"),
             *("name", "folder", "alias", "index"),
             *("corpus.source", "corpus.path", "corpus.passages.id"),
         ),
@@ -66,8 +69,7 @@ def _publish(inputs: Inputs, adapted: Encoder) -> Values:
     path = new_scratch(inputs.recipe.folder, *shape)
     vectors = map_scratch(path, *shape)
     path.unlink()
-    blocks = data.id_blocks(inputs.passages.ids)
-    modeling.encode_blocks(adapted, inputs.passages.contents, blocks, vectors)
+    modeling.encode_blocks(adapted, inputs.passages.ids, inputs.passages.contents, vectors)
     return _measured(inputs, adapted, vectors, publish=True)
 
 
@@ -94,4 +96,4 @@ def _measured(
 
 def _search(inputs: Inputs, encoder: Encoder, index: Index) -> Values:
     queries, qrels, _ = inputs.split("test")
-    return retrieval.search_and_measure(encoder, index, queries, qrels, inputs.recipe.measures)
+    return retrieval.search_and_measure(encoder, index, queries, qrels, inputs.recipe.metrics)
