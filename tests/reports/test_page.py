@@ -113,10 +113,11 @@ def reads_as(text: str) -> tuple[float, float]:
     assert match, f"not a number as the page writes them: {text!r}"
     less, sign, whole, fraction, exponent, unit = match.groups()
     units = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
-    scale = units.get(unit, 1.0) * float(f"1{exponent or 'e0'}")
-    value = float(whole.replace(",", "") + (fraction or "")) * (-1 if sign == "−" else 1)
-    step = 10.0 ** -(len(fraction or ".") - 1)
-    return value * scale, (1.0 if less else 0.5) * step * scale * (1 + 1e-9)
+    scale = units.get(unit, 1.0) * (-1 if sign == "−" else 1)
+    # With its exponent, as the power of ten alone may underflow.
+    value = float(whole.replace(",", "") + (fraction or "") + (exponent or ""))
+    step = 10.0 ** -(len(fraction or ".") - 1) * float(f"1{exponent or 'e0'}") * abs(scale)
+    return value * scale, (1.0 if less else 0.5) * step * (1 + 1e-9)
 
 
 # ── numbers ──────────────────────────────────────────────────────────────────────────────────
