@@ -4,6 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 WORKERS ?= 2
 BIN := $(VENV)/bin
+# A file is one process's, for its runs are shared; files begin in the order that conftest.py gives.
+SHARED := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# Bytecode is kept, for the tests start many programs.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 UV := $(shell command -v uv 2>/dev/null)
 # Editable in strict mode: `data`, `modeling` and `retrieval` are importable as parts of tercet only.
 EDITABLE := -e ".[dev]" --config-settings editable_mode=strict
@@ -31,14 +35,25 @@ models: install  ## the offline models and the bookmarks that the recipes here u
 quickstart: models  ## adapt a small model to a corpus of bookmarks, and report
 	$(BIN)/python train.py recipes/quickstart.yaml
 
-test: install weaviate  ## all tests, against a real Weaviate, by WORKERS processes (2)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not weaviate" -n $(WORKERS) --dist loadfile
-	eval "$$(scripts/weaviate.sh env)" && OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m weaviate
+# A browser and the offline models are expected; what is skipped for want of them says so.
+test: install models weaviate  ## all tests but the longest, by WORKERS processes (2), with a real Weaviate
+	@failed=0; \
+	$(PYTEST) -m "not weaviate and not long" $(SHARED) || failed=$$?; \
+	eval "$$(scripts/weaviate.sh env)"; \
+	$(PYTEST) -m "weaviate and not long" || failed=$$?; \
+	exit $$failed
 
-lint: install  ## ruff and mypy
+test-fast: install  ## the tests that need no server and no browser, and some seconds each at most
+	$(PYTEST) -m "not slow and not long and not browser and not weaviate" $(SHARED)
+
+test-slow: install models weaviate  ## the longest tests, which `test` leaves out
+	eval "$$(scripts/weaviate.sh env)"; $(PYTEST) -m long
+
+lint: install  ## ruff, mypy, and the rule that an import points left
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p tercet
+	$(BIN)/lint-imports
 
 weaviate:  ## start a real Weaviate on this machine, if none runs
 	scripts/weaviate.sh start
@@ -57,4 +72,4 @@ bench: models weaviate  ## time every stage, metrics, indexes and the ingest bes
 	$(BIN)/python benchmarks/indexes.py
 	eval "$$(scripts/weaviate.sh env)" && $(BIN)/python benchmarks/ingest.py
 
-.PHONY: help install models quickstart test lint weaviate weaviate-stop bench
+.PHONY: help install models quickstart test test-fast test-slow lint weaviate weaviate-stop bench

@@ -1,45 +1,16 @@
-"""Compare systems over indexes: the adapted model with what it came from, BM25, and what you pay.
+"""Compare retrieval systems over indexes: the adapted model, its base, BM25 and others.
 
     python eval.py recipes/experiment.yaml --corpus.path FOLDER
 
-`evaluation.systems` and `evaluation.indexes` list what is compared; unset, it is BM25 and the model
-as it came and as adapted, over exact search and the recipe's own index.
+`evaluation.systems` and `evaluation.indexes` list what is compared, by default BM25, the base and
+the adapted model over exact search and the recipe's own index. Each system searches each index with
+the recipe's test queries and is timed; metrics get bootstrap intervals, and all pairs of systems a
+significance test. Everything is written to `results/` in the run's folder: start with report.html.
+The steps are in `tercet.commands.evaluate`, the systems in `tercet.evaluation.systems`.
 """
 
-from __future__ import annotations
-
-from pathlib import Path
-
-from tercet import Recipe, cli
-from tercet.core.console import console
-from tercet.core.files import read_json
-from tercet.core.processes import locked
-from tercet.evaluation.experiment import Experiment
-from tercet.evaluation.summary import results_of
-from tercet.reports.files import append_csv, write_results
-from tercet.reports.page.page import write_page
-from tercet.reports.results_table import print_results
-
-
-def main(recipe: Recipe, flags: set[str]) -> None:
-    """Search, time, compare, report."""
-    folder = recipe.folder / "results"
-    with locked(recipe.folder), Experiment(recipe) as experiment:
-        experiment.check()
-        for index in experiment.indexes:  # exact first: what the others are held against
-            experiment.search(index)
-        experiment.time()
-        results = results_of(experiment)
-        write_results(folder, results, experiment.qrels, experiment.runs(), experiment.figures)
-        write_page(read_json(folder / "metrics.json"), folder / "report.html")
-        append_csv(Path(recipe.runs_dir) / "results.csv", results)
-    print_results(results)
-    console.print(f"  {folder / 'report.html'}, runs/*.trec, per_query.parquet, metrics.json")
-    if "wandb" in recipe.tracking.report_to:
-        from tercet.sharing.wandb import track
-
-        track(recipe, results, folder / "report.html")
-
+from tercet import cli
+from tercet.commands.evaluate import evaluate
 
 if __name__ == "__main__":
-    cli.run(main, "eval.py", "Compare systems over indexes, on the recipe's test queries.")
+    cli.run(evaluate, "eval.py", "Compare systems over indexes, on the recipe's test queries.")

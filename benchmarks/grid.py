@@ -30,7 +30,7 @@ from tercet.core.resources import read_times
 from tercet.core.schema import Query
 from tercet.data.targets import WEIGHTS, Method, anchored, best_weight, calibrate
 from tercet.evaluation.audit import measure_head_room
-from tercet.modeling.training.adapter_trial import MEASURE, known_items
+from tercet.modeling.training.adapter_trial import METRIC, known_items
 from tercet.modeling.training.losses import all_pairs_margin_mse, listwise_kl, margin_mse
 from tercet.modeling.training.model_selection import read_mixture
 from tercet.pipeline.pipeline import Pipeline
@@ -199,7 +199,7 @@ def at(pipeline: Pipeline, weight: float) -> tuple[float, dict[str, float]]:
     """`weight` of the way to the trained model: its gain on held-out queries, its test figures."""
     model = pipeline.model
     before, after = (
-        np.mean(list(read_mixture(model, step, "validation", MEASURE).values()))
+        np.mean(list(read_mixture(model, step, "validation", METRIC).values()))
         for step in (0.0, weight)
     )
     return float(after - before), read_mixture(model, weight, "test", NDCG)

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import faiss
 import numpy as np
 from rich.table import Table
 
@@ -53,8 +54,9 @@ class Contender:
 
     def search(self, queries: np.ndarray) -> list[Ranking]:
         """Its rankings; contenders that differ in `nprobe` alone share an index."""
-        if isinstance(self.index, FaissIndex):
-            self.index.tune(nprobe=self.nprobe)
+        if isinstance(self.index, FaissIndex) and self.nprobe:
+            found = self.index._index
+            faiss.ParameterSpace().set_index_parameter(found, "nprobe", self.nprobe)
         return self.index.search(queries, K)
 
 

@@ -2,10 +2,10 @@
 
     python benchmarks/studio.py [--runs 500] [--passages 100000]
 
-One run is made of made-up passages with small untrained models; its figures, recipe and log are
-copied for all the others. A real Chromium then does what a person does, and each time is that from
-the click to the end of the frame that shows its outcome. The start is counted from the end of the
-imports, which are timed by themselves.
+One run over random passages is trained with small untrained models; its results, recipe and log are
+copied for all the others. A real Chromium then acts as a user would. Each time is measured from the
+click to the end of the frame that shows its outcome. The time to start excludes the imports, which
+are measured separately.
 """
 
 from __future__ import annotations
@@ -35,7 +35,13 @@ from tercet.core.console import console
 ROOT = Path(__file__).parent.parent
 PORT = 7899
 COPIED = ("recipe.yaml", "metrics.json", "resources.json", "evaluation", "studio")
-SERVE = "import time, app; print(time.time(), flush=True); app.main()"
+SERVE = """
+import time
+from pathlib import Path
+from tercet.studio.server import serve
+print(time.time(), flush=True)
+serve(Path())
+"""
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -46,7 +52,7 @@ def main() -> None:
     parser.add_argument("--passages", type=int, default=100_000)
     options = parser.parse_args()
     if options.runs < 150 or options.passages < 10_000:
-        parser.error("it looks for a run that is not offered, and for words that thousands have")
+        parser.error("it needs an unlisted run, and a word in thousands of passages")
     with tempfile.TemporaryDirectory() as at:
         project = Path(at).resolve()
         make_large(project, options.passages)
@@ -62,8 +68,8 @@ def main() -> None:
 
 
 def make_large(project: Path, passages: int) -> None:
-    """A whole run over the large corpus, in a folder that is laid out as a checkout is."""
-    for name in ("app.py", "train.py", "eval.py"):
+    """A finished run over the large corpus, in a folder with the layout of a checkout."""
+    for name in ("train.py", "eval.py"):
         shutil.copy(ROOT / name, project)
     for folder in ("corpus", "recipes", "runs"):
         (project / folder).mkdir()
@@ -77,14 +83,14 @@ def make_large(project: Path, passages: int) -> None:
     log = project / "runs" / "large" / "studio" / "log.txt"
     log.parent.mkdir(parents=True)
     command = [sys.executable, "train.py", "recipes/large.yaml"]
-    with log.open("wb") as said:
-        subprocess.run(command, cwd=project, check=True, stdout=said, stderr=said)
+    with log.open("wb") as output:
+        subprocess.run(command, cwd=project, check=True, stdout=output, stderr=output)
     ahead = time.time() + 86_400
     os.utime(project / "runs" / "large", (ahead, ahead))  # the run that changed last
 
 
 def make_small(project: Path, name: str, number: int) -> None:
-    """What the tables read of a run, as the large one has it."""
+    """A copy of the files of the large run that the tables read."""
     large, run = project / "runs" / "large", project / "runs" / name
     run.mkdir()
     for part in COPIED:
@@ -93,13 +99,13 @@ def make_small(project: Path, name: str, number: int) -> None:
             copy(large / part, run / part)
     recipe = run / "recipe.yaml"
     recipe.write_text(recipe.read_text().replace("name: large", f"name: {name}", 1))
-    told = json.loads((run / "metrics.json").read_text())
-    told["settings"] |= {"name": name, "training.learning_rate": number * 1e-6}
-    (run / "metrics.json").write_text(json.dumps(told))
+    report = json.loads((run / "metrics.json").read_text())
+    report["settings"] |= {"name": name, "training.learning_rate": number * 1e-6}
+    (run / "metrics.json").write_text(json.dumps(report))
 
 
 def times(project: Path, passages: int, runs: int) -> Iterator[tuple[str, float]]:
-    """(action, seconds) of everything that is done on the page."""
+    """(action, seconds) of every action on the page."""
     assert not answers(), f"something listens on port {PORT} already"
     began = time.time()
     command = [sys.executable, "-c", SERVE, f"--port={PORT}"]
@@ -133,7 +139,7 @@ def answers() -> bool:
     return True
 
 
-#: From the first event of somebody's hand to the end of the frame that shows what was awaited.
+#: Times from the first input event to the end of the frame that shows the awaited outcome.
 STOPWATCH = """
 window.seen = (kind, text) => [...document.querySelectorAll(kind)].some(
   each => new RegExp(text).test(each.textContent) && each.checkVisibility());
@@ -155,7 +161,7 @@ window.arm = (shows, before) => {
 
 
 class Person:
-    """Somebody with a browser and a stop watch."""
+    """A user with a stopwatch."""
 
     def __init__(self, page: Any, project: Path, passages: int, runs: int) -> None:
         self.page, self.project, self.passages = page, project, passages
@@ -165,8 +171,8 @@ class Person:
         page.add_init_script(STOPWATCH)
 
     def timed(self, action: str, act: Callable[[], Any], shows: str, before: str = "") -> None:
-        """Act, and wait until `shows`, JavaScript that may look at `before`, is true."""
-        self.page.wait_for_timeout(1_500)  # what the last action set off has ended
+        """Act, and time it until `shows`, JavaScript that may use `before`, is true."""
+        self.page.wait_for_timeout(1_500)  # for the effects of the last action to end
         self.page.evaluate(f"before => arm(before => {shows}, before)", before)
         act()
         self.taken[action] = self.page.evaluate("window.took") / 1e3
@@ -195,14 +201,14 @@ class Person:
         return lambda: row.click()
 
     def actions(self) -> Iterator[tuple[str, float]]:
-        """Every tab but the chat, whose model takes what it takes."""
+        """Every tab but the chat, which is as slow as its model."""
         page = self.page
         page.goto(f"http://127.0.0.1:{PORT}")
         page.evaluate("arm(() => seen('p.note', 'as the recipe has it')), window.began = 0")
         self.taken["page"] = page.evaluate("window.took") / 1e3
         self.recipe()
         self.tab("Run")
-        page.wait_for_function("seen('p.state', 'large')")  # it changed last, and so it is chosen
+        page.wait_for_function("seen('p.state', 'large')")  # it changed last, so it is chosen
         self.option("Run", self.names[-9])()
         page.wait_for_function(f"seen('p.state', '{self.names[-9]}')")
         whole = "seen('p.state', 'large') && seen('table.stages', 'evaluation.*done') && "
@@ -275,7 +281,9 @@ class Person:
             self.page.get_by_label("Query", exact=True).fill(words)
             if not (before := self.page.evaluate("text('article.hit')")):
                 loading = "seen('p.note', '^loading ')"
-                self.timed("search: the first, told that it loads", self.button("Search"), loading)
+                self.timed(
+                    "search: the first, until the notice of loading", self.button("Search"), loading
+                )
                 self.page.wait_for_function(f"before => {found}", arg=before)
                 now = self.page.evaluate("performance.now() - window.began")
                 self.taken["search: the first, with loading"] = now / 1e3

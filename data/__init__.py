@@ -1,18 +1,22 @@
-"""From a corpus to what training reads: one file an arrow, one artefact each."""
+"""The steps from a corpus to training data, one module and one artifact each."""
 
 from tercet.data.corpus import write_corpus as write_corpus
-from tercet.data.embeddings import embed_passages as embed_passages
-from tercet.data.embeddings import id_blocks as id_blocks
-from tercet.data.embeddings import read_vectors as read_vectors
-from tercet.data.embeddings import store_vectors as store_vectors
+from tercet.data.embeddings import (
+    embed_passages as embed_passages,
+    id_blocks as id_blocks,
+    read_vectors as read_vectors,
+    store_vectors as store_vectors,
+)
 from tercet.data.negatives import mine_candidates as mine_candidates
 from tercet.data.passages import Passages as Passages
 from tercet.data.queries import generate_queries as generate_queries
 from tercet.data.scores import score_candidates as score_candidates
 from tercet.data.spans import SpanGenerator as SpanGenerator
 from tercet.data.targets import write_targets as write_targets
-from tercet.data.triplets import Filters as Filters
-from tercet.data.triplets import Triplets as Triplets
-from tercet.data.triplets import build_triplets as build_triplets
-from tercet.data.triplets import known_items as known_items
-from tercet.data.triplets import warnings_of as warnings_of
+from tercet.data.triplets import (
+    Filters as Filters,
+    Triplets as Triplets,
+    build_triplets as build_triplets,
+    known_items as known_items,
+    warnings_of as warnings_of,
+)

@@ -1,6 +1,6 @@
-"""The calibration as a picture: both models' scores within lists, and the lines through them.
+"""Plot of the calibration: both models' scores within lists, with the fitted lines.
 
-SVG by hand: the artefact that holds it must have the same bytes on every machine.
+The SVG is written by hand, so that the artifact has the same bytes on every machine.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import numpy as np
 _WIDTH, _HEIGHT = 720, 500
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 64, 56
 _CELLS = (60, 40)
-_OUTSIDE = 0.5  # per cent of the scores, at either end of either axis, that are not drawn
+_OUTSIDE = 0.5  # percentage of scores at each end of each axis that are not drawn
 
 #: Scores to pixels.
-Place = Callable[[float, float], tuple[float, float]]
+_Place = Callable[[float, float], tuple[float, float]]
 
-#: Name in the legend, key of the facts, colour, dashes.
+# Name in the legend, key of the facts, colour, dashes.
 _LINES = (
     ("spread", "spread", "#d55e00", ""),
     ("least squares", "slope", "#0a9370", "7 4"),
@@ -28,7 +28,7 @@ _LINES = (
 def calibration_svg(
     teacher: Sequence[np.ndarray], student: Sequence[np.ndarray], facts: Mapping[str, float]
 ) -> str:
-    """A density of list-centred scores, [passages] each list, and the scales fitted to them."""
+    """Density of list-centred scores, [passages] each list, with the fitted scales."""
     x, y = (np.concatenate([s - np.mean(s) for s in lists]) for lists in (teacher, student))
     spans = [np.percentile(v, [_OUTSIDE, 100 - _OUTSIDE]) for v in (x, y)]
     (x0, x1), (y0, y1) = ((min(low, -1e-6), max(high, 1e-6)) for low, high in spans)
@@ -63,7 +63,7 @@ def calibration_svg(
 
 
 def _ends(slope: float, xs: tuple[float, float], ys: tuple[float, float]) -> tuple[float, float]:
-    """Where a line through the origin enters and leaves the drawing, along x."""
+    """The x range in which a line through the origin is inside the plot."""
     if not slope:
         return xs
     low, high = sorted(y / slope for y in ys)
@@ -71,7 +71,7 @@ def _ends(slope: float, xs: tuple[float, float], ys: tuple[float, float]) -> tup
 
 
 def _cells(counts: np.ndarray, inner: tuple[int, int]) -> list[str]:
-    """The fuller a cell, the darker, by the logarithm: the middle is a thousand times fuller."""
+    """Cells shaded by the logarithm of their counts: central counts are a thousand times larger."""
     shades = np.log1p(counts) / np.log1p(max(counts.max(), 1))
     width, height = inner[0] / _CELLS[0], inner[1] / _CELLS[1]
     return [
@@ -82,7 +82,7 @@ def _cells(counts: np.ndarray, inner: tuple[int, int]) -> list[str]:
     ]
 
 
-def _axes(place: Place, xs: tuple[float, float], ys: tuple[float, float]) -> list[str]:
+def _axes(place: _Place, xs: tuple[float, float], ys: tuple[float, float]) -> list[str]:
     parts = []
     for value in _ticks(*xs):
         x, y = place(value, ys[0])
@@ -106,7 +106,7 @@ def _axes(place: Place, xs: tuple[float, float], ys: tuple[float, float]) -> lis
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers, about six."""
+    """About six round numbers."""
     rough = (high - low) / 6
     unit = 10 ** np.floor(np.log10(rough))
     step = float(next(m for m in (1, 2, 5, 10) if m * unit >= rough) * unit)

@@ -1,6 +1,6 @@
-"""A source -> passages, queries and judgements, checked.
+"""Source -> checked passages, queries and relevance judgements.
 
-Files: `passages` (id, title, text), `twins` (row, group), the passages whose text another has,
+Files: `passages` (id, title, text), `twins` (row, group) with the passages that have duplicates,
 `queries` (id, text) and `qrels` (split, query_id, passage_id, grade).
 """
 
@@ -17,22 +17,22 @@ import pyarrow as pa
 from tercet.core.artifacts import Artifact, Writer
 from tercet.core.mapped import fingerprint, read_table
 from tercet.core.schema import InputError, Passage, Query
-from tercet.data.passages import SCHEMA, Passages, find_twins, repeated
+from tercet.data.passages import SCHEMA, Passages, find_duplicates, repeated
 from tercet.data.sources import Source
 
-#: A shard of passages ends with so many, or with so much text.
-SHARD_ROWS, SHARD_CHARACTERS = 16_384, 1 << 25
-QUERIES = pa.schema({"id": pa.string(), "text": pa.string()})
-QRELS = pa.schema(
+#: Maximum size of a shard of passages.
+SHARD_ROWS, _SHARD_CHARACTERS = 16_384, 1 << 25
+_QUERIES = pa.schema({"id": pa.string(), "text": pa.string()})
+_QRELS = pa.schema(
     {"split": pa.string(), "query_id": pa.string(), "passage_id": pa.string(), "grade": pa.int32()}
 )
 
 
 def write_corpus(writer: Writer, source: Source) -> None:
-    """Read a source into shards.
+    """Read a source and write it as shards.
 
-    Passages without text are dropped and counted. A judgement whose query or passage is unknown is
-    counted and kept: what cannot be found still counts as relevant.
+    Passages without text are dropped and counted. Judgements of unknown queries or passages are
+    counted and kept: a relevant passage that cannot be found still lowers recall.
 
     Raises InputError for a duplicate id, two grades of one pair, or no passage at all.
     """
@@ -42,7 +42,7 @@ def write_corpus(writer: Writer, source: Source) -> None:
         _refuse_duplicate(query_ids, query.id, place, "query")
         if not query.text.strip():
             raise InputError(f"{place}: query {query.id!r} has no text")
-    _write(writer, "queries", ({"id": q.id, "text": q.text} for _, q in source.queries()), QUERIES)
+    _write(writer, "queries", ({"id": q.id, "text": q.text} for _, q in source.queries()), _QUERIES)
     grades = _grades(source)
     known = passages.rows(passage for _, _, passage in grades)
     writer.facts |= {
@@ -54,11 +54,11 @@ def write_corpus(writer: Writer, source: Source) -> None:
         {"split": split, "query_id": query, "passage_id": passage, "grade": grade}
         for (split, query, passage), grade in grades.items()
     )
-    _write(writer, "qrels", rows, QRELS)
+    _write(writer, "qrels", rows, _QRELS)
 
 
 def _write_passages(writer: Writer, source: Source) -> Passages:
-    """Shards of the source's passages, of which 16 bytes each are held in memory meanwhile."""
+    """Write the passages as shards, with 16 bytes per passage in memory."""
     ids, texts, empty = array("Q"), array("Q"), 0
 
     def kept() -> Iterator[Passage]:
@@ -81,7 +81,7 @@ def _write_passages(writer: Writer, source: Source) -> Passages:
         raise InputError("the corpus holds no passage with text")
     fingerprints = np.array(texts)
     passages = Passages([read_table(path) for path in paths])
-    writer.shard("twins", 0, find_twins(passages.contents, fingerprints))
+    writer.shard("twins", 0, find_duplicates(passages.contents, fingerprints))
     writer.facts |= {
         "passages": len(texts),
         "empty_passages": empty,
@@ -96,7 +96,7 @@ def _shards(passages: Iterator[Passage]) -> Iterator[list[Passage]]:
     for passage in passages:
         block.append(passage)
         characters += len(passage.title) + len(passage.text)
-        if len(block) == SHARD_ROWS or characters >= SHARD_CHARACTERS:
+        if len(block) == SHARD_ROWS or characters >= _SHARD_CHARACTERS:
             yield block
             block, characters = [], 0
     if block:
@@ -104,7 +104,7 @@ def _shards(passages: Iterator[Passage]) -> Iterator[list[Passage]]:
 
 
 def _refuse_duplicates(source: Source, suspects: set[int]) -> None:
-    """Find the places of an id that occurs twice, reading the source again, if one may."""
+    """Raise InputError with both places of a duplicate id; reads the source again if needed."""
     seen: dict[str, str] = {}
     for place, passage in source.passages() if suspects else ():
         if fingerprint(passage.id) in suspects:
@@ -135,9 +135,9 @@ def _write(writer: Writer, name: str, rows: Iterable[dict[str, Any]], schema: pa
 
 
 def read_judged(corpus: Artifact, split: str) -> tuple[list[Query], dict[str, dict[str, int]]]:
-    """The queries of a split in order of id, and its qrels; both empty where there is none.
+    """Queries of a split, sorted by id, and its qrels; both empty if there is no such split.
 
-    A judged query without text is in the qrels alone, so that it counts as found nothing.
+    A judged query without text is in the qrels alone, so that its metrics are zero.
     """
     qrels: dict[str, dict[str, int]] = {}
     for row in corpus.dataset("qrels"):

@@ -1,4 +1,7 @@
-"""Passages -> vectors of the model as it came, once for mining, anchor and epoch 0; or given."""
+"""Passages -> vectors of the base model, for mining, targets and epoch 0; or precomputed vectors.
+
+File: `vectors` (vector).
+"""
 
 from __future__ import annotations
 
@@ -15,19 +18,13 @@ from tercet.core.resources import OF_READERS, counting
 from tercet.core.schema import Encoder
 from tercet.data.passages import Passages
 
-#: Passages of a shard: enough that sorting by length within it wastes as little as sorting
-#: everything, or fewer, so that a small corpus too is some shards for every process.
-MOST, FEWEST, PARTS = 8_192, 1_024, 16
-
-
-Facts = Mapping[str, Any]
+# Sizes of a shard: large enough that sorting by length within it saves as much padding as sorting
+# all passages, and small enough that a small corpus too has several shards for every process.
+_MOST, _FEWEST, _SHARDS = 8_192, 1_024, 16
 
 
 def embed_passages(writer: Writer, encoder: Encoder, passages: Passages) -> None:
-    """Encode each passage; shards are in the order of ids, so that the corpus's changes no vector.
-
-    File: `vectors` (vector).
-    """
+    """Encode each passage, in the order of ids: the corpus's own order changes no vector."""
 
     def make(block: np.ndarray) -> pa.Table:
         texts = [passages.contents[row] for row in block.tolist()]
@@ -43,29 +40,34 @@ def embed_passages(writer: Writer, encoder: Encoder, passages: Passages) -> None
 
 
 def store_vectors(
-    writer: Writer, vectors: Vectors, passages: Passages, facts: Facts, *, normalize: bool
+    writer: Writer,
+    vectors: Vectors,
+    passages: Passages,
+    facts: Mapping[str, Any],
+    *,
+    normalize: bool,
 ) -> None:
-    """Keep vectors that exist already, float32 [passages, dimension], as `embed_passages` does."""
+    """Store precomputed vectors, float32 [passages, dimension], in place of `embed_passages`."""
 
     def make(block: np.ndarray) -> pa.Table:
         rows = np.asarray(vectors[block])
         return _table(rows / np.linalg.norm(rows, axis=1, keepdims=True) if normalize else rows)
 
-    with progress("keeping the passages' vectors", len(passages), "passages") as advance:
+    with progress("storing the passages' vectors", len(passages), "passages") as advance:
         writer.shards("vectors", id_blocks(passages.ids), make, advance)
     writer.facts |= {"vectors": len(passages), "dimension": vectors.shape[1], **facts}
 
 
 def id_blocks(ids: Sequence[str]) -> list[np.ndarray]:
-    """Rows in the order of their ids, int64 [rows] each: what is encoded together."""
+    """Rows of each shard, int64 [rows], in the order of ids."""
     order = by_id(ids)
     size = shard_size(len(order))
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def shard_size(passages: int) -> int:
-    """Passages that are encoded together, of so many."""
-    return min(MOST, max(FEWEST, -(-passages // PARTS)))
+    """Passages per shard of a corpus of `passages`."""
+    return min(_MOST, max(_FEWEST, -(-passages // _SHARDS)))
 
 
 def _table(vectors: np.ndarray) -> pa.Table:
@@ -74,7 +76,7 @@ def _table(vectors: np.ndarray) -> pa.Table:
 
 
 def read_vectors(embeddings: Artifact, passages: Passages) -> MappedVectors:
-    """float32 [passages, dimension], in the order of the passages that were embedded."""
+    """float32 [passages, dimension], in the order of the passages."""
     dimension = embeddings.facts["dimension"]
     shards = []
     for name in sorted(n for n in embeddings.manifest["files"] if n.endswith(".arrow")):

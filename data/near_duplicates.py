@@ -1,7 +1,7 @@
-"""Queries that say nearly what a judged query says: training on them would be training on the test.
+"""Near duplicates of judged queries: training on them would be training on the test set.
 
-Texts are compared by their sets of three-letter pieces. Two whose sets share `SHARED` of all their
-pieces are near duplicates, as "Graph databases?" and "graph database" are, or "climate change is
+Texts are compared by their sets of character trigrams. Two with a Jaccard index of at least
+`SHARED` are near duplicates, such as "Graph databases?" and "graph database", or "climate change is
 real" and "is climate change real".
 """
 
@@ -12,12 +12,12 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-#: Part of two texts' pieces, counted together, that near duplicates share (Jaccard's index).
+#: Jaccard index of trigrams from which texts are near duplicates.
 SHARED = 0.75
 
 
 def normalised(text: str) -> str:
-    """A text by its words alone, whatever case, punctuation, width and space."""
+    """The words of a text, without case, punctuation, width variants and extra spaces."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return " ".join("".join(c if _is_of_word(c) else " " for c in folded).split())
 
@@ -28,16 +28,16 @@ def _is_of_word(character: str) -> bool:
 
 
 def pieces(text: str) -> set[str]:
-    """The three-letter pieces of a text's words, its ends marked by a blank."""
+    """The character trigrams of the normalised text with a blank at each end."""
     padded = f" {normalised(text)} "
     return {padded[i : i + 3] for i in range(max(1, len(padded) - 2))}
 
 
 class NearDuplicates:
-    """Finds out whether a text is near any of those given, without comparing it with each.
+    """Tests whether a text is a near duplicate of any given text, without comparing all pairs.
 
-    Exact, not hashed: two sets that share so much share one of their few rarest pieces (prefix
-    filtering, Chaudhuri et al. 2006), which alone are looked up.
+    It is exact: near duplicates share one of their few rarest trigrams (prefix filtering, Chaudhuri
+    et al. 2006), and only those are looked up.
     """
 
     def __init__(self, texts: Iterable[str], shared: float = SHARED) -> None:
@@ -58,6 +58,6 @@ class NearDuplicates:
         )
 
     def _rarest(self, found: set[str]) -> list[str]:
-        """As many as at least one must be shared of."""
+        """The rarest trigrams, so many that near duplicates share at least one of them."""
         rarest = sorted(found, key=lambda piece: (self._frequency[piece], piece))
         return rarest[: len(found) - math.ceil(self.shared * len(found) - 1e-9) + 1]

@@ -1,6 +1,6 @@
-"""Queries -> candidates: the passages that retrievers confuse with each query's own.
+"""Queries -> hard negative candidates from several retrievers.
 
-File: `candidates` (query_id, query, positive, passages, and per retriever its ranks and scores).
+File: `candidates` (query_id, query, positive, passages, and ranks and scores per retriever).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from tercet.core.console import progress
 from tercet.core.mapped import counted, counts_of, read_table
 from tercet.core.schema import InputError, Ranking, Retriever
 
-#: Hits of objects that are no passages of the corpus.
-UNKNOWN = "hits_outside_the_corpus"
+#: Fact with the number of hits that are not in the corpus.
+_UNKNOWN = "hits_outside_the_corpus"
 
 
 def mine_candidates(
@@ -29,11 +29,12 @@ def mine_candidates(
     shard_queries: int,
     rows: Callable[[Iterable[str]], Mapping[str, int]] | None = None,
 ) -> None:
-    """Write up to `candidates` passages for each query, fewer only where the corpus has no more.
+    """Write `candidates` passages for each query, fewer only if the retrievers find no more.
 
-    Each retriever gives the best of its share; the rest is topped up in turns. The query's passage
-    and its `twins`, whose text equals its own, are left out: they are no negatives. `rows` says
-    which ids are the corpus's, where an index may hold others: these are left out and counted.
+    Each retriever gives its best passages up to its share (an integer weight); the rest is filled
+    in turns. The source passage and its duplicates are left out: they are no negatives. With `rows`
+    (ids -> rows of the corpus), hits outside the corpus are left out and counted; an index that
+    others write may have them.
 
     Raises InputError if two retrievers have one name.
     """
@@ -58,7 +59,7 @@ def mine_candidates(
         "equal_texts_left_out": sum(len(duplicates.get(p, [p])) - 1 for p in queries["passage_id"]),
     }
     if rows is not None:
-        writer.facts |= counts_of(paths, {UNKNOWN: UNKNOWN})
+        writer.facts |= counts_of(paths, {_UNKNOWN: _UNKNOWN})
 
 
 def _mine(
@@ -98,7 +99,7 @@ def _mine(
             columns[f"{retriever.name}_rank"].append([rank for rank, _ in pairs])
             columns[f"{retriever.name}_score"].append([score for _, score in pairs])
     table = pa.table({name: pa.array(c, type=_type(name)) for name, c in columns.items()})
-    return table if rows is None else counted(table, {UNKNOWN: unknown})
+    return table if rows is None else counted(table, {_UNKNOWN: unknown})
 
 
 def _type(column: str) -> pa.DataType:
@@ -110,7 +111,7 @@ def _type(column: str) -> pa.DataType:
 
 
 def _shares(shares: Sequence[int], candidates: int) -> list[int]:
-    """Whole numbers in proportion to the shares that add up to `candidates`."""
+    """Integers in proportion to the shares that add up to `candidates`."""
     bounds = [0]
     for i in range(len(shares)):
         bounds.append(round(candidates * sum(shares[: i + 1]) / sum(shares)))
@@ -126,7 +127,7 @@ def _choose(
     for rest, share in zip(rests, shares, strict=True):
         for _ in range(share):
             _take(rest, chosen)
-    # A passage that two retrievers share counts once, so places are left: fill them in turns.
+    # A passage that two retrievers found counts once, so places are left: fill them in turns.
     while len(chosen) < candidates:
         if not any([_take(rest, chosen) for rest in rests if len(chosen) < candidates]):
             break
@@ -134,7 +135,7 @@ def _choose(
 
 
 def _take(rest: Iterator[str], chosen: dict[str, None]) -> bool:
-    """Add the next passage that is new; False if there is none."""
+    """Add the next new passage; False if there is none."""
     for passage in rest:
         if passage not in chosen:
             chosen[passage] = None

@@ -1,4 +1,4 @@
-"""The passages of a corpus, read from its files as they are asked for: never all in memory."""
+"""The passages of a corpus, read from its files on access, never all in memory."""
 
 from __future__ import annotations
 
@@ -13,36 +13,35 @@ from tercet.core.mapped import Lazy, Strings, fingerprint, read_table
 from tercet.core.schema import Passage
 
 SCHEMA = pa.schema({"id": pa.string(), "title": pa.string(), "text": pa.string()})
-#: Passages whose text another one has: their rows, and a number for each such text.
-TWINS = pa.schema({"row": pa.int64(), "group": pa.int64()})
 
 
 class Passages(Lazy[Passage]):
-    """Passages in the corpus's order; `ids` and `contents` are theirs, as lazily read."""
+    """Passages in the order of the corpus; `ids` and `contents` are lazy sequences."""
 
     def __init__(self, tables: Sequence[pa.Table], duplicates: pa.Table | None = None) -> None:
-        """`tables` have the columns of `SCHEMA`, `twins` those of `TWINS`."""
+        """`tables` have the columns of `SCHEMA`; `duplicates` is a table of `find_duplicates`."""
         self.ids, self._titles, self._texts = (
             Strings(chunk for table in tables for chunk in table[name].chunks)
             for name in SCHEMA.names
         )
         self.contents: Sequence[str] = _Contents(self)
-        self._twins = duplicates
+        self._duplicates = duplicates
 
     @classmethod
     def read(cls, corpus: Artifact) -> Passages:
-        """Those of a corpus."""
+        """The passages of a corpus artifact."""
         files = sorted(name for name in corpus.manifest["files"] if name.startswith("passages-"))
         tables = [read_table(corpus.path / name) for name in files]
         return cls(tables, read_table(corpus.path / "twins-00000.arrow"))
 
     @classmethod
     def of(cls, passages: Iterable[Passage]) -> Passages:
-        """Passages in memory as a corpus's."""
+        """Passages in memory."""
         rows = [{"id": p.id, "title": p.title, "text": p.text} for p in passages]
         tables = [pa.Table.from_pylist(rows, schema=SCHEMA)]
         contents = cls(tables).contents
-        return cls(tables, find_twins(contents, np.array([*map(fingerprint, contents)], np.uint64)))
+        fingerprints = np.array([*map(fingerprint, contents)], np.uint64)
+        return cls(tables, find_duplicates(contents, fingerprints))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -54,36 +53,40 @@ class Passages(Lazy[Passage]):
         return map(Passage, self.ids, self._titles, self._texts)
 
     def rows(self, ids: Iterable[str]) -> dict[str, int]:
-        """The row of each of these ids that the corpus has."""
+        """Rows of the ids that are in the corpus."""
         return self.ids.find(ids)
 
     def texts(self, ids: Iterable[str]) -> dict[str, str]:
-        """Title and text of each of these that the corpus has."""
+        """Contents of the ids that are in the corpus."""
         return {id: self.contents[row] for id, row in self.rows(ids).items()}
 
     @cached_property
     def duplicates(self) -> Mapping[str, list[str]]:
-        """Passage id -> all ids with its text, its own among them; only where there are several."""
+        """Id of each passage with duplicates -> all ids with its contents, itself included."""
         groups: dict[int, list[str]] = {}
-        if self._twins is None:
+        if self._duplicates is None:
             return {}
-        for row, group in zip(*(column.to_pylist() for column in self._twins.columns), strict=True):
+        columns = (column.to_pylist() for column in self._duplicates.columns)
+        for row, group in zip(*columns, strict=True):
             groups.setdefault(group, []).append(self.ids[row])
         return {id: ids for ids in groups.values() for id in ids}
 
 
 def repeated(fingerprints: np.ndarray) -> np.ndarray:
-    """Those that occur more than once, each once, ascending."""
+    """The distinct values that occur more than once, ascending."""
     values, counts = np.unique(fingerprints, return_counts=True)
     return values[counts > 1]
 
 
-def find_twins(contents: Sequence[str], fingerprints: np.ndarray) -> pa.Table:
-    """`TWINS` of the passages, whose `fingerprint`s are uint64 [passages]."""
+def find_duplicates(contents: Sequence[str], fingerprints: np.ndarray) -> pa.Table:
+    """Rows of the passages with equal contents, and a group number for each such text.
+
+    `fingerprints`, uint64 [passages], are the `fingerprint`s of the contents.
+    """
     groups: dict[str, list[int]] = {}
     for row in np.flatnonzero(np.isin(fingerprints, repeated(fingerprints))).tolist():
         groups.setdefault(contents[row], []).append(row)
-    several = [rows for rows in groups.values() if len(rows) > 1]  # others share a number alone
+    several = [rows for rows in groups.values() if len(rows) > 1]  # the others only collide
     return pa.table(
         {
             "row": pa.array([row for rows in several for row in rows], pa.int64()),
@@ -93,7 +96,7 @@ def find_twins(contents: Sequence[str], fingerprints: np.ndarray) -> pa.Table:
 
 
 class _Contents(Lazy[str]):
-    """Title and text of each passage."""
+    """Contents of the passages."""
 
     def __init__(self, passages: Passages) -> None:
         self._passages = passages

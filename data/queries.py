@@ -1,7 +1,7 @@
 """Passages -> synthetic queries.
 
-Files: `generated` (query, passage_id, generator), all that was written, and `queries` (id, query,
-passage_id, generator), what is kept of it.
+Files: `generated` (query, passage_id, generator), all generated queries, and `queries` (id, query,
+passage_id, generator), those that were kept.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from tercet.core.files import digest
 from tercet.core.mapped import counted, counts_of, read_table
 from tercet.core.resources import OF_GENERATORS, counting
 from tercet.core.schema import Generator, InputError, Passage
+from tercet.core.text import one_line
 from tercet.data.near_duplicates import NearDuplicates, normalised
 from tercet.data.passages import Passages
 
-GENERATED = pa.schema({"query": pa.string(), "passage_id": pa.string(), "generator": pa.string()})
-QUERIES = pa.schema({"id": pa.string(), **{field.name: field.type for field in GENERATED}})
+_GENERATED = pa.schema({"query": pa.string(), "passage_id": pa.string(), "generator": pa.string()})
+_QUERIES = pa.schema({"id": pa.string(), **{field.name: field.type for field in _GENERATED}})
 
-#: GPL asks for three queries a passage, and for more of each where the corpus is small.
-PER_PASSAGE, MOST_PER_PASSAGE = 3, 50
+# GPL generates three queries per passage, and more per passage for small corpora.
+_PER_PASSAGE, _MOST_PER_PASSAGE = 3, 50
 
 
 def generate_queries(
@@ -41,11 +42,11 @@ def generate_queries(
     shard_passages: int,
     judged: Collection[str] = (),
 ) -> None:
-    """Write about `count` queries for a seeded random sample of the passages.
+    """Write about `count` queries for a random sample of the passages.
 
-    Each sampled passage goes to one generator, in proportion to the shares. A shard has a seed of
-    its own, so one that is made again is the same. Queries equal to a judged one are dropped: what
-    is measured must not be trained on.
+    Each sampled passage goes to one generator, in proportion to the shares. A shard has its own
+    seed, so repeating it gives the same queries. Queries equal or near to a `judged` one are
+    dropped: the model must not be trained on the test set.
     """
     per_passage, wanted = plan(len(passages), count, per_passage)
     sample = np.random.default_rng(seed).permutation(len(passages))[:wanted]
@@ -70,23 +71,22 @@ def generate_queries(
 
 
 def plan(passages: int, count: int, per_passage: int | None) -> tuple[int, int]:
-    """Queries a passage, and how many passages are sampled for `count` queries in all."""
-    rule = max(PER_PASSAGE, math.ceil(count / passages))
-    per_passage = per_passage or min(MOST_PER_PASSAGE, rule)
+    """Queries per passage, and the number of passages to sample for `count` queries."""
+    rule = max(_PER_PASSAGE, math.ceil(count / passages))
+    per_passage = per_passage or min(_MOST_PER_PASSAGE, rule)
     return per_passage, min(passages, math.ceil(count / per_passage))
 
 
 def seed_of_shard(seed: int, generator: str, number: int) -> int:
-    """A seed of its own for each shard."""
+    """The seed of a shard."""
     return int(digest([seed, generator, number])[:8], 16)
 
 
 @dataclass(frozen=True)
 class Part:
-    """Passages that one generator writes about, as one shard."""
+    """A shard: the rows of passages for one generator, `which` is its position."""
 
     number: int
-    #: Which of the generators it is.
     which: int
     rows: list[int]
 
@@ -97,7 +97,7 @@ class Part:
 def deal(
     contents: Sequence[str], sample: np.ndarray, shares: Sequence[float], size: int
 ) -> list[Part]:
-    """A sample of rows dealt out by the generators' shares, each one's part sorted by length."""
+    """Split a sample of rows by the generators' shares into shards, sorted by length."""
     bounds = np.cumsum([0.0, *shares]) / sum(shares) * len(sample)
     parts: list[Part] = []
     for which, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False)):
@@ -113,15 +113,15 @@ def _generate(
 ) -> pa.Table:
     queries = generator.generate(passages, per_passage, seed)
     rows = [
-        {"query": " ".join(text.split()), "passage_id": passage.id, "generator": generator.name}
+        {"query": one_line(text), "passage_id": passage.id, "generator": generator.name}
         for passage, texts in zip(passages, queries, strict=True)
         for text in texts
     ]
-    return pa.Table.from_pylist(rows, schema=GENERATED)
+    return pa.Table.from_pylist(rows, schema=_GENERATED)
 
 
 def _keep(writer: Writer, written: list[dict[str, str]], judged: Collection[str]) -> None:
-    """Drop what cannot be learnt from, count it by reason, and give the rest ids."""
+    """Drop unusable queries, counted by reason, and give ids to the rest."""
     forbidden, near = {normalised(text) for text in judged}, NearDuplicates(judged)
     reasons = ("empty", "repeated", "equal_to_a_judged_query", "near_a_judged_query")
     dropped = Counter(dict.fromkeys(reasons, 0))
@@ -142,11 +142,13 @@ def _keep(writer: Writer, written: list[dict[str, str]], judged: Collection[str]
             texts.add(text)
         seen.add((row["passage_id"], text))
     if not kept:
-        raise InputError(f"no query is left of {len(written)} that were written ({dict(dropped)})")
+        raise InputError(
+            f"no query is left of {len(written)} that were generated ({dict(dropped)})"
+        )
     writer.facts |= {
         "generated": len(written),
         "queries": len(kept),
         "shared_by_passages": len(kept) - len(texts),
         **{f"dropped_{reason}": number for reason, number in dropped.items()},
     }
-    writer.shard("queries", 0, pa.Table.from_pylist(kept, schema=QUERIES))
+    writer.shard("queries", 0, pa.Table.from_pylist(kept, schema=_QUERIES))

@@ -1,8 +1,7 @@
-"""Candidates -> teacher scores, each different (query, passage) pair scored once.
+"""Candidates -> teacher scores; each distinct (query, passage) pair is scored once.
 
-Files: `pairs` (query, passage, score), the unique pairs sorted by length, with positions in the
-lists of different queries and passages; `lists` (query_id, query, passages, scores), the positive
-first.
+Files: `pairs` (query, passage, score), the distinct pairs sorted by length, as positions among the
+distinct queries and the passages; `lists` (query_id, query, passages, scores), the positive first.
 """
 
 from __future__ import annotations
@@ -19,11 +18,12 @@ from tercet.core.console import progress
 from tercet.core.mapped import counted, counts_of, read_table
 from tercet.core.resources import OF_READERS, counting
 from tercet.core.schema import InputError, Teacher
+from tercet.core.text import excerpt
 from tercet.data.passages import Passages
 
-#: No cross-encoder says this much; a score beyond it is a fault, and would ruin a mean of squares.
-LARGEST = 1e4
-BLOCK = 65_536
+# No cross-encoder has larger logits; a faulty score would dominate the squared error.
+_LARGEST = 1e4
+_BLOCK = 65_536  # pairs tokenised at a time
 
 
 def score_candidates(
@@ -45,7 +45,7 @@ def score_candidates(
         for row in candidates
     ]
     texts, size = list(queries), len(passages)
-    # A pair is one number, so that millions of them sort and look up as an array.
+    # A pair is one integer, so that millions can be sorted and looked up as an array.
     keys = np.array([q * size + rows[p] for q, ids in lists for p in ids])
     unique = np.unique(keys)
 
@@ -58,9 +58,9 @@ def score_candidates(
         return counted(table, counts)
 
     lengths = np.concatenate(
-        [teacher.lengths(pairs(unique[i : i + BLOCK])) for i in range(0, len(unique), BLOCK)]
+        [teacher.lengths(pairs(unique[i : i + _BLOCK])) for i in range(0, len(unique), _BLOCK)]
     )
-    # Longest first: if memory does not suffice, it shows at once.
+    # Longest first: a lack of memory shows at once.
     order = unique[np.argsort(-lengths, kind="stable")]
     blocks = [order[start : start + shard_pairs] for start in range(0, len(order), shard_pairs)]
     with progress(f"scoring pairs with {teacher.name}", len(order), "pairs") as advance:
@@ -92,12 +92,13 @@ def _score(
     teacher: Teacher, pairs: list[tuple[str, str]], keys: np.ndarray, passages: int
 ) -> pa.Table:
     scores = teacher.score(pairs)
-    wrong = np.flatnonzero(~(np.abs(scores) < LARGEST))
+    wrong = np.flatnonzero(~(np.abs(scores) < _LARGEST))
     if len(wrong):
         query, passage = pairs[wrong[0]]
         raise InputError(
             f"teacher {teacher.name} scored {scores[wrong[0]]} for query {query!r} "
-            f"and passage {passage[:80]!r}: not a usable number ({len(wrong)} of {len(pairs)})"
+            f"and passage {excerpt(passage, 80)!r}: not a usable number "
+            f"({len(wrong)} of {len(pairs)})"
         )
     return pa.table(
         {
@@ -109,7 +110,7 @@ def _score(
 
 
 def _read_scores(paths: Sequence[Path], order: np.ndarray, unique: np.ndarray) -> np.ndarray:
-    """Scores in the order of `unique`, from the shards in the order of `order`."""
+    """Scores in the order of `unique`; the shards are in the order of `order`."""
     parts = [read_table(path)["score"].to_numpy() for path in paths]
     scores = np.empty(len(unique), dtype=np.float32)
     scores[np.searchsorted(unique, order)] = np.concatenate(parts)

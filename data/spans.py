@@ -1,4 +1,4 @@
-"""Queries without a model: salient spans of a passage, for corpora searched by keyword or topic."""
+"""Queries without a model: salient spans of passages, for keyword and topic search."""
 
 from __future__ import annotations
 
@@ -17,14 +17,11 @@ _ADDRESS = re.compile(r"https?://\S+|\S+@\S+\.\w+")
 _CLAUSE = re.compile(r"[^\w\s'’&+#/-]+|[\n\r]+|\s[-–—|/]+\s")
 _WORD = re.compile(r"[^\W_][\w'’&+#/-]*")
 
-MAX_WORDS = 3
-#: A span may not begin or end with a word that more than this part of the passages hold, and
-#: more than a few of them.
-COMMON, FEW = 0.02, 10
-#: The word at which a span's weight by position has halved.
-HALF_POSITION = 12
-#: Passages, evenly chosen, that tell how rare words are: what more would tell takes memory.
-ENOUGH = 50_000
+_MAX_WORDS = 3
+# A common word is in more than this fraction of the passages, and in more than _FEW of them.
+_COMMON, _FEW = 0.02, 10
+_HALF_POSITION = 12  # the word position at which a span's weight is halved
+_ENOUGH = 50_000  # passages whose words are counted, to limit memory
 
 
 @dataclass(frozen=True)
@@ -35,10 +32,11 @@ class _Span:
 
 
 class SpanGenerator:
-    """Draws spans of one to three words, likelier where they are rare in the corpus and early.
+    """Samples spans of one to three words, in favour of rare words and early positions.
 
-    The words' rarity is the mean of their inverse document frequencies, so that a longer span is
-    not favoured for its length. Titles come first in a passage, hence the weight of position.
+    Rarity is the mean inverse document frequency of the words, so that longer spans are not
+    favoured. Position counts because the title comes first. A span does not begin or end with a
+    common word.
     """
 
     name = "spans"
@@ -47,24 +45,24 @@ class SpanGenerator:
     def __init__(self, corpus: Sequence[str]) -> None:
         self._frequency: Counter[str] = Counter()
         self._size = 0
-        for row in range(0, len(corpus), 1 + len(corpus) // ENOUGH):
+        for row in range(0, len(corpus), 1 + len(corpus) // _ENOUGH):
             self._size += 1
             words = {word for span in _spans(corpus[row], 1) for word in span.words}
             self._frequency.update(words)
 
     def generate(self, passages: Sequence[Passage], per_passage: int, seed: int) -> list[list[str]]:
-        """Up to `per_passage` different spans a passage; none where all its words are common."""
+        """Up to `per_passage` different spans per passage; none if all its words are common."""
         return [self._draw(passage, per_passage, seed) for passage in passages]
 
     def _draw(self, passage: Passage, count: int, seed: int) -> list[str]:
         spans = {
             " ".join(span.words): span
-            for span in reversed(_spans(passage.contents, MAX_WORDS))
+            for span in reversed(_spans(passage.contents, _MAX_WORDS))
             if not self._is_common(span.words[0]) and not self._is_common(span.words[-1])
         }
         if not spans:
             return []
-        # In a corpus of a few passages a word may be in all, and weigh nothing.
+        # In a tiny corpus a word may be in all passages and have weight zero.
         weights = np.array([max(self._weight(span), 1e-9) for span in spans.values()])
         key = f"{seed}\0{passage.id}".encode()
         random = np.random.default_rng(list(hashlib.sha256(key).digest()[:16]))
@@ -74,16 +72,16 @@ class SpanGenerator:
         return [texts[i] for i in chosen]
 
     def _is_common(self, word: str) -> bool:
-        limit = max(FEW, COMMON * self._size)
+        limit = max(_FEW, _COMMON * self._size)
         return len(word) < 2 or word.isdecimal() or self._frequency[word] > limit
 
     def _weight(self, span: _Span) -> float:
         rarity = [math.log((self._size + 1) / (self._frequency[word] + 1)) for word in span.words]
-        return sum(rarity) / len(rarity) / (1 + span.start / HALF_POSITION)
+        return sum(rarity) / len(rarity) / (1 + span.start / _HALF_POSITION)
 
 
 def _spans(text: str, longest: int) -> list[_Span]:
-    """Runs of up to `longest` words within a clause, with the place of their first word."""
+    """Runs of up to `longest` words within a clause, with the position of their first word."""
     spans, place = [], 0
     for clause in _CLAUSE.split(_ADDRESS.sub(" . ", text)):
         words = list(_WORD.finditer(clause))

@@ -1,11 +1,12 @@
-"""Both models' scores -> the score that each stored pair should get: the anchored margins.
+"""Teacher and student scores -> the target score of each pair, for anchored margins.
 
 Files: `targets` (query_id, target), in the order of the triplets' lists, the positive first, and
 `calibration.svg`.
 
-The teacher's logits are brought to the student's scale by one number, and the target lies between
-the two: (1 - w) x the zero-shot student's score + w x the scaled teacher's. w = 1 without scaling
-is plain GPL.
+The teacher's logits are scaled to the student's scores by one factor, and the target interpolates
+between the two: (1 - w) x the zero-shot student's score + w x the scaled teacher's score. The
+anchor keeps the student from following the teacher where they disagree. w = 1 without scaling is
+GPL.
 """
 
 from __future__ import annotations
@@ -25,25 +26,26 @@ from tercet.data.calibration_plot import calibration_svg
 
 Method = Literal["std_ratio", "least_squares", "none", "clipped"]
 Scores = Sequence[np.ndarray]
-#: Targets to what a model that learns them finds: each held-out query's figure, higher is better.
+#: Trains on targets and returns the metric of each held-out query, float64 [queries].
 Trial = Callable[[Scores], np.ndarray]
 #: The teacher's and the student's lists, and the calibration, to an SVG.
 Plot = Callable[[Scores, Scores, Mapping[str, float]], str]
 
-#: The teacher's weights that are tried, and the one that is taken where nothing tells.
-WEIGHTS, DEFAULT_WEIGHT = (0.15, 0.3, 0.5, 0.7, 1.0), 0.5
+#: Weights of the teacher that are tried on held-out queries.
+WEIGHTS = (0.15, 0.3, 0.5, 0.7, 1.0)
+_DEFAULT_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How the teacher's logits map to the zero-shot student's scores, within lists.
+    """The map from the teacher's logits to the zero-shot student's scores, within lists.
 
     `slope` is the least-squares slope of list-centred student scores on list-centred logits (an
-    intercept cancels in every margin) and `r2` the share of variance it explains. Retrievers pick
-    candidates for their student scores, which narrows those and flattens the slope; `std_ratio`,
-    the ratio of the list-centred standard deviations, is slope / sqrt(r2) and free of that. The
-    pooled figures are without centring. `low` and `high` are the logits' 1st and 99th
-    percentiles.
+    intercept cancels in every margin), `r2` the share of variance it explains. Retrievers select
+    candidates by student scores, which narrows their range and flattens the slope. `spread`, the
+    ratio of the list-centred standard deviations, equals slope / sqrt(r2) and avoids that. The
+    pooled values are without centring. `low` and `high` are the 1st and 99th percentiles of the
+    logits.
     """
 
     slope: float
@@ -55,9 +57,9 @@ class Calibration:
     high: float
 
     def scaled(self, teacher: Scores, method: Method) -> list[np.ndarray]:
-        """The teacher's scores as targets; "clipped" is CADET's (arXiv 2505.19274): 0 to 1.
+        """The teacher's scaled scores; "clipped" maps them to 0 to 1 as CADET (arXiv 2505.19274).
 
-        Raises InputError where the scale would teach the opposite.
+        Raises InputError for a scale that is not positive.
         """
         if method == "clipped":
             return [(np.clip(t, self.low, self.high) - self.low) / self.width for t in teacher]
@@ -68,16 +70,16 @@ class Calibration:
 
     @property
     def width(self) -> float:
-        """From the 1st to the 99th percentile of the logits, and never zero."""
+        """Range from the 1st to the 99th percentile of the logits, above zero."""
         return max(self.high - self.low, float(np.finfo(np.float32).tiny))
 
 
 def calibrate(teacher: Scores, student: Scores) -> Calibration:
-    """Fit over lists of scores, [candidates] each.
+    """Fit the calibration over lists of scores, [candidates] each.
 
-    Raises InputError if the teacher gives all candidates of every query one score.
+    Raises InputError if the teacher's scores are constant within every list.
     """
-    # In float64, where the mean of equal scores is that score, so that nothing is left of them.
+    # In float64 the mean of equal scores is that score, so that centring leaves exact zeros.
     centred = [
         _joined([np.asarray(x) - np.mean(x, dtype=np.float64) for x in lists])
         for lists in (teacher, student)
@@ -103,7 +105,7 @@ def _fit(t: np.ndarray, s: np.ndarray) -> tuple[float, float]:
 
 
 def anchored(teacher: Scores, student: Scores, weight: float) -> list[np.ndarray]:
-    """float32 targets: `weight` of the way from the student's scores to the scaled teacher's."""
+    """float32 targets: (1 - weight) x the student's score + weight x the scaled teacher's."""
     return [
         ((1 - weight) * np.asarray(s, np.float64) + weight * t).astype(np.float32)
         for s, t in zip(student, teacher, strict=True)
@@ -118,10 +120,10 @@ def write_targets(
     weight: float | None,
     trial: Trial | None = None,
 ) -> None:
-    """Scale, choose the teacher's weight where none is given, and write every pair's target.
+    """Scale the teacher's scores, select its weight if none is given, and write the targets.
 
-    `trial` is asked for the figures of each of `WEIGHTS`; without one the weight is .5;
-    `calibration.svg` shows the scale.
+    `trial` evaluates each of `WEIGHTS`; without a trial the weight is .5. `calibration.svg` plots
+    the scale.
     """
     columns = lists.select_columns(["teacher", "student"])[:]
     teacher, student = (
@@ -134,7 +136,7 @@ def write_targets(
         figures = {w: trial(anchored(scaled, student, w)) for w in WEIGHTS}
         weight = best_weight(figures)
         tried = {f"tried_{w:g}": float(np.mean(each)) for w, each in figures.items()}
-    weight = DEFAULT_WEIGHT if weight is None else weight
+    weight = _DEFAULT_WEIGHT if weight is None else weight
     table = pa.table(
         {
             "query_id": pa.array(lists["query_id"][:]),
@@ -148,12 +150,13 @@ def write_targets(
 
 
 def best_weight(figures: Mapping[float, np.ndarray]) -> float:
-    """The weight of the largest mean, if it beats .5's beyond chance; else .5.
+    """The weight with the largest mean metric if it is significantly better than .5, else .5.
 
-    Beyond chance is a 95% interval of the paired difference that excludes zero: a few hundred
-    known items differ by chance more than neighbouring weights do.
+    It must exceed .5 by 1.96 standard errors of the paired difference: on a few hundred queries,
+    neighbouring weights differ by less than chance. `figures` are metric values, [queries], by
+    weight.
     """
     best = max(figures, key=lambda w: float(np.mean(figures[w])))
-    difference = np.asarray(figures[best]) - np.asarray(figures[DEFAULT_WEIGHT])
+    difference = np.asarray(figures[best]) - np.asarray(figures[_DEFAULT_WEIGHT])
     error = 1.96 * np.std(difference) / np.sqrt(len(difference))
-    return best if np.mean(difference) > error else DEFAULT_WEIGHT
+    return best if np.mean(difference) > error else _DEFAULT_WEIGHT

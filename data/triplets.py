@@ -1,7 +1,7 @@
-"""Teacher scores -> the lists that triplets are drawn from, split for training and for choosing.
+"""Teacher scores -> lists of scored passages, split into training and held-out queries.
 
-File: `lists` (query_id, query, split, passages, teacher, student), the positive first. Triplets
-are drawn from the lists afresh each epoch.
+File: `lists` (query_id, query, split, passages, teacher, student), the positive first. Each epoch
+draws new triplets from the lists.
 """
 
 from __future__ import annotations
@@ -20,22 +20,21 @@ from tercet.core.schema import Encoder, InputError, Query
 from tercet.data.near_duplicates import normalised
 from tercet.data.passages import Passages
 
-BLOCK = 1024
-#: The split of queries whose text another passage's held-out query has, or without candidates.
+_BLOCK = 1024  # queries encoded at a time
+#: Split of training queries with the text of a held-out query, or without candidates.
 LEFT_OUT = "left_out"
-#: The split of training queries that a filter drops.
+#: Split of training queries that a filter drops.
 FILTERED = "filtered"
 
 
 @dataclass(frozen=True)
 class Filters:
-    """What the teacher's scores, already paid for, say against training on a query.
+    """Filters of training queries by the teacher's scores; None filters nothing.
 
-    `rank`: it ranks the query's own passage beyond this among its candidates. `percentile`: its
-    score for that passage is below this percentile of all queries' own passages. `fits`: it finds
-    that so many candidates or more fit as well as the own passages of most queries do (their
-    median score), so that the query is about none in particular. None filters nothing. CADET
-    (arXiv 2505.19274) has rank 1 and percentile 25.
+    `rank`: drop a query if the teacher ranks its source passage below this. `percentile`: drop it
+    if the score of its source passage is below this percentile of all source passages. `fits`: drop
+    it if at least so many candidates reach the median score of source passages, because it is about
+    no passage in particular. CADET (arXiv 2505.19274) uses rank 1 and percentile 25.
     """
 
     rank: int | None = None
@@ -43,19 +42,19 @@ class Filters:
     fits: int | None = None
 
     def apply(self, split: list[str], teacher: Sequence[np.ndarray]) -> dict[str, int]:
-        """Move training queries to FILTERED, in place; how many by each filter that is set.
+        """Set the split of dropped training queries to FILTERED, in place; counts by filter.
 
         A query that several filters drop counts for the first.
         """
         counts = {name: 0 for name, value in asdict(self).items() if value is not None}
-        own = np.array([scores[0] for scores in teacher])
-        lowest = np.percentile(own, self.percentile or 0)
-        median = np.median(own)
+        sources = np.array([scores[0] for scores in teacher])
+        lowest = np.percentile(sources, self.percentile or 0)
+        median = np.median(sources)
         for i, scores in enumerate(teacher):
             if split[i] != "train":
                 continue
             reasons = {
-                "rank": self.rank is not None and rank_of_own(scores) > self.rank,
+                "rank": self.rank is not None and source_rank(scores) > self.rank,
                 "percentile": self.percentile is not None and scores[0] < lowest,
                 "fits": self.fits is not None and (scores[1:] >= median).sum() >= self.fits,
             }
@@ -66,9 +65,9 @@ class Filters:
         return counts
 
 
-def rank_of_own(scores: np.ndarray) -> int:
-    """Where a list's scores put its first passage, the query's own: 1 is the best."""
-    return 1 + int((scores[1:] > scores[0]).sum())
+def source_rank(scores: Sequence[float] | np.ndarray) -> int:
+    """Rank of the source passage, the first of a list, by the list's scores: 1 is the best."""
+    return 1 + int((np.asarray(scores[1:]) > scores[0]).sum())
 
 
 def build_triplets(
@@ -82,15 +81,16 @@ def build_triplets(
     seed: int,
     filters: Filters | None = None,
 ) -> None:
-    """Add the zero-shot student's scores to the teacher's, hold queries out, and filter the rest.
+    """Add the zero-shot student's scores, hold out queries, and filter the training queries.
 
-    `vectors` are the zero-shot student's of `passages`, float32 [passages, dimension].
-    `held_out` maps a split's name to its part of the queries, all queries of one passage together.
-    What is held out is not filtered: it stands for all that users may ask.
+    `vectors` are the zero-shot student's vectors of `passages`, float32 [passages, dimension].
+    `held_out` maps the name of a split to its fraction of the source passages, so that all queries
+    of a passage are in one split. Held-out queries are not filtered: they represent all queries of
+    users.
     """
     scored: list[list[float]] = []
-    for start in range(0, len(lists), BLOCK):
-        block = lists[start : start + BLOCK]
+    for start in range(0, len(lists), _BLOCK):
+        block = lists[start : start + _BLOCK]
         rows = passages.rows(id for ids in block["passages"] for id in ids)
         queries = student.encode_queries(block["query"])
         for query, ids in zip(queries, block["passages"], strict=True):
@@ -123,13 +123,13 @@ def build_triplets(
 def _splits(
     queries: Sequence[str], lists: Sequence[Sequence[str]], held_out: dict[str, float], seed: int
 ) -> list[str]:
-    """The split of each query; what cannot be trained on without leaking is left out."""
+    """The split of each query; LEFT_OUT for training queries that would leak held-out ones."""
     positives = [passages[0] for passages in lists]
     shuffled = np.random.default_rng(seed).permutation(sorted(set(positives))).tolist()
     split: dict[str, str] = {}
     start = 0
     for name, part in held_out.items():
-        # At least one passage, so that there is something to choose by.
+        # At least one passage, so that no split is empty.
         end = start + max(1, round(part * len(shuffled)))
         split |= dict.fromkeys(shuffled[start:end], name)
         start = end
@@ -143,8 +143,8 @@ def _splits(
 
 
 def _audit(teacher: Sequence[np.ndarray]) -> dict[str, float]:
-    """Are the queries about their passages? The teacher's mean logit and rank of the positives."""
-    ranks = [rank_of_own(scores) for scores in teacher]
+    """The teacher's mean logit and rank of the source passages: low if queries are unrelated."""
+    ranks = [source_rank(scores) for scores in teacher]
     return {
         "positive_mean_logit": float(np.mean([scores[0] for scores in teacher])),
         "positive_mean_rank": float(np.mean(ranks)),
@@ -153,23 +153,23 @@ def _audit(teacher: Sequence[np.ndarray]) -> dict[str, float]:
 
 
 def near_positives(target: np.ndarray, fraction: float) -> np.ndarray:
-    """Places in a list, the positive first, of those too near it to be held for negatives.
+    """Positions in a list, the positive first, of passages too near it to be negatives.
 
-    A passage is near when its margin is at most `fraction` of the largest in its list: with the
-    scores of a list scaled so that its farthest passage has 0 and its positive 1, when it has
-    1 - `fraction` or more. NV-Retriever (arXiv 2407.15831) drops negatives above a part of the
-    positive's score, .95, which needs scores with a zero; margins have none, so the farthest
-    passage is made it. Scale and shift of the targets do not matter. 0: those that are scored no
-    lower than the positive. Where none is scored lower, all are near.
+    A passage is near if its margin is at most `fraction` of the largest margin of its list: on a
+    scale with 0 at the list's farthest passage and 1 at the positive, if it scores at least
+    1 - `fraction`. NV-Retriever (arXiv 2407.15831) drops negatives above .95 of the positive's
+    score, which needs scores with a zero; margins have none, so the farthest passage defines it.
+    Scale and shift of the targets do not matter. With 0, passages that score no lower than the
+    positive are near. If none scores lower, all are near.
     """
     margins = target[0] - target[1:]
     return 1 + np.flatnonzero(margins <= fraction * margins.max())
 
 
 class Triplets:
-    """The lists of one split as what a Trainer reads; an item is a query with its draw.
+    """The lists of one split as a dataset for the Trainer; an item is a query with its draw.
 
-    `targets` has the score that each passage of each list should get (see `tercet.data.targets`).
+    `targets` has the target score of each passage of each list (see `tercet.data.targets`).
     """
 
     def __init__(
@@ -195,7 +195,7 @@ class Triplets:
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw other negatives from now on, the same ones for the same epoch and seed."""
+        """Draw new negatives from now on, the same for the same epoch and seed."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -218,18 +218,18 @@ class Triplets:
         }
 
     def _draw(self, row: int) -> np.ndarray:
-        """Places in the list of this epoch's negatives, in the list's order."""
+        """Positions in the list of this epoch's negatives, in the list's order."""
         random = np.random.default_rng([self.seed, self.epoch, row])
         others = len(self._passages[row]) - 1
         drawn = random.choice(others, min(self.negatives_per_query, others), replace=False)
         return np.sort(drawn) + 1
 
     def passage_ids(self) -> set[str]:
-        """Every passage that a draw may hold."""
+        """Every passage that may be drawn."""
         return {passage for passages in self._passages for passage in passages}
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """This epoch's triplets one by one, with ids, both teacher scores and the target margin."""
+        """This epoch's triplets with ids, the teacher's scores and the target margin."""
         for row, query in enumerate(self.queries):
             teacher, target = self._teacher[row], self._targets[row]
             for i in self._draw(row):
@@ -243,8 +243,8 @@ class Triplets:
                 }
 
 
-#: Of a list's length: where the teacher ranks a query's own passage at more than this on average,
-#: training did harm. A teacher that knows nothing of it ranks it at half.
+#: Mean rank of the source passage, as a fraction of the list's length, from which training did
+#: harm. A random ranking puts it at half the length.
 DOUBTFUL = 12 / 26
 
 

@@ -1,39 +1,49 @@
-"""Models, and what trains them: the one room that knows torch."""
+"""Encoders, query generators, the cross-encoder teacher and training, all on torch."""
 
 from tercet.modeling.cross_encoder import CrossEncoderTeacher as CrossEncoderTeacher
 from tercet.modeling.distributed import from_first_process as from_first_process
-from tercet.modeling.encoders.adapted_encoder import CONFIG as ADAPTER_CONFIG
-from tercet.modeling.encoders.adapted_encoder import AdaptedEncoder as AdaptedEncoder
-from tercet.modeling.encoders.adapted_encoder import load_query_encoder as load_query_encoder
+from tercet.modeling.encoders.adapted_encoder import (
+    CONFIG as ADAPTER_CONFIG,
+    AdaptedEncoder as AdaptedEncoder,
+    load_query_encoder as load_query_encoder,
+)
 from tercet.modeling.encoders.bi_encoder import BiEncoder as BiEncoder
 from tercet.modeling.encoders.projection import regress as regress
-from tercet.modeling.encoders.protocols import SimilarityEncoder as SimilarityEncoder
-from tercet.modeling.encoders.protocols import Student as Student
-from tercet.modeling.encoders.query_adapter import QueryAdapter as QueryAdapter
+from tercet.modeling.encoders.protocols import (
+    SimilarityEncoder as SimilarityEncoder,
+    Student as Student,
+)
 from tercet.modeling.encoders.query_adapter import train_adapter as train_adapter
 from tercet.modeling.encoders.vector_space import VectorSpace as VectorSpace
 from tercet.modeling.generators.base import Sampling as Sampling
 from tercet.modeling.generators.causal import CausalGenerator as CausalGenerator
 from tercet.modeling.generators.chat_model import LocalChat as LocalChat
-from tercet.modeling.generators.ct2 import CT2Generator as CT2Generator
-from tercet.modeling.generators.ct2 import describe_engine as describe_engine
-from tercet.modeling.generators.ct2 import seq2seq_engine as seq2seq_engine
-from tercet.modeling.generators.prompts import DEFAULT_STYLE as DEFAULT_STYLE
-from tercet.modeling.generators.prompts import STYLES as STYLES
-from tercet.modeling.generators.seq2seq import Seq2SeqGenerator as Seq2SeqGenerator
-from tercet.modeling.generators.seq2seq import check_doc2query as check_doc2query
+from tercet.modeling.generators.ct2 import (
+    CT2Generator as CT2Generator,
+    describe_engine as describe_engine,
+    seq2seq_engine as seq2seq_engine,
+)
+from tercet.modeling.generators.prompts import DEFAULT_STYLE as DEFAULT_STYLE, STYLES as STYLES
+from tercet.modeling.generators.seq2seq import (
+    Seq2SeqGenerator as Seq2SeqGenerator,
+    check_doc2query as check_doc2query,
+)
 from tercet.modeling.precision import hardware as hardware
-from tercet.modeling.training.callbacks import Log as Log
-from tercet.modeling.training.collator import BatchSide as BatchSide
-from tercet.modeling.training.collator import Known as Known
-from tercet.modeling.training.collator import TokenizedTexts as TokenizedTexts
-from tercet.modeling.training.collator import TripletCollator as TripletCollator
-from tercet.modeling.training.dry_run import Rehearsal as Rehearsal
-from tercet.modeling.training.dry_run import rehearse as rehearse
+from tercet.modeling.training.collator import (
+    BatchSide as BatchSide,
+    Known as Known,
+    TokenizedTexts as TokenizedTexts,
+    TripletCollator as TripletCollator,
+)
+from tercet.modeling.training.dry_run import DryRun as DryRun, dry_run as dry_run
 from tercet.modeling.training.fit import adapt as adapt
 from tercet.modeling.training.losses import all_pairs_margin_mse as all_pairs_margin_mse
 from tercet.modeling.training.objective import check_widths as check_widths
-from tercet.modeling.training.retrieval_evaluation import RetrievalEvaluation as RetrievalEvaluation
-from tercet.modeling.training.retrieval_evaluation import encode_blocks as encode_blocks
-from tercet.modeling.training.trainer import MarginMSETrainer as MarginMSETrainer
-from tercet.modeling.training.trainer import training_arguments as training_arguments
+from tercet.modeling.training.retrieval_evaluation import (
+    RetrievalEvaluation as RetrievalEvaluation,
+    encode_blocks as encode_blocks,
+)
+from tercet.modeling.training.trainer import (
+    MarginMSETrainer as MarginMSETrainer,
+    training_arguments as training_arguments,
+)

@@ -1,4 +1,4 @@
-"""Texts of unlike length in batches: cut, padded little, the same however many processes share."""
+"""Batches of texts of unequal length: little padding, and equal for any number of processes."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# They count positions from after the padding token's id, so that many embeddings are never used.
+# Their positions start after the padding token's id, so the first embeddings are never used.
 _OFFSET_POSITIONS = frozenset({"camembert", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl"})
 
 
 def position_limit(config: Any) -> int:
-    """The longest input in tokens, special ones included, of a transformers model's config."""
+    """Return the longest input of a transformers config, in tokens with special ones."""
     positions = getattr(config, "max_position_embeddings", None) or 1_000_000
     return positions - (config.pad_token_id + 1 if config.model_type in _OFFSET_POSITIONS else 0)
 
 
 def plan_batches(lengths: Sequence[int] | np.ndarray, batch_tokens: int) -> list[np.ndarray]:
-    """Positions of `lengths` in batches, longest first, each within `batch_tokens` when padded.
+    """Return positions of `lengths` in batches, each within `batch_tokens` when padded.
 
-    A pure function of its arguments, so processes that share a job agree on its batches. Longest
-    first: memory runs out at once or never. A text above the limit is a batch of its own.
+    A pure function of its arguments, so processes that share a job agree on its batches. The
+    longest come first, so that memory runs out at once or never. A text above the limit is a batch
+    of its own.
     """
     lengths = np.asarray(lengths, dtype=np.int64)
     order = np.argsort(-lengths, kind="stable")
@@ -38,10 +39,10 @@ def plan_batches(lengths: Sequence[int] | np.ndarray, batch_tokens: int) -> list
 def cut_batch(
     inputs: Mapping[str, Tensor], chunk_tokens: int
 ) -> list[tuple[Tensor, dict[str, Tensor]]]:
-    """Chunks of padded inputs [texts, tokens]: their rows, int64 [texts], and what stands in them.
+    """Cut padded inputs [texts, tokens] into chunks: (rows int64 [texts], inputs of these rows).
 
-    A chunk has texts of like length, cut to its longest, and is within `chunk_tokens` as
-    `plan_batches` has it: of texts of unlike length, most of what is computed is padding.
+    A chunk has texts of similar length, cut to its longest, and is within `chunk_tokens` as in
+    `plan_batches`; with texts of unequal length, most of the computation would be padding.
     """
     lengths = inputs["attention_mask"].sum(dim=1)
     chunks = []
@@ -57,7 +58,7 @@ def encode_cut(
     inputs: Mapping[str, Tensor],
     chunk_tokens: int,
 ) -> Tensor:
-    """`encode(inputs)` [texts, dimension] by chunks, in the order given; differentiable."""
+    """Run `encode` on inputs in chunks; [texts, dimension] in the order given, differentiable."""
     if "vectors" in inputs or inputs["attention_mask"].numel() <= chunk_tokens:
         return encode(inputs)
     chunks = cut_batch(inputs, chunk_tokens)
@@ -66,7 +67,7 @@ def encode_cut(
 
 
 def pad(rows: Sequence[Sequence[int] | np.ndarray], value: int) -> tuple[np.ndarray, np.ndarray]:
-    """`rows` filled up with `value`, and a mask of what they were: int64 [rows, longest]."""
+    """Pad `rows` with `value`; return them and their mask, both int64 [rows, longest]."""
     lengths = np.array([len(row) for row in rows])
     present = np.arange(lengths.max())[None, :] < lengths[:, None]
     padded = np.full(present.shape, value, dtype=np.int64)
@@ -75,7 +76,7 @@ def pad(rows: Sequence[Sequence[int] | np.ndarray], value: int) -> tuple[np.ndar
 
 
 def run_halving(run: Callable[[np.ndarray], np.ndarray], batch: np.ndarray) -> np.ndarray:
-    """`run(batch)`, in halves as often as the GPU's memory asks for; rows in the batch's order."""
+    """Return `run(batch)`, halving the batch as long as the GPU's memory does not suffice."""
     try:
         return run(batch)
     except torch.OutOfMemoryError:
@@ -88,14 +89,14 @@ def run_halving(run: Callable[[np.ndarray], np.ndarray], batch: np.ndarray) -> n
 
 
 def cut_count(encoded: Any, limit: int) -> int:
-    """How many of a tokenizer's results, truncated to `limit`, were longer."""
-    if encoded.encodings is None:  # a tokenizer in Python does not tell: those at the limit
+    """Count the texts of a tokenizer's result that were truncated to `limit`."""
+    if encoded.encodings is None:  # unknown for a tokenizer in Python: count those at the limit
         return sum(len(ids) == limit for ids in encoded["input_ids"])
     return sum(len(each) == limit and bool(each.overflowing) for each in encoded.encodings)
 
 
 def cut_texts(tokenizer: Any, texts: Sequence[str], tokens: int) -> list[str]:
-    """Each text's beginning, as far as its first `tokens` tokens reach."""
+    """Cut each text after its first `tokens` tokens."""
     if not texts:
         return []
     encoded = tokenizer(

@@ -1,4 +1,4 @@
-"""Models in another form, made once, kept, found again by what they were made of."""
+"""A cache of converted models, by the content that they were converted from."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 
 
 def cache_folder(form: str) -> Path:
-    """Where models in a form are kept: $TERCET_CACHE/<form>, or ~/.cache/tercet/<form>."""
+    """Return the cache of one `form`: $TERCET_CACHE/<form>, or ~/.cache/tercet/<form>."""
     root = os.environ.get("TERCET_CACHE") or "~/.cache/tercet"
     return Path(root).expanduser() / form
 
 
 def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """`folder`, filled by `make`, which is given another name for it, unless it is there already.
+    """Return `folder`; if it does not exist, `make` fills a temporary one, which is then renamed.
 
-    It gets its own name once it is whole, so that a run that is killed leaves nothing half made.
+    A killed run therefore leaves no unfinished `folder`.
     """
     if folder.exists():
         return folder
@@ -28,7 +28,7 @@ def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
         make(unfinished)
         unfinished.rename(folder)
     except OSError:
-        if not folder.exists():  # otherwise another process was quicker
+        if not folder.exists():  # else another process was faster
             raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from tercet.core.extras import missing
 from tercet.core.schema import InputError
 from tercet.modeling.batching import (
     cut_count,
@@ -29,28 +30,28 @@ try:
 except ImportError:
     onnxruntime = None
 
-Backend = Literal["auto", "torch", "onnx"]
-#: Padded inputs, int64 [batch, tokens] by name, to raw logits, float32 [batch, labels].
-Forward = Callable[[dict[str, np.ndarray]], np.ndarray]
+_Backend = Literal["auto", "torch", "onnx"]
+#: Padded inputs, int64 [batch, tokens] by name -> raw logits, float32 [batch, labels].
+_Forward = Callable[[dict[str, np.ndarray]], np.ndarray]
 
 _ONNX = ("model.onnx", "onnx/model.onnx")
 _DEFAULT_MAX_LENGTH = 256
 _MIN_MAX_LENGTH = 16
-_ONNX_LENGTH_LIMIT = 512  # the file does not say, and no known cross-encoder has less
-_DEFAULT_BATCH_TOKENS = {"cpu": 1_024, "cuda": 65_536}  # CPU: measured, more is slower
+_ONNX_LENGTH_LIMIT = 512  # not in the file; no known cross-encoder has less
+_DEFAULT_BATCH_TOKENS = {"cpu": 1_024, "cuda": 65_536}  # CPU: larger batches are slower
 _TOKENIZE_AT_ONCE = 4_096  # pairs
 
 
 class CrossEncoderTeacher:
-    """A cross-encoder with one label; keeps the `tercet.core.schema.Teacher` protocol.
+    """A cross-encoder with one label; implements `tercet.core.schema.Teacher`.
 
-    A pair is cut to `max_length` tokens by cutting the passage. Only a query longer than half of
-    that is itself cut, to half.
+    A pair is truncated to `max_length` tokens by cutting the passage; a query is cut only if it is
+    longer than half of that, to half.
     """
 
     def __init__(
         self,
-        forward: Forward,
+        forward: _Forward,
         tokenizer: Any,
         input_names: Sequence[str],
         *,
@@ -63,7 +64,7 @@ class CrossEncoderTeacher:
         self.max_length = max_length
         self.batch_tokens = batch_tokens
         self.identity = identity
-        #: As `tercet.core.resources` has it.
+        #: Counts of tokens and cut texts, for `tercet.core.resources`.
         self.counts: Counter[str] = Counter()
         self._forward = forward
         self._input_names = list(input_names)
@@ -75,17 +76,17 @@ class CrossEncoderTeacher:
         name_or_path: str | Path,
         *,
         revision: str | None = None,
-        backend: Backend = "auto",
+        backend: _Backend = "auto",
         max_length: int | None = None,
         precision: Precision = "auto",
         device: torch.device | str | None = None,
         batch_tokens: int | None = None,
     ) -> CrossEncoderTeacher:
-        """Load a local folder or a Hub name; "auto" runs ONNX where a folder has nothing else.
+        """Load a local folder or a Hub name; "auto" runs ONNX if a folder has nothing else.
 
-        `max_length` defaults to 256 tokens or the model's limit. `precision` and `device` are for
-        torch: an ONNX file has its own precision. Raises InputError for a model that does not
-        give exactly one logit.
+        `max_length` defaults to 256 tokens or the model's limit. `precision` and `device` apply to
+        torch only: an ONNX file has its own precision. Raises InputError for a model that does
+        not give exactly one logit.
         """
         name = str(name_or_path)
         model = resolve(name, revision, weight_files(name, backend))
@@ -118,17 +119,17 @@ class CrossEncoderTeacher:
             max_length=longest,
             batch_tokens=batch_tokens or _DEFAULT_BATCH_TOKENS["cpu" if onnx else place.type],
         )
-        teacher.score([("one", "logit")])  # a model of another kind is refused before the work
+        teacher.score([("one", "logit")])  # refuses a model of another kind now
         return teacher
 
     @property
     def name(self) -> str:
-        """The name or path that it was loaded from."""
+        """The name or path of the model."""
         return self._name
 
     def lengths(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
         """int64 [len(pairs)]: tokens of each pair after truncation, special ones included."""
-        # Each text once: a pair is tokenised as its two texts are, with special tokens around them.
+        # Each text once: a pair's tokens are those of its two texts and the special tokens.
         query = self._alone(dict.fromkeys(query for query, _ in pairs))
         passage = self._alone(dict.fromkeys(passage for _, passage in pairs))
         special = self.tokenizer.num_special_tokens_to_add(pair=True)
@@ -136,13 +137,13 @@ class CrossEncoderTeacher:
         return np.minimum(np.array(whole, dtype=np.int64), self.max_length)
 
     def _alone(self, different: Iterable[str]) -> dict[str, int]:
-        """Tokens of each text, special ones not included."""
+        """Count the tokens of each text, without special ones."""
         texts, lengths = list(different), list[int]()
         for start in range(0, len(texts), _TOKENIZE_AT_ONCE):
             encoded = self.tokenizer(
                 texts[start : start + _TOKENIZE_AT_ONCE],
                 add_special_tokens=False,
-                truncation=True,  # what is beyond the pair's limit does not matter
+                truncation=True,  # tokens beyond the pair's limit do not count
                 max_length=self.max_length,
             )
             lengths += map(len, encoded["input_ids"])
@@ -169,7 +170,7 @@ class CrossEncoderTeacher:
 
     def _tokenize(self, pairs: Sequence[tuple[str, str]]) -> dict[str, list[np.ndarray]]:
         queries = list(dict.fromkeys(query for query, _ in pairs))
-        # With the query at most half, cutting the passage alone always suffices.
+        # With the query at most half, cutting the passage suffices.
         cut = dict(
             zip(queries, cut_texts(self.tokenizer, queries, self.max_length // 2), strict=True)
         )
@@ -203,13 +204,13 @@ class CrossEncoderTeacher:
         return logits[:, 0]
 
 
-def weight_files(name: str, backend: Backend) -> tuple[str, ...]:
-    """Patterns of the weights that `CrossEncoderTeacher` reads of a model."""
+def weight_files(name: str, backend: _Backend) -> tuple[str, ...]:
+    """Return the patterns of the weight files that `CrossEncoderTeacher` reads."""
     onnx = backend == "onnx" or (backend == "auto" and _is_onnx_only(name))
     return _ONNX if onnx else SAFETENSORS
 
 
-def _torch_forward(model: Any, dtype: torch.dtype) -> Forward:
+def _torch_forward(model: Any, dtype: torch.dtype) -> _Forward:
     device = model.device
 
     def forward(inputs: dict[str, np.ndarray]) -> np.ndarray:
@@ -224,9 +225,9 @@ def _torch_forward(model: Any, dtype: torch.dtype) -> Forward:
     return forward
 
 
-def _onnx_forward(name: str, path: Path) -> tuple[Forward, list[str]]:
+def _onnx_forward(name: str, path: Path) -> tuple[_Forward, list[str]]:
     if onnxruntime is None:
-        raise InputError("onnxruntime is not installed: pip install 'tercet[onnx]'")
+        raise missing("onnxruntime", "onnx")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()  # the cores, or OMP_NUM_THREADS
     wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")

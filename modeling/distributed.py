@@ -1,4 +1,4 @@
-"""What the processes of a launch tell each other."""
+"""Values and errors shared between the processes of a launch."""
 
 from __future__ import annotations
 
@@ -14,26 +14,30 @@ from tercet.core.schema import InputError
 
 
 def from_first_process(work: Callable[[], Any]) -> Any:
-    """What `work` returns in the first process, in all of them: a live source answers each anew.
+    """Run `work` in the first process and return its result in all of them.
 
+    Work that depends on time or on a server would differ between processes.
     Raises InputError or RuntimeError in every process, with its message, if it fails.
     """
     if process()[1] == 1:
         return work()
-    error, value = _attempt(work) if is_main_process() else (None, None)
-    results = _share((error, value))
-    _raise_first([error for error, _ in results])
+    error, value = attempt(work) if is_main_process() else (None, None)
+    results = share((error, value))
+    raise_first([error for error, _ in results])
     return results[0][1]
 
 
-def _share(value: Any) -> list[Any]:
-    """Every process's value, in all of them, in order of rank."""
-    PartialState(cpu=not torch.cuda.is_available())  # whoever comes first says what they are on
+def share(value: Any) -> list[Any]:
+    """Return every process's value, in order of rank, in all of them."""
+    PartialState(cpu=not torch.cuda.is_available())  # the first call fixes the device
     return list(gather_object([value]))
 
 
-def _attempt(work: Callable[[], Any]) -> tuple[tuple[bool, str] | None, Any]:
-    """((whether the user's input is at fault, message), None) if the work fails, or its result."""
+def attempt(work: Callable[[], Any]) -> tuple[tuple[bool, str] | None, Any]:
+    """Return (None, result), or (error, None) with error (whether it is an InputError, message).
+
+    In a single process errors are raised as they are.
+    """
     try:
         return None, work()
     except Exception as error:
@@ -42,7 +46,8 @@ def _attempt(work: Callable[[], Any]) -> tuple[tuple[bool, str] | None, Any]:
         return (isinstance(error, InputError), f"{type(error).__name__}: {error}"), None
 
 
-def _raise_first(errors: Sequence[tuple[bool, str] | None]) -> None:
+def raise_first(errors: Sequence[tuple[bool, str] | None]) -> None:
+    """Raise the first error of `attempt` among the processes', in order of rank."""
     for rank, error in enumerate(errors):
         if error:
             kind = InputError if error[0] else RuntimeError

@@ -1,10 +1,10 @@
-"""Model names to models: a local path or a Hub name, its safe files only, all its weights."""
+"""Load models by local path or Hub name, safe files only and all weights; push to the Hub."""
 
 from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -30,7 +30,7 @@ from tercet.core.files import file_sha256
 from tercet.core.schema import InputError
 from tercet.modeling.encoders.cohere_prices import refuse_retired
 
-# Everything a model needs besides weights. Python files would run code: they are never asked for.
+# A model's files besides its weights. Python files are never downloaded: they would run code.
 _COMPANIONS = (
     "config.json",
     "generation_config.json",
@@ -49,9 +49,9 @@ _COMPANIONS = (
     "*.safetensors.index.json",
 )
 SAFETENSORS = ("*.safetensors",)
-#: Its licence is said there. It is no part of a model's identity.
+#: The model card, which names the licence. It is not part of a model's identity.
 CARD = "README.md"
-#: What an earlier push may have left in a repository, and would be read with what is there now.
+#: Files of an earlier push that would be read together with the new ones.
 _LEFTOVERS = {
     "model": (
         *("tercet.json", "space.safetensors", "adapter.json", "adapter.safetensors"),
@@ -62,14 +62,14 @@ _LEFTOVERS = {
     "space": ("model/*", "model/*/*", "report.html"),
 }
 # The older format, of most doc2query models. It is a pickle, which could run code: transformers
-# reads nothing but tensors out of it (`weights_only`), and refuses the rest.
+# reads only tensors from it (`weights_only`) and refuses the rest.
 _OLD_FORMAT = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 _LOCAL_PREFIXES = ("/", "./", "../", "~", "models/")
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedModel:
-    """A model's folder, and a digest or commit that changes whenever the model does."""
+    """A model's folder, and a digest or commit that changes with the model."""
 
     path: Path
     identity: str
@@ -78,11 +78,11 @@ class ResolvedModel:
 def resolve(
     name: str, revision: str | None = None, patterns: Sequence[str] = SAFETENSORS
 ) -> ResolvedModel:
-    """The folder of a local path or a Hub name, downloaded if need be.
+    """Return the folder of a local path or a Hub name, downloaded if necessary.
 
-    `patterns` are the weight files that will be read; at least one must be there, or for
+    `patterns` are the weight files that will be read; at least one must exist, or in place of
     safetensors the older format.
-    Raises InputError for a folder that does not exist, a Hub that does not answer, or no weights.
+    Raises InputError for a missing folder, a Hub that does not answer, or missing weights.
     """
     refuse_retired(name)
     path = Path(name).expanduser()
@@ -103,12 +103,12 @@ def push_files(
     revision: str | None = None,
     message: str,
 ) -> str:
-    """Commit files, by their paths in the repository, which is made if need be; its address.
+    """Commit `files`, by their paths in the repository, and return the commit's address.
 
-    What an earlier push left, and these do not replace, goes where it would be misread. `private`
-    is for a new repository; None is what the account's new ones are. A Space is one of Gradio's.
-    The token is that of HF_TOKEN or `hf auth login`. Raises InputError where the Hub does not take
-    them.
+    The repository is created if necessary; `private` then decides its visibility, None leaving it
+    to the account's default. Files of an earlier push that would be misread are deleted. A Space
+    uses Gradio. The token comes from HF_TOKEN or `hf auth login`. Raises InputError if the Hub
+    refuses.
     """
     sdk = "gradio" if kind == "space" else None
     try:
@@ -138,29 +138,53 @@ def push_files(
     return str(commit.commit_url)
 
 
-def push_saved(save: Callable[[Path], None], repo_id: str, **given: Any) -> str:
-    """Push what `save` writes into a folder; `given` and errors are as of `push_files`."""
-    with tempfile.TemporaryDirectory() as folder:
-        save(Path(folder))
-        return push_files(files_of(Path(folder)), repo_id, **given)
+class HubUpload:
+    """Gives an encoder with `save_pretrained` a `push_to_hub`."""
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write a folder that can be loaded."""
+        raise NotImplementedError
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        commit_message: str = "Upload a model trained with Tercet",
+    ) -> str:
+        """Upload what `save_pretrained` writes; return the commit's address.
+
+        Raises InputError as `push_files` does.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(Path(folder))
+            return push_files(
+                files_of(Path(folder)),
+                repo_id,
+                private=private,
+                revision=revision,
+                message=commit_message,
+            )
 
 
 def files_of(folder: Path) -> dict[str, Path]:
-    """All files of a folder by their paths in it, for `push_files`."""
+    """Return all files of a folder by their relative paths, for `push_files`."""
     files = (file for file in sorted(folder.rglob("*")) if file.is_file())
     return {file.relative_to(folder).as_posix(): file for file in files}
 
 
 def load_tokenizer(name: str, path: Path, **kwargs: Any) -> Any:
-    """The tokenizer in the folder `path`; raises InputError calling the model `name`."""
+    """Load the tokenizer in the folder `path`. Raises InputError naming the model `name`."""
     with _loading(name):
         return AutoTokenizer.from_pretrained(path, **kwargs)
 
 
 def load_model(auto_class: Any, name: str, path: Path, *, spare: str = "-", **kwargs: Any) -> Any:
-    """An `auto_class` model, ready for inference, from the safetensors in the folder `path`.
+    """Load an `auto_class` model for inference from the weights in the folder `path`.
 
-    Raises InputError if a weight would be left at random, unless its name begins with `spare`.
+    Raises InputError if a weight is missing and would be random, unless its name begins with
+    `spare`.
     """
     with _loading(name):
         safe = any(path.glob("*.safetensors"))
@@ -177,7 +201,7 @@ def load_model(auto_class: Any, name: str, path: Path, *, spare: str = "-", **kw
 
 
 def load_gguf(auto_class: Any, name: str, file: Path, **kwargs: Any) -> Any:
-    """An `auto_class` model, dequantised, that can be saved as an ordinary one."""
+    """Load a GGUF file, dequantised, as an `auto_class` model that can be saved."""
     with _loading(name):
         model = auto_class.from_pretrained(file.parent, gguf_file=file.name, **kwargs)
     # transformers refuses to save what it believes is still quantised.
@@ -189,7 +213,7 @@ def load_gguf(auto_class: Any, name: str, file: Path, **kwargs: Any) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence transformers' own bars and reports."""
+    """Silence transformers' progress bars and reports."""
     bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
@@ -203,7 +227,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def _loading(name: str) -> Iterator[None]:
-    """Quietly; what goes wrong becomes one line."""
+    """Load quietly; turn an error into an InputError of one line."""
     try:
         with quiet():
             yield
@@ -232,7 +256,7 @@ def _download(name: str, revision: str | None, patterns: Sequence[str]) -> Resol
 
 def _snapshot(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
     try:
-        # A pattern's * also matches a slash, so folders of other formats are named to be left out.
+        # The Hub's * also matches a slash, so folders of other formats are excluded by name.
         folder = snapshot_download(
             name,
             revision=revision,
@@ -250,7 +274,7 @@ def _snapshot(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
 
 
 def _present(name: str, path: Path, patterns: Sequence[str]) -> Sequence[str]:
-    """The patterns of the weights that are there: those asked for, or the older format's."""
+    """Return the patterns of the weights that exist: `patterns`, or the older format's."""
     if _has(path, patterns):
         return patterns
     if patterns == SAFETENSORS and _has(path, _OLD_FORMAT):
@@ -264,7 +288,7 @@ def _has(path: Path, patterns: Sequence[str]) -> bool:
 
 
 def _matches(relative: str, patterns: Sequence[str]) -> bool:
-    # Unlike the Hub's, a local * stops at a slash: a training run's checkpoints are no part of it.
+    # A local * stops at a slash, unlike the Hub's: checkpoints in subfolders are not the model's.
     return any(
         fnmatch(relative, pattern) and relative.count("/") == pattern.count("/")
         for pattern in patterns

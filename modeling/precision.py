@@ -1,4 +1,4 @@
-"""Where a model computes and in which number format: decided by a check, never by hope."""
+"""The device and the number format of a model, chosen by what the hardware supports."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def default_device() -> torch.device:
-    """The first GPU where there is one (of this process, under a launcher), else the CPU."""
+    """Return this process's GPU if there is one, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
 
 
 def inference_dtype(precision: Precision, device: torch.device | str) -> torch.dtype:
-    """The number format of matrix products; "auto" is bf16 where the hardware computes in it.
+    """Return the number format of matrix products; "auto" is bf16 if the hardware multiplies it.
 
     Raises InputError for an unknown precision.
     """
@@ -34,7 +34,7 @@ def inference_dtype(precision: Precision, device: torch.device | str) -> torch.d
 
 
 def describe(precision: Precision, device: torch.device | str) -> str:
-    """One line for a log: what `inference_dtype` chose, and why."""
+    """Return a line for the log: the choice of `inference_dtype`, and why."""
     device = torch.device(device)
     dtype = str(inference_dtype(precision, device)).removeprefix("torch.")
     if precision == "auto":
@@ -49,11 +49,11 @@ def _has_fast_bf16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
         return False
-    # AVX-512 alone computes bf16 by conversion, slower than float32: only these two multiply it.
+    # AVX-512 without these two converts bf16 to multiply it, which is slower than float32.
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def hardware() -> dict[str, str | int | None]:
-    """What torch computes on: the GPU's name, if there is one, and the CPU's threads."""
+    """Return the GPU's name, if there is one, and the number of CPU threads of torch."""
     gpu = torch.cuda.get_device_name(default_device()) if torch.cuda.is_available() else None
     return {"gpu": gpu, "threads": torch.get_num_threads()}

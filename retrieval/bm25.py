@@ -1,4 +1,4 @@
-"""BM25: retrieval by shared terms, the baseline that a dense retriever has to beat."""
+"""BM25, the lexical baseline."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from tercet.core.schema import InputError, Passage, Ranking
 from tercet.retrieval.latency import phase
 from tercet.retrieval.validation import check_ids, check_k, in_order
 
-_PASSAGES_AT_ONCE = 2_048  # passages whose terms are in memory
+_PASSAGES_AT_ONCE = 2_048  # passages whose terms are in memory at a time
+_POSTINGS_AT_ONCE = 1 << 18  # postings that are sorted at a time
 
 
 class BM25Retriever:
-    """A `Retriever` that scores as Lucene's BM25 does, over titles and texts together.
+    """A `Retriever` with Lucene's BM25 over titles and texts.
 
-    Terms are runs of two or more letters or digits, in lower case, less the language's stop words,
-    stemmed by Snowball. Languages that bm25s has no stop words for keep all their words; None
-    neither drops nor stems any. The defaults of `k1` and `b` are Anserini's.
+    Terms are runs of two or more letters or digits in lower case, without the language's stop
+    words, stemmed by Snowball. No stop words are removed for languages that bm25s has none for;
+    language None neither removes nor stems. The defaults of `k1` and `b` are Anserini's.
 
-    The index is in files without names; `ids` are the passages', where they are at hand.
+    Postings are in anonymous files. `ids` are the ids of the passages, if the caller has them.
 
-    Raises InputError for a language without a stemmer, for duplicate ids and for no passages.
+    Raises InputError for a language without a stemmer, duplicate ids and no passages.
     """
 
     def __init__(
@@ -51,15 +52,15 @@ class BM25Retriever:
         blocks = (
             self._terms([p.contents for p in passages[i : i + _PASSAGES_AT_ONCE]]) for i in starts
         )
-        self._postings = Postings(blocks, k1, b)
+        self._postings = _Postings(blocks, k1, b)
 
     @property
     def name(self) -> str:
-        """What reports and candidate columns call it."""
+        """Name in reports and in the columns of candidates."""
         return "bm25"
 
     def search(self, queries: Sequence[str], k: int) -> list[Ranking]:
-        """As `Retriever.search`; a passage that shares no term with the query is not returned."""
+        """As `Retriever.search`; passages that share no term with the query are not returned."""
         check_k(k)
         with phase("search"):
             return [self._best(terms, k) for terms in self._terms(queries)]
@@ -88,17 +89,14 @@ def _stop_words(language: str | None) -> list[str]:
     return list(getattr(stopwords, f"STOPWORDS_{suffix}", ()))
 
 
-_POSTINGS_AT_ONCE = 1 << 18  # postings that are put in order at a time
+class _Postings:
+    """BM25 weights of terms in passages, as an inverted index in anonymous files.
 
-
-class Postings:
-    """The terms of passages, weighted as Lucene's BM25 weights them; passages are numbers.
-
-    Its files have no names and go with it. In memory are the terms, and a few bytes a passage.
+    In memory are the terms, and a few bytes per passage.
     """
 
     def __init__(self, blocks: Iterable[Sequence[Sequence[str]]], k1: float, b: float) -> None:
-        """`blocks` are passages in their order, each a list of terms."""
+        """`blocks` hold the passages in order, each a list of terms."""
         self._numbers: dict[str, int] = {}
         lengths: list[np.ndarray] = []
         found = tempfile.TemporaryFile()
@@ -117,7 +115,7 @@ class Postings:
             self._arrange(postings, k1, b)
 
     def _of(self, block: Sequence[Sequence[str]], first: int) -> np.ndarray:
-        """int32 [postings, 3] of a block: term, passage, how often."""
+        """int32 [postings, 3] of a block: term, passage, frequency."""
         numbers = self._numbers
         terms = np.array([numbers.setdefault(t, len(numbers)) for doc in block for t in doc], int)
         passages = np.repeat(np.arange(len(block)), [len(doc) for doc in block])
@@ -126,7 +124,7 @@ class Postings:
         return np.stack([keys % size, first + keys // size, counts], axis=1).astype(np.int32)
 
     def _arrange(self, postings: np.ndarray, k1: float, b: float) -> None:
-        """By term instead of by passage, each with its weight."""
+        """Sort the postings by term and compute their weights."""
         blocks = [
             postings[i : i + _POSTINGS_AT_ONCE] for i in range(0, len(postings), _POSTINGS_AT_ONCE)
         ]
@@ -151,7 +149,7 @@ class Postings:
             free[term[firsts]] += sizes
 
     def scores(self, terms: Iterable[str]) -> np.ndarray:
-        """float32 [passages]: the terms' weights in each, added up; one said twice counts twice."""
+        """float32 [passages]: sums of the terms' weights; repeated terms count repeatedly."""
         scores = np.zeros(self.passages, np.float32)
         for term in terms:
             number = self._numbers.get(term)

@@ -1,9 +1,9 @@
-"""The measures as a module of HuggingFace's `evaluate`; no network is needed.
+"""The metrics as a module of HuggingFace's `evaluate`; no network is needed.
 
     metric = evaluate.load("/path/to/retrieval/evaluate_metric.py")
     metric.compute(predictions=[["d3", "d1"]], references=[["d1"]], k=(1, 10), measures=("map",))
 
-One import a line below: `evaluate` scans the lines for what the module needs.
+Below, each import has a line of its own: `evaluate` scans the lines for the module's requirements.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from collections.abc import Sequence
 import datasets
 import evaluate
 
+from tercet.core.metric_names import METRICS
 from tercet.core.schema import InputError
-from tercet.retrieval.metrics import evaluate as figures_of
-from tercet.retrieval.metrics import mean
+from tercet.retrieval.metrics import evaluate as evaluate_run, mean
 
 _DESCRIPTION = "MAP, MRR, nDCG, recall, precision and hit rate at k, by trec_eval's rules."
 _INPUTS = """
-predictions: for each query the ids of the passages that were found, as strings, best first.
+predictions: for each query the ids of the retrieved passages, as strings, best first.
 references: for each query the ids of its relevant passages.
 grades: for each query the grades of its references, in their order; all 1 unless given.
 k: the cut-offs. measures: which of map, mrr, ndcg, recall, precision and hit.
-Returns the mean of every measure at every cut-off over all queries, under names such as "map@10".
+Returns the mean of every metric at every cut-off over all queries, under names such as "map@10".
 """
 _CITATION = ""
 
@@ -45,7 +45,7 @@ class RetrievalMetric(evaluate.Metric):
         predictions: Sequence[Sequence[str]],
         references: Sequence[Sequence[str]],
         k: Sequence[int] = (1, 5, 10),
-        measures: Sequence[str] = ("map", "mrr", "ndcg", "recall", "precision", "hit"),
+        measures: Sequence[str] = METRICS,
         grades: Sequence[Sequence[int]] | None = None,
     ) -> dict[str, float]:
         if grades is None:
@@ -60,4 +60,4 @@ class RetrievalMetric(evaluate.Metric):
             qrels[query] = dict(zip(relevant, grades[number], strict=True))
             run[query] = [(passage, -float(rank)) for rank, passage in enumerate(found)]
         names = [f"{measure}@{cutoff}" for measure in measures for cutoff in k]
-        return mean(figures_of(qrels, run, names))
+        return mean(evaluate_run(qrels, run, names))

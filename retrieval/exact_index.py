@@ -1,4 +1,4 @@
-"""Exact search: every query against every passage, in numpy. What the other indexes answer to."""
+"""Exact search in numpy: the reference for the approximate indexes."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from tercet.core.mapped import BLOCK, Vectors, in_blocks, is_mapped
 from tercet.core.schema import Ranking, Size
 from tercet.retrieval.validation import check_k, check_queries, check_vectors, in_order
 
-_SCORES_AT_ONCE = 1 << 23  # float32 scores in memory: 32 MiB, and as much again to choose from
-#: Multiplications from which several threads are worth while. numpy's go on spinning for some 25 ms
-#: after a product, and an encoder that runs next on the same cores then takes twice its time.
+_SCORES_AT_ONCE = 1 << 23  # float32 scores in memory: 32 MiB, and as much again for the partition
+# Multiplications from which several threads pay off. numpy's threads spin for about 25 ms after a
+# product, and an encoder that runs next on the same cores then takes twice its time.
 _WORTH_THREADS = 1 << 25
 _BLAS = ThreadpoolController().select(user_api="blas")
 
 
 class ExactIndex:
-    """An `Index` that misses nothing, for tests, training's evaluations and mining.
+    """An exact `Index`, for mining, the evaluations of training, and tests.
 
-    A ranking depends on the query and the passages alone: not on the order in which they were
-    added, nor on the other queries of a batch, nor on the number of threads. Vectors that are
-    mapped from files are searched where they are, block by block.
+    A ranking depends on the query and the passages alone: not on the order of the passages, the
+    other queries of the batch, or the number of threads. Mapped vectors are searched in their
+    files, block by block.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class ExactIndex:
         self._longest = 0.0
 
     def build(self, ids: Sequence[str], vectors: Vectors) -> None:
-        """As `Index.build`; keeps a copy of vectors in memory, and mapped ones as they are."""
+        """As `Index.build`; vectors in memory are copied, mapped ones are not."""
         rows = check_vectors(ids, vectors)
         self._ids = ids if is_mapped(rows) else list(ids)
         self._vectors = rows if is_mapped(rows) else np.array(rows)
@@ -40,7 +40,7 @@ class ExactIndex:
         self._longest = max(float(np.linalg.norm(block, axis=1).max()) for block in blocks)
 
     def size(self) -> Size:
-        """As `Index.size`: its vectors, which is also what they would take in a file."""
+        """As `Index.size`: the bytes of the vectors, in memory and in a file alike."""
         size = 4 * self._vectors.shape[0] * self._vectors.shape[1]
         return Size(memory=size, disk=size)
 
@@ -48,19 +48,8 @@ class ExactIndex:
         """As `Index.discard`."""
         self._ids, self._vectors = [], np.zeros((0, 0), np.float32)
 
-    def drop_leftovers(self) -> list[str]:
-        """As Index.drop_leftovers: the process took all with it."""
-        return []
-
-    def publish(self, alias: str) -> None:
-        """Nothing to do: an index in the process has no name that others could ask for."""
-
-    def serves(self, alias: str) -> bool:
-        """As `Index.serves`: nobody asks an index in the process by name."""
-        return True
-
     def search(self, vectors: np.ndarray, k: int) -> list[Ranking]:
-        """As `Index.search`, all the passages if there are fewer than k."""
+        """As `Index.search`; all passages if there are fewer than k."""
         check_k(k)
         queries = check_queries(vectors, self._vectors.shape[1])
         k = min(k, len(self._ids))
@@ -72,9 +61,9 @@ class ExactIndex:
         ]
 
     def _candidates(self, queries: np.ndarray, k: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Each query with the positions that hold its k best for certain, and few others."""
-        # A float32 sum of d products errs by at most d/2 epsilons of both lengths' product, at the
-        # k-th score and at a candidate's alike: d in all, and twice that leaves room to round.
+        """Each query with positions that are certain to include its k best, and few others."""
+        # A float32 sum of d products errs by at most d/2 epsilons of the product of both norms, at
+        # the k-th score and at a candidate's alike: d in all, doubled to allow for rounding.
         error = 2 * self._vectors.shape[1] * float(np.finfo(np.float32).eps) * self._longest
         error = error * np.linalg.norm(queries, axis=1)
         best = np.full((len(queries), 0), -np.inf, np.float32)  # the k best scores so far
@@ -85,7 +74,7 @@ class ExactIndex:
                 scores = queries @ block.T
             best = np.concatenate([best, _largest(scores, k)], axis=1)
             best = _largest(best, k)
-            # As long as fewer than k were seen, any may be among them.
+            # Until k scores were seen, any passage may be among the best.
             floors = best.min(axis=1) - error if best.shape[1] == k else np.full(len(best), -np.inf)
             for kept, row, floor in zip(found, scores, floors, strict=True):
                 here = np.flatnonzero(row >= floor)
@@ -95,14 +84,14 @@ class ExactIndex:
             yield query, positions[scores >= floor]
 
     def _best(self, query: np.ndarray, positions: np.ndarray, k: int) -> Ranking:
-        # A matrix product may sum the same numbers in another order at another place, so equal
-        # vectors may score apart in the last bit. Summing in float64 makes them equal again.
+        # A matrix product may sum in another order at another position, so the scores of equal
+        # vectors may differ in the last bit. Sums in float64 are equal again.
         exact = np.einsum("nd,d->n", self._vectors[positions], query, dtype=np.float64)
         ids = [self._ids[position] for position in positions.tolist()]
         return in_order(list(zip(ids, exact.astype(np.float32).tolist(), strict=True)), k)
 
 
 def _largest(scores: np.ndarray, k: int) -> np.ndarray:
-    """The k largest of each row, in no order; all of a shorter row."""
+    """The k largest values of each row, unordered; all values of a shorter row."""
     cut = scores.shape[1] - k
     return scores if cut <= 0 else np.partition(scores, cut, axis=1)[:, cut:]

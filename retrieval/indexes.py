@@ -1,4 +1,4 @@
-"""The index that a recipe names."""
+"""Make the index of a recipe, share it, and publish it under an alias."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ import numpy as np
 from tercet.config.index import IndexSettings
 from tercet.core.console import console
 from tercet.core.mapped import Vectors
-from tercet.core.schema import Index, InputError, Ranking, Size
+from tercet.core.schema import Index, InputError, Ranking, ServedIndex, Size
 from tercet.retrieval.exact_index import ExactIndex
 
 if TYPE_CHECKING:
     from tercet.retrieval.weaviate.live import LiveCollection
     from tercet.retrieval.weaviate.reader import WeaviateReader
 
-#: How far FAISS's graphs look where the recipe does not say: what they miss is the encoder's.
-FAR = 512
+#: Default search queue of FAISS's graphs: so large that misses are the encoder's.
+_EF = 512
 
 
 def make_index(section: IndexSettings, collection: str, owner: str = "") -> Index:
-    """A fresh, empty index; `collection` begins its name, and `owner` marks it, on a server.
+    """A new, empty index. On a server its name begins with `collection` and `owner` is stored.
 
-    Raises InputError if its library is not installed or its server does not answer, and for a
-    setting that it does not have.
+    Raises InputError if its library is not installed, its server does not answer, or it does not
+    have a given setting.
     """
     _check(section)
-    # Each of these libraries is an extra, and not needed for the others.
+    # Each of these libraries is an extra.
     if section.backend == "faiss":
         from tercet.retrieval.faiss_index import FaissIndex
 
-        ef = section.ef or (FAR if "HNSW" in section.factory else None)
+        ef = section.ef or (_EF if "HNSW" in section.factory else None)
         return FaissIndex(
             section.factory, nprobe=section.nprobe, ef_search=ef, on_disk=section.on_disk
         )
@@ -50,7 +50,7 @@ def make_index(section: IndexSettings, collection: str, owner: str = "") -> Inde
             **given,
         )
         try:
-            index.need("aliases")  # to publish the best model's collection when all is done
+            index.server.need("aliases")  # to publish the adapted model's collection
         except InputError:
             index.close()
             raise
@@ -59,7 +59,7 @@ def make_index(section: IndexSettings, collection: str, owner: str = "") -> Inde
 
 
 def open_live(section: IndexSettings) -> LiveCollection:
-    """The collection that a recipe names, as it stands. Raises InputError as `make_index` does."""
+    """The existing collection of a recipe. Raises InputError as `make_index` does."""
     from tercet.retrieval.weaviate.live import LiveCollection
 
     return LiveCollection.connect(
@@ -75,26 +75,40 @@ def read_collection(name: str) -> WeaviateReader:
 
 
 def drop_leftovers(index: Index) -> None:
-    """Drop what a killed run of this index's owner left on a server, and let the index go."""
-    if dropped := index.drop_leftovers():
+    """Delete the collections that killed runs of this owner left; then discard the index."""
+    if isinstance(index, ServedIndex) and (dropped := index.drop_leftovers()):
         console.print(f"[yellow]dropped[/] {', '.join(dropped)}: left by a run that was killed")
     index.discard()
 
 
+def publish(index: Index, alias: str) -> None:
+    """Point `alias` at an index on a server; discard an index that has no name."""
+    inner = index.inner if isinstance(index, SharedIndex) else index
+    if isinstance(inner, ServedIndex):
+        inner.publish(alias)
+    else:
+        index.discard()
+
+
+def is_published(index: Index, alias: str) -> bool:
+    """Whether the server has an index under `alias`; true for an index that has no name."""
+    return not isinstance(index, ServedIndex) or index.serves(alias)
+
+
 def describe_faiss(section: IndexSettings) -> str:
-    """FAISS's string, and how far it looks, whether the recipe says so or not."""
+    """FAISS's factory string with the search settings, defaults included."""
     from tercet.retrieval.faiss_index import NPROBE
 
     parts = [section.factory]
     if "HNSW" in section.factory:
-        parts.append(f"ef {section.ef or FAR}")
+        parts.append(f"ef {section.ef or _EF}")
     if "IVF" in section.factory:
         parts.append(f"nprobe {section.nprobe or NPROBE}")
     return ", ".join(parts)
 
 
 def _check(section: IndexSettings) -> None:
-    """What is set, and would change nothing, is refused: figures would seem to be of it."""
+    """Refuse settings without effect: results would be attributed to them."""
     graph = {
         "faiss": "HNSW" in section.factory,
         "weaviate": section.kind.startswith("hnsw"),
@@ -110,41 +124,28 @@ def _check(section: IndexSettings) -> None:
 
 
 class SharedIndex:
-    """An `Index` around another: whoever is done with it leaves it to the next.
+    """An `Index` of frozen vectors that is built once and searched by all steps of a run.
 
-    `discard` is for those who think that it is theirs, and does nothing: what a run leaves on a
-    server without having published it, the next one drops.
+    `discard` does nothing; a collection that a run did not publish is dropped by the next run.
     """
 
     def __init__(self, index: Index) -> None:
-        self._index = index
+        self.inner = index
         self._filled = False
 
     def build(self, ids: Sequence[str], vectors: Vectors) -> None:
-        """As `Index.build`, the first time."""
+        """As `Index.build` on the first call; nothing on later calls."""
         if not self._filled:
-            self._index.build(ids, vectors)
+            self.inner.build(ids, vectors)
             self._filled = True
 
     def search(self, vectors: np.ndarray, k: int) -> list[Ranking]:
         """As `Index.search`."""
-        return self._index.search(vectors, k)
+        return self.inner.search(vectors, k)
 
     def size(self) -> Size:
         """As `Index.size`."""
-        return self._index.size()
+        return self.inner.size()
 
     def discard(self) -> None:
         """Nothing: the vectors will be searched again."""
-
-    def drop_leftovers(self) -> list[str]:
-        """As `Index.drop_leftovers`."""
-        return self._index.drop_leftovers()
-
-    def publish(self, alias: str) -> None:
-        """As `Index.publish`."""
-        self._index.publish(alias)
-
-    def serves(self, alias: str) -> bool:
-        """As `Index.serves`."""
-        return self._index.serves(alias)

@@ -1,4 +1,4 @@
-"""The clock: from a query's text to its ten best passages, each phase apart and all together."""
+"""Latency of retrievers, from a query's text to its ten best passages, in all and by phase."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import numpy as np
 from tercet.core.schema import Retriever
 
 TOP = 10
-_SLICE = 100  # single queries, or four batches, that a retriever answers in its turn
-_WARM_UP = 3  # queries at the beginning of each turn that are not timed
+_SLICE = 100  # single queries (or four batches) of a retriever's turn
+_WARM_UP = 3  # untimed queries at the start of each turn
 
-#: Seconds of each phase of the search that is being timed; None while none is.
+#: Seconds of each phase of the search that is being timed; None outside of timing.
 _phases: ContextVar[dict[str, float] | None] = ContextVar("phases", default=None)
-#: Values and seconds of what the retrievers of one round have in common; None while none is timed.
+#: Values that the retrievers of a round share, with their seconds; None outside of timing.
 _common: ContextVar[dict[Hashable, tuple[Any, float]] | None] = ContextVar("common", default=None)
-#: Among a lap's phases, what it would have taken had another retriever not done it before.
+#: Key of a lap's seconds of shared work that another retriever of the round did.
 _BORROWED = "borrowed"
 
 Name = TypeVar("Name", bound=Hashable)
@@ -30,9 +30,9 @@ T = TypeVar("T")
 
 @contextmanager
 def phase(name: str) -> Iterator[None]:
-    """Counts what is done within as this phase of a search, if one is being timed.
+    """Count the time of the block as this phase of the search, if one is being timed.
 
-    A retriever made of others need say nothing of theirs: their phases add up.
+    The phases of a retriever that is made of others add up.
     """
     seconds = _phases.get()
     start = time.perf_counter()
@@ -44,10 +44,10 @@ def phase(name: str) -> Iterator[None]:
 
 
 def phase_once(name: str, key: Hashable, work: Callable[[], T]) -> T:
-    """What `work` returns, counted as a phase; several retrievers of one round do it once.
+    """The result of `work`, timed as a phase; retrievers of one round share the result for `key`.
 
-    A query's vector does not depend on the index that is searched with it: the first retriever that
-    asks for `key` makes and times it, and its time counts for each of the others.
+    A query's vector does not depend on the index: the first retriever of a round computes and
+    times it, and its time is counted for each of the others.
     """
     lap, common = _phases.get(), _common.get()
     if lap is None or common is None:
@@ -65,7 +65,7 @@ def phase_once(name: str, key: Hashable, work: Callable[[], T]) -> T:
 
 
 class _Stopwatch:
-    """One retriever's calls, so many queries each."""
+    """Times the calls of one retriever, `batch` queries each."""
 
     def __init__(self, retriever: Retriever, texts: Sequence[str], batch: int) -> None:
         self.retriever, self.texts, self.batch = retriever, texts, batch
@@ -74,12 +74,12 @@ class _Stopwatch:
         self.answered = 0
 
     def turn(self, seconds: float) -> int:
-        """Answer the next slice, unless `seconds` are spent; how many queries it was."""
+        """Answer the next slice, unless `seconds` are spent; return its number of queries."""
         before = self.answered
         end = min(before + (_SLICE if self.batch == 1 else 4 * self.batch), len(self.texts))
         if before == end or sum(self.totals) > seconds:
             return 0
-        # Others than those that follow, and few: a reranked batch takes a minute.
+        # Warm-up queries differ from those that follow, and are few: a reranked batch is slow.
         last = self.texts[-_WARM_UP:]
         size = min(self.batch, _WARM_UP)
         for start in range(0, len(last), size):
@@ -104,7 +104,7 @@ class _Stopwatch:
             self.phases.setdefault(name, []).append(seconds)
 
     def timing(self) -> Timing:
-        """What was measured."""
+        """Latencies of the answered queries."""
         return Timing(
             queries=self.answered,
             batch=self.batch,
@@ -125,13 +125,12 @@ def time_searches(
     seconds: float,
     advance: Callable[[int], None] = lambda amount: None,
 ) -> dict[Name, Timing]:
-    """Each retriever's answers to its texts, `batch` at a time, ten passages each.
+    """Time each retriever on its texts, `batch` at a time, ten passages each.
 
-    They answer in turns, a slice each, so that a machine that slows down slows all alike; each turn
-    begins with a few queries that are not timed. A retriever that has taken more than `seconds` is
-    asked no more; `Timing.queries` tells how many it answered. In one round each text is encoded
-    once by each encoder (see `phase_once`). `advance` is told of every query that is answered, or
-    that will not be.
+    Retrievers take turns of a slice each, so that a slowdown of the machine affects all alike; each
+    turn begins with a few untimed queries. A retriever stops after more than `seconds`;
+    `Timing.queries` is the number that it answered. In one round each encoder encodes a text once
+    (see `phase_once`). `advance` counts every query, answered or skipped.
     """
     watches = {name: _Stopwatch(r, texts[name], batch) for name, r in retrievers.items()}
     pending = list(watches)
@@ -146,24 +145,24 @@ def time_searches(
                 advance(done)
         finally:
             _common.reset(token)
-        pending = pending[1:] + pending[:1]  # nobody always follows the same one
+        pending = pending[1:] + pending[:1]  # no retriever always follows the same one
     return {name: watch.timing() for name, watch in watches.items()}
 
 
 @dataclass(frozen=True)
 class Phase:
-    """How long a query (single) or a batch (batched) takes."""
+    """Percentiles of the milliseconds per call: of a query, or of a batch."""
 
     p50: float
     p95: float
     p99: float
-    #: Queries a second: all of them, by the time that all took.
+    #: Queries per second over all calls.
     per_second: float
 
 
 @dataclass(frozen=True)
 class Timing:
-    """From the query's text to its ten best passages; phases by name: encode, search, rerank."""
+    """Latency from a query's text to its ten best passages; phases: encode, search, rerank."""
 
     queries: int
     batch: int

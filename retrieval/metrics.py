@@ -1,21 +1,18 @@
 """MAP, MRR, nDCG, recall, precision and hit rate at k, by trec_eval's rules.
 
-A ranking is ordered by score, the larger first, and equal scores by passage id, the larger first;
-the order in which a run lists them means nothing. Scores are compared as float32, for trec_eval
-stores them so: two scores that differ only beyond it are equal. A grade above zero is relevant,
-any other earns nothing, just as no judgement does. Every query of the qrels has a figure: zero if
-the run misses it or if it has no relevant passage (give qrels without such queries to leave them
-out of the mean).
+A ranking is sorted by score, ties by passage id, both in descending order; the order in which a run
+lists its passages does not matter. Scores are compared as float32, as in trec_eval: scores that
+differ only beyond it are ties. A grade above zero is relevant; other grades count as no judgement.
+Every query of the qrels has a value of each metric: zero if the run misses it or if it has no
+relevant passage (remove such queries from the qrels to leave them out of the mean).
 
-`evaluate` takes ids. It makes an `IndexedRun` of them, which callers who have numbers make
-themselves, and can measure many times over.
+`evaluate` takes ids and builds an `IndexedRun`. Callers with integer codes build one themselves and
+can evaluate it many times.
 """
 
 from __future__ import annotations
 
-import difflib
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, compress, repeat
@@ -23,28 +20,29 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tercet.core.metric_names import parse_metric
 from tercet.core.schema import InputError, Qrels, Ranking, Run
 
-#: Per-query figures: measure -> query id -> value.
+#: Metric values of queries: metric -> query id -> value.
 Figures = Mapping[str, Mapping[str, float]]
 
-_CODES = 1 << 31  # a code and a row number have this much room in a key
+_CODES = 1 << 31  # codes and row numbers are below this, so that both fit into a 64-bit key
 _BUCKETS = 256  # a power of two
 
 
 class _Graded(NamedTuple):
-    """What every measure needs: rows are queries, columns ranks; empty places hold zero."""
+    """Inputs of a metric; empty ranks hold zero."""
 
     found: np.ndarray  # int64 [queries, depth]: grades as ranked, none below zero
-    ideal: np.ndarray  # int64 [queries, depth]: the same, had the run been perfect
-    relevant: np.ndarray  # int64 [queries]: how many passages are relevant
+    ideal: np.ndarray  # int64 [queries, depth]: grades of a perfect ranking
+    relevant: np.ndarray  # int64 [queries]: number of relevant passages
 
     def hits(self, k: int) -> np.ndarray:
         return self.found[:, :k] > 0
 
 
 def _sums(values: np.ndarray) -> np.ndarray:
-    # From left to right, so that the zeros that deeper rankings add to a row change no last bit.
+    # From left to right: zeros that a deeper ranking appends change no bit of the sum.
     return np.cumsum(values, axis=1)[:, -1]
 
 
@@ -80,7 +78,7 @@ def _hit(graded: _Graded, k: int) -> np.ndarray:
     return np.asarray(graded.hits(k).any(axis=1), np.float64)
 
 
-_MEASURES: dict[str, Callable[[_Graded, int], np.ndarray]] = {
+_METRICS: dict[str, Callable[[_Graded, int], np.ndarray]] = {
     "map": _average_precision,
     "mrr": _reciprocal_rank,
     "ndcg": _ndcg,
@@ -88,38 +86,19 @@ _MEASURES: dict[str, Callable[[_Graded, int], np.ndarray]] = {
     "precision": _precision,
     "hit": _hit,
 }
-_OTHER_NAMES = {"ap": "map", "rr": "mrr", "r": "recall", "p": "precision", "success": "hit"}
-
-
-def parse_measure(measure: str) -> tuple[str, int]:
-    """The name and the k of a measure such as "ndcg@10".
-
-    Raises InputError, with the nearest right name, for one that this module does not know.
-    """
-    match = re.fullmatch(rf"({'|'.join(_MEASURES)})@([1-9][0-9]*)", measure)
-    if match:
-        return match[1], int(match[2])
-    name, _, cutoff = measure.lower().partition("@")
-    known = [*_MEASURES, *_OTHER_NAMES]
-    nearest = (difflib.get_close_matches(name, known, n=1, cutoff=0.5) or ["ndcg"])[0]
-    k = cutoff if re.fullmatch("[1-9][0-9]*", cutoff) else "10"
-    raise InputError(
-        f"unknown measure {measure!r}: did you mean '{_OTHER_NAMES.get(nearest, nearest)}@{k}'? "
-        f"The names are {', '.join(_MEASURES)}, each with @k, k at least 1"
-    )
 
 
 class IndexedRun:
-    """A run and its judgements as numbers, ready to be measured.
+    """A run and its judgements as integer codes, ready for evaluation.
 
-    A row is a query. `codes` and `scores`, [queries, depth], are what the run found for it, in any
-    order: passages by number, below 2^31, in a row larger for the larger id, and -1 where a place
-    is empty; scores are kept as float32. `judged` holds three arrays of one length, in any order: a
-    judged pair's row, its passage's code and its grade.
+    A row is a query. `codes` and `scores`, [queries, depth], are its ranking in any order: a code
+    is an integer below 2^31, larger for the larger passage id of a row, or -1 for an empty rank;
+    scores are kept as float32. `judged` holds three arrays of one length, in any order: the row,
+    the passage's code and the grade of each judged pair.
 
-    Raises InputError for shapes that do not go together, for codes and rows out of range, for a
-    grade that is not whole, for a score that is not a number, for a passage that a ranking holds
-    twice and for a pair that is judged twice.
+    Raises InputError for shapes that do not match, codes and rows out of range, a grade that is not
+    an integer, a score that is NaN, a passage that a ranking holds twice and a pair that is judged
+    twice.
     """
 
     def __init__(
@@ -150,7 +129,7 @@ class IndexedRun:
         self._judge(*judged)
 
     def _judge(self, rows: np.ndarray, codes: np.ndarray, grades: np.ndarray) -> None:
-        """Relevant pairs as keys in ascending order, and the gains of a perfect run."""
+        """Store the relevant pairs as sorted keys, and the grades of a perfect ranking."""
         rows = _whole(rows, "a judged pair's row", 0, len(self._codes))
         codes = _whole(codes, "a judged pair's code", 0, _CODES)
         grades = _whole(grades, "a grade")
@@ -173,7 +152,7 @@ class IndexedRun:
 
     @classmethod
     def from_ids(cls, qrels: Qrels, run: Run) -> IndexedRun:
-        """Rows in the order of the qrels' queries; errors name queries and passages by id."""
+        """Build it from ids, a row per query of the qrels; errors name queries and passages."""
         if not qrels:
             raise InputError("the judgements hold no query: there is nothing to evaluate")
         judged = list(qrels.values())
@@ -193,27 +172,27 @@ class IndexedRun:
         grades = list(chain.from_iterable(row.values() for row in judged))
         return cls(codes, scores, (pairs, passages, np.array(grades)))
 
-    def evaluate(self, measures: Sequence[str]) -> dict[str, np.ndarray]:
-        """Each measure's figures: float64 [queries], in the order of the rows."""
-        parsed = {measure: parse_measure(measure) for measure in measures}
+    def evaluate(self, metrics: Sequence[str]) -> dict[str, np.ndarray]:
+        """Values of each metric: float64 [queries], in the order of the rows."""
+        parsed = {metric: parse_metric(metric) for metric in metrics}
         depth = max((k for _, k in parsed.values()), default=1)
         graded = _Graded(
             found=self._found(depth),
             ideal=_matrix(*self._ideal, len(self._codes), depth),
             relevant=self._relevant,
         )
-        return {measure: _MEASURES[name](graded, k) for measure, (name, k) in parsed.items()}
+        return {metric: _METRICS[name](graded, k) for metric, (name, k) in parsed.items()}
 
     def _found(self, depth: int) -> np.ndarray:
-        """Grades of what was found, in trec_eval's order: int64 [queries, at most depth]."""
+        """Grades of the ranked passages in trec_eval's order: int64 [queries, at most depth]."""
         bits = (self._scores + np.float32(0)).view(np.int32)  # + 0 makes -0 equal 0
-        # As integers, the bits of floats have the floats' order, reversed among the negative.
+        # The bits of floats, read as integers, sort as the floats do; negative ones in reverse.
         ordered = bits ^ (bits >> 31 & np.int32(_CODES - 1))
         keys = ordered.astype(np.int64) << 32 | self._codes
-        keys[self._codes < 0] = -_CODES << 32 | _CODES  # below -inf, and nobody's code
+        keys[self._codes < 0] = -_CODES << 32 | _CODES  # below -inf, with an unused code
         codes = np.sort(keys, axis=1)[:, : -depth - 1 : -1] & (2 * _CODES - 1)
-        # Few places hold a relevant passage: one look into a coarse table spares most of them the
-        # search among all the judgements.
+        # Few ranks hold a relevant passage: a coarse table spares most of them the binary search
+        # among the judgements.
         rows = np.arange(len(codes))[:, None]
         known = np.zeros(len(codes) * _BUCKETS, bool)
         known[(self._keys >> 32) * _BUCKETS | (self._keys & (_BUCKETS - 1))] = True
@@ -224,38 +203,30 @@ class IndexedRun:
         return _matrix(row[hit], rank[hit], self._grades[place[hit]], len(codes), depth)
 
 
-def evaluate(qrels: Qrels, run: Run, measures: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Each measure's figure for every query of the qrels: measure -> query id -> value.
+def evaluate(qrels: Qrels, run: Run, metrics: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Values of each metric for every query of the qrels: metric -> query id -> value.
 
-    Measures are "map@k" (divided by all relevant passages, as trec_eval's map_cut), "mrr@k",
-    "ndcg@k" (linear gain, as ndcg_cut), "recall@k", "precision@k" and "hit@k". Queries that have no
-    judgements are passed over: `unjudged` lists them.
+    Metrics are "map@k" (divided by the number of relevant passages, as trec_eval's map_cut),
+    "mrr@k", "ndcg@k" (linear gain, as ndcg_cut), "recall@k", "precision@k" and "hit@k". Queries of
+    the run without judgements are ignored.
 
-    Raises InputError for an unknown measure, for qrels without queries, for a grade that is not
-    whole, for a score that is not a number, and for a passage that a ranking holds twice.
+    Raises InputError for an unknown metric, for qrels without queries, for a grade that is not an
+    integer, for a score that is NaN, and for a passage that a ranking holds twice.
     """
-    for measure in measures:
-        parse_measure(measure)
-    figures = IndexedRun.from_ids(qrels, run).evaluate(measures)
+    for metric in metrics:
+        parse_metric(metric)
+    found = IndexedRun.from_ids(qrels, run).evaluate(metrics)
     return {
-        measure: dict(zip(qrels, values.tolist(), strict=True))
-        for measure, values in figures.items()
+        metric: dict(zip(qrels, values.tolist(), strict=True)) for metric, values in found.items()
     }
 
 
-def mean(figures: Figures) -> dict[str, float]:
-    """Each measure's mean over its queries, to the last bit the same in any order of them."""
-    for measure, values in figures.items():
-        if not values:
-            raise InputError(f"{measure} has no figures: there is no mean of nothing")
-    return {
-        measure: math.fsum(values.values()) / len(values) for measure, values in figures.items()
-    }
-
-
-def unjudged(qrels: Qrels, run: Run) -> list[str]:
-    """Queries of the run that `evaluate` passes over because the qrels do not hold them."""
-    return [query for query in run if query not in qrels]
+def mean(values: Figures) -> dict[str, float]:
+    """The mean of each metric over queries. Sums are exact, so their order changes no bit."""
+    for metric, of_queries in values.items():
+        if not of_queries:
+            raise InputError(f"{metric} has no values: there is no mean of nothing")
+    return {metric: math.fsum(each.values()) / len(each) for metric, each in values.items()}
 
 
 def _by_id(query: str, ranking: Ranking) -> dict[str, float]:
@@ -275,7 +246,7 @@ def _refuse_nan(scores: np.ndarray, qrels: Qrels, rankings: Sequence[dict[str, f
 
 
 def _whole(values: np.ndarray, what: str, least: int | None = None, end: int = 0) -> np.ndarray:
-    """As int64, from `least` to before `end` where they are given."""
+    """The values as int64, checked to be integers from `least` to `end` - 1 if these are given."""
     values = np.asarray(values)
     if values.size and values.dtype.kind not in "iub":
         hint = ", above 0 for relevant" if what == "a grade" else ""
@@ -286,12 +257,12 @@ def _whole(values: np.ndarray, what: str, least: int | None = None, end: int = 0
 
 
 def _float32(scores: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # what is too large for float32 is infinite in it
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite
         return np.asarray(scores).astype(np.float32)
 
 
 def _placed(values: np.ndarray, taken: np.ndarray, empty: float) -> np.ndarray:
-    """The values at the places that are taken, row by row."""
+    """A matrix with the values at the places that are taken, row by row."""
     if taken.all():
         return values.reshape(taken.shape)
     matrix = np.full(taken.shape, empty, values.dtype)
@@ -300,7 +271,7 @@ def _placed(values: np.ndarray, taken: np.ndarray, empty: float) -> np.ndarray:
 
 
 def _ties(scores: np.ndarray) -> list[list[bool]]:
-    """For each row, which of its places hold a score that it holds twice; () if none do."""
+    """For each row, which of its places hold a tied score; empty if none do."""
     in_order = np.sort(scores, axis=1)
     equal = in_order[:, 1:] == in_order[:, :-1]
     rows = np.flatnonzero(equal.any(axis=1))
@@ -316,12 +287,12 @@ def _ties(scores: np.ndarray) -> list[list[bool]]:
 
 
 def _numbered(judged: Iterable[str], ranked: Iterable[str], tied: Sequence[bool]) -> dict[str, int]:
-    """A query's passages in the order of their ids: those judged, and those whose order matters."""
+    """Codes in the order of ids, for the judged passages and those with tied scores."""
     return {id: code for code, id in enumerate(sorted({*judged, *compress(ranked, tied)}))}
 
 
 def _coded(number: dict[str, int], ids: Mapping[str, object]) -> Iterable[int]:
-    """The ids' numbers, -1 for those that have none."""
+    """The codes of the ids, -1 for ids without one."""
     if ids.keys().isdisjoint(number):
         return repeat(-1, len(ids))
     return map(number.get, ids, repeat(-1))
@@ -330,7 +301,7 @@ def _coded(number: dict[str, int], ids: Mapping[str, object]) -> Iterable[int]:
 def _matrix(
     rows: np.ndarray, ranks: np.ndarray, values: np.ndarray, queries: int, depth: int
 ) -> np.ndarray:
-    """The values at their rows and ranks among zeros, as deep as asked for and as they go."""
+    """The values at their rows and ranks, else zeros; cut at `depth` or after the last rank."""
     width = max(1, min(depth, int(ranks.max(initial=0)) + 1))
     matrix = np.zeros((queries, width), np.int64)
     kept = ranks < width

@@ -1,4 +1,4 @@
-"""Dense retrieval: an encoder and an index, together."""
+"""Retrievers: dense, hybrid (rank fusion) and reranked."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from tercet.retrieval.validation import check_k, in_order
 
 
 class DenseRetriever:
-    """A `Retriever` of an encoder and an index that holds that encoder's passage vectors.
+    """A `Retriever` of an encoder and an index of that encoder's passage vectors.
 
-    Reports call it by `name`, or by the encoder's name if none is given. It returns at most `top_k`
-    passages, however many are asked for.
+    `name` is its name in reports, by default the encoder's. It returns at most `top_k` passages.
     """
 
     def __init__(
@@ -29,7 +28,7 @@ class DenseRetriever:
 
     @property
     def name(self) -> str:
-        """What reports and candidate columns call it."""
+        """Its name in reports and candidate columns."""
         return self._encoder.name if self._name is None else self._name
 
     def search(self, queries: Sequence[str], k: int) -> list[Ranking]:
@@ -40,17 +39,15 @@ class DenseRetriever:
             return self._index.search(vectors, min(k, self._top_k or k))
 
 
-CONSTANT = 60  # the paper's
-
-
-DEPTH = 100
+_RANK_CONSTANT = 60  # k of the paper
+_FUSED = 100  # passages of each retriever that are fused
 
 
 class HybridRetriever:
-    """A `Retriever` that ranks by the sum of 1 / (60 + rank) over other retrievers' best 100.
+    """A `Retriever` that ranks by the sum of 1 / (60 + rank) over the top 100 of other retrievers.
 
-    Scores need not be comparable, nor vectors: only ranks count. Cormack, Clarke and Buettcher,
-    Reciprocal rank fusion outperforms Condorcet and individual rank learning methods, SIGIR 2009.
+    Only ranks count, so scores need not be comparable. Cormack, Clarke and Buettcher, Reciprocal
+    rank fusion outperforms Condorcet and individual rank learning methods, SIGIR 2009.
     """
 
     def __init__(self, retrievers: Sequence[Retriever], name: str | None = None) -> None:
@@ -59,42 +56,41 @@ class HybridRetriever:
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Its name in reports."""
         return self._name or "+".join(retriever.name for retriever in self._retrievers)
 
     def search(self, queries: Sequence[str], k: int) -> list[Ranking]:
-        """As `Retriever.search`; the first ones are the same whatever k is."""
+        """As `Retriever.search`; the first passages do not depend on k."""
         check_k(k)
-        found = [r.search(queries, DEPTH) for r in self._retrievers]
-        return [_fuse(rankings, k) for rankings in zip(*found, strict=True)]
+        each = [retriever.search(queries, _FUSED) for retriever in self._retrievers]
+        return [_fuse(rankings, k) for rankings in zip(*each, strict=True)]
 
 
 def _fuse(rankings: Sequence[Ranking], k: int) -> Ranking:
     parts: dict[str, list[float]] = {}
     for ranking in rankings:
         for rank, (passage, _) in enumerate(ranking, 1):
-            parts.setdefault(passage, []).append(1 / (CONSTANT + rank))
-    # As float32, which is how measures compare scores: sums that differ less are equal.
+            parts.setdefault(passage, []).append(1 / (_RANK_CONSTANT + rank))
+    # The metrics compare scores as float32, so sums that differ by less are ties.
     fused = [(passage, float(np.float32(math.fsum(terms)))) for passage, terms in parts.items()]
     return in_order(fused, k)
 
 
-#: The texts of passages, by the ids that are asked for.
-Texts = Callable[[Iterable[str]], Mapping[str, str]]
+#: Passage ids -> texts by id.
+_Texts = Callable[[Iterable[str]], Mapping[str, str]]
 
 
 class RerankedRetriever:
-    """A `Retriever` that puts another's first `depth` passages in the order of a teacher's scores.
+    """A `Retriever` that reorders another's first `depth` passages by a cross-encoder's scores.
 
-    Those below keep their order, and follow. `texts` maps passage ids to what the teacher reads of
-    them.
+    Passages below that depth follow in their original order. `texts` maps passage ids to texts.
     """
 
     def __init__(
         self,
         retriever: Retriever,
         teacher: Teacher,
-        texts: Texts,
+        texts: _Texts,
         depth: int,
         name: str | None = None,
     ) -> None:
@@ -106,11 +102,11 @@ class RerankedRetriever:
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Its name in reports."""
         return self._name or f"{self._retriever.name} reranked"
 
     def search(self, queries: Sequence[str], k: int) -> list[Ranking]:
-        """As `Retriever.search`; what is not reranked scores one less a rank than what is."""
+        """As `Retriever.search`; below `depth` each passage scores 1 less than the one before."""
         check_k(k)
         rankings = self._retriever.search(queries, max(k, self._depth))
         with phase("rerank"):
@@ -124,8 +120,8 @@ class RerankedRetriever:
     def _score(
         self, queries: Sequence[str], rankings: Sequence[Ranking], texts: Mapping[str, str]
     ) -> dict[tuple[str, str], float]:
-        # Each pair once, and in an order of their own: a quantised teacher's scores depend a little
-        # on what else is in a batch, and must not depend on the order of queries.
+        # Each pair once, sorted: the scores of a quantised teacher depend slightly on the batch and
+        # must not depend on the order of queries.
         pairs = sorted(
             {
                 (query, texts[passage])

@@ -1,4 +1,4 @@
-"""Queries through an encoder and an index to figures, and the figures as an artefact."""
+"""Evaluate an encoder with an index; store metric values as an artifact."""
 
 from __future__ import annotations
 
@@ -7,38 +7,39 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from tercet.core.artifacts import Artifact, Writer
+from tercet.core.metric_names import parse_metric
 from tercet.core.schema import Encoder, Index, Qrels, Query
-from tercet.retrieval.metrics import evaluate, parse_measure
+from tercet.retrieval.metrics import evaluate
 
-#: System -> measure -> query id -> figure.
-Figures = Mapping[str, Mapping[str, Mapping[str, float]]]
+#: System -> metric -> query id -> value.
+_Figures = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
 def search_and_measure(
-    encoder: Encoder, index: Index, queries: Sequence[Query], qrels: Qrels, measures: Sequence[str]
+    encoder: Encoder, index: Index, queries: Sequence[Query], qrels: Qrels, metrics: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """Measure -> query id -> figure, for every query of the qrels, as deep as the measures ask."""
-    depth = max(k for _, k in map(parse_measure, measures))
+    """Search to the largest cutoff of the metrics: metric -> query id -> value."""
+    depth = max(k for _, k in map(parse_metric, metrics))
     rankings = index.search(encoder.encode_queries([query.text for query in queries]), depth)
     run = {query.id: ranking for query, ranking in zip(queries, rankings, strict=True)}
-    return evaluate(qrels, run, measures)
+    return evaluate(qrels, run, metrics)
 
 
-def write_figures(writer: Writer, figures: Figures) -> None:
-    """One row for each system, measure and query."""
+def write_figures(writer: Writer, figures: _Figures) -> None:
+    """Write a row for each system, metric and query."""
     rows = [
-        {"system": system, "measure": measure, "query_id": query, "figure": figure}
-        for system, measures in figures.items()
-        for measure, values in measures.items()
-        for query, figure in values.items()
+        {"system": system, "measure": metric, "query_id": query, "figure": value}
+        for system, metrics in figures.items()
+        for metric, values in metrics.items()
+        for query, value in values.items()
     ]
     writer.shard("figures", 0, pa.Table.from_pylist(rows))
 
 
 def read_figures(artifact: Artifact) -> dict[str, dict[str, dict[str, float]]]:
-    """What `write_figures` wrote."""
+    """System -> metric -> query id -> value, as `write_figures` stored them."""
     figures: dict[str, dict[str, dict[str, float]]] = {}
     for row in artifact.dataset("figures"):
-        measures = figures.setdefault(row["system"], {})
-        measures.setdefault(row["measure"], {})[row["query_id"]] = row["figure"]
+        metrics = figures.setdefault(row["system"], {})
+        metrics.setdefault(row["measure"], {})[row["query_id"]] = row["figure"]
     return figures

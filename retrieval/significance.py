@@ -1,9 +1,8 @@
-"""Whether a difference between two systems is more than the choice of queries.
+"""Intervals and tests for means and differences over queries.
 
-Figures come as matrices, [queries, columns], and every column has its own answer: it depends on
-that column's figures and the seed, neither on the order of the queries nor on the other columns.
-The columns share the random draws all the same, for each is sorted before it is drawn from. The
-sums are exact, so threads, blocks and the order of columns change no last bit either.
+Inputs are matrices, [queries, columns]. The result of a column depends on its values and the seed
+alone, not on the order of the queries or on other columns: each column is sorted before the draws,
+which all columns share. Sums are exact, so threads, blocks and the order of columns change no bit.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _DRAWS_AT_ONCE = 1 << 21  # draws in memory: 16 MiB, and as much again for what 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean difference, after minus before, and the interval that its resamples span."""
+    """A mean difference, after minus before, with its bootstrap interval."""
 
     difference: float
     low: float
@@ -31,12 +30,12 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether both ends lie on one side of zero: the difference is significant."""
+        """Whether both ends are on one side of zero: the difference is significant."""
         return self.low > 0 or self.high < 0
 
 
 class Intervals(NamedTuple):
-    """A mean for each column, and the ends of its interval: float64 [columns]."""
+    """Mean of each column and the ends of its interval: float64 [columns] each."""
 
     mean: np.ndarray
     low: np.ndarray
@@ -50,18 +49,17 @@ def paired_bootstrap(
     seed: int = 13,
     level: float = 0.95,
 ) -> Interval:
-    """The interval of the mean difference over resampled queries: see `bootstrap_difference`.
+    """Bootstrap interval of the mean paired difference: see `bootstrap_difference`.
 
-    `before` and `after` hold one figure for each query, in the same order of queries; which order
-    that is changes nothing.
+    `before` and `after` hold one value per query, in the same order.
 
-    Raises InputError for lengths that differ, for no queries, for figures that are not finite, for
-    a level outside (0, 1) and for no resamples.
+    Raises InputError for different lengths, no queries, values that are not finite, a level outside
+    (0, 1) and no resamples.
     """
-    pair = _figures(before, "before"), _figures(after, "after")
+    pair = _values(before, "before"), _values(after, "after")
     if pair[0].shape != pair[1].shape:
         raise InputError(
-            f"{len(pair[0])} figures before and {len(pair[1])} after: give both for every query"
+            f"{len(pair[0])} values before and {len(pair[1])} after: give both for every query"
         )
     found = bootstrap_difference((pair[1] - pair[0])[:, None], resamples, seed, level)
     return Interval(*(float(values[0]) for values in found))
@@ -70,19 +68,20 @@ def paired_bootstrap(
 def bootstrap_difference(
     differences: np.ndarray, resamples: int = 10_000, seed: int = 13, level: float = 0.95
 ) -> Intervals:
-    """Intervals of mean differences, each mirrored where its column changes sign.
+    """Symmetric bootstrap intervals of mean differences; negated columns give mirrored intervals.
 
-    The mean, plus and minus what `level` of the resampled means deviate from it at most, widened
-    as Student's t is beside the normal and for the divisor n - 1. Real per-query differences are
-    skewed and largely zero. Over 4,000 samples of 50 queries from each of 16 populations of them,
-    5 to 86% zeros, the plain percentile interval covered the truth in 89 to 94%, this one in 93 to
-    98%; the bias-corrected and the studentised one did worse. Where more than 90% are zero, 50
-    queries are too few for any of them. After Efron and Tibshirani, An Introduction to the
-    Bootstrap, chapter 13, and Hall, The Bootstrap and Edgeworth Expansion, section 3.6.
+    The half-width is the `level` quantile of the resampled means' absolute deviations from the
+    mean, widened by the ratio of Student's t to the normal quantile and for the divisor n - 1.
+    Per-query differences are skewed and often zero. Over 4,000 samples of 50 queries from each of
+    16 real populations, with 5 to 86% zeros, the percentile interval covered the true mean in 89 to
+    94%, this one in 93 to 98%; the bias-corrected and the studentised interval did worse. With more
+    than 90% zeros, 50 queries are too few for any of them. See Efron and Tibshirani, An
+    Introduction to the Bootstrap, chapter 13, and Hall, The Bootstrap and Edgeworth Expansion,
+    section 3.6.
 
-    One query tells nothing of others: its interval holds all that figures from 0 to 1 can differ
-    by. Raises InputError for no queries, for differences that are not finite, for a level outside
-    (0, 1) and for no resamples.
+    The interval of a single query spans all differences of metrics between 0 and 1: [-1, 1]. Raises
+    InputError for no queries, differences that are not finite, a level outside (0, 1) and no
+    resamples.
     """
     matrix = _matrix(differences)
     _check(resamples, level)
@@ -98,18 +97,17 @@ def bootstrap_difference(
 
 
 def bootstrap_mean(
-    figures: np.ndarray, resamples: int = 10_000, seed: int = 13, level: float = 0.95
+    values: np.ndarray, resamples: int = 10_000, seed: int = 13, level: float = 0.95
 ) -> Intervals:
-    """Intervals of means, none beyond the least and the largest figure of its column.
+    """Percentile bootstrap intervals of means, within the range of each column's values.
 
-    The percentiles of the resampled means, at a level that is raised as `bootstrap_difference`
-    widens: a symmetric interval would reach beyond 1 where a system is nearly perfect. After
-    Hesterberg, What Teachers Should Know about the Bootstrap, 2015.
+    The level is raised by the factor with which `bootstrap_difference` widens. A symmetric interval
+    would exceed 1 for a nearly perfect system. See Hesterberg, What Teachers Should Know about the
+    Bootstrap, 2015.
 
-    One query tells nothing of others: its interval is from 0 to 1. Raises InputError as
-    `bootstrap_difference` does.
+    The interval of a single query is from 0 to 1. Raises InputError as `bootstrap_difference` does.
     """
-    matrix = _matrix(figures)
+    matrix = _matrix(values)
     _check(resamples, level)
     mean, queries = _means(matrix), len(matrix)
     if queries == 1:
@@ -125,18 +123,18 @@ def bootstrap_mean(
 def randomisation_test(
     differences: np.ndarray, permutations: int = 10_000, seed: int = 13
 ) -> np.ndarray:
-    """Two-sided p of each column's mean under random changes of its differences' signs.
+    """Two-sided p values of the columns' means by a paired randomisation test: float64 [columns].
 
-    float64 [pairs], (b + 1) / (permutations + 1) where b of them reach the mean that was observed
-    or more, on either side: Smucker, Allan and Carterette, A Comparison of Statistical Significance
-    Tests for Information Retrieval Evaluation, 2007. Swapping the systems of a pair changes
-    nothing. Raises InputError for no queries, differences that are not finite, no permutations.
+    p is (b + 1) / (permutations + 1), where b of the random sign changes reach at least the
+    absolute observed mean. Negated columns have equal p. See Smucker, Allan and Carterette, A
+    Comparison of Statistical Significance Tests for Information Retrieval Evaluation, 2007. Raises
+    InputError for no queries, differences that are not finite and no permutations.
     """
     matrix = _matrix(differences)
     if permutations < 1:
         raise InputError(f"{permutations} permutations: give at least 1")
     grid, _ = _on_grid(matrix)
-    # Rounding to the grid moves each of two sums by half a unit for each query at most.
+    # Rounding to the grid moves each of the two sums by at most half a unit per query.
     observed = np.abs(grid.sum(axis=0)) - len(grid)
     sizes = np.sort(np.abs(grid), axis=0)
     generator = np.random.default_rng(seed)
@@ -148,7 +146,7 @@ def randomisation_test(
 
 
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """P values corrected for their number, in the order given: Holm 1979, step down, at most 1.
+    """P values with Holm's step-down correction (1979), in the given order, at most 1.
 
     Raises InputError for a value outside [0, 1].
     """
@@ -163,12 +161,11 @@ def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def smallest_detectable(differences: np.ndarray) -> np.ndarray:
-    """The mean difference that so many queries show with 80% power at .05, two-sided, by column.
+    """Smallest mean difference of each column with 80% power at a two-sided level of .05.
 
-    2.8 standard deviations of the differences by the root of their number: 2.8 is 1.96 + 0.84, the
-    normal quantiles of the level and the power. Of one query the deviation is taken to be 1, the
-    largest that figures from 0 to 1 can have. Raises InputError for no queries and for differences
-    that are not finite.
+    It is 2.8 standard errors: 2.8 = 1.96 + 0.84, the normal quantiles of the level and the power. A
+    single query's deviation is taken as 1, the largest that metrics between 0 and 1 can have.
+    Raises InputError for no queries and for differences that are not finite.
     """
     matrix = _matrix(differences)
     if len(matrix) == 1:
@@ -182,8 +179,8 @@ def _resampled_sums(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sums of resampled queries in units of the grid, [columns, resamples]; the sum; the unit.
 
-    Every resample comes with its mirror image, which counts the largest figure as often as it does
-    the least, and so on: turning a column's sign turns that of all its sums. An odd number of
+    Every resample comes with its mirror image, which draws the i-th largest value as often as the
+    resample draws the i-th smallest: negating a column negates all its sums. An odd number of
     resamples is rounded up.
     """
     grid, unit = _on_grid(matrix)
@@ -205,7 +202,7 @@ def _resampled_sums(
 
 
 def _on_grid(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each column in whole multiples of a power of two so fine that no sum of them is rounded."""
+    """Each column in integer multiples of a power of two so small that no sum is rounded."""
     _, exponents = np.frexp(np.abs(matrix).max(axis=0) * len(matrix))
     unit = np.ldexp(1.0, np.maximum(exponents, -900) - 52)
     return np.rint(matrix / unit), unit
@@ -218,9 +215,9 @@ def _blocks(rounds: int, queries: int) -> Iterator[int]:
 
 
 def _widening(queries: int, level: float) -> float:
-    """Student's t quantile times the root of n / (n - 1), the normal quantile's stand-in."""
+    """Student's t quantile times the root of n / (n - 1), in place of the normal quantile."""
     z, freedom = _normal(level), queries - 1
-    # Cornish and Fisher's expansion: within 1% of t from 3 degrees of freedom, too small below.
+    # Cornish-Fisher expansion: within 1% of t from 3 degrees of freedom, too small below.
     t = (
         z
         + (z**3 + z) / (4 * freedom)
@@ -250,19 +247,19 @@ def _matrix(values: np.ndarray) -> np.ndarray:
     matrix = np.asarray(values, np.float64)
     if matrix.ndim != 2 or not len(matrix):
         raise InputError(
-            f"figures of shape {matrix.shape}: give [queries, columns], at least one query"
+            f"values of shape {matrix.shape}: give [queries, columns], at least one query"
         )
     if not np.isfinite(matrix).all():
         query, column = np.argwhere(~np.isfinite(matrix))[0].tolist()
-        raise InputError(f"figure {query} of column {column} (from 0) is not a finite number")
+        raise InputError(f"value {query} of column {column} (from 0) is not a finite number")
     return matrix
 
 
-def _figures(values: Sequence[float] | np.ndarray, which: str) -> np.ndarray:
-    figures = np.asarray(values, np.float64)
-    if figures.ndim != 1 or not figures.size:
-        raise InputError(f"the figures {which} are empty or not a list: give one for each query")
-    if not np.isfinite(figures).all():
-        query = int(np.flatnonzero(~np.isfinite(figures))[0])
-        raise InputError(f"figure {query} {which} (counted from 0) is not a finite number")
-    return figures
+def _values(values: Sequence[float] | np.ndarray, which: str) -> np.ndarray:
+    array = np.asarray(values, np.float64)
+    if array.ndim != 1 or not array.size:
+        raise InputError(f"the values {which} are empty or not a list: give one for each query")
+    if not np.isfinite(array).all():
+        query = int(np.flatnonzero(~np.isfinite(array))[0])
+        raise InputError(f"value {query} {which} (counted from 0) is not a finite number")
+    return array

@@ -1,4 +1,4 @@
-"""Runs and judgements in TREC's format, which every other tool of the field reads."""
+"""Write runs and relevance judgements in TREC's format."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tercet.core.schema import Qrels, Run
 
 
 def write_run(path: Path, run: Run, tag: str) -> None:
-    """`query Q0 passage rank score tag`, best first; scores as float32, all their digits."""
+    """Write `query Q0 passage rank score tag` lines, best first; scores with all float32 digits."""
     lines = (
         f"{_token(query)} Q0 {_token(passage)} {rank} {score:.9g} {_token(tag)}\n"
         for query, ranking in run.items()
@@ -20,7 +20,7 @@ def write_run(path: Path, run: Run, tag: str) -> None:
 
 
 def write_qrels(path: Path, qrels: Qrels) -> None:
-    """`query 0 passage grade`."""
+    """Write `query 0 passage grade` lines."""
     lines = (
         f"{_token(query)} 0 {_token(passage)} {grade}\n"
         for query, grades in qrels.items()
@@ -30,7 +30,7 @@ def write_qrels(path: Path, qrels: Qrels) -> None:
 
 
 def _token(text: str) -> str:
-    """The text, with what would end a field written as in an address: %20 for a space."""
+    """The text with whitespace and "%" percent-encoded: %20 for a space."""
     return "".join(
         quote(letter) if letter.isspace() or letter == "%" else letter for letter in text
     )

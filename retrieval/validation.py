@@ -1,4 +1,4 @@
-"""What every index refuses, and the order every ranking keeps: one place, so none differ."""
+"""Checks of ids and vectors, and the order of rankings, shared by all indexes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tercet.core.schema import InputError, Ranking
 
 
 def check_ids(ids: Sequence[str]) -> None:
-    """Raises InputError for an empty list and for an id that occurs twice."""
+    """Raise InputError for an empty list and for an id that occurs twice."""
     if not len(ids):
         raise InputError("there are no passages to index: give at least one")
-    # Numbers in place of names, of which there may be millions: equal names have equal numbers.
+    # Hashes instead of the strings, of which there may be millions.
     hashes = np.fromiter(map(hash, ids), np.int64, len(ids))
     values, counts = np.unique(hashes, return_counts=True)
     suspects = set(values[counts > 1].tolist())
@@ -27,11 +27,10 @@ def check_ids(ids: Sequence[str]) -> None:
 
 
 def check_vectors(ids: Sequence[str], vectors: Vectors) -> Vectors:
-    """The passages' vectors as contiguous float32 [len(ids), dimension], copied only if they must.
+    """The vectors as contiguous float32 [len(ids), dimension], copied only if necessary.
 
-    Those that are mapped from files stay so. Raises InputError, naming the passage, for an id that
-    occurs twice and for a vector that is zero or not finite; and for a shape that is not one row
-    for every id.
+    Mapped vectors stay mapped. Raises InputError, naming the passage, for an id that occurs twice
+    and for a vector that is zero or not finite; and for a shape without one row per id.
     """
     check_ids(ids)
     mapped = is_mapped(vectors) and vectors.dtype == np.float32 and vectors.ndim == 2
@@ -51,10 +50,10 @@ def check_vectors(ids: Sequence[str], vectors: Vectors) -> Vectors:
 
 
 def check_queries(vectors: np.ndarray, dimension: int) -> np.ndarray:
-    """The queries' vectors as contiguous float32 [queries, dimension], copied only if they must.
+    """Query vectors as contiguous float32 [queries, dimension], copied only if necessary.
 
-    No queries at all are well. Raises InputError for another dimension than the index's (0 says
-    that it was never built) and, naming the row, for a vector that is zero or not finite.
+    An empty array is accepted. Raises InputError for another dimension than the index's (0: the
+    index was never built) and, naming the row, for a vector that is zero or not finite.
     """
     if dimension == 0:
         raise InputError("the index holds nothing: build it before searching")
@@ -72,25 +71,25 @@ def check_queries(vectors: np.ndarray, dimension: int) -> np.ndarray:
 
 
 def check_k(k: int) -> None:
-    """Raises InputError unless at least one result is asked for."""
+    """Raise InputError unless k is at least 1."""
     if k < 1:
         raise InputError(f"k is {k}: ask for at least 1 result")
 
 
 def canonical(ids: Sequence[str]) -> np.ndarray:
-    """int64 positions of the ids, the larger first.
+    """int64 positions in descending order of the ids.
 
-    An index that holds its passages in this order gives the same results whatever order they came
-    in, and of equal scores the earlier position is the larger id.
+    An index that stores its passages in this order gives the same results for any input order, and
+    among equal scores the earlier position has the larger id.
     """
     return by_id(ids)[::-1]
 
 
 def in_order(pairs: Sequence[tuple[str, float]], k: int) -> Ranking:
-    """The k best of the pairs: larger scores first, among equal scores the larger id, as trec_eval.
+    """The k best pairs, by score and then id, both descending, as in trec_eval.
 
-    An approximate index chooses by itself which of equal scores make its list: give it a few more
-    than k and the choice at the cut-off is mostly right too.
+    An approximate index breaks ties arbitrarily: pass a few more than k of its results, and ties at
+    the cutoff are mostly broken by id too.
     """
     return sorted(pairs, key=lambda pair: (pair[1], pair[0]), reverse=True)[:k]
 
@@ -102,14 +101,14 @@ def _as_rows(vectors: np.ndarray, what: str) -> np.ndarray:
             f"{what} are {array.dtype} of shape {list(array.shape)}: "
             "give one floating-point row for each"
         )
-    with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused by its row
+    with np.errstate(over="ignore"):  # an overflow becomes infinite and is refused with its row
         return np.ascontiguousarray(array, dtype=np.float32)
 
 
 def _first_fault(rows: np.ndarray) -> tuple[int, str] | None:
-    # The squared length is not finite if a number is not, and zero only if all are: one pass
-    # without a matrix of booleans, in float64, where no small row underflows. Where both squared
-    # lengths fit into float32, so does every dot product (Cauchy-Schwarz): no score overflows.
+    # A squared norm is not finite if one number is not, and zero only if all are: one pass without
+    # a boolean matrix, in float64, where no small row underflows. If the squared norms of query and
+    # passage fit into float32, so does their dot product (Cauchy-Schwarz): no score overflows.
     squares = np.einsum("nd,nd->n", rows, rows, dtype=np.float64)
     bad = np.flatnonzero(~(squares < np.finfo(np.float32).max) | (squares == 0))
     if not bad.size:

@@ -1,4 +1,4 @@
-"""Vectors that another system made: gathered by their ids, found again by a query's text."""
+"""Precomputed vectors: read by id, looked up by a query's text."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tercet.core.schema import InputError, Query
 
 
 def read_parquet_vectors(path: str | Path, ids: Sequence[str], what: str) -> tuple[np.ndarray, int]:
-    """float32 [len(ids), dimension] of the rows with these ids, in their order; how many others.
+    """Vectors of these ids, float32 [len(ids), dimension], and the number of rows with other ids.
 
-    The file has a column `id` and a column `vector`, lists of numbers of one length. Rows of other
-    ids are passed over and counted: many of them, where ids are plain numbers, mean a file made
-    from another corpus. `what` names the ids in messages. Raises InputError naming the file for a
-    missing file or column, an id that is missing or occurs twice, and vectors of unlike length.
+    The file has a column `id` and a column `vector`, lists of numbers of one length. Many rows with
+    other ids suggest that the file was made from another corpus. `what` names the ids in messages.
+    Raises InputError naming the file for a missing file or column, an id that is missing or occurs
+    twice, and vectors of different lengths.
     """
     return gather_vectors(str(path), parquet_blocks(path), ids, what)
 
 
 def parquet_blocks(path: str | Path) -> Iterator[tuple[str, list[str], np.ndarray]]:
-    """The file's rows as blocks of `gather_vectors`. Raises InputError as above."""
+    """Rows of a Parquet file as blocks for `gather_vectors`; raises InputError as above."""
     for batch in _open(path).iter_batches(batch_size=8192, columns=["id", "vector"]):
         names = [str(name) for name in batch.column("id").to_pylist()]
         yield str(path), names, _matrix(batch.column("vector"), path)
@@ -42,11 +42,11 @@ def gather_vectors(
     what: str,
     room: Callable[[tuple[int, int]], np.ndarray] = _in_memory,
 ) -> tuple[np.ndarray, int]:
-    """float32 [len(ids), dimension] out of blocks, in the order of ids; how many vectors of others.
+    """Vectors of these ids, float32 [len(ids), dimension], and the number of vectors of other ids.
 
-    A block is a place, ids and their vectors, float32 [ids, dimension]. `room` makes an array of a
-    shape, to be filled. Raises InputError with the place for an id that occurs twice, vectors of
-    unlike length, and one that is not finite or is zero, with `where` for an id without any.
+    A block is a place, ids and their vectors, float32 [ids, dimension]. `room` allocates the result
+    for a shape. Raises InputError with the place for an id that occurs twice, vectors of different
+    lengths, and a vector that is not finite or is zero; with `where` for an id without a vector.
     """
     rows = Rows(ids)
     gathered: np.ndarray | None = None
@@ -72,14 +72,14 @@ def gather_vectors(
         if wrong.any():
             id = ids[int(targets[wrong.argmax()])]
             raise InputError(
-                f"{place}: the vector of {id!r} is not finite or is zero: make it anew"
+                f"{place}: the vector of {id!r} is not finite or is zero: compute it again"
             )
         gathered[targets], found[targets] = block, True
     if gathered is None or not found.all():
         missing = [ids[row] for row in np.flatnonzero(~found)[:3]]
         raise InputError(
             f"{where}: {int((~found).sum()):,} of {len(ids):,} {what} have no vector "
-            f"({', '.join(map(repr, missing))}, …): make them with the same corpus"
+            f"({', '.join(map(repr, missing))}, …): compute them from the same corpus"
         )
     return gathered, others
 
@@ -116,10 +116,17 @@ def _first_twice(ids: Sequence[str]) -> str:
     return next(id for id in ids if id in seen or seen.add(id))  # type: ignore[func-returns-value]
 
 
-class KnownQueries:
-    """An `Encoder` of queries whose vectors are known, and of nothing else.
+def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """[n]: the cosine of each row of `first`, [n, d], with the same row of `second`."""
+    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    found: np.ndarray = np.einsum("nd,nd->n", first, second) / np.maximum(lengths, 1e-30)
+    return found
 
-    Raises InputError if two queries of one text have different vectors.
+
+class KnownQueries:
+    """An `Encoder` that looks up the precomputed vectors of known queries.
+
+    Raises InputError if two queries with one text have different vectors.
     """
 
     def __init__(self, name: str, queries: Sequence[Query], vectors: np.ndarray) -> None:
@@ -136,7 +143,7 @@ class KnownQueries:
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Name in reports."""
         return self._name
 
     @property
@@ -146,16 +153,16 @@ class KnownQueries:
 
     @property
     def texts(self) -> Mapping[str, int]:
-        """The texts that it knows."""
+        """Known texts with their rows."""
         return self._rows
 
     def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
-        """As `Encoder.encode_queries`. Raises InputError for a text that it does not know."""
+        """As `Encoder.encode_queries`. Raises InputError for an unknown text."""
         try:
             return self._vectors[[self._rows[text] for text in texts]]
         except KeyError as unknown:
             raise InputError(f"{self.name} has no vector of query {unknown.args[0]!r}") from None
 
     def encode_passages(self, texts: Sequence[str]) -> np.ndarray:
-        """Refused: its passages are known by their ids."""
-        raise InputError(f"{self.name} is known by its vectors: it cannot encode passages")
+        """Raise InputError: passage vectors are read by id."""
+        raise InputError(f"{self.name} has precomputed vectors: it cannot encode passages")

@@ -1,40 +1,43 @@
-"""Ask a finished run's passages; a language model answers, and every answer cites its passages.
+"""Answer questions from a finished run's passages with a language model, citing passages.
 
     python scripts/chat.py RECIPE [--question "a question" ...]
 
-Without --question it goes on asking: `/show 2` prints passage 2 of the last answer whole, `/new`
-forgets what was said, Ctrl-C stops an answer, and Ctrl-D ends. The recipe's `chat` section says
-what answers.
+Without --question it is interactive: `/show 2` prints the whole text of passage 2, `/new` starts a
+new conversation, Ctrl-C stops an answer, Ctrl-D ends. The recipe's `chat` section has the model.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from tercet import InputError, Recipe, cli
-from tercet.core.console import console, printable
+from tercet.core.console import console
+from tercet.core.text import excerpt, printable
 
 if TYPE_CHECKING:
     from tercet.serving.chat import Chat, Citation
 
-OPTIONS = {"--question TEXT": "answer this, as many as are given, each on its own, and stop"}
+OPTIONS = {
+    "--question TEXT": "answer this question and exit; may be repeated, each without history"
+}
 SHOWN = 72  # characters of a passage in a list
 History = list[tuple[str, str]]
 
 
 def main() -> None:
-    """Take the option of this program; the rest is the recipe's."""
+    """Parse --question; other options override the recipe."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--question", action="append", default=[])
     given, sys.argv[1:] = parser.parse_known_args()
 
-    def talk(recipe: Recipe, flags: set[str]) -> None:
-        # Refused in one line where LangChain, an extra, is missing.
+    def talk(recipe: Recipe, flags: Mapping[str, str]) -> None:
+        # Imported here, so that a missing LangChain is reported in one line.
         from tercet.serving.chat import Chat
 
         with Chat.of(recipe) as chat:
@@ -50,8 +53,8 @@ def main() -> None:
 
 
 def converse(chat: Chat) -> None:
-    """Answer what is typed, until its end."""
-    with suppress(ImportError):  # lines can be edited where there is readline
+    """Answer typed questions until the end of input."""
+    with suppress(ImportError):  # line editing, if available
         import readline  # noqa: F401
     history: History = []
     cited: list[Citation] = []
@@ -78,24 +81,23 @@ def converse(chat: Chat) -> None:
 
 
 def answer(chat: Chat, question: str, history: History) -> list[Citation]:
-    """Print an answer as it comes, then what it cites, and add it to the history."""
+    """Print an answer while it is generated, then its citations; append it to the history."""
     cited, pieces = chat.ask(question, history)
-    said = ""
+    text = ""
     for piece in pieces:
-        said += piece
+        text += piece
         say(piece, end="")
     say("")
     for citation in cited:
         passage = citation.passage
-        first = " ".join(printable(f"{passage.title} {passage.text}").split())
-        first = first if len(first) <= SHOWN else f"{first[: SHOWN - 1]}…"
+        first = excerpt(printable(f"{passage.title} {passage.text}"), SHOWN)
         say(f"  [{citation.number}] {passage.id}  {citation.score:.3f}  {first}", "cyan")
-    history.append((question, said))
+    history.append((question, text))
     return cited
 
 
 def show(cited: list[Citation], number: str) -> None:
-    """Print a cited passage whole."""
+    """Print the whole text of a cited passage."""
     chosen = [citation for citation in cited if str(citation.number) == number.strip()]
     if not chosen:
         say(f"the last answer cites {len(cited)} passages: give one of their numbers", "dim")
@@ -106,7 +108,7 @@ def show(cited: list[Citation], number: str) -> None:
 
 
 def say(text: str, style: str = "", end: str = "\n") -> None:
-    """Print a text as it is: no markup in it counts, and it commands no terminal."""
+    """Print untrusted text: without markup and control characters."""
     console.print(Text(printable(text), style), end=end, soft_wrap=True)
 
 

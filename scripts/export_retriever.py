@@ -1,17 +1,17 @@
-"""A finished run -> one Python file with its retriever, for a LangChain project.
+"""Export a finished run's retriever as one Python file for a LangChain project.
 
     python scripts/export_retriever.py RECIPE [--out retriever.py] [--hub NAME [--revision REV]]
 
-The file needs no Tercet; its first lines name what it needs. `python retriever.py --self-test`
-asks test queries that it keeps, and compares passages and scores with those of the run. A Weaviate
-server is found by WEAVIATE_URL, WEAVIATE_GRPC_URL and WEAVIATE_API_KEY: no address or key is
-written.
+The file does not need Tercet; its first lines list its dependencies. With --self-test it searches
+with some test queries and compares passages and scores with the run. It reads WEAVIATE_URL,
+WEAVIATE_GRPC_URL and WEAVIATE_API_KEY, and contains no address or key.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from tercet import Recipe, cli
@@ -19,15 +19,15 @@ from tercet.core.console import console
 from tercet.sharing.retriever import export_retriever
 
 OPTIONS = {
-    "--out FILE": "the file to write; unset: retriever.py in the run's folder",
-    "--hub NAME": "load the model by its name on the Hub; unset: from the run's folder",
+    "--out FILE": "the file to write; default: retriever.py in the run's folder",
+    "--hub NAME": "load the model from the Hub; default: from the run's folder",
     "--revision REV": "the model's revision there",
-    "--k N": "passages that it finds unless told otherwise; unset: 10",
+    "--k N": "default number of passages per query; default: 10",
 }
 
 
 def main() -> None:
-    """Take the options of this program; the rest is the recipe's."""
+    """Parse the options of this program; others override the recipe."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--hub")
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=10)
     given, sys.argv[1:] = parser.parse_known_args()
 
-    def write(recipe: Recipe, flags: set[str]) -> None:
+    def write(recipe: Recipe, flags: Mapping[str, str]) -> None:
         written = export_retriever(
             recipe, given.out, hub=given.hub, revision=given.revision, k=given.k
         )

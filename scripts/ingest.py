@@ -1,9 +1,9 @@
-"""The vectors that a corpus carries -> a live Weaviate collection, under a name of their own.
+"""Write the vectors of a corpus to a live Weaviate collection as a named vector.
 
     python scripts/ingest.py RECIPE [--ingest.collection NAME]
 
-The recipe's corpus is a table whose `corpus.passages.vector` names a column. Killed, it goes on
-where it was; run again when all is there, it writes nothing.
+`corpus.passages.vector` is the column of the recipe's table with the vectors. A killed run
+resumes; if all vectors are there, nothing is written.
 """
 
 from tercet import cli

@@ -1,4 +1,4 @@
-"""Vectors of a model that is not ours, as a system known by nothing else: two Parquet files.
+"""Precompute vectors of another model as two Parquet files, for a `vectors` system.
 
     python scripts/precompute_vectors.py recipes/experiment.yaml --corpus.path FOLDER
 
@@ -8,7 +8,7 @@ files that the recipe's `vectors` system names: id and vector, of unit length.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,42 +21,42 @@ from tercet import InputError, Recipe, cli
 from tercet.core.console import console, progress
 from tercet.pipeline.components import Components
 
-MODEL = Path("models/bge-small-en-v1.5-int8")
-QUERY_PROMPT = "Represent this sentence for searching relevant passages: "
-TOKENS, BATCH = 512, 16
+_MODEL = Path("models/bge-small-en-v1.5-int8")
+_QUERY_PROMPT = "Represent this sentence for searching relevant passages: "
+_TOKENS, _BATCH = 512, 16
 
 
-def main(recipe: Recipe, flags: set[str]) -> None:
+def main(recipe: Recipe, flags: Mapping[str, str]) -> None:
     """Encode and write."""
     system = next((s for s in recipe.evaluation.systems if s.kind == "vectors"), None)
     if system is None:
-        raise InputError("the recipe's evaluation.systems has none of kind vectors to make")
-    if not MODEL.exists():
-        raise InputError(f"{MODEL}: there is no such folder; `make models` brings it")
+        raise InputError("the recipe's evaluation.systems has no system of kind vectors")
+    if not _MODEL.exists():
+        raise InputError(f"{_MODEL}: no such folder: run `make models`")
     source = Components(recipe).source
     passages = [passage for _, passage in source.passages() if passage.contents]
     queries = [query for _, query in source.queries()]
     for path, ids, texts in (
         (system.passages, [p.id for p in passages], [p.contents for p in passages]),
-        (system.queries, [q.id for q in queries], [QUERY_PROMPT + q.text for q in queries]),
+        (system.queries, [q.id for q in queries], [_QUERY_PROMPT + q.text for q in queries]),
     ):
-        write(Path(path), ids, encode(texts, path))
+        _write(Path(path), ids, _encode(texts, path))
 
 
-def encode(texts: Sequence[str], what: str) -> np.ndarray:
-    """float32 [len(texts), 384]: the first token's state, of unit length."""
-    tokenizer = Tokenizer.from_file(str(MODEL / "tokenizer.json"))
+def _encode(texts: Sequence[str], what: str) -> np.ndarray:
+    """float32 [len(texts), 384]: the first token's hidden state, of unit length."""
+    tokenizer = Tokenizer.from_file(str(_MODEL / "tokenizer.json"))
     tokenizer.no_padding()
-    tokenizer.enable_truncation(TOKENS)
-    session = onnxruntime.InferenceSession(MODEL / "model.onnx")
+    tokenizer.enable_truncation(_TOKENS)
+    session = onnxruntime.InferenceSession(_MODEL / "model.onnx")
     names = [node.name for node in session.get_inputs()]
     ids = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
-    # In an order of the texts' own, for int8 vectors depend a little on the batch's composition.
+    # Sorted by content: int8 vectors depend slightly on the batch's composition.
     order = sorted(range(len(ids)), key=lambda row: (-len(ids[row]), ids[row]))
     vectors = np.empty((len(ids), 384), np.float32)
     with progress(f"encoding {what}", len(ids), "texts") as advance:
-        for start in range(0, len(order), BATCH):
-            rows = order[start : start + BATCH]
+        for start in range(0, len(order), _BATCH):
+            rows = order[start : start + _BATCH]
             padded = np.zeros((len(rows), len(ids[rows[0]])), np.int64)
             for place, row in enumerate(rows):
                 padded[place, : len(ids[row])] = ids[row]
@@ -70,8 +70,8 @@ def encode(texts: Sequence[str], what: str) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def write(path: Path, ids: Sequence[str], vectors: np.ndarray) -> None:
-    """One row for each id."""
+def _write(path: Path, ids: Sequence[str], vectors: np.ndarray) -> None:
+    """Write a Parquet file of `id` and `vector`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
     pq.write_table(pa.table({"id": pa.array(ids), "vector": column}), path)
@@ -79,4 +79,4 @@ def write(path: Path, ids: Sequence[str], vectors: np.ndarray) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, "scripts/precompute_vectors.py", "Write vectors of a model that is not ours.")
+    cli.run(main, "scripts/precompute_vectors.py", "Precompute vectors of another model.")

@@ -1,14 +1,15 @@
-"""A finished run's model, with its card, to the Hugging Face Hub.
+"""Push a finished run's model with its card to the Hugging Face Hub.
 
     python scripts/push.py RECIPE --repo you/name [--datasets] [--public]
 
-The model is that of `runs/<name>/`, as train.py left it, and its card says what it came to. With
---datasets, the triplets and scores that it learnt from go to `you/name-triplets`, as Parquet; they
-hold texts of the corpus. A new repository is private unless --public is given; one that exists
-stays what it is. The token is that of HF_TOKEN or of `hf auth login`.
+With --datasets, the training triplets and scores go to `you/name-triplets` as Parquet; they contain
+texts of the corpus. A new repository is private unless --public is given; an existing one keeps its
+visibility. The token is that of HF_TOKEN or of `hf auth login`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from tercet import Recipe, cli
 from tercet.core.console import console
@@ -19,8 +20,8 @@ DATASETS = "--datasets"
 PUBLIC = "--public"
 
 
-def main(recipe: Recipe, flags: set[str]) -> None:
-    """Push what is asked for; nothing is made anew."""
+def main(recipe: Recipe, flags: Mapping[str, str]) -> None:
+    """Push the model, and the datasets with --datasets; no stage is run."""
     private = PUBLIC not in flags and recipe.training.get("hub_private_repo") is not False
     with locked(recipe.folder):
         console.print(f"pushed {push_model(recipe, private=private)}")
@@ -34,10 +35,14 @@ if __name__ == "__main__":
         "scripts/push.py",
         (__doc__ or "").partition("\n")[0],
         {
-            DATASETS: "also push the triplets and scores, with the texts of their passages, to "
-            "NAME-triplets",
-            PUBLIC: "for all to see; unset: a new repository is private, and one that exists stays "
-            "what it is",
+            DATASETS: "also push the triplets and scores, with texts of passages, to NAME-triplets",
+            PUBLIC: "make a new repository public; default: private. An existing one keeps its "
+            "visibility",
         },
-        {"--repo": ("training.hub_model_id", "where to, such as you/name; unset: the run's name")},
+        {
+            "--repo": (
+                "training.hub_model_id",
+                "the repository, such as you/name; default: the run's name",
+            )
+        },
     )

@@ -53,7 +53,7 @@ CONDENSED: dict[type[Step], str] = {Negatives: "other", Triplets: "judged", Mode
 BEHIND = {
     "negatives_per_query": "triplets.negatives_per_query",
     "weight_arguments": "training.",
-    "measures": "evaluation.",
+    "metrics": "evaluation.",
     "index.settings": "index.",
     "judged": "corpus.test_split",
 }

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from programs import ROOT, Finished, hashes, killed_at, last_checkpoint, made, run_here, run_program
+from recipes import tiny_recipe
 from safetensors.torch import load_file
 
 from tercet.modeling.encoders.bi_encoder import BiEncoder
 
-ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
+
 STAGES = [
     "corpus",
     "queries",
@@ -35,30 +36,23 @@ STAGES = [
 def recipe(
     tmp_path: Path, tiny_beir_path: Path, tiny_encoder_path: Path, tiny_cross_encoder_path: Path
 ) -> Path:
-    path = tmp_path / "tiny.yaml"
-    path.write_text(
-        f"""
-name: tiny
-runs_dir: {tmp_path}/runs
-corpus: {{source: beir, path: {tiny_beir_path}}}
-queries: {{count: 60, per_passage: 1, shard_passages: 16}}
-negatives: {{candidates: 8}}
-teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48, shard_pairs: 128}}
-model: {{name: {tiny_encoder_path}, precision: fp32, max_length: 48}}
-triplets: {{negatives_per_query: 3, teacher_weight: 0.5}}
-training: {{num_train_epochs: 2, per_device_train_batch_size: 8, bf16: false, learning_rate: 1e-3}}
-"""
+    return tiny_recipe(
+        tmp_path,
+        corpus=tiny_beir_path,
+        queries={"shard_passages": 16},
+        teacher={"name": tiny_cross_encoder_path, "shard_pairs": 128},
+        model=tiny_encoder_path,
+        triplets={"negatives_per_query": 3, "teacher_weight": 0.5},
+        training={"num_train_epochs": 2, "learning_rate": 1e-3},
     )
-    return path
 
 
-def train(recipe: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "train.py"), str(recipe), *overrides]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+def train(recipe: Path, *overrides: str) -> Finished:
+    return run_here("train.py", recipe, *overrides)
 
 
 def test_a_run_ends_with_a_report_and_a_second_one_reuses_everything(recipe: Path) -> None:
-    first = train(recipe)
+    first = run_program("train.py", recipe)
     assert first.returncode == 0, first.stdout + first.stderr
     run = recipe.parent / "runs" / "tiny"
     metrics = json.loads((run / "metrics.json").read_text())
@@ -71,38 +65,19 @@ def test_a_run_ends_with_a_report_and_a_second_one_reuses_everything(recipe: Pat
     # Another measure is measured anew; it trains nothing.
     third = train(recipe, "--evaluation.primary_metric", "ndcg@5")
     assert third.returncode == 0, third.stderr
-    made = [line.split()[1] for line in third.stdout.splitlines() if line.startswith("make ")]
-    assert made == ["evaluation:"]
+    assert made(third.stdout) == ["evaluation"]
     assert "not measured on these queries" in (run / "report.md").read_text()
 
 
-def hashes(run: Path) -> dict[str, dict[str, str]]:
-    """SHA-256 of every file of every artefact."""
-    manifests = {
-        path.parent.name: json.loads(path.read_text()) for path in run.glob("*/manifest.json")
-    }
-    return {
-        stage: {name: entry["sha256"] for name, entry in manifest["files"].items()}
-        for stage, manifest in manifests.items()
-    }
-
-
 def test_killed_in_every_stage_a_run_resumes_and_ends_with_the_same_bytes(recipe: Path) -> None:
-    runs = recipe.parent / "runs"
+    runs, log = recipe.parent / "runs", recipe.parent / "killed.log"
     assert train(recipe, "--name", "whole").returncode == 0
-    command = [sys.executable, str(ROOT / "train.py"), str(recipe), "--name", "killed"]
     moments = [f"{stage}.partial" for stage in STAGES]
     moments.insert(-1, "training/checkpoint-*/checkpoint.json")
-    log = (recipe.parent / "killed.log").open("w")
-    for pattern in moments:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-        while process.poll() is None and not list((runs / "killed").glob(pattern)):
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    killed_at(moments, runs / "killed", log, "train.py", recipe, "--name", "killed")
     last = train(recipe, "--name", "killed")
     assert last.returncode == 0, last.stderr
-    assert "resumed from checkpoint" in Path(log.name).read_text()
+    assert "resumed from checkpoint" in log.read_text()
     assert hashes(runs / "killed") == hashes(runs / "whole")
 
 
@@ -144,16 +119,12 @@ def test_training_ends_when_no_evaluation_is_better(recipe: Path) -> None:
     assert [entry["epoch"] for entry in history] == [0, 1, 2, 3]
 
 
-def last_checkpoint(run: Path) -> Path:
-    return max(run.glob("training/checkpoint-*"), key=lambda path: int(path.name[11:]))
-
-
-def launched(recipe: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+def launched(recipe: Path, *overrides: str) -> Finished:
     """The same in two processes."""
     accelerate = [sys.executable, "-m", "accelerate.commands.launch"]
     config = ["--config_file", str(ROOT / "accelerate_config.yaml"), "--main_process_port", "0"]
     command = [*accelerate, *config, str(ROOT / "train.py"), str(recipe), *overrides]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
 def test_two_processes_measure_and_learn_what_one_does(recipe: Path) -> None:

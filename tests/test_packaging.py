@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+ROOMS = ("src", "data", "modeling", "retrieval")
+INITS = [file for room in ROOMS for file in (ROOT / room).rglob("__init__.py")]
+PATHS = [file.parent.relative_to(ROOT) for file in INITS]
+#: Package -> its folder.
 FOLDERS = {
-    "tercet": "src/tercet",
-    "tercet.data": "data",
-    "tercet.data.sources": "data/sources",
-    "tercet.modeling": "modeling",
-    "tercet.retrieval": "retrieval",
-    "tercet.studio": "src/tercet/studio",
+    ".".join(path.parts[1:] if path.parts[0] == "src" else ("tercet", *path.parts)): path.as_posix()
+    for path in PATHS
 }
 
 
@@ -49,8 +49,7 @@ def shipped() -> list[str]:
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if result.returncode == 0:
         return [file for file in result.stdout.split("\0") if file and (ROOT / file).is_file()]
-    folders = ("src", "data", "modeling", "retrieval")
-    files = [file for folder in folders for file in (ROOT / folder).rglob("*") if file.is_file()]
+    files = [file for room in ROOMS for file in (ROOT / room).rglob("*") if file.is_file()]
     top = [ROOT / name for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE")]
     return [file.relative_to(ROOT).as_posix() for file in [*top, *files]]
 
@@ -68,21 +67,13 @@ def test_the_packages_listed_are_the_folders_there_are(
     setup_cfg: configparser.ConfigParser,
 ) -> None:
     listed = setup_cfg["options"]["packages"].split()
-    assert listed == list(FOLDERS)
+    assert sorted(listed) == sorted(FOLDERS)
     lines = setup_cfg["options"]["package_dir"].strip().splitlines()
     assert dict(line.split(" = ") for line in lines) == FOLDERS
-    rooms = ("src", "data", "modeling", "retrieval")
-    found = {
-        file.parent.relative_to(ROOT).as_posix()
-        for room in rooms
-        for file in (ROOT / room).rglob("__init__.py")
-    }
-    assert found == set(FOLDERS.values())
 
 
 def test_every_module_is_in_a_listed_package() -> None:
-    rooms = ("src", "data", "modeling", "retrieval")
-    files = {file for room in rooms for file in (ROOT / room).rglob("*.py")}
+    files = {file for room in ROOMS for file in (ROOT / room).rglob("*.py")}
     files -= set((ROOT / "src/tercet/sharing/templates").iterdir())  # data: what programs write
     assert {file.parent.relative_to(ROOT).as_posix() for file in files} == set(FOLDERS.values())
 
@@ -101,17 +92,19 @@ def test_the_manifest_names_what_there_is() -> None:
             assert (ROOT / name).exists(), f"MANIFEST.in names {name}"
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if not name.endswith("/")}
     inside = {name for name in names if not name.split("/")[0].endswith(".dist-info")}
-    page = {f"tercet/retrieval/page.{kind}" for kind in ("html", "css", "js")}
-    templates = {f"tercet/templates/{name}.py" for name in ("app", "retriever")}
+    page = {f"tercet/reports/page/page.{kind}" for kind in ("html", "css", "js")}
+    templates = {f"tercet/sharing/templates/{name}.py" for name in ("app", "retriever")}
     studio = {f"tercet/studio/{name}" for name in ("studio.css", "listing.js", "voting.js")}
     assert inside == modules() | page | templates | studio | {"tercet/py.typed"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
+@pytest.mark.slow
 def test_the_wheel_installs_and_imports_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None:
     # A wheel of pure Python is installed by unpacking it; before site-packages on the path, it
     # hides the checkout's editable install.

@@ -1,13 +1,13 @@
-"""Where passages, queries and judgements come from: one file a source.
+"""Sources of passages, queries and relevance judgements, one module each.
 
-A source has `identity()`, a digest of what it reads, and yields `passages()`, `queries()` and
-`judgements()`; it refuses malformed input by file and line. Some hold passages alone: tables of
-judgements may stand beside those.
+A source has `identity()`, a digest of its input, and yields `passages()`, `queries()` and
+`judgements()`; it refuses malformed input with the file and line. Some sources have passages alone
+and are combined with tables of judgements.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -20,14 +20,15 @@ from tercet.data.sources.bookmarks import Bookmarks
 from tercet.data.sources.climate_fever import ClimateFever
 from tercet.data.sources.documents import Documents
 from tercet.data.sources.tables import JudgementTables, PassageTable, Vectors
-from tercet.data.sources.weaviate import Reader, WeaviateCollection
+from tercet.data.sources.weaviate import WeaviateCollection
+from tercet.retrieval.indexes import read_collection
 
 
-class PassageSource(Protocol):
-    """Anything that passages can be read from."""
+class _PassageSource(Protocol):
+    """A source of passages."""
 
     def identity(self) -> str:
-        """Digest of everything that is read: the same digest means the same passages."""
+        """Digest of the input: equal digests mean equal passages."""
         ...
 
     def passages(self) -> Iterator[tuple[str, Passage]]:
@@ -35,51 +36,48 @@ class PassageSource(Protocol):
         ...
 
 
-class Source(PassageSource, Protocol):
-    """Anything that a corpus can be read from."""
+class Source(_PassageSource, Protocol):
+    """A source of a corpus."""
 
     def queries(self) -> Iterator[tuple[str, Query]]:
-        """Each judged query with its place; none where there are no judgements."""
+        """Each judged query with its place; none without judgements."""
         ...
 
     def judgements(self) -> Iterator[tuple[str, str, str, str, int]]:
-        """(place, split, query id, passage id, grade)."""
+        """Each judgement: (place, split, query id, passage id, grade)."""
         ...
 
 
 class PassagesWithQrels:
-    """Passages of one source, judged queries of tables."""
+    """Passages of one source with judged queries of tables."""
 
-    def __init__(self, source: PassageSource, tables: JudgementTables) -> None:
+    def __init__(self, source: _PassageSource, tables: JudgementTables) -> None:
         self.source, self.tables = source, tables
         self.passages = source.passages
         self.queries, self.judgements = tables.queries, tables.judgements
 
     def embedded(self) -> Iterator[tuple[str, Passage, np.ndarray]]:
-        """Passages with the vectors that they carry. Raises InputError where they carry none."""
+        """Passages with their precomputed vectors. Raises InputError if there are none."""
         if not isinstance(self.source, PassageTable):
             raise InputError("only tables hold vectors of passages (corpus.source)")
         return self.source.embedded()
 
     def passage_vectors(self) -> Vectors:
-        """Their ids and vectors."""
+        """Places, ids and vectors of the passages."""
         for place, passage, vector in self.embedded():
             yield place, passage.id, vector
 
     def query_vectors(self) -> Vectors:
-        """Ids and vectors of judged queries. Raises InputError where the tables have none."""
+        """Places, ids and vectors of judged queries. Raises InputError if there are none."""
         return self.tables.vectors()
 
     def identity(self) -> str:
-        """Digest of both."""
+        """Digest of the source and the tables."""
         return digest([self.source.identity(), self.tables.identity()])
 
 
-def open_source(section: CorpusSection, reader: Callable[[str], Reader]) -> Source:
-    """The source of a recipe's `corpus` section; `reader` reads a Weaviate collection by its name.
-
-    Raises InputError where it is not there.
-    """
+def open_source(section: CorpusSection) -> Source:
+    """The source of a `corpus` section. Raises InputError if it does not exist."""
     match section.source:
         case "beir":
             return BeirFolder(section.path)
@@ -94,4 +92,5 @@ def open_source(section: CorpusSection, reader: Callable[[str], Reader]) -> Sour
         return PassagesWithQrels(
             Documents(section.path, characters=section.passage_characters), tables
         )
-    return PassagesWithQrels(WeaviateCollection(reader(section.path), section.passages), tables)
+    collection = WeaviateCollection(read_collection(section.path), section.passages)
+    return PassagesWithQrels(collection, tables)

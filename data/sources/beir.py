@@ -1,7 +1,4 @@
-"""A folder in BEIR's layout.
-
-It holds `corpus.jsonl`, and where there are judgements `queries.jsonl` and `qrels/<split>.tsv`.
-"""
+"""A BEIR folder: `corpus.jsonl` and, with judgements, `queries.jsonl` and `qrels/<split>.tsv`."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ class BeirFolder:
             raise InputError(f"{path}: has qrels but no queries.jsonl")
 
     def identity(self) -> str:
-        """Digest of the names and bytes of the files read."""
+        """Digest of the files' names and bytes."""
         files = [self.folder / "corpus.jsonl", *self.qrels]
         if self.qrels:
             files.append(self.folder / "queries.jsonl")

@@ -1,9 +1,7 @@
-"""A researcher's bookmarks, each filed by hand under topics.
-
-The archive of cherche 2.2.1 (MIT) holds them.
+"""A researcher's bookmarks with manual topics, from the archive of cherche 2.2.1 (MIT).
 
 A passage is a bookmark: its title, and its comment with the arXiv summary. A query is the label of
-a topic; relevant are the bookmarks filed under it.
+a topic; the bookmarks with that topic are relevant.
 """
 
 from __future__ import annotations
@@ -18,15 +16,15 @@ from typing import Any
 
 from tercet.core.files import digest, file_sha256
 from tercet.core.schema import InputError, Passage, Query
+from tercet.core.text import one_line
 
 SHA256 = "7984a88f0bf9349cd08907baefc2527deaacea95d3acf5f4a1692896c507fe34"
-DEV_TOPICS = 366
-#: Grows when the same archive is read differently.
-READING = 1
+_DEV_TOPICS = 366
+_READING = 1  # increased when the same archive is read differently
 
 
 class Bookmarks:
-    """Reads the bookmarks out of the archive, which is checked by its SHA-256."""
+    """Reads the bookmarks from the archive, whose SHA-256 is checked."""
 
     def __init__(self, path: str) -> None:
         self.archive = Path(path)
@@ -39,16 +37,16 @@ class Bookmarks:
             self._tags = _member(tar, "tags.json")
 
     def identity(self) -> str:
-        """Digest of the archive and of the way it is read."""
-        return digest([SHA256, READING])
+        """Digest of the archive and the reader's version."""
+        return digest([SHA256, _READING])
 
     def passages(self) -> Iterator[tuple[str, Passage]]:
-        """Bookmarks in the archive's order, equal ones merged under the first one's address."""
+        """Bookmarks in the archive's order, duplicates merged under the first one's URL."""
         for passage in self._merged():
             yield passage.id, passage
 
     def queries(self) -> Iterator[tuple[str, Query]]:
-        """The labels of topics with at least two passages."""
+        """Labels of the topics with at least two passages."""
         for topic in self._topics():
             yield topic, Query(topic, self._tags[topic]["prefLabel"][0])
 
@@ -56,18 +54,18 @@ class Bookmarks:
         """Each topic's passages; the topics with the smallest hashes are the dev split."""
         topics = self._topics()
         by_hash = sorted(topics, key=lambda topic: hashlib.sha256(topic.encode()).hexdigest())
-        dev = set(by_hash[:DEV_TOPICS])
+        dev = set(by_hash[:_DEV_TOPICS])
         for topic, passages in topics.items():
             for passage in passages:
                 yield topic, "dev" if topic in dev else "test", topic, passage, 1
 
     def _merged(self) -> dict[Passage, set[str]]:
-        """Passages with the topics they are filed under."""
+        """Passages with their topics."""
         topics: dict[tuple[str, str], set[str]] = defaultdict(set)
         first: dict[tuple[str, str], str] = {}
         for document in self._documents:
-            title = _one_line(document["title"])
-            text = _one_line(f"{document['comment']} {document['arxiv_summary']}")
+            title = one_line(document["title"])
+            text = one_line(f"{document['comment']} {document['arxiv_summary']}")
             first.setdefault((title, text), document["document"])
             topics[title, text].update(document["tag"])
         return {Passage(first[key], *key): filed for key, filed in topics.items()}
@@ -79,10 +77,6 @@ class Bookmarks:
                 if passage.contents:
                     topics[topic].append(passage.id)
         return {topic: passages for topic, passages in topics.items() if len(passages) >= 2}
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _member(tar: tarfile.TarFile, name: str) -> Any:

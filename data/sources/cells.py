@@ -1,4 +1,4 @@
-"""Cells of a row: which column holds what, and what its values may be."""
+"""The columns of a row, and the types of their values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tercet.core.schema import InputError
 
 Row = dict[str, Any]
 
-#: Where no column is named, these are looked for, in this order.
+#: Default names of columns, in the order in which they are tried.
 IDS = ("_id", "id", "docid", "doc_id", "passage_id", "pid", "num")
 QUERY_IDS = ("_id", "query_id", "query-id", "qid", "id", "num")
 PASSAGE_IDS = ("passage_id", "corpus-id", "corpus_id", "docid", "doc_id", "pid")
@@ -26,7 +26,7 @@ NAMES_OF_IDS = {*IDS, *QUERY_IDS, *PASSAGE_IDS}
 
 
 def column(row: Row, given: str | None, known: Sequence[str], what: str, place: str) -> str:
-    """The column to read. Raises InputError naming those there are."""
+    """The column to read. Raises InputError with the existing columns."""
     for name in [given] if given else known:
         if name in row:
             return name
@@ -37,13 +37,13 @@ def column(row: Row, given: str | None, known: Sequence[str], what: str, place: 
 
 
 def as_rows(lists: dict[str, Any]) -> list[Row]:
-    """Rows out of one row of lists, which is how datasets held a list of rows before version 4."""
+    """Rows from a row of lists, as datasets before version 4 represented a list of rows."""
     columns = zip(*lists.values(), strict=True)
     return [dict(zip(lists, cells, strict=True)) for cells in columns]
 
 
 def as_id(value: Any, name: str, place: str) -> str:
-    """An id as text: whole numbers are taken by their digits, anything else is refused."""
+    """An id as text, from text or an integer. Raises InputError for any other value."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not value.strip():
@@ -54,7 +54,7 @@ def as_id(value: Any, name: str, place: str) -> str:
 
 
 def as_text(value: Any, name: str, place: str) -> str:
-    """A text; null is an empty one."""
+    """A text; null is empty. Raises InputError for any other value."""
     if value is None:
         return ""
     if not isinstance(value, str):
@@ -63,7 +63,7 @@ def as_text(value: Any, name: str, place: str) -> str:
 
 
 def as_vector(value: Any, name: str, place: str) -> np.ndarray:
-    """float32 [dimension], of numbers that are finite and not all zero."""
+    """A vector, float32 [dimension]. Raises InputError unless it is finite and not zero."""
     try:
         vector = np.asarray(value, dtype=np.float32)
     except (TypeError, ValueError):
@@ -75,12 +75,11 @@ def as_vector(value: Any, name: str, place: str) -> np.ndarray:
     return vector
 
 
-#: Judgements are held as int32; no collection grades as finely.
-LARGEST_GRADE = 2**31 - 1
+_LARGEST_GRADE = 2**31 - 1  # grades are stored as int32
 
 
 def as_grade(value: Any, place: str) -> int:
-    """A whole number; many tables hold it as 1.0."""
+    """An integer grade; many tables store it as 1.0. Raises InputError for any other value."""
     grade = value
     if isinstance(value, str):
         with suppress(ValueError):
@@ -89,13 +88,13 @@ def as_grade(value: Any, place: str) -> int:
         grade = int(grade)
     if isinstance(grade, bool) or not isinstance(grade, int):
         raise InputError(f"{place}: {value!r} is not a whole number")
-    if abs(grade) > LARGEST_GRADE:
-        raise InputError(f"{place}: {grade} is no grade")
+    if abs(grade) > _LARGEST_GRADE:
+        raise InputError(f"{place}: grade {grade} is too large")
     return grade
 
 
 def _encodable(value: str, name: str, place: str) -> str:
-    """JSON may escape half of a surrogate pair, which is no character and no UTF-8."""
+    """Refuse halves of surrogate pairs, which JSON may escape and UTF-8 cannot encode."""
     try:
         value.encode()
     except UnicodeEncodeError as error:

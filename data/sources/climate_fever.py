@@ -1,7 +1,7 @@
-"""CLIMATE-FEVER: claims about the climate, each with sentences of Wikipedia for and against it.
+"""CLIMATE-FEVER: claims about the climate with evidence sentences from Wikipedia.
 
-A claim is a query. A passage is a sentence, or an article with all sentences that were taken from
-it. What supports or refutes a claim is relevant to it; what says too little about it is judged 0.
+A claim is a query. A passage is a sentence, or an article with all its evidence sentences. Evidence
+that supports or refutes a claim has grade 1, evidence without enough information 0.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from tercet.core.schema import InputError, Passage, Query
 from tercet.data.sources.cells import Row, as_id, as_rows, as_text
 from tercet.data.sources.hub import HubDataset
 
-SPLIT = "test"
-COLUMNS = ("claim_id", "claim", "evidences")
-EVIDENCE = ("evidence_id", "evidence_label", "article", "evidence")
-#: Labels of an evidence, as the dataset numbers and spells them.
-GRADES = {0: 1, 1: 1, 2: 0, "SUPPORTS": 1, "REFUTES": 1, "NOT_ENOUGH_INFO": 0}
-#: Grows when the same rows are read differently.
-READING = 1
+_SPLIT = "test"
+_COLUMNS = ("claim_id", "claim", "evidences")
+_EVIDENCE = ("evidence_id", "evidence_label", "article", "evidence")
+# Labels as numbers or names, depending on the version of the dataset.
+_GRADES = {0: 1, 1: 1, 2: 0, "SUPPORTS": 1, "REFUTES": 1, "NOT_ENOUGH_INFO": 0}
+_READING = 1  # increased when the same rows are read differently
 
 
 class ClimateFever:
@@ -34,14 +33,14 @@ class ClimateFever:
         revision: str | None = None,
     ) -> None:
         self.unit = unit
-        self.dataset = HubDataset(path, split=SPLIT, revision=revision)
+        self.dataset = HubDataset(path, split=_SPLIT, revision=revision)
 
     def identity(self) -> str:
-        """Digest of the dataset's commit or files, and of the way it is read."""
-        return digest([self.dataset.identity, self.unit, READING])
+        """Digest of the dataset's commit or files and the reader's version."""
+        return digest([self.dataset.identity, self.unit, _READING])
 
     def passages(self) -> Iterator[tuple[str, Passage]]:
-        """Sentences, or articles of sentences in their order, each once: claims share them."""
+        """Distinct sentences, or articles with their sentences in order; claims share them."""
         sentences: dict[str, tuple[str, str, str]] = {}
         for place, evidence in self._evidences():
             id = evidence["evidence_id"]
@@ -66,22 +65,22 @@ class ClimateFever:
             yield place, Query(row["claim_id"], row["claim"])
 
     def judgements(self) -> Iterator[tuple[str, str, str, str, int]]:
-        """Each claim's evidences; an article has the best grade of its sentences."""
+        """Each claim's evidence; an article has the largest grade of its sentences."""
         key = "evidence_id" if self.unit == "sentence" else "article"
         for place, row in self._claims():
             grades: dict[str, int] = {}
             for evidence in _as_rows(row["evidences"], place):
-                grade = GRADES.get(evidence["evidence_label"])
+                grade = _GRADES.get(evidence["evidence_label"])
                 if grade is None:
                     raise InputError(f"{place}: {evidence['evidence_label']!r} is no label")
                 passage = evidence[key]
                 grades[passage] = max(grade, grades.get(passage, 0))
             for passage, grade in grades.items():
-                yield place, SPLIT, row["claim_id"], passage, grade
+                yield place, _SPLIT, row["claim_id"], passage, grade
 
     def _claims(self) -> Iterator[tuple[str, Row]]:
-        for place, row in self.dataset.rows(COLUMNS):
-            _demand(row, COLUMNS, place)
+        for place, row in self.dataset.rows(_COLUMNS):
+            _demand(row, _COLUMNS, place)
             claim_id = as_id(row["claim_id"], "claim_id", place)
             claim = as_text(row["claim"], "claim", place)
             yield place, row | {"claim_id": claim_id, "claim": claim}
@@ -93,11 +92,11 @@ class ClimateFever:
 
 
 def _as_rows(evidences: Any, place: str) -> list[Row]:
-    """A list of rows; older versions of the dataset hold one row of lists."""
+    """The evidence as a list of rows; older versions of the dataset have a row of lists."""
     if isinstance(evidences, dict):
         evidences = as_rows(evidences)
     for evidence in evidences:
-        _demand(evidence, EVIDENCE, place)
+        _demand(evidence, _EVIDENCE, place)
         for name in ("evidence_id", "article"):
             evidence[name] = as_id(evidence[name], name, place)
         evidence["evidence"] = as_text(evidence["evidence"], "evidence", place)
@@ -112,6 +111,6 @@ def _demand(row: Row, columns: tuple[str, ...], place: str) -> None:
 
 
 def _number(evidence_id: str) -> tuple[int, str]:
-    """The sentence's number, which ends its id: "Global warming:14"."""
+    """The number of the sentence at the end of its id, such as "Global warming:14"."""
     number = evidence_id.rpartition(":")[2]
     return int(number) if number.isdecimal() else 0, evidence_id

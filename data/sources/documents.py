@@ -1,8 +1,8 @@
 """A folder of documents: text, Markdown, HTML and PDF files, split into passages.
 
-A passage is named by its file's path in the folder and its number there, so adding a file renames
-no passage of another. It ends where the document does: at headings, paragraphs and sentences
-rather than within them. Beautiful Soup reads HTML, pypdf PDF, and semantic-text-splitter splits.
+A passage's id is the path of its file in the folder and its number in the file, so adding a file
+changes no other id. Passages end at headings, paragraphs and sentences if possible. Beautiful Soup
+reads HTML, pypdf PDF, and semantic-text-splitter splits.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from pathlib import Path
 from typing import Any
 
 from tercet.core.console import console
+from tercet.core.extras import missing
 from tercet.core.files import digest, file_sha256
 from tercet.core.schema import InputError, Passage
+from tercet.core.text import error_text, one_line
 
 try:
     from bs4 import BeautifulSoup
     from pypdf import PdfReader
     from semantic_text_splitter import MarkdownSplitter, TextSplitter
 except ImportError:
-    INSTALLED = False
+    _INSTALLED = False
 else:
-    INSTALLED = True
+    _INSTALLED = True
 
-SUFFIXES = (".txt", ".md", ".markdown", ".html", ".htm", ".pdf")
-#: Grows when the same files are read differently.
-READING = 1
+_SUFFIXES = (".txt", ".md", ".markdown", ".html", ".htm", ".pdf")
+_READING = 1  # increased when the same files are read differently
 _HEADING = re.compile(r"^#\s+(.+?)\s*#*$", re.MULTILINE)
 _BLOCKS = (
     *("p", "div", "ul", "ol", "li", "dl", "dt", "dd", "table", "tr", "pre", "br", "blockquote"),
@@ -40,29 +41,29 @@ _NO_TEXT = ("script", "style", "noscript", "template", "nav")
 
 
 class Documents:
-    """Reads every document in a folder and its subfolders; hidden ones are passed over."""
+    """Reads every document in a folder and its subfolders, except hidden ones."""
 
     def __init__(self, path: str, *, characters: int) -> None:
-        if not INSTALLED:
-            raise InputError("the readers are not installed: pip install 'tercet[documents]'")
+        if not _INSTALLED:
+            raise missing("a reader of documents", "documents")
         self.folder, self.characters = Path(path), characters
         if not self.folder.is_dir():
             raise InputError(f"{path}: no such folder (corpus.path)")
         if not self.files:
-            raise InputError(f"{path}: holds no document ({', '.join(SUFFIXES)})")
+            raise InputError(f"{path}: holds no document ({', '.join(_SUFFIXES)})")
         others = Counter(
             file.suffix or "no suffix"
             for file in self._shown
-            if file.suffix.lower() not in SUFFIXES
+            if file.suffix.lower() not in _SUFFIXES
         )
         if others:
             kinds = ", ".join(f"{count:,} of {kind}" for kind, count in others.most_common())
-            console.print(f"[yellow]passed over[/] in {path}: {kinds}")
+            console.print(f"[yellow]skipped[/] in {path}: {kinds}")
 
     @cached_property
     def files(self) -> list[Path]:
-        """The documents, in the order of their paths."""
-        return [file for file in self._shown if file.suffix.lower() in SUFFIXES]
+        """The documents, sorted by path."""
+        return [file for file in self._shown if file.suffix.lower() in _SUFFIXES]
 
     @cached_property
     def _shown(self) -> list[Path]:
@@ -73,24 +74,24 @@ class Documents:
         return file.relative_to(self.folder).parts
 
     def identity(self) -> str:
-        """Digest of the documents' names and bytes, and of the way they are split."""
+        """Digest of the documents' names and bytes, the length and the reader's version."""
         files = [("/".join(self._name(file)), file_sha256(file)) for file in self.files]
-        return digest([files, self.characters, READING])
+        return digest([files, self.characters, _READING])
 
     def passages(self) -> Iterator[tuple[str, Passage]]:
-        """The documents' parts; one without text yields a passage without, to be counted."""
+        """The parts of the documents; a document without text yields an empty passage."""
         plain, markdown = TextSplitter(self.characters), MarkdownSplitter(self.characters)
         for file in self.files:
-            title, text = read_document(file)
+            title, text = _read_document(file)
             splitter = markdown if file.suffix.lower() in (".md", ".markdown") else plain
             name = "/".join(self._name(file))
-            # A title is no text: a scan without any is a passage without text, to be counted.
+            # A scan with a title but no text is an empty passage too, so that it is counted.
             for number, part in enumerate(splitter.chunks(text) or [""], 1):
                 yield f"{file}, part {number}", Passage(f"{name}#{number}", part and title, part)
 
 
-def read_document(file: Path) -> tuple[str, str]:
-    """Title and text. The title is the document's own, else its file's name in words."""
+def _read_document(file: Path) -> tuple[str, str]:
+    """Title and text; a document without a title is named after its file."""
     readers = {
         ".pdf": _pdf,
         ".html": _html,
@@ -99,9 +100,9 @@ def read_document(file: Path) -> tuple[str, str]:
         ".markdown": _markdown,
     }
     title, text = readers.get(file.suffix.lower(), _text)(file)
-    # A PDF's text may hold half a character, which no model reads.
+    # A PDF's text may hold halves of surrogate pairs, which UTF-8 cannot encode.
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return " ".join(title.split()) or re.sub(r"[_\W]+", " ", file.stem).strip(), text
+    return one_line(title) or re.sub(r"[_\W]+", " ", file.stem).strip(), text
 
 
 def _text(file: Path) -> tuple[str, str]:
@@ -118,7 +119,7 @@ def _markdown(file: Path) -> tuple[str, str]:
 
 
 def _html(file: Path) -> tuple[str, str]:
-    page = BeautifulSoup(file.read_bytes(), "html.parser")  # finds out the encoding itself
+    page = BeautifulSoup(file.read_bytes(), "html.parser")  # it detects the encoding
     title = page.title.get_text() if page.title else ""
     for element in page(_NO_TEXT):
         element.decompose()
@@ -126,13 +127,13 @@ def _html(file: Path) -> tuple[str, str]:
 
 
 def _blocks(element: Any) -> str:
-    """The text, a line for each block; a sentence with a link in it stays one line."""
+    """The text with a line for each block; inline elements do not break lines."""
     for cell in element.find_all(("td", "th")):
         cell.append(" ")
     for block in element.find_all(_BLOCKS):
         block.insert_before("\n\n")
         block.insert_after("\n\n")
-    lines = (" ".join(line.split()) for line in element.get_text().split("\n\n"))
+    lines = (one_line(line) for line in element.get_text().split("\n\n"))
     return "\n\n".join(line for line in lines if line)
 
 
@@ -141,7 +142,6 @@ def _pdf(file: Path) -> tuple[str, str]:
         reader = PdfReader(file)
         pages = [page.extract_text() for page in reader.pages]
         title = (reader.metadata.title if reader.metadata else None) or ""
-    except Exception as error:  # pypdf meets broken files with whatever they break
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise InputError(f"{file}: cannot be read as PDF ({reason})") from None
+    except Exception as error:  # pypdf raises many types of errors for broken files
+        raise InputError(f"{file}: cannot be read as PDF ({error_text(error)})") from None
     return title, "\n\n".join(pages)

@@ -1,4 +1,4 @@
-"""Rows of a dataset: of the Hub by its name, streamed, or of a folder that `datasets` wrote."""
+"""Rows of a dataset: streamed from the Hub, or from a folder that `datasets` wrote."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from tercet.core.files import digest, file_sha256
 from tercet.core.schema import InputError
+from tercet.core.text import error_text
 from tercet.data.sources.rows import Rows
 
-#: What `save_to_disk` leaves in a folder: of one split, or of several.
-SAVED = ("state.json", "dataset_dict.json")
+_SAVED = ("state.json", "dataset_dict.json")  # files of `save_to_disk`: one split, or several
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class HubDataset:
-    """A dataset by its Hub name, or a folder of one."""
+    """A dataset by its Hub name, or in a folder."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class HubDataset:
 
     @cached_property
     def identity(self) -> str:
-        """Digest of a local folder's files, or the commit that the revision stands for now."""
+        """Digest of a local folder's files, or the current commit of the revision."""
         if Path(self.path).is_dir():
             files = sorted(f for f in Path(self.path).rglob("*") if f.is_file())
             return digest([(f.relative_to(self.path).as_posix(), file_sha256(f)) for f in files])
@@ -46,12 +46,12 @@ class HubDataset:
             return str(HfApi().dataset_info(self.path, revision=self.revision).sha)
 
     def rows(self, columns: Sequence[str]) -> Rows:
-        """Rows of the split, read as they come; of its columns only those in `columns`.
+        """Stream the rows of the split with those of `columns` that it has.
 
-        The split may be left out where there is but one. Raises InputError for a dataset,
-        configuration or split that is not there, and for one that only a script could read.
+        The split may be unset if there is only one. Raises InputError for a missing dataset,
+        configuration or split, and for a dataset that needs a loading script.
         """
-        # The commit that the identity names, though the branch may have moved since.
+        # The commit of the identity: the branch may have moved since.
         commit = None if Path(self.path).is_dir() else self.identity
         with _refusing(self.path):
             rows = _open(self.path, self.config, self.split, commit)
@@ -63,10 +63,10 @@ class HubDataset:
 
 
 def _open(path: str, config: str | None, split: str | None, revision: str | None) -> Any:
-    # datasets takes a second to import.
+    # `datasets` takes a second to import.
     from datasets import DatasetDict, load_dataset, load_from_disk
 
-    if any((Path(path) / name).is_file() for name in SAVED):
+    if any((Path(path) / name).is_file() for name in _SAVED):
         saved = load_from_disk(path)
         splits = dict(saved) if isinstance(saved, DatasetDict) else {split: saved}
     else:
@@ -81,7 +81,7 @@ def _open(path: str, config: str | None, split: str | None, revision: str | None
 
 @contextmanager
 def _refusing(path: str) -> Iterator[None]:
-    """The libraries' failures in one line; what a reader of the rows raises is not theirs."""
+    """Re-raise errors of the libraries as InputError in one line; InputErrors pass unchanged."""
     try:
         yield
     except InputError:
@@ -92,6 +92,5 @@ def _refusing(path: str) -> Iterator[None]:
             f"dataset {path}: the Hub says {status}: is it the name of a dataset, and are you "
             "allowed to read it (HF_TOKEN)?"
         ) from None
-    except Exception as error:  # libraries below raise what they like, where the network is down
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise InputError(f"dataset {path}: cannot be read ({reason})") from None
+    except Exception as error:  # many types, if the network is down
+        raise InputError(f"dataset {path}: cannot be read ({error_text(error)})") from None

@@ -1,7 +1,7 @@
-"""Rows of a table, each with its place: of JSON lines, CSV, TSV, TREC, Parquet files or datasets.
+"""Rows of JSON lines, CSV, TSV, TREC and Parquet files, each with its place.
 
-A row is a mapping of columns to values. Files may be gzipped. What is malformed is refused by file
-and line; what is missing is left to whoever reads the row.
+A row is a mapping of columns to values. Files may be gzipped. Malformed input is refused with the
+file and line; missing columns are left to the caller.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tercet.core.schema import InputError
+from tercet.core.text import one_line
 from tercet.data.sources.cells import NAMES_OF_IDS, Row
 
 Rows = Iterator[tuple[str, Row]]
 
-#: Columns of files that have no line of names: by how many there are.
+#: Columns of files without a header, by their number.
 QREL_COLUMNS = {3: ("query_id", "passage_id", "grade"), 4: ("query_id", "_", "passage_id", "grade")}
 TEXT_COLUMNS = {2: ("id", "text"), 3: ("id", "title", "text")}
 
@@ -35,7 +36,7 @@ SUFFIXES = (
 )
 _BATCH_ROWS = 1_024
 _TOPIC = re.compile(r"<top>(.*?)</top>", re.DOTALL | re.IGNORECASE)
-# A field goes on to the next one: a text may hold "<", as in "pH < 7".
+# A field ends at the next one: a text may hold "<", as in "pH < 7".
 _FIELD = re.compile(
     r"<(num|title|desc|narr)>(.*?)(?=</?(?:num|title|desc|narr)>|\Z)", re.IGNORECASE | re.DOTALL
 )
@@ -45,35 +46,34 @@ _LABEL = re.compile(r"^\s*(Number|Topic|Description|Narrative)\s*:", re.IGNORECA
 def read_file(
     file: Path, columns: Sequence[str] | None = None, *, nameless: dict[int, tuple[str, ...]]
 ) -> Rows:
-    """The rows of a file, by its suffix; of a Parquet file the `columns` that it has alone.
+    """Rows of a file, by its suffix; a Parquet file is read for `columns` alone.
 
-    `nameless` names the columns of a text file whose first line does not. Raises InputError for a
-    suffix that says nothing.
+    `nameless` has the column names of text files without a header. Raises InputError for an unknown
+    suffix.
     """
     readers: dict[str, Callable[[], Rows]] = {
         **dict.fromkeys((".jsonl", ".ndjson"), lambda: json_lines(file)),
         ".csv": lambda: csv_rows(file),
-        ".parquet": lambda: parquet_rows(file, columns),
-        **dict.fromkeys((".topics", ".xml", ".sgml"), lambda: topics(file)),
-        **dict.fromkeys((".tsv", ".txt", ".qrels", ".qrel"), lambda: tabbed_rows(file, nameless)),
+        ".parquet": lambda: _parquet_rows(file, columns),
+        **dict.fromkeys((".topics", ".xml", ".sgml"), lambda: _topics(file)),
+        **dict.fromkeys((".tsv", ".txt", ".qrels", ".qrel"), lambda: _tabbed_rows(file, nameless)),
     }
     assert set(readers) == set(SUFFIXES)
     if kind(file) not in readers:
         raise InputError(
-            f"{file}: its name does not say what it holds; known are {', '.join(SUFFIXES)}, with "
-            ".gz too"
+            f"{file}: unknown file type; known are {', '.join(SUFFIXES)}, each with .gz too"
         )
     return readers[kind(file)]()
 
 
 def kind(file: Path) -> str:
-    """The suffix that tells the format, in lower case, without .gz."""
+    """The suffix of the format in lower case, without .gz."""
     name = file.name.lower()
     return Path(name.removesuffix(".gz")).suffix
 
 
 def lines(file: Path, *, blank: bool = False) -> Iterator[tuple[int, str]]:
-    """Numbered lines, `blank` ones too if told. Raises InputError where they are not UTF-8."""
+    """Numbered lines, with `blank` also blank ones. Raises InputError unless they are UTF-8."""
     handle: Any = gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb")
     number = 0
     with handle:
@@ -93,13 +93,13 @@ def lines(file: Path, *, blank: bool = False) -> Iterator[tuple[int, str]]:
 
 
 def json_lines(file: Path) -> Rows:
-    """One JSON object a line."""
+    """Rows of a file with one JSON object per line."""
     for number, line in lines(file):
         place = f"{file}:{number}"
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            # The parser's own message ends in a position within the line.
+            # The parser's message ends with a position within the line.
             raise InputError(f"{place}: not JSON ({error})") from None
         if not isinstance(row, dict):
             raise InputError(f"{place}: not a JSON object")
@@ -107,12 +107,12 @@ def json_lines(file: Path) -> Rows:
 
 
 def csv_rows(file: Path) -> Rows:
-    """Comma-separated, as RFC 4180 has it: quoted cells may hold line breaks; names come first."""
+    """Rows of a CSV file (RFC 4180) with a header; quoted cells may hold line breaks."""
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a text may be longer than 131,072
-    numbers: list[int] = []  # of the lines of one record
+    numbers: list[int] = []  # line numbers of one record
 
     def counted() -> Iterator[str]:
-        for number, line in lines(file, blank=True):  # a quoted cell may hold blank ones
+        for number, line in lines(file, blank=True):  # a quoted cell may hold blank lines
             numbers.append(number)
             yield line + "\n"
 
@@ -144,15 +144,15 @@ def _names(cells: Sequence[str], place: str) -> list[str]:
     return names
 
 
-def tabbed_rows(file: Path, nameless: dict[int, tuple[str, ...]]) -> Rows:
-    """Cells between tabs, or between blanks where a qrels file has no tabs.
+def _tabbed_rows(file: Path, nameless: dict[int, tuple[str, ...]]) -> Rows:
+    """Rows of cells separated by tabs, or by spaces in qrels without tabs.
 
-    The first line may name the columns: it does where a cell of it is a name of an id.
+    The first line is a header if one of its cells is a known name of an id column.
     """
     names: Sequence[str] | None = None
     for number, line in lines(file):
         place = f"{file}:{number}"
-        # Texts hold blanks, judgements do not.
+        # Texts hold spaces, judgements do not.
         blanks = "\t" not in line and nameless is QREL_COLUMNS
         cells = line.split() if blanks else line.split("\t")
         if names is None:
@@ -163,23 +163,23 @@ def tabbed_rows(file: Path, nameless: dict[int, tuple[str, ...]]) -> Rows:
             if names is None:
                 known = " or ".join(", ".join(columns) for columns in nameless.values())
                 raise InputError(
-                    f"{place}: {len(cells)} cells, and no names of columns: without those it must "
-                    f"be {known}, between tabs"
+                    f"{place}: {len(cells)} cells and no header: without a header the columns must "
+                    f"be {known}, separated by tabs"
                 )
         if len(cells) != len(names):
             raise InputError(f"{place}: {len(cells)} cells for {len(names)} columns")
         yield place, dict(zip(names, cells, strict=True))
 
 
-def parquet_rows(file: Path, columns: Sequence[str] | None = None) -> Rows:
+def _parquet_rows(file: Path, columns: Sequence[str] | None = None) -> Rows:
     """Rows of a Parquet file; only the `columns` that it has are read."""
     try:
         parquet = pq.ParquetFile(file)
         names = parquet.schema_arrow.names
-        # Where none is known the first row says so, with the names that there are.
+        # If no column is known, the reader of the first row refuses it with all names.
         wanted = [name for name in names if columns is None or name in columns] or names
         number = 0
-        # Group by group: over all of them the reader keeps what it has read.
+        # Group by group: a reader of all groups keeps them in memory.
         batches = (
             batch
             for group in range(parquet.num_row_groups)
@@ -195,7 +195,7 @@ def parquet_rows(file: Path, columns: Sequence[str] | None = None) -> Rows:
 
 
 def _cells(column: pa.Array) -> Sequence[Any]:
-    """A column's values; lists of numbers as arrays, a hundred times as fast as Python's."""
+    """The values of a column; lists of numbers as arrays, which is a hundred times as fast."""
     kind = column.type
     lists = pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)
     if not lists or not pa.types.is_floating(kind.value_type):
@@ -205,19 +205,19 @@ def _cells(column: pa.Array) -> Sequence[Any]:
     return [None if row is None else row.to_numpy(zero_copy_only=False) for row in rows]
 
 
-def topics(file: Path) -> Rows:
+def _topics(file: Path) -> Rows:
     """TREC topics: `num`, `title`, `desc` and `narr`, in the old markup or as XML."""
     text = "\n".join(line for _, line in lines(file))
     found = 0
     for found, block in enumerate(_TOPIC.findall(text), 1):
         fields = {name.lower(): _LABEL.sub("", value) for name, value in _FIELD.findall(block)}
-        yield f"{file}, topic {found}", _one_line(fields)
+        yield f"{file}, topic {found}", _unescaped(fields)
     if not found:
         yield from _xml_topics(file, text)
 
 
 def _xml_topics(file: Path, text: str) -> Rows:
-    """`<topic number="1"><query>...</query></topic>`, which TREC's later tracks have."""
+    """Topics of later TREC tracks: `<topic number="1"><query>...</query></topic>`."""
     found = 0
     for found, match in enumerate(
         re.finditer(r"<topic\b([^>]*)>(.*?)</topic>", text, re.DOTALL), 1
@@ -225,10 +225,10 @@ def _xml_topics(file: Path, text: str) -> Rows:
         attributes, block = match.groups()
         number = re.search(r"""(?:number|id)\s*=\s*["']([^"']+)""", attributes)
         fields = dict(re.findall(r"<(\w+)>(.*?)</\1>", block, re.DOTALL))
-        yield f"{file}, topic {found}", _one_line({"num": number[1] if number else ""} | fields)
+        yield f"{file}, topic {found}", _unescaped({"num": number[1] if number else ""} | fields)
     if not found:
         raise InputError(f"{file}: holds neither <top> nor <topic>, so no TREC topics")
 
 
-def _one_line(fields: dict[str, str]) -> Row:
-    return {name: " ".join(unescape(value).split()) for name, value in fields.items()}
+def _unescaped(fields: dict[str, str]) -> Row:
+    return {name: one_line(unescape(value)) for name, value in fields.items()}

@@ -1,7 +1,6 @@
-"""Passages, queries and judgements as three tables: of files in any usual format, or of datasets.
+"""Tables of passages, queries and judgements in files or datasets.
 
-What BEIR, MS MARCO, MIRACL, TREC and the embedded Wikipedias of the Hub publish reads as such
-tables; so does an export of one's own.
+They read the formats of BEIR, MS MARCO, MIRACL, TREC and the embedded Wikipedias on the Hub.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 Vectors = Iterator[tuple[str, str, np.ndarray]]
 
 
-class Table:
-    """One table of a recipe: `key` is its name there, `nameless` what columns without names are."""
+class _Table:
+    """A table of the section `corpus.key`; `nameless` has the columns of files without a header."""
 
     def __init__(
         self, settings: TableSettings, key: str, nameless: dict[int, tuple[str, ...]]
@@ -48,29 +47,29 @@ class Table:
         )
 
     def identity(self) -> list[Any]:
-        """What is read, and the columns it is read from."""
+        """Files or commit, and the settings of columns."""
         columns = {k: v for k, v in vars(self.settings).items() if k not in ("path", "revision")}
         files = [(file.name, file_sha256(file)) for file in self.files]
         return [files or self.dataset.identity, columns]
 
     def rows(self, known: Sequence[str]) -> Iterator[tuple[str, Row, str]]:
-        """Each row with its place and the split that it is of, "" where nothing says.
+        """Each row with its place and its split ("" if unknown).
 
-        Where a format lets it, only the `known` columns and those that the recipe names are read.
+        Formats with columns are read for the `known` columns and those of the recipe alone.
         """
         settings = self.settings
         named = [value for value in vars(settings).values() if isinstance(value, str)]
         wanted = [*named, *known]
         for file in self.files:
             for place, row in read_file(file, wanted, nameless=self.nameless):
-                yield place, row, split_of(file)
+                yield place, row, _split_of(file)
         if not self.files:
             for place, row in self.dataset.rows(wanted):
                 yield place, row, settings.split or ""
 
 
-def split_of(file: Path) -> str:
-    """A file's name without its suffixes and the number of its shard."""
+def _split_of(file: Path) -> str:
+    """The split in a file's name, without suffixes and the number of its shard."""
     return _SHARD.sub("", Path(file.name.removesuffix(".gz")).stem)
 
 
@@ -80,19 +79,19 @@ class PassageTable:
     def __init__(self, settings: PassagesTable) -> None:
         if not settings.path:
             raise InputError("corpus.passages.path names no table of passages")
-        self.settings, self.table = settings, Table(settings, "passages", TEXT_COLUMNS)
+        self.settings, self.table = settings, _Table(settings, "passages", TEXT_COLUMNS)
 
     def identity(self) -> str:
-        """Digest of what is read, and of the columns it is read from."""
+        """Digest of the input and the settings of columns."""
         return digest(self.table.identity())
 
     def passages(self) -> Iterator[tuple[str, Passage]]:
-        """The rows. Raises InputError for a column that the recipe names and no row has."""
+        """The rows. Raises InputError for a column of the recipe that no row has."""
         for place, passage, _ in self._read():
             yield place, passage
 
     def embedded(self) -> Iterator[tuple[str, Passage, np.ndarray]]:
-        """The rows with their vectors. Raises InputError where the recipe names no such column."""
+        """The rows with their vectors. Raises InputError if the recipe has no column of vectors."""
         column = self.settings.vector
         if not column:
             raise InputError("corpus.passages.vector names no column of vectors")
@@ -118,25 +117,25 @@ class PassageTable:
 
 
 class JudgementTables:
-    """Queries and what was judged relevant to them, as two tables, or one whose rows hold both.
+    """Queries and relevance judgements, in two tables, or in one table with both in each row.
 
-    `split` is what judgements belong to where nothing else says so. Without a table of queries
-    there are none.
+    `split` is the split of judgements without another one. Without a table of queries there are no
+    judgements.
     """
 
     def __init__(self, queries: QueriesTable, qrels: QrelsTable, split: str) -> None:
         self.of_queries, self.of_qrels, self.split = queries, qrels, split
         if queries.positives and qrels.path:
-            raise InputError("corpus.queries.positives and corpus.qrels both say what is relevant")
+            raise InputError("corpus.queries.positives and corpus.qrels are both given: choose one")
         if queries.negatives and not queries.positives:
             raise InputError("corpus.queries.negatives needs corpus.queries.positives beside it")
         if queries.path and not queries.positives and not qrels.path:
             raise InputError("corpus.queries has no judgements: give corpus.qrels.path")
         if qrels.path and not queries.path:
             raise InputError("corpus.qrels has no texts of its queries: give corpus.queries.path")
-        self.queries_table = Table(queries, "queries", TEXT_COLUMNS) if queries.path else None
-        self.qrels_table = Table(qrels, "qrels", QREL_COLUMNS) if qrels.path else None
-        splits = [split_of(file) for file in self.qrels_table.files] if self.qrels_table else []
+        self.queries_table = _Table(queries, "queries", TEXT_COLUMNS) if queries.path else None
+        self.qrels_table = _Table(qrels, "qrels", QREL_COLUMNS) if qrels.path else None
+        splits = [_split_of(file) for file in self.qrels_table.files] if self.qrels_table else []
         if len(splits) > 1 and split not in splits:
             raise InputError(
                 f"{qrels.path}: its files are the splits {', '.join(splits)}, and none is "
@@ -144,12 +143,12 @@ class JudgementTables:
             )
 
     def identity(self) -> str:
-        """Digest of what is read, and of the columns it is read from."""
+        """Digest of the input and the settings of columns."""
         tables = (self.queries_table, self.qrels_table)
         return digest([self.split, [table.identity() for table in tables if table]])
 
     def queries(self) -> Iterator[tuple[str, Query]]:
-        """The rows of the queries' table."""
+        """The rows of the table of queries."""
         for place, row, id in self._query_rows():
             known = [name for name in cells.QUERY_TEXTS if name != id]
             text = cells.column(row, self.of_queries.text, known, "queries' texts", place)
@@ -159,7 +158,7 @@ class JudgementTables:
             )
 
     def vectors(self) -> Vectors:
-        """The queries' ids and vectors. Raises InputError where the recipe names no such column."""
+        """Ids and vectors of queries. Raises InputError if the recipe has no column of vectors."""
         column = self.of_queries.vector
         if not column:
             raise InputError("corpus.queries.vector names no column of vectors")
@@ -172,7 +171,7 @@ class JudgementTables:
             )
 
     def judgements(self) -> Iterator[tuple[str, str, str, str, int]]:
-        """The rows of the judgements' table, or what stands in the queries' rows."""
+        """The rows of the table of judgements, or the judgements in the rows of queries."""
         if self.of_queries.positives:
             yield from self._nested()
         if not self.qrels_table:
@@ -213,7 +212,7 @@ class JudgementTables:
 
 
 def _passage_ids(cell: Any, name: str, place: str) -> Iterator[str]:
-    """Ids out of a list of ids or of rows with an id."""
+    """Ids in a list of ids or of rows with an id."""
     entries = cells.as_rows(cell) if isinstance(cell, dict) else cell or []
     if not isinstance(entries, list):
         raise InputError(f"{place}: {name!r} must be a list of passages, not {cell!r}")
@@ -224,7 +223,7 @@ def _passage_ids(cell: Any, name: str, place: str) -> Iterator[str]:
 
 
 def _files(path: str, key: str) -> list[Path]:
-    """The files that a table's path means, sorted; none where it is a dataset's folder or name."""
+    """The files of a table's path, sorted; empty for a dataset's folder or name."""
     place = Path(path)
     if place.is_file():
         return [place]
@@ -232,7 +231,7 @@ def _files(path: str, key: str) -> list[Path]:
         found = sorted(Path(name) for name in glob.glob(path, recursive=True))
         files = [file for file in found if file.is_file()]
         if not files:
-            raise InputError(f"{path}: no file is named so ({key})")
+            raise InputError(f"{path}: no file matches ({key})")
         return files
     hub_name = path.count("/") <= 1 and not path.startswith((".", "/", "~"))
     if place.is_dir() or (hub_name and kind(place) not in SUFFIXES):

@@ -1,35 +1,25 @@
-"""A collection that already stands in a Weaviate database: a team adapts to what it has."""
+"""Passages of an existing Weaviate collection."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from tercet.config.corpus import PassagesTable
 from tercet.core.console import progress
 from tercet.core.schema import Passage
 from tercet.data.sources import cells
 
-
-class Reader(Protocol):
-    """What reads the server: `tercet.retrieval.WeaviateReader`."""
-
-    name: str
-    properties: list[str]
-
-    def __len__(self) -> int: ...
-
-    def read(self, properties: Sequence[str]) -> Iterator[Any]:
-        """Objects with a `uuid` and `properties`, each once."""
-        ...
+if TYPE_CHECKING:
+    from tercet.retrieval.weaviate.reader import WeaviateReader
 
 
 class WeaviateCollection:
-    """Objects as passages; an object's id is its UUID, unless a property is named."""
+    """Objects as passages; an object's id is its UUID unless the recipe names a property."""
 
-    def __init__(self, reader: Reader, columns: PassagesTable) -> None:
+    def __init__(self, reader: WeaviateReader, columns: PassagesTable) -> None:
         self.reader = reader
         there = dict.fromkeys(reader.properties)
         place = f"collection {reader.name}"
@@ -41,7 +31,7 @@ class WeaviateCollection:
         )
 
     def identity(self) -> str:
-        """Digest of every object as it is read now: a live database says not when it changed."""
+        """Digest of all current objects: a database does not record when it changed."""
         whole = hashlib.sha256()
         title = f"reading {self.reader.name}, has it changed?"
         with progress(title, len(self.reader), "objects") as advance:
@@ -51,7 +41,7 @@ class WeaviateCollection:
         return whole.hexdigest()
 
     def passages(self) -> Iterator[tuple[str, Passage]]:
-        """The objects, in the order of their UUIDs."""
+        """The objects in the order of their UUIDs."""
         names = [name for name in (self.id, self.title, self.text) if name]
         for stored in self.reader.read(names):
             place = f"{self.reader.name} {stored.uuid}"

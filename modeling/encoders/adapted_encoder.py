@@ -1,4 +1,4 @@
-"""An encoder whose queries go through an adapter, while passages stay where they are."""
+"""An encoder with an adapter on its queries; the passages' vectors stay as they are."""
 
 from __future__ import annotations
 
@@ -19,24 +19,27 @@ from tercet.modeling.encoders.protocols import SimilarityEncoder
 from tercet.modeling.encoders.query_adapter import QueryAdapter
 from tercet.modeling.encoders.st_format import Similarity
 from tercet.modeling.encoders.vector_space import VectorSpace
-from tercet.modeling.hub import push_saved, resolve
+from tercet.modeling.hub import HubUpload, resolve
 from tercet.modeling.precision import default_device
 
-#: Files of an adapter whose encoder is behind an API; a local encoder is saved with it as one.
-CONFIG, WEIGHTS = "adapter.json", "adapter.safetensors"
+#: Files of an adapter over an API's encoder; over a local one, both are saved as one model.
+CONFIG, _WEIGHTS = "adapter.json", "adapter.safetensors"
 
 
-class AdaptedEncoder:
-    """Keeps `Encoder` and `Student`; its passages' vectors are those of the encoder beneath."""
+class AdaptedEncoder(HubUpload):
+    """An encoder with a trainable query adapter; implements `Student`.
+
+    Passages are encoded by the underlying encoder, without the adapter.
+    """
 
     tokenizer: Any = None
 
     def __init__(
         self, encoder: SimilarityEncoder, adapter: QueryAdapter, *, api: str | None = None
     ) -> None:
-        """`api` names the service that `encoder` asks; None for a local `BiEncoder`."""
+        """`api` names the service behind `encoder`; None for a local `BiEncoder`."""
         self.encoder, self.adapter, self.api = encoder, adapter, api
-        #: The vectors that it belongs to, where that is known.
+        #: The passage vectors that it was trained for, if known.
         self.space: VectorSpace | None = None
         self._known: dict[str, np.ndarray] = {}
 
@@ -44,7 +47,7 @@ class AdaptedEncoder:
     def fresh(
         cls, encoder: SimilarityEncoder, rank: int, *, seed: int, api: str | None = None
     ) -> AdaptedEncoder:
-        """One that changes nothing yet."""
+        """Return one with a new adapter, which does not change queries yet."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             adapter = QueryAdapter(encoder.dimension, rank=rank, normalize=encoder.normalize)
@@ -54,10 +57,10 @@ class AdaptedEncoder:
     def from_pretrained(
         cls, path: str | Path, *, encoder: SimilarityEncoder | None = None, **given: Any
     ) -> AdaptedEncoder:
-        """A folder of `save_pretrained`, or its Hub name, over an API.
+        """Load an adapter over an API from a folder of `save_pretrained` or its Hub name.
 
-        `encoder` is what asks the API; without it one is made, with what is `given`. Raises
-        InputError for a folder that is none, or of another encoder.
+        Without `encoder` one is made, with the arguments `given`. Raises InputError for a folder
+        of another kind or of another encoder.
         """
         folder = resolve(str(path)).path
         config = read_json(folder / CONFIG)
@@ -74,14 +77,14 @@ class AdaptedEncoder:
                 f"{encoder.name} with {encoder.dimension}"
             )
         adapted = cls.fresh(encoder, config["rank"], seed=0, api=config["api"])
-        adapted.adapter.load_state_dict(load_file(folder / WEIGHTS))
+        adapted.adapter.load_state_dict(load_file(folder / _WEIGHTS))
         adapted.adapter.eval()
         adapted.space = VectorSpace.load(folder)
         return adapted
 
     @property
     def name(self) -> str:
-        """The encoder's."""
+        """The underlying encoder's."""
         return self.encoder.name
 
     @property
@@ -91,7 +94,7 @@ class AdaptedEncoder:
 
     @property
     def similarity(self) -> Similarity:
-        """The encoder's."""
+        """The underlying encoder's."""
         return self.encoder.similarity
 
     @property
@@ -106,17 +109,17 @@ class AdaptedEncoder:
 
     @property
     def device(self) -> torch.device:
-        """Where the adapter is now."""
+        """The adapter's current device."""
         return self.adapter.down.device
 
     def embed(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-        """As `Student.embed`, of the encoder's vectors of queries."""
+        """Apply the adapter to the encoder's vectors of queries, as `Student.embed`."""
         return torch.as_tensor(model(inputs["vectors"]))
 
     def remember(self, texts: Sequence[str]) -> np.ndarray:
-        """The encoder's own vectors of queries, float32 [texts, dimension], kept to be adapted.
+        """Encode queries without the adapter and cache them; float32 [texts, dimension].
 
-        Training asks for the same queries again and again, and the encoder needs no telling twice.
+        Every epoch and evaluation uses the same queries, which an API would charge for each time.
         """
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         if new:
@@ -132,11 +135,11 @@ class AdaptedEncoder:
         return self.adapter.apply_to(self.encoder.encode_queries(texts))
 
     def encode_passages(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 [len(texts), dimension]: an adapter leaves passages as they are."""
+        """float32 [len(texts), dimension], by the underlying encoder alone."""
         return self.encoder.encode_passages(texts)
 
     def write_files(self, path: str | Path) -> None:
-        """Which encoder of an API the adapter is of; over a local one only the whole is shipped."""
+        """Write the API's encoder that the adapter belongs to; nothing over a local encoder."""
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         if self.api:
@@ -145,9 +148,9 @@ class AdaptedEncoder:
             write_json(folder / CONFIG, config | {"rank": rank})
 
     def save_pretrained(self, path: str | Path) -> None:
-        """A query encoder as one folder: with a local model the adapter is its last layer.
+        """Write a query encoder as one folder; the adapter becomes a local model's last layer.
 
-        It encodes queries, and no passages: theirs are where they were.
+        It encodes queries only: passages keep their existing vectors.
         """
         folder = Path(path)
         if isinstance(self.encoder, BiEncoder):
@@ -157,7 +160,7 @@ class AdaptedEncoder:
             return
         self.write_files(folder)
         weights = {name: value.cpu() for name, value in self.adapter.state_dict().items()}
-        save_file(weights, folder / WEIGHTS)
+        save_file(weights, folder / _WEIGHTS)
         if self.space:
             self.space.save(folder)
 
@@ -166,7 +169,8 @@ class AdaptedEncoder:
         other.backbone = copy.deepcopy(encoder.backbone)
         matrix, bias = self.adapter.matrix().T, None
         if encoder.projection is not None:
-            # Lengths do not matter to what is brought to length 1 in the end.
+            # Normalising between the projection and the adapter can be left out: the adapter is
+            # linear, and its output is normalised.
             first = encoder.projection.weight.detach().double().cpu().numpy()
             if encoder.projection.bias is not None:
                 bias = matrix @ encoder.projection.bias.detach().double().cpu().numpy()
@@ -174,26 +178,9 @@ class AdaptedEncoder:
         other.project(matrix, bias, encoder.similarity)
         return other
 
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool | None = None,
-        revision: str | None = None,
-        commit_message: str = "Upload a query adapter trained with Tercet",
-    ) -> str:
-        """Upload what `save_pretrained` writes; the commit's address. Raises InputError."""
-        return push_saved(
-            self.save_pretrained,
-            repo_id,
-            private=private,
-            revision=revision,
-            message=commit_message,
-        )
-
 
 def load_query_encoder(name_or_path: str | Path, **given: Any) -> BiEncoder | AdaptedEncoder:
-    """A model folder of either kind, or a Hub name; `given` goes to its `from_pretrained`."""
+    """Load a model of either kind by folder or Hub name; `given` goes to `from_pretrained`."""
     folder = resolve(str(name_or_path), given.get("revision")).path
     if (folder / CONFIG).exists():
         given.pop("revision", None)

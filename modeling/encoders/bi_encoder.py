@@ -1,4 +1,4 @@
-"""The bi-encoder: texts to vectors, the same ones in training, in evaluation and once shared."""
+"""The bi-encoder: encodes queries and passages alike in training, evaluation and once shared."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from tercet.modeling.encoders.st_format import (
     write_config,
 )
 from tercet.modeling.encoders.vector_space import VectorSpace
-from tercet.modeling.hub import load_model, load_tokenizer, push_saved, quiet, resolve
+from tercet.modeling.hub import HubUpload, load_model, load_tokenizer, quiet, resolve
 from tercet.modeling.precision import Precision, default_device, inference_dtype
 
 Kind = Literal["query", "passage"]
 
-_DEFAULT_BATCH_TOKENS = {"cpu": 2_048, "cuda": 131_072}  # CPU: measured, more is slower
+_DEFAULT_BATCH_TOKENS = {"cpu": 2_048, "cuda": 131_072}  # CPU: larger batches are slower
 _TOKENIZE_AT_ONCE = 4_096  # texts; bounds the memory of the tokenizer's intermediate objects
 
 
-class BiEncoder:
-    """A transformer, its pooling and its prompts; keeps the `tercet.core.schema.Encoder` protocol.
+class BiEncoder(HubUpload):
+    """A transformer with its pooling and prompts; implements `tercet.core.schema.Encoder`.
 
     `backbone` is the transformer, an ordinary module: train it directly, with `collate`d inputs
-    and `pool` over its last hidden state, and this object encodes with what it has learnt. A
-    `projection` is a part of it, `backbone.projection`, so what trains and saves the one does the
-    other; its `forward` does not use it, `pool` does.
+    and `pool` over its last hidden state, and this object encodes with the trained weights. A
+    `projection` is its submodule `backbone.projection`, so that both are trained and saved
+    together; `pool` uses it, the backbone's `forward` does not.
     """
 
     def __init__(
@@ -65,17 +65,17 @@ class BiEncoder:
         self.precision = precision
         self.batch_tokens = batch_tokens
         self.identity = identity
-        #: As `tercet.core.resources` has it.
+        #: Counts of tokens and cut texts, for `tercet.core.resources`.
         self.counts: Counter[str] = Counter()
-        #: The passages' vectors that it encodes queries for, where it encodes no passages.
+        #: The passage vectors that it encodes queries for, if it encodes queries only.
         self.space: VectorSpace | None = None
         self._name = name
         self._first: int | None = None
         if tokenizer.pad_token_id is None:
             raise InputError(f"model {name!r}: its tokenizer has no padding token")
-        inference_dtype(precision, "cpu")  # an unknown precision is refused now, not after hours
+        inference_dtype(precision, "cpu")  # refuses an unknown precision now, not after hours
         for parameter_name, parameter in backbone.named_parameters():
-            # Unused by `pool`: without a gradient, data parallel training would wait for it.
+            # `pool` does not use it: data-parallel training would wait for its gradient.
             if parameter_name.startswith("pooler."):
                 parameter.requires_grad_(False)
 
@@ -95,10 +95,10 @@ class BiEncoder:
         device: torch.device | str | None = None,
         batch_tokens: int | None = None,
     ) -> BiEncoder:
-        """Load a local folder or a Hub name, in float32, with what its own files say.
+        """Load a local folder or a Hub name, in float32, with the settings in its files.
 
-        An argument that is not None overrides them. Where neither says: mean pooling, cosine, 512
-        tokens or the model's limit. Raises InputError for a model that cannot be reproduced.
+        An argument that is not None overrides a file. The defaults are mean pooling, cosine, and
+        512 tokens or the model's limit. Raises InputError for a model that cannot be reproduced.
         """
         name = str(name_or_path)
         model = resolve(name, revision)
@@ -131,7 +131,7 @@ class BiEncoder:
 
     @property
     def name(self) -> str:
-        """The name or path that it was loaded from."""
+        """The name or path of the model."""
         return self._name
 
     @property
@@ -147,17 +147,17 @@ class BiEncoder:
 
     @property
     def projection(self) -> nn.Linear | None:
-        """What takes pooled vectors into another space, float32; None where nothing does."""
+        """The float32 layer that maps pooled vectors into another space, or None."""
         if self.config.projected is None:
             return None
         layer: nn.Linear = self.backbone.projection
         return layer
 
     def project(self, weight: np.ndarray, bias: np.ndarray | None, similarity: Similarity) -> None:
-        """Take vectors into the space of another model, whose `similarity` they then have.
+        """Map vectors into the space of another model, whose `similarity` they then have.
 
         A vector becomes `weight` [out, in] times it, plus `bias` [out]; both are trained with the
-        backbone. It replaces a projection that is there. Raises InputError for another `in`.
+        backbone. An existing projection is replaced. Raises InputError for a wrong `in`.
         """
         layer = linear(torch.as_tensor(weight), None if bias is None else torch.as_tensor(bias))
         _attach(self.backbone, layer.to(self.device), self.name)
@@ -165,16 +165,11 @@ class BiEncoder:
         self.config = replace(self.config, similarity=similarity, projected=inner)
         self._first = None
 
-    def unprojected(self) -> BiEncoder:
-        """The same model, whose vectors are those that its projection takes, if it has one."""
-        other = copy.copy(self)
-        if self.config.projected is not None:
-            other.config = replace(self.config, similarity=self.config.projected, projected=None)
-            other._first = None
-        return other
-
     def truncated(self, dimension: int) -> BiEncoder:
-        """The same model, whose vectors are the first dimensions alone. Raises InputError."""
+        """Return the same model with vectors of the first `dimension` dimensions.
+
+        Raises InputError for a `dimension` out of range.
+        """
         if not 1 <= dimension <= self.dimension:
             raise InputError(
                 f"model {self.name!r} has {self.dimension} dimensions: truncate_dim {dimension}"
@@ -185,7 +180,7 @@ class BiEncoder:
 
     @property
     def similarity(self) -> Similarity:
-        """What the dot product of two vectors is: "cosine" (unit vectors) or plain "dot"."""
+        """How vectors compare: by "cosine" (they are unit vectors) or "dot"."""
         return self.config.similarity
 
     @property
@@ -195,11 +190,11 @@ class BiEncoder:
 
     @property
     def device(self) -> torch.device:
-        """Where the backbone is now: a trainer may move it."""
+        """The backbone's current device: a trainer may move it."""
         return next(self.backbone.parameters()).device
 
     def pool(self, last_hidden_state: Tensor, attention_mask: Tensor) -> Tensor:
-        """float32 [batch, dimension] of token states [batch, tokens, dimension]."""
+        """Pool token states [batch, tokens, hidden] to vectors, float32 [batch, dimension]."""
         states = last_hidden_state.float()
         if self.config.pooling == "cls":
             vectors = states[:, 0]
@@ -217,11 +212,11 @@ class BiEncoder:
 
     @property
     def trained(self) -> nn.Module:
-        """What a trainer trains."""
+        """The module that a trainer trains."""
         return self.backbone
 
     def embed(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-        """float32 [texts, dimension] of `collate`d inputs, by `trained` or what wraps it."""
+        """Encode `collate`d inputs with `trained` or its wrapper; float32 [texts, dimension]."""
         return self.pool(model(**inputs).last_hidden_state, inputs["attention_mask"])
 
     def tokenize(self, texts: Sequence[str], kind: Kind) -> list[list[int]]:
@@ -247,9 +242,9 @@ class BiEncoder:
         return ids
 
     def collate(self, ids: Sequence[Sequence[int] | np.ndarray]) -> dict[str, Tensor]:
-        """Right-padded input_ids and attention_mask, int64 [len(ids), longest].
+        """Return right-padded input_ids and attention_mask, int64 [len(ids), longest].
 
-        No token types: a single text is one segment, which is every model's default.
+        Without token types: a text is one segment, which is every model's default.
         """
         padded, present = pad(ids, self.tokenizer.pad_token_id)
         return {
@@ -258,12 +253,12 @@ class BiEncoder:
         }
 
     def batches(self, lengths: Sequence[int] | np.ndarray) -> list[np.ndarray]:
-        """Positions of texts of these token counts, in the batches that `encode` runs."""
+        """Return the batches of `encode` for texts of these token counts, as positions."""
         return plan_batches(lengths, self.tokens_at_once)
 
     @property
     def tokens_at_once(self) -> int:
-        """Tokens of a batch of `encode`, padding included."""
+        """Tokens in a batch of `encode`, padding included."""
         return self.batch_tokens or _DEFAULT_BATCH_TOKENS.get(self.device.type, 8_192)
 
     def encode_queries(
@@ -277,7 +272,7 @@ class BiEncoder:
     ) -> np.ndarray:
         """float32 [len(texts), dimension], in the order given; `show_progress` titles a bar.
 
-        Raises InputError if queries alone were trained, towards vectors that stay as they are.
+        Raises InputError if only queries were trained, towards passage vectors that stay fixed.
         """
         if self.space:
             raise InputError(
@@ -294,7 +289,7 @@ class BiEncoder:
         Raises InputError naming a text whose vector is not finite or is zero.
         """
         ids = self._token_arrays(texts, kind)
-        # In an order of the texts' own: the vectors do not depend on the order in which they came.
+        # Sorted by content: the vectors do not depend on the order of `texts`.
         order = np.array(sorted(range(len(ids)), key=lambda i: ids[i].tobytes()), dtype=np.int64)
         vectors = np.empty((len(ids), self.dimension), dtype=np.float32)
         shown = show_progress is not None and len(ids) >= WORTH_A_BAR
@@ -310,7 +305,7 @@ class BiEncoder:
         return vectors
 
     def set_dropout(self, p: float) -> None:
-        """Set the probability of every dropout in the backbone; its config keeps what it says."""
+        """Set the probability of every dropout in the backbone, but not in its config."""
         for module in self.backbone.modules():
             if isinstance(module, nn.Dropout):
                 module.p = p
@@ -325,7 +320,7 @@ class BiEncoder:
         """Write a folder that AutoModel, SentenceTransformer and `from_pretrained` load."""
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
-        # The projection has a file of its own, and a plain AutoModel does not know it.
+        # The projection has its own file: a plain AutoModel has no such weights.
         weights = {
             name: value
             for name, value in self.backbone.state_dict().items()
@@ -342,28 +337,11 @@ class BiEncoder:
         """Write pooling, projection, prompts and lengths beside weights that a trainer saves."""
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
-        # The weights know of no truncation.
+        # Truncation is not saved: the weights are those of full vectors.
         write_config(folder, self.config, self._hidden, self.projection)
 
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool | None = None,
-        revision: str | None = None,
-        commit_message: str = "Upload a bi-encoder trained with Tercet",
-    ) -> str:
-        """Upload what `save_pretrained` writes; the commit's address. Raises InputError."""
-        return push_saved(
-            self.save_pretrained,
-            repo_id,
-            private=private,
-            revision=revision,
-            message=commit_message,
-        )
-
     def _token_arrays(self, texts: Sequence[str], kind: Kind) -> list[np.ndarray]:
-        # int32 arrays: a tenth of the memory of lists, which ten million passages would not fit.
+        # int32 arrays take a tenth of the memory of lists: ten million passages must fit.
         arrays: list[np.ndarray] = []
         for start in range(0, len(texts), _TOKENIZE_AT_ONCE):
             chunk = self.tokenize(texts[start : start + _TOKENIZE_AT_ONCE], kind)
@@ -379,7 +357,7 @@ class BiEncoder:
     def _inference(self) -> Iterator[None]:
         training, device = self.backbone.training, self.device
         dtype = inference_dtype(self.precision, device)
-        if training:  # visiting every module takes a millisecond, which a single query would feel
+        if training:  # visiting all modules takes a millisecond, much for a single query
             self.backbone.eval()
         try:
             with (

@@ -1,7 +1,7 @@
-"""Vectors from Cohere's API: a text is paid for once, and a budget is never passed.
+"""Vectors from Cohere's API: each text is paid for once, and a budget is never exceeded.
 
-What the API answers is kept in `cache_folder("cohere")` (see `vector_cache`), so that
-a kill at any moment loses at most the call under way.
+The API's vectors are stored in `cache_folder("cohere")` (see `vector_cache`), so a kill at any
+moment loses at most the current call.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from tercet.core.console import WORTH_A_BAR, console, progress
+from tercet.core.extras import missing
 from tercet.core.files import slug
 from tercet.core.schema import InputError
 from tercet.modeling.cache import cache_folder
@@ -44,14 +45,14 @@ try:
 except ImportError:
     _INSTALLED = False
 
-MOST_TEXTS = 96  # in a call, says the API
+_MOST_TEXTS = 96  # in a call: the API's limit
 
 _KEYS = ("CO_API_KEY", "COHERE_API_KEY")  # the SDK's own order
 _INPUT_TYPES: dict[Kind, str] = {"query": "search_query", "passage": "search_document"}
 
 
-class Forecast(NamedTuple):
-    """What embedding texts takes: those not in the cache, their tokens, dollars if priced."""
+class _Forecast(NamedTuple):
+    """The cost of embedding texts: those not cached, their tokens, and dollars if priced."""
 
     texts: int
     tokens: int
@@ -60,40 +61,42 @@ class Forecast(NamedTuple):
 
 class _Answer(NamedTuple):
     rows: Any
-    echo: Any  # the texts as the API read them; None or empty where it does not say
+    echo: Any  # the texts as the API read them; None or empty if not returned
     tokens: int  # billed
 
 
 class _Failure(NamedTuple):
     reason: str
-    passing: bool = False  # another try may succeed
+    passing: bool = False  # a retry may succeed
     perhaps_billed: bool = False
-    wait: float | None = None  # seconds that the API asks for
+    wait: float | None = None  # seconds, from Retry-After
 
 
 class _Stopped(Exception):
-    """Why encoding cannot go on, in words fit to be shown: no key, no request."""
+    """Encoding cannot continue; its message is fit to be shown, without key or request."""
 
 
 class CohereEncoder:
-    """A model behind Cohere's API; keeps the `tercet.core.schema.Encoder` protocol.
+    """A model behind Cohere's API; implements `tercet.core.schema.Encoder`.
 
-    `name` is the model's, `dimension` the length of a vector, and `identity` what vectors depend
-    on beside the texts. The API cuts texts at the model's limit: 512 tokens for v3, 128,000 for v4.
+    `name` is the model's, `dimension` the length of a vector, and `identity` the settings that
+    vectors depend on. The API truncates texts at the model's limit: 512 tokens for v3, 128,000 for
+    v4.
 
-    The key is taken from CO_API_KEY or COHERE_API_KEY when this is made, and held by the SDK's
-    client alone. Without one, what is in the cache can still be had, and forecasts.
+    The key is read from CO_API_KEY or COHERE_API_KEY at construction and kept only in the SDK's
+    client. Without a key, cached vectors and forecasts still work.
 
-    `dollars` is what this object may spend; None is no limit. A call is sent if the most that it
-    can cost fits, and one whose answer was lost counts as its most. A model that is not in the
-    table here needs `output_dimension` and, with a budget, `dollars_per_million_tokens`.
+    `dollars` is this object's budget; None is no limit. A call is sent only if its highest possible
+    cost fits, and a call whose answer was lost counts with that cost. A model that is not in
+    `cohere_prices.MODELS` needs `output_dimension` and, with a budget,
+    `dollars_per_million_tokens`.
 
-    A call is tried `tries` times, again after `backoff` seconds, then twice as many, up to
-    `longest_wait`. Retry-After overrules that; where it asks for more, the call has failed.
-    `base_url` is by default CO_API_URL, and else Cohere's. Raises InputError for what cannot be.
+    A call is tried `tries` times, after `backoff` seconds and then twice as long each time, up to
+    `longest_wait`. Retry-After takes precedence; if it is above `longest_wait`, the call fails.
+    `base_url` defaults to CO_API_URL, and else Cohere's. Raises InputError for invalid arguments.
     """
 
-    #: What the dot product of two vectors is. Vectors are brought to unit length.
+    #: Vectors are normalised, so their dot product is the cosine.
     similarity: Similarity = "cosine"
     normalize = True
 
@@ -105,7 +108,7 @@ class CohereEncoder:
         dollars: float | None = None,
         dollars_per_million_tokens: float | None = None,
         texts_per_minute: float = 2_000,
-        batch_size: int = MOST_TEXTS,
+        batch_size: int = _MOST_TEXTS,
         tries: int = 8,
         backoff: float = 1.0,
         longest_wait: float = 300.0,
@@ -113,7 +116,7 @@ class CohereEncoder:
         base_url: str | None = None,
     ) -> None:
         if not _INSTALLED:
-            raise InputError("cohere is not installed: pip install 'tercet[cohere]'")
+            raise missing("cohere", "cohere")
         refuse_retired(model)
         widths, listed = MODELS.get(model, ((), None))
         self.name, self.dimension = model, _width(model, widths, output_dimension)
@@ -134,33 +137,27 @@ class CohereEncoder:
         for setting, (value, least) in least_of.items():
             if not least <= value < math.inf:
                 raise InputError(f"{setting} is {value}, and can be {least} or more")
-        if batch_size > MOST_TEXTS:
-            raise InputError(f"batch_size is {batch_size}, and can be {MOST_TEXTS} at most")
+        if batch_size > _MOST_TEXTS:
+            raise InputError(f"batch_size is {batch_size}, and can be {_MOST_TEXTS} at most")
         self._dollars, self._price = dollars, price
         self._rate, self._batch_size = texts_per_minute / 60, batch_size
         self._tries, self._backoff, self._longest_wait = tries, backoff, longest_wait
-        # v3 has one width, and is not asked for it.
-        asked = {} if len(widths) == 1 else {"output_dimension": self.dimension}
-        self._options: dict[str, Any] = {"model": model, "truncate": "END", **asked}
+        # v3 has one dimension and takes no such argument.
+        dimension = {} if len(widths) == 1 else {"output_dimension": self.dimension}
+        self._options: dict[str, Any] = {"model": model, "truncate": "END", **dimension}
         self._variable, self._host, self._client, self._scrub = _connect(base_url, timeout)
         folder = cache_folder("cohere") / f"{slug(model)}-{self.dimension}"
         self._cache = VectorCache(folder, self.dimension)
-        self._billed = self._lost = 0  # tokens: as the API says, and the most of what it did not
-        self._ready = 0.0  # when the pace allows the next call
+        self._billed = self._lost = 0  # tokens: as billed, and at most for lost answers
+        self._ready = 0.0  # the earliest time of the next call
 
     @property
     def spent(self) -> float:
-        """Dollars that this object was billed, at its price; 0 where that is not known."""
+        """Dollars that this object was billed, at its price; 0 if that is unknown."""
         return self._cost(self._billed)
 
-    @property
-    def spent_ever(self) -> float:
-        """Dollars billed by all runs for this model and width, at the prices that they knew."""
-        with self._cache.open() as db:
-            return self._cache.spent(db)
-
-    def forecast(self, texts: Sequence[str], kind: Kind = "passage") -> Forecast:
-        """What embedding these texts would take; sends nothing, and needs no key."""
+    def forecast(self, texts: Sequence[str], kind: Kind = "passage") -> _Forecast:
+        """Return the cost of embedding these texts; sends nothing and needs no key."""
         _check(texts, kind)
         new: set[bytes] = set()
         tokens = 0
@@ -171,18 +168,18 @@ class CohereEncoder:
                 missing = keys.keys() - new - self._cache.get(db, keys).keys()
                 tokens += sum(tokens_of(keys[key]) for key in missing)
                 new |= missing
-        return Forecast(len(new), tokens, None if self._price is None else self._cost(tokens))
+        return _Forecast(len(new), tokens, None if self._price is None else self._cost(tokens))
 
     def price(self, texts: Sequence[str]) -> float | None:
-        """Dollars that a text costs on average, by an estimate of its tokens; None if not known."""
+        """Mean dollars of a text, by an estimate of its tokens; None if the price is unknown."""
         if self._price is None or not texts:
             return None
         return self._cost(sum(map(tokens_of, texts))) / len(texts)
 
-    def check_means(self, texts: Mapping[Kind, Sequence[str]]) -> Forecast:
-        """What embedding these texts would take, if there are a key and a budget for it.
+    def check_means(self, texts: Mapping[Kind, Sequence[str]]) -> _Forecast:
+        """Return the cost of embedding these texts, and check it against key and budget.
 
-        Raises InputError if there are not: before anything is sent or paid for.
+        Raises InputError, before anything is sent or paid for, if either does not suffice.
         """
         parts = [self.forecast(some, kind) for kind, some in texts.items()]
         count, tokens = sum(part.texts for part in parts), sum(part.tokens for part in parts)
@@ -197,7 +194,7 @@ class CohereEncoder:
                 f"{self.name}: {count:,} texts cost about {money(price or 0)}, and the budget is "
                 f"{money(self._dollars)}: raise it, or embed fewer"
             )
-        return Forecast(count, tokens, price)
+        return _Forecast(count, tokens, price)
 
     def encode_queries(
         self, texts: Sequence[str], *, show_progress: str | None = None
@@ -214,11 +211,11 @@ class CohereEncoder:
     def encode(
         self, texts: Sequence[str], kind: Kind, *, show_progress: str | None = None
     ) -> np.ndarray:
-        """float32 [len(texts), dimension], in the order given; what the cache lacks is bought.
+        """float32 [len(texts), dimension], in the order given; buys vectors that are not cached.
 
-        Raises InputError for an empty text, before anything is sent; and, with all that was
-        answered safe in the cache, at the end of the budget, for an answer that does not fit the
-        texts, and for a call that fails for good.
+        Raises InputError for an empty text, before anything is sent. Raises it at the end of the
+        budget, for an answer that does not match the texts, and for a call that fails for good;
+        all valid answers are then in the cache.
         """
         _check(texts, kind)
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
@@ -256,7 +253,7 @@ class CohereEncoder:
     def _found(
         self, db: sqlite3.Connection, texts: Sequence[str], kind: Kind
     ) -> Iterator[tuple[list[int], np.ndarray]]:
-        """Every vector, with the positions of its text; all calls are full but the last."""
+        """Yield each vector with the positions of its text; all calls but the last are full."""
         waiting: dict[bytes, list[int]] = {}
         for start in range(0, len(texts), LOOKED_UP_AT_ONCE):
             end = min(start + LOOKED_UP_AT_ONCE, len(texts))
@@ -274,7 +271,7 @@ class CohereEncoder:
     ) -> dict[bytes, np.ndarray]:
         time.sleep(max(0.0, self._ready - time.monotonic()))
         with self._cache.locked(db):
-            found = self._cache.get(db, batch)  # another process may have bought them meanwhile
+            found = self._cache.get(db, batch)  # another process may have bought them
             missing = {key: text for key, text in batch.items() if key not in found}
             if not missing:
                 return found
@@ -285,12 +282,12 @@ class CohereEncoder:
             vectors, fault = self._read(answer, sent)
             bought = {} if fault else dict(zip(missing, vectors, strict=True))
             self._cache.add(db, bought, (len(sent), answer.tokens, self._cost(answer.tokens)))
-        if fault:  # after its bill is noted: it was paid for
+        if fault:  # only now: its bill is stored, as it was paid for
             raise _Stopped(f"{self._host} {fault}; nothing of that answer is kept")
         return found | bought
 
     def _call(self, texts: list[str], kind: Kind) -> _Answer:
-        """The API's answer, after as many tries as it takes. Raises _Stopped."""
+        """Return the API's answer, after retries if necessary. Raises _Stopped."""
         if self._client is None:
             raise _Stopped(f"there is no key to embed new texts with: set {self._variable}")
         reason = ""
@@ -299,22 +296,22 @@ class CohereEncoder:
             outcome = self._attempt(texts, kind)
             if isinstance(outcome, _Answer):
                 return outcome
-            reason, passing, perhaps_billed, asked = outcome
+            reason, passing, perhaps_billed, retry_after = outcome
             if perhaps_billed:
                 self._lost += most_tokens(texts)
             if not passing:
                 raise _Stopped(reason)
-            if asked and asked > self._longest_wait:
-                raise _Stopped(f"{reason} and asks to wait {asked:,.0f} s")
+            if retry_after and retry_after > self._longest_wait:
+                raise _Stopped(f"{reason} and asks to wait {retry_after:,.0f} s")
             if attempt + 1 < self._tries:
-                wait = asked or min(self._backoff * 2**attempt, self._longest_wait)
+                wait = retry_after or min(self._backoff * 2**attempt, self._longest_wait)
                 if wait >= 5:
                     console.print(f"  {reason}: again in {wait:.0f} s", markup=False)
                 time.sleep(wait)
         raise _Stopped(f"{reason}, {self._tries} times in a row")
 
     def _attempt(self, texts: list[str], kind: Kind) -> _Answer | _Failure:
-        # The SDK's exceptions refer to requests, which hold the key: they end here, told in words.
+        # The SDK's exceptions refer to requests, which hold the key: they become plain messages.
         try:
             response: Any = self._client.embed(
                 texts=texts,
@@ -347,12 +344,12 @@ class CohereEncoder:
         message = self._scrub(" ".join(message.split()))[:200]
         reason = f"{self._host} answers {status}" + (f" ({message})" if message else "")
         passing = status in (408, 409, 429) or status >= 500
-        # A gateway does not tell what was done, and billed, behind it.
+        # Behind a gateway's error the call may have been processed and billed.
         perhaps_billed = status in (408, 502, 504)
         return _Failure(reason, passing, perhaps_billed, _retry_after(error))
 
     def _afford(self, texts: Sequence[str]) -> None:
-        """Raise _Stopped if a call could pass the budget."""
+        """Raise _Stopped if a call could exceed the budget."""
         most, lost = self._cost(most_tokens(texts)), self._cost(self._lost)
         if self._dollars is not None and self.spent + lost + most > self._dollars:
             perhaps = f" and up to {money(lost)} for answers that were lost" if lost else ""
@@ -362,10 +359,10 @@ class CohereEncoder:
             )
 
     def _read(self, answer: _Answer, texts: list[str]) -> tuple[np.ndarray, str]:
-        """float32 vectors, and what is wrong with the answer, if anything."""
+        """Return float32 vectors, and a message if the answer is invalid."""
         due = (len(texts), self.dimension)
         try:
-            with np.errstate(over="ignore"):  # infinite then, and refused as that
+            with np.errstate(over="ignore"):  # overflow gives infinity, which is refused
                 vectors = np.array(answer.rows, dtype=np.float64).astype("<f4")
         except (TypeError, ValueError):
             return np.empty(0), f"answered no {due[0]} vectors of {due[1]} numbers"
@@ -382,8 +379,8 @@ class CohereEncoder:
         return vectors, ""
 
 
-def _width(model: str, widths: tuple[int, ...], asked: int | None) -> int:
-    width = asked if asked is not None else next(iter(widths), None)
+def _width(model: str, widths: tuple[int, ...], dimension: int | None) -> int:
+    width = dimension if dimension is not None else next(iter(widths), None)
     if width is None:
         known = ", ".join(MODELS)
         raise InputError(f"model {model!r} is none of {known}: set its output_dimension")
@@ -394,12 +391,12 @@ def _width(model: str, widths: tuple[int, ...], asked: int | None) -> int:
 
 
 def key_variable() -> str | None:
-    """The environment's variable that holds a key, if one does."""
+    """Return the environment variable that holds a key, if one does."""
     return next((name for name in _KEYS if os.environ.get(name, "").strip()), None)
 
 
 def _connect(base_url: str | None, timeout: float) -> tuple[str, str, Any, Callable[[str], str]]:
-    """The key's variable, the host, a client if there is a key, and what strikes out the key."""
+    """Return the key's variable, the host, a client (None without a key) and a key redactor."""
     url = base_url or os.environ.get("CO_API_URL") or "https://api.cohere.com"
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -407,7 +404,7 @@ def _connect(base_url: str | None, timeout: float) -> tuple[str, str, Any, Calla
     variable = key_variable()
     if variable is None:
         return _KEYS[0], parts.hostname, None, str
-    key = os.environ[variable].strip()  # the line feed that ends a file would break the header
+    key = os.environ[variable].strip()  # a trailing line feed would break the header
     if not all("!" <= letter <= "~" for letter in key):
         raise InputError(f"{variable} holds a blank or another character that is in no key")
     client = cohere.ClientV2(api_key=key, base_url=url, timeout=timeout)
@@ -425,7 +422,7 @@ def _check(texts: Sequence[str], kind: Kind) -> None:
 
 
 def _retry_after(error: Exception) -> float | None:
-    """Seconds that an answer asks to wait, as such or as a date; None if it does not."""
+    """Return the seconds in Retry-After, given as such or as a date; None without it."""
     headers = getattr(error, "headers", None) or {}
     value = next((headers[name] for name in headers if name.lower() == "retry-after"), "")
     try:
@@ -439,7 +436,7 @@ def _retry_after(error: Exception) -> float | None:
 
 
 def _echoes(echo: Sequence[str], texts: Sequence[str]) -> bool:
-    """Whether these are the texts, in their order: v3 echoes lower case, and an echo may be cut."""
+    """Whether the echo is of these texts in order: v3 echoes lower case, and may cut them."""
     if list(echo) == list(texts):
         return True
     if len(echo) != len(texts) or sorted(echo) == sorted(texts):
@@ -449,6 +446,6 @@ def _echoes(echo: Sequence[str], texts: Sequence[str]) -> bool:
 
 
 def _folded(text: str) -> str:
-    """Without case, accents, blanks and control characters."""
+    """Remove case, accents, blanks and control characters."""
     parts = unicodedata.normalize("NFKD", text.casefold())
     return "".join(part for part in parts if unicodedata.category(part)[0] not in "MZC")

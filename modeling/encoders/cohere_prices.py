@@ -1,4 +1,4 @@
-"""What Cohere's embedding models cost, and the one that is no more. No SDK is needed here."""
+"""Prices of Cohere's embedding models, and its retired model. Needs no SDK."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 from tercet.core.schema import InputError
 
-_BYTES_PER_TOKEN = 3  # prose has more in most scripts: a forecast errs on the dear side
-#: Model -> widths, the first being what the API gives unasked; dollars a million tokens.
-#: Prices read on 2026-11-25; of v3 none is listed any more, and these are the last ones.
+_BYTES_PER_TOKEN = 3  # most prose has more, so a forecast is rather too high
+#: Model -> dimensions, the API's default first, and dollars per million tokens.
+#: Prices as of 2026-11-25; those of v3 are no longer listed, and are the last ones.
 MODELS = {
     "embed-v4.0": ((1536, 1024, 512, 256), 0.12),
     "embed-multilingual-v3.0": ((1024,), 0.10),
@@ -19,19 +19,19 @@ MODELS = {
     "embed-english-light-v3.0": ((384,), 0.10),
 }
 RETIRED = ("embed-multilingual-v2.0", "multilingual-22-12")
-SUCCESSORS = ("embed-multilingual-v3.0", "embed-v4.0")
+_SUCCESSORS = ("embed-multilingual-v3.0", "embed-v4.0")
 
 
 def refuse_retired(model: str, passages: Iterable[str] = ()) -> None:
-    """Raise InputError if `model` is the one of Cohere's 22-12 vectors, naming the ways on.
+    """Raise InputError, with the alternatives, if `model` is that of Cohere's 22-12 vectors.
 
-    The price that it forecasts is that of embedding `passages` anew; of a million without them.
+    The message has the price of embedding `passages` again, or a million passages without them.
     """
     if model not in RETIRED:
         return
     tokens = sum(map(tokens_of, passages))
     of = "these passages" if tokens else "a million passages of 100 tokens"
-    dollars = {name: (tokens or 10**8) / 1e6 * MODELS[name][1] for name in SUCCESSORS}
+    dollars = {name: (tokens or 10**8) / 1e6 * MODELS[name][1] for name in _SUCCESSORS}
     prices = " or ".join(f"{name}, about {money(price)}" for name, price in dollars.items())
     raise InputError(
         f"{model}, the space of Cohere's 22-12 vectors, was retired on 2026-04-04: no new text can "
@@ -43,16 +43,16 @@ def refuse_retired(model: str, passages: Iterable[str] = ()) -> None:
 
 
 def money(dollars: float) -> str:
-    """Dollars as people write them."""
+    """Format dollars."""
     return f"${dollars:,.2f}" if dollars >= 0.1 or not dollars else f"${dollars:.2g}"
 
 
 def tokens_of(text: str) -> int:
-    """About how many tokens a text is billed as: rather too many."""
+    """Estimate the tokens that a text is billed for, rather too high."""
     return math.ceil(len(text.encode()) / _BYTES_PER_TOKEN)
 
 
 def most_tokens(texts: Iterable[str]) -> int:
-    """A bound: but for two at its ends, a token has a byte of the text or of its NFKC form."""
+    """Bound the tokens of texts: two at the ends, and one a byte of the text or its NFKC form."""
     forms = ((text, unicodedata.normalize("NFKC", text)) for text in texts)
     return sum(2 + max(len(form.encode()) for form in pair) for pair in forms)

@@ -1,4 +1,4 @@
-"""What a trainer trains: an encoder and the part of it that learns."""
+"""Protocols of encoders that can be trained."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tercet.modeling.encoders.vector_space import VectorSpace
 
 
 class SimilarityEncoder(Encoder, Protocol):
-    """An encoder that says how its vectors compare."""
+    """An encoder with the similarity of its vectors."""
 
     @property
     def similarity(self) -> Similarity:
-        """What the dot product of two vectors is."""
+        """How vectors compare: "cosine" or "dot"."""
         ...
 
     @property
@@ -29,34 +29,34 @@ class SimilarityEncoder(Encoder, Protocol):
 
 
 class Student(SimilarityEncoder, Protocol):
-    """A `BiEncoder`, or an `AdaptedEncoder`, whose queries alone learn."""
+    """A trainable encoder: a `BiEncoder`, or an `AdaptedEncoder`, which trains queries only."""
 
     @property
     def trained(self) -> nn.Module:
-        """The module with the weights that learn; `encode_queries` follows them."""
+        """The module that is trained; `encode_queries` uses its current weights."""
         ...
 
     @property
     def tokenizer(self) -> Any:
-        """What is saved beside the weights; None where texts are not read here."""
+        """The tokenizer, saved beside the weights; None if the student reads vectors."""
         ...
 
     @property
     def device(self) -> torch.device:
-        """Where `trained` is now."""
+        """The current device of `trained`."""
         ...
 
-    #: The passages' vectors that it belongs to, saved with it.
+    #: The passage vectors that it was trained for, saved with it.
     space: VectorSpace | None
 
     def embed(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-        """float32 [rows, dimension] of a side of a batch, by `trained` or what wraps it."""
+        """Encode a side of a batch with `model`, `trained` or its wrapper; [rows, dimension]."""
         ...
 
     def write_files(self, path: str | Path) -> None:
-        """What goes beside weights that a trainer saves."""
+        """Write the files that belong beside the weights that a trainer saves."""
         ...
 
     def save_pretrained(self, path: str | Path) -> None:
-        """A folder that can be loaded, alone."""
+        """Write a folder that can be loaded on its own."""
         ...

@@ -1,6 +1,6 @@
-"""A query adapter: what can be learnt in seconds while the passages' vectors stand still.
+"""A low-rank query adapter, trained in seconds while the passages' vectors stay fixed.
 
-It is a student of its own, and the bench on which targets are tried before they train others.
+It is a student of its own (`AdaptedEncoder`), and the test bench for targets (`adapter_trial`).
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-#: Sum of errors of margins, as in `training.losses`: (student, target, mask) -> scalar.
-MarginLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
-#: Times that an adapter sees each query.
+#: A loss of `training.losses`: (student, target, mask) -> scalar.
+_MarginLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+#: Epochs over an adapter's training queries.
 EPOCHS = 20
 
 
 class QueryAdapter(nn.Module):
-    """q + (q A) B, of unit length where the student's vectors are. B begins at zero.
+    """q + (q A) B, normalised if the student's vectors are. B is zero at first.
 
-    Before it is trained it changes nothing, so the student as it came is where it starts from.
+    Training therefore starts from the student's own queries.
     """
 
     def __init__(self, dimension: int, *, rank: int = 64, normalize: bool = True) -> None:
@@ -31,20 +31,20 @@ class QueryAdapter(nn.Module):
         self.normalize = normalize
 
     def forward(self, queries: Tensor) -> Tensor:
-        """float32 [queries, dimension] to the same shape."""
-        # Autocast would multiply in half precision: small moves are all there is to learn.
+        """Adapt float32 [queries, dimension]; the same shape."""
+        # Autocast would multiply in half precision, which small changes would be lost in.
         with torch.autocast(queries.device.type, enabled=False):
             moved = queries + queries @ self.down @ self.up
             return F.normalize(moved, dim=-1) if self.normalize else moved
 
     def apply_to(self, queries: np.ndarray) -> np.ndarray:
-        """The same for arrays."""
+        """Adapt an array of queries, float32 [queries, dimension]."""
         with torch.inference_mode():
             found = self(torch.from_numpy(queries).to(self.down.device))
             return np.asarray(found.cpu().numpy())
 
     def matrix(self) -> np.ndarray:
-        """The map as one matrix, float32 [dimension, dimension]: a query's row times this."""
+        """Return I + AB, float32 [dimension, dimension], to multiply a query's row with."""
         with torch.inference_mode():
             down, up = self.down.double(), self.up.double()
             return np.asarray((torch.eye(len(down)).to(down) + down @ up).float().cpu().numpy())
@@ -55,7 +55,7 @@ def train_adapter(
     passages: np.ndarray,
     lists: Sequence[np.ndarray],
     targets: Sequence[np.ndarray],
-    loss: MarginLoss,
+    loss: _MarginLoss,
     *,
     normalize: bool,
     rank: int = 64,
@@ -64,11 +64,11 @@ def train_adapter(
     batch_size: int = 64,
     seed: int = 13,
 ) -> QueryAdapter:
-    """Fit the margins of each query's list, the positive first, by AdamW on the adapter alone.
+    """Train an adapter on the margins of each query's list, whose first passage is the positive.
 
-    `queries` and `passages` are float32 [n, dimension]; `lists` has rows of `passages` and
-    `targets` the score that each should get. Equal arguments give equal weights, and the caller's
-    random state is left alone.
+    `queries` and `passages` are float32 [n, dimension]; `lists` has each query's rows of
+    `passages`, and `targets` their target scores. Equal arguments give equal weights, and the
+    caller's random state is unchanged. The optimizer is AdamW.
     """
     rows, target, mask = _padded(lists, targets)
     q, p = torch.from_numpy(queries), torch.from_numpy(passages)
@@ -90,7 +90,7 @@ def train_adapter(
 def _padded(
     lists: Sequence[np.ndarray], targets: Sequence[np.ndarray]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows int64 [queries, passages], target margins and their mask [queries, passages - 1]."""
+    """Pad: rows int64 [queries, passages], target margins and mask [queries, passages - 1]."""
     longest = max(map(len, lists))
     rows = np.zeros((len(lists), longest), np.int64)
     margins = np.zeros((len(lists), longest - 1), np.float32)

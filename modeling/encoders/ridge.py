@@ -1,16 +1,19 @@
 """A linear map of query vectors into an index's space, in closed form, from pairs of vectors.
 
-It has two parts, each a ridge regression over passages with known vectors:
+It mixes two ridge regressions over passages, of which both the local model's vector and the
+index's stored vector are known:
 
-- *onto*: from the local model's vector of a passage to the stored one. It knows the space: where a
-  passage that says what the query says would lie.
-- *back*: from the stored vector of a passage to the local model's. What comes back is compared with
-  queries as the local model compares, and as q · (Av + b) = (Aᵀq) · v + q · b, the transposed map
-  takes queries to where they ask the index so. It knows what queries look like.
+- *onto* predicts the stored vector from the local one. A query is mapped to where a passage with
+  the same meaning would lie: it fits the index's space, but treats queries as passages.
+- *back* predicts the local vector from the stored one, Av + b. The local model compares queries
+  with passages well in its own space, and q · (Av + b) = (Aᵀq) · v + q · b: so searching the index
+  with Aᵀq ranks passages by the local model's scores. It fits queries, but knows of the index only
+  what the local model sees.
 
-Both are the answer to one least-squares problem, in which the wanted scores of a text with all
-passages lie between those that the local model gives and those of the stored vector of its passage:
-an anchor, as that of the margins that are learnt afterwards.
+Why mix them: both solve one least-squares problem, whose target scores of a text with all passages
+are a mixture of the local model's scores and those of the stored vector of the text's passage. It
+is an anchor like that of the margins in training. Ridge penalties are needed because dimensions
+are correlated and passages may be few.
 """
 
 from __future__ import annotations
@@ -21,24 +24,24 @@ from typing import Any
 
 import numpy as np
 
-TINY = 1e-12  # no length or variance is divided by less
+TINY = 1e-12  # lower bound of lengths and variances in denominators
 
 
 @dataclass(frozen=True)
 class Map:
-    """Query vectors q to qW + b: `weight` float64 [in, out], `bias` float64 [out]."""
+    """Maps query vectors q to qW + b: `weight` float64 [in, out], `bias` float64 [out]."""
 
     weight: np.ndarray
     bias: np.ndarray
 
     def __call__(self, vectors: np.ndarray) -> np.ndarray:
-        """[queries, out]."""
+        """Map [queries, in] to [queries, out]."""
         return np.asarray(vectors @ self.weight + self.bias)
 
 
 @dataclass
-class Pairs:
-    """Sums over pairs of vectors x and y, from which means and covariances follow."""
+class _Pairs:
+    """Sums over pairs of vectors x and y, for means and covariances in one pass."""
 
     count: int = 0
     x: Any = 0.0
@@ -48,18 +51,18 @@ class Pairs:
     yy: Any = 0.0
 
     def add(self, x: np.ndarray, y: np.ndarray) -> None:
-        """Take in pairs of rows."""
+        """Add pairs of rows."""
         self.count += len(x)
         self.x, self.y = self.x + x.sum(axis=0), self.y + y.sum(axis=0)
         self.xx, self.xy, self.yy = self.xx + x.T @ x, self.xy + x.T @ y, self.yy + y.T @ y
 
     @property
     def means(self) -> tuple[np.ndarray, np.ndarray]:
-        """Those of x and of y."""
+        """The means of x and of y."""
         return self.x / self.count, self.y / self.count
 
     def covariances(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Those of x with x, x with y, y with y."""
+        """The covariances of x with x, x with y, and y with y."""
         x, y = self.means
         return (
             self.xx / self.count - np.outer(x, x),
@@ -70,42 +73,44 @@ class Pairs:
 
 @dataclass
 class Moments:
-    """What both regressions need of the passages: x is the local model's vector, y the stored one.
+    """The moments for both regressions: x is the local model's vector, y the stored one.
 
-    `asked` has the local model's vectors as queries, `told` as passages.
+    In `as_queries` x encodes the passages as queries, in `as_passages` as passages.
     """
 
-    asked: Pairs = field(default_factory=Pairs)
-    told: Pairs = field(default_factory=Pairs)
+    as_queries: _Pairs = field(default_factory=_Pairs)
+    as_passages: _Pairs = field(default_factory=_Pairs)
 
     @cached_property
-    def _asked_axes(self) -> tuple[np.ndarray, np.ndarray]:
-        return _axes(self.asked.covariances()[0])
+    def _query_axes(self) -> tuple[np.ndarray, np.ndarray]:
+        return _axes(self.as_queries.covariances()[0])
 
     @cached_property
     def _stored_axes(self) -> tuple[np.ndarray, np.ndarray]:
-        return _axes(self.told.covariances()[2])
+        return _axes(self.as_passages.covariances()[2])
 
     def onto(self, penalty: float) -> Map:
-        """The stored vector of a passage that says what a query says.
+        """Fit the stored vector to the local one, with this ridge penalty.
 
-        A ridge shrinks what it predicts; that is undone, or the mean vector would count too much.
+        Ridge shrinks its predictions towards the mean vector; they are rescaled to the variance of
+        the stored vectors, or the mean would weigh too much in every search.
         """
-        (x, y), (xx, xy, yy) = self.asked.means, self.asked.covariances()
-        weight = _ridge(self._asked_axes, xy, penalty)
+        (x, y), (xx, xy, yy) = self.as_queries.means, self.as_queries.covariances()
+        weight = _ridge(self._query_axes, xy, penalty)
         predicted = float(np.trace(weight.T @ xx @ weight))
         weight = weight * np.sqrt(max(float(np.trace(yy)), 0.0) / max(predicted, TINY))
         return Map(weight, y - x @ weight)
 
     def back(self, penalty: float) -> Map:
-        """Where a query asks the stored vectors as it would ask the local model's.
+        """Fit the local vector to the stored one, and transpose the map.
 
-        As long as stored vectors are, on average over passages.
+        It is rescaled so that mapped vectors are, on average, as long as stored ones, and so
+        comparable with those of `onto`.
         """
-        _, xy, yy = self.told.covariances()
+        _, xy, yy = self.as_passages.covariances()
         weight = _ridge(self._stored_axes, xy.T, penalty).T
-        x, y = self.told.means
-        length = float(np.trace(weight.T @ (self.told.xx / self.told.count) @ weight))
+        x, y = self.as_passages.means
+        length = float(np.trace(weight.T @ (self.as_passages.xx / self.as_passages.count) @ weight))
         stored = max(float(np.trace(yy)), 0.0) + float(y @ y)
         return Map(weight * np.sqrt(stored / max(length, TINY)), np.zeros_like(y))
 
@@ -116,9 +121,9 @@ def _axes(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _ridge(axes: tuple[np.ndarray, np.ndarray], xy: np.ndarray, penalty: float) -> np.ndarray:
-    """[in, out], from covariances; a dimension that does not vary is mapped to nothing.
+    """Ridge regression weights [in, out] from covariances; constant dimensions get weight 0.
 
-    `axes` are the variances of x along the axes of its covariance, and these axes.
+    `axes` are the eigenvalues and eigenvectors of the covariance of x. They serve all penalties.
     """
     values, vectors = axes
     ridged = values.clip(min=0) + penalty * max(float(values.mean()), TINY)
@@ -126,7 +131,7 @@ def _ridge(axes: tuple[np.ndarray, np.ndarray], xy: np.ndarray, penalty: float) 
 
 
 def between(back: Map, onto: Map, weight: float) -> Map:
-    """`weight` of the way from one to the other."""
+    """The mixture of both maps, with `weight` of `onto`."""
     return Map(
         (1 - weight) * back.weight + weight * onto.weight,
         (1 - weight) * back.bias + weight * onto.bias,

@@ -1,4 +1,4 @@
-"""The sentence-transformers files beside a model: how its vectors are made, read and written."""
+"""Read and write sentence-transformers' files about pooling, prompts, lengths and projection."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Pooling = Literal["mean", "cls"]
 Similarity = Literal["dot", "cosine"]
 
 _DEFAULT_MAX_LENGTH = 512
-_MIN_MAX_LENGTH = 3  # the special tokens and one of the text
+_MIN_MAX_LENGTH = 3  # two special tokens and one of the text
 
-# Releases before 5 know only the first name, and later ones read both.
+# Releases before 5 read only the first name, later ones all.
 _LEGACY_PACKAGE = "sentence_transformers.models."
 _MODULE_PACKAGES = (
     _LEGACY_PACKAGE,
@@ -41,8 +41,8 @@ _POOLING_FLAGS = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 
-#: Models of the field whose own files leave out how they pool or compare, by the ends of their
-#: names. What files do say goes before.
+#: Pooling and similarity of models whose files leave them out, by patterns of their names. The
+#: files take precedence.
 _KNOWN: dict[str, tuple[Pooling, Similarity]] = {
     "*tas-b*": ("cls", "dot"),
     "*tasb*": ("cls", "dot"),
@@ -55,12 +55,11 @@ _KNOWN: dict[str, tuple[Pooling, Similarity]] = {
 
 @dataclass(frozen=True, slots=True)
 class EncoderConfig:
-    """How texts become vectors: what a checkpoint's weights alone do not say.
+    """How texts become vectors, beyond a checkpoint's weights.
 
     `similarity` "cosine" means vectors of unit length. Lengths are in tokens, special ones
-    included; None is "not said". `query_max_length` None means as for passages. `projected` is the
-    similarity of the vectors that a linear projection takes into another space, None where there
-    is no projection.
+    included; None means not given, for `query_max_length` the passages'. `projected` is the
+    similarity of the vectors before a linear projection into another space; None without one.
     """
 
     pooling: Pooling = "mean"
@@ -73,7 +72,7 @@ class EncoderConfig:
     projected: Similarity | None = None
 
     def within(self, limit: int) -> EncoderConfig:
-        """With lengths at most the model's limit: what files say of them is sometimes careless."""
+        """Cap lengths at the model's limit: those in files are sometimes too large."""
         return replace(
             self,
             max_length=self.max_length and min(self.max_length, limit),
@@ -81,7 +80,10 @@ class EncoderConfig:
         )
 
     def settled(self, limit: int, usual: int, name: str) -> EncoderConfig:
-        """With both lengths set, to the usual one or 512 if not said; InputError above `limit`."""
+        """Set lengths that are not given, to `usual` or 512 at most.
+
+        Raises InputError for a length above `limit`.
+        """
         longest = self.max_length or min(limit, usual, _DEFAULT_MAX_LENGTH)
         longest_query = self.query_max_length or longest
         for key, value in {"max_length": longest, "query_max_length": longest_query}.items():
@@ -94,10 +96,10 @@ class EncoderConfig:
 
 
 def read_config(folder: Path, name: str = "") -> EncoderConfig:
-    """What the files in `folder` say, with sentence-transformers' own defaults for the rest.
+    """Read the configuration in `folder`, with sentence-transformers' defaults for the rest.
 
-    What they leave out is taken from what is known of a model of this `name`, if anything is.
-    Raises InputError for modules, pooling or a similarity that this package cannot reproduce.
+    Pooling and similarity that the files leave out come from a table of well-known models, by
+    `name`. Raises InputError for modules, pooling or a similarity that cannot be reproduced.
     """
     modules = _read(folder / "modules.json", default=[])
     kinds = [_module_kind(module, folder) for module in modules]
@@ -131,9 +133,9 @@ def read_config(folder: Path, name: str = "") -> EncoderConfig:
 
 
 def read_projection(folder: Path) -> nn.Linear | None:
-    """The float32 linear layer of the Dense module in `folder`, if `modules.json` names one.
+    """Read the linear layer of the Dense module in `folder`, float32; None if there is none.
 
-    Raises InputError for one that does more than multiply and add, or lacks its weights.
+    Raises InputError for a module that does more, or without weights.
     """
     modules = _read(folder / "modules.json", default=[])
     paths = [module["path"] for module in modules if _module_kind(module, folder) == "Dense"]
@@ -155,7 +157,7 @@ def read_projection(folder: Path) -> nn.Linear | None:
 
 def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     """A float32 linear layer with copies of `weight` [out, in] and `bias` [out]."""
-    # Without an initialisation, which would draw from torch's generator.
+    # Without initialisation, which would advance torch's random state.
     layer: nn.Linear = nn.utils.skip_init(
         nn.Linear, weight.shape[1], weight.shape[0], bias=bias is not None
     )
@@ -167,9 +169,9 @@ def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 def write_config(
     folder: Path, config: EncoderConfig, dimension: int, projection: nn.Linear | None = None
 ) -> None:
-    """Write `config` so that sentence-transformers, old and new, makes the same vectors.
+    """Write `config` so that sentence-transformers, old and new, encodes to the same vectors.
 
-    `dimension` is that of the transformer; `projection` goes into a Dense module.
+    `dimension` is the transformer's; `projection` becomes a Dense module.
     """
     kinds = ["Transformer", "Pooling"]
     if projection is not None:
@@ -221,7 +223,7 @@ def _write_projection(folder: Path, projection: nn.Linear) -> None:
 
 def _check_linear(path: Path) -> None:
     config = _read(path, default={})
-    # Not said, sentence-transformers takes Tanh.
+    # sentence-transformers' default is Tanh.
     activation = config.get("activation_function", "torch.nn.modules.activation.Tanh")
     if activation not in (_IDENTITY, "torch.nn.Identity"):
         raise InputError(

@@ -1,8 +1,9 @@
-"""Vectors that were paid for, in SQLite: none is bought twice, and none is lost in a kill.
+"""Vectors that were paid for, in SQLite: none is bought twice, and a kill loses none.
 
-One file holds the vectors of a model and a width. A call of the API is one transaction, on the disk
-before the next call is sent; tens of millions of vectors take no memory, and the write lock, held
-over a call, keeps two processes from paying for the same text. The folder belongs on a local disk.
+One file holds the vectors of a model and a width. Each call of the API is one transaction, on disk
+before the next call is sent. Tens of millions of vectors take no memory, and the write lock, held
+during a call, keeps two processes from paying for the same text. The folder should be on a local
+disk: SQLite's locks do not work on all network file systems.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ LOOKED_UP_AT_ONCE = 960  # keys
 
 
 class VectorCache:
-    """Vectors by key in a folder's SQLite file, as the API gave them, and what was billed."""
+    """A folder's SQLite file with the API's vectors by key, and a table of the bills."""
 
     def __init__(self, folder: Path, width: int) -> None:
         self._width = width
@@ -33,27 +34,27 @@ class VectorCache:
             why = error.strerror
             raise InputError(f"{folder} cannot be made ({why}): set TERCET_CACHE") from None
         with self.open() as db:
-            self.spent(db)  # what is no such file is refused now, not after hours
+            db.execute("SELECT total(dollars) FROM calls")  # raises for a file of another kind
 
     @contextmanager
     def open(self) -> Iterator[sqlite3.Connection]:
-        """A connection, for one thread. Raises InputError naming the file."""
+        """Open a connection, for one thread. Raises InputError naming the file."""
         where = f"{self.file.as_uri()}?mode=rw"
         try:
-            # Another process may hold the lock for a call and all its tries.
+            # Another process may hold the lock during a call and all its retries.
             connect = sqlite3.connect(where, uri=True, timeout=3_600, isolation_level=None)
             with closing(connect) as db:
                 db.execute("PRAGMA synchronous = FULL")
                 yield db
         except sqlite3.Error as error:
             raise InputError(
-                f"{self.file} cannot be used ({error}): it holds vectors that were paid for; mend "
-                "it or its disk, or set TERCET_CACHE to begin another"
+                f"{self.file} cannot be used ({error}): it holds vectors that were paid for; "
+                "repair it or its disk, or set TERCET_CACHE to begin another"
             ) from None
 
     @contextmanager
     def locked(self, db: sqlite3.Connection) -> Iterator[None]:
-        """Nobody else writes meanwhile; what is written is kept whole or not at all."""
+        """A transaction that excludes other writers from its beginning."""
         db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -63,7 +64,7 @@ class VectorCache:
                 db.execute("ROLLBACK")
 
     def get(self, db: sqlite3.Connection, keys: Iterable[bytes]) -> dict[bytes, np.ndarray]:
-        """The vectors of those keys that are there. Raises InputError naming a damaged one."""
+        """Return the vectors of those keys that exist. Raises InputError for a damaged one."""
         found: dict[bytes, np.ndarray] = {}
         rest = iter(keys)
         while some := list(islice(rest, LOOKED_UP_AT_ONCE)):
@@ -72,7 +73,7 @@ class VectorCache:
             for key, vector, crc in db.execute(query, some):
                 if len(vector) != 4 * self._width or zlib.crc32(vector) != crc:
                     raise InputError(
-                        f"{self.file} has a damaged vector: to buy it anew, run in sqlite3 "
+                        f"{self.file} has a damaged vector: to buy it again, run in sqlite3 "
                         f"\"DELETE FROM vectors WHERE key = x'{key.hex()}'\""
                     )
                 found[key] = np.frombuffer(vector, dtype="<f4")
@@ -84,20 +85,16 @@ class VectorCache:
         vectors: Mapping[bytes, np.ndarray],
         bill: tuple[int, int, float],
     ) -> None:
-        """Keep new vectors, and the bill: texts, tokens, dollars."""
+        """Store new vectors, and the bill: texts, tokens, dollars."""
         blobs = {key: vector.tobytes() for key, vector in vectors.items()}
         rows = [(key, blob, zlib.crc32(blob)) for key, blob in blobs.items()]
         db.executemany("INSERT INTO vectors VALUES (?, ?, ?)", rows)
         db.execute("INSERT INTO calls VALUES (?, ?, ?)", bill)
 
-    def spent(self, db: sqlite3.Connection) -> float:
-        """Dollars, over all calls."""
-        return float(db.execute("SELECT total(dollars) FROM calls").fetchone()[0])
-
 
 def _create(folder: Path) -> None:
     with closing(sqlite3.connect(folder / "vectors.sqlite")) as db:
-        db.execute("PRAGMA journal_mode = WAL")  # reading goes on while a call is under way
+        db.execute("PRAGMA journal_mode = WAL")  # allows reading during a call
         db.execute("CREATE TABLE vectors (key BLOB PRIMARY KEY, vector BLOB, crc INTEGER)")
         db.execute("CREATE TABLE calls (texts INTEGER, tokens INTEGER, dollars REAL)")
         db.commit()

@@ -1,4 +1,4 @@
-"""The space that a query encoder belongs to: whose vectors, and how to know them again."""
+"""The vectors that a query encoder was trained for, and how to recognise them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from safetensors.numpy import save_file
 from tercet.core.mapped import Vectors
 from tercet.core.schema import InputError
 from tercet.modeling.encoders.st_format import Similarity
+from tercet.retrieval.vector_files import cosines
 
-FILE = "space.safetensors"
-SAMPLE = 16  # passages whose vectors are kept
-#: Cosine of a vector with itself as a server keeps it: at length 1, or in half precision.
-SAME = 0.999
+_FILE = "space.safetensors"
+_SAMPLE = 16  # passages whose vectors are stored
+#: Least cosine of equal vectors, as a server may store one at length 1 or in half precision.
+_SAME = 0.999
 
 
 @dataclass(frozen=True)
 class VectorSpace:
-    """A sample of passages with their vectors, float32 [sample, dimension], and what they are of.
+    """A sample of passages with their vectors, float32 [sample, dimension], and their origin.
 
-    `similarity` is how vectors compare, `passages` how many there are, `place` in words where; of
-    a live `collection`, `vector` and property `id` are as in `IndexSettings`.
+    `similarity` is how vectors compare, `passages` the number of all passages, `place` a
+    description of where they are. For a live Weaviate `collection`, `vector` and `id` are its
+    vector's name and its id property, as in `IndexSettings`.
     """
 
     ids: Sequence[str]
@@ -47,38 +49,37 @@ class VectorSpace:
         place: str,
         **named: str | None,
     ) -> VectorSpace:
-        """A seeded sample of all passages; `named` are `collection`, `vector`, `id`."""
-        rows = np.random.default_rng(0).permutation(len(ids))[:SAMPLE]
+        """Take a seeded sample of all passages; `named` are `collection`, `vector`, `id`."""
+        rows = np.random.default_rng(0).permutation(len(ids))[:_SAMPLE]
         sample = [ids[row] for row in rows.tolist()]
         return cls(sample, vectors[rows], similarity, len(ids), place, **named)
 
     def save(self, folder: Path) -> None:
         """Write `space.safetensors` into a model's folder."""
         about = {k: v for k, v in vars(self).items() if k != "vectors"} | {"ids": list(self.ids)}
-        # One value: several are written in any order, and equal spaces would be unequal files.
+        # One metadata value: several would be written in any order, so equal spaces could differ.
         save_file(
             {"vectors": np.ascontiguousarray(self.vectors)},
-            folder / FILE,
+            folder / _FILE,
             metadata={"space": json.dumps(about)},
         )
 
     @classmethod
     def load(cls, folder: Path) -> VectorSpace | None:
-        """The space of a model's folder; None if it belongs to none."""
-        if not (folder / FILE).exists():
+        """Read a model folder's space; None if it has none."""
+        if not (folder / _FILE).exists():
             return None
-        with safe_open(folder / FILE, framework="numpy") as file:
+        with safe_open(folder / _FILE, framework="numpy") as file:
             about, vectors = json.loads(file.metadata()["space"]), file.get_tensor("vectors")
         return cls(vectors=vectors, **about)
 
     def check(
         self, place: str, similarity: str, vectors_of: Callable[[Sequence[str]], np.ndarray]
     ) -> None:
-        """Refuse vectors that are not those that the encoder was adapted to.
+        """Raise InputError, with both places, for other vectors than the encoder was adapted to.
 
-        They are compared by `similarity`. `vectors_of` gives the vectors of ids, float32 [ids,
-        dimension], and may raise InputError for one that is not there. Raises InputError with both
-        places.
+        `similarity` is how the vectors at `place` compare. `vectors_of` returns the vectors of
+        ids, float32 [ids, dimension], and may raise InputError for a missing one.
         """
         if self.similarity == "dot" and similarity == "cosine":
             raise self.refusal(place, "which compares by cosine")
@@ -91,19 +92,17 @@ class VectorSpace:
                 place,
                 f"its vectors have {found.shape[1]} dimensions, and these {self.vectors.shape[1]}",
             )
-        products = np.einsum("nd,nd->n", found, self.vectors, dtype=np.float64)
-        lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(self.vectors, axis=1)
-        cosines = products / np.maximum(lengths, 1e-30)
-        if cosines.min() < SAME:
-            worst = int(cosines.argmin())
+        similar = cosines(found, self.vectors)
+        if not similar.min() >= _SAME:  # NaN too
+            worst = int(similar.argmin())
             raise self.refusal(
                 place,
                 f"passage {self.ids[worst]!r} has another vector there, cosine "
-                f"{cosines[worst]:.2f}",
+                f"{similar[worst]:.2f}",
             )
 
     def refusal(self, place: str, why: str) -> InputError:
-        """What is said of a place that it does not belong to."""
+        """The error for a place whose vectors are others."""
         return InputError(
             f"this query encoder belongs to {self.place}, {self.passages:,} passages compared by "
             f"{self.similarity}, and not to {place}: adapt another to that one ({why})"

@@ -1,4 +1,4 @@
-"""What all generators share: batches in an order of their own, seeds, and tidying of queries."""
+"""The base class of query generators: batching, seeding, and clean-up of queries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _QUOTES = "\"'`“”‘’«»„"
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are drawn: docTTTTTquery's top-k and nucleus sampling, as GPL uses it."""
+    """Sampling parameters: docTTTTTquery's top-k and nucleus sampling, as in GPL."""
 
     top_k: int = 25
     top_p: float = 0.95
@@ -25,7 +25,7 @@ class Sampling:
 
 
 class Sampler(ABC):
-    """Batches, seeds and tidies; a subclass says what the model reads and writes."""
+    """Batches, seeds and cleans up; a subclass defines the model's input and output."""
 
     def __init__(
         self,
@@ -42,27 +42,27 @@ class Sampler(ABC):
         self.sampling = sampling
         self.batch_size = batch_size
         self.passage_tokens = passage_tokens
-        #: As `tercet.core.resources` has it.
+        #: Counts of tokens and cut texts, for `tercet.core.resources`.
         self.counts: Counter[str] = Counter()
         self._name = name
 
     @property
     def name(self) -> str:
-        """The name or path that it was loaded from."""
+        """The name or path of the model."""
         return self._name
 
     def generate(self, passages: Sequence[Passage], per_passage: int, seed: int) -> list[list[str]]:
-        """Up to `per_passage` different queries for each passage, in the order given.
+        """Return up to `per_passage` distinct queries for each passage, in the order given.
 
         Equal arguments give equal queries, and so do the same passages in another order; the
-        caller's random state is left alone. A passage may get fewer: empty and repeated queries
-        are dropped. `batch_size` counts queries written at once.
+        caller's random state is unchanged. A passage may get fewer: empty and repeated queries
+        are dropped. `batch_size` counts queries, not passages.
         """
         if per_passage < 1:
             raise InputError(f"queries per passage must be at least 1, not {per_passage}")
         ids = self._inputs([passage.contents for passage in passages])
         self.counts["tokens"] += sum(map(len, ids))
-        # By length for little padding, then by content so that the given order does not matter.
+        # By length for little padding, then by content so that the caller's order does not matter.
         order = sorted(range(len(ids)), key=lambda i: (-len(ids[i]), ids[i]))
         queries: list[list[str]] = [[] for _ in passages]
         rows = max(1, self.batch_size // per_passage)
@@ -77,15 +77,15 @@ class Sampler(ABC):
         return queries
 
     def tokens_read(self, contents: list[str]) -> int:
-        """Tokens that the model reads of passages, each once, prompt included."""
+        """Count the tokens that the model reads for these passages, prompts included."""
         return sum(map(len, self._inputs(contents)))
 
     @abstractmethod
     def _inputs(self, contents: list[str]) -> list[list[int]]:
-        """Token ids that the model reads for each passage."""
+        """Return the model's input for each passage, as token ids."""
 
     def cut_ids(self, contents: list[str]) -> list[list[int]]:
-        """Token ids of bare passages, each cut to `passage_tokens`."""
+        """Tokenize passages without a prompt, each cut to `passage_tokens`."""
         if not contents:
             return []
         encoded = self.tokenizer(contents, truncation=True, max_length=self.passage_tokens)
@@ -93,7 +93,7 @@ class Sampler(ABC):
         return encoded["input_ids"]
 
     def _ids_of(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of texts as they are."""
+        """Tokenize texts without special tokens."""
         return self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
 
     def _is_new(self, query: str) -> bool:
@@ -103,14 +103,14 @@ class Sampler(ABC):
     def _written(
         self, batches: list[list[list[int]]], per_passage: int, seed: int
     ) -> Iterable[list[str]]:
-        """Of each batch of `_inputs` `per_passage` texts a row, one row's after the other's.
+        """Generate for each batch of `_inputs`: `per_passage` texts for each row, row by row.
 
-        They depend on the seed, and nothing else that is drawn depends on it.
+        The seed decides them, and the random state outside is unchanged.
         """
 
 
 def _tidy(text: str) -> str:
-    """The first line, without quotation marks around it."""
+    """Return the first line, without enclosing quotation marks."""
     line = text.partition("\n")[0].strip()
     if len(line) > 1 and line[0] in _QUOTES and line[-1] in _QUOTES:
         line = line[1:-1].strip()

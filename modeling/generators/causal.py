@@ -1,7 +1,7 @@
-"""A generator that is any prompted language model: it reads examples, and goes on as they do.
+"""Query generation by few-shot prompting of any causal language model.
 
-Much of a prompt is the same for all passages, and much of a batch ends before its longest query:
-the examples are read once, a passage once for all its queries, and what has ended is dropped.
+For speed the examples, which all prompts share, are encoded once, each passage once for all its
+queries, and rows that have ended leave the batch.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from tercet.modeling.generators.prompts import DEFAULT_STYLE
 from tercet.modeling.generators.seq2seq import TorchSampler
 from tercet.modeling.precision import Precision
 
-#: Rows that have ended stay in their batch until the live ones are this part of it.
-CROWDED = 0.75
+#: Ended rows are removed once the live ones are at most this part of a batch.
+_CROWDED = 0.75
 
 
 class CausalGenerator(TorchSampler):
-    """Any causal language model, shown a few passages with a query each."""
+    """Any causal language model, prompted with a few passages and a query for each."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class CausalGenerator(TorchSampler):
     ) -> None:
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
-        tokenizer.padding_side = "left"  # so that every row's new tokens begin together
+        tokenizer.padding_side = "left"  # so that all rows' new tokens start together
         super().__init__(model, tokenizer, stop_ids=_line_ends(tokenizer), **settings)
         self._show(prompt, examples)
 
@@ -50,7 +50,7 @@ class CausalGenerator(TorchSampler):
         if prompt.count("{passage}") != 1:
             raise InputError(f"the prompt must hold {{passage}} once: {prompt!r}")
         self._prompt = prompt
-        shots = "".join(f"{self._asked(text)} {query}\n\n" for text, query in examples)
+        shots = "".join(f"{self._prompt_for(text)} {query}\n\n" for text, query in examples)
         self._prefix: list[int] = self.tokenizer(shots)["input_ids"]
         self._prefix_cache: Any = None
         self._known = {query for _, query in examples}
@@ -58,7 +58,7 @@ class CausalGenerator(TorchSampler):
     def shown(
         self, prompt: str, examples: Sequence[tuple[str, str]], *, style: str = ""
     ) -> CausalGenerator:
-        """The same model, not loaded again, shown something else; `style` is added to its name."""
+        """Return the same loaded model with another prompt; `style` is added to its name."""
         other = copy.copy(self)
         other._name = f"{self._name} ({style})" if style else self._name
         other._show(prompt, examples)
@@ -82,7 +82,7 @@ class CausalGenerator(TorchSampler):
         """Load a local folder or a Hub name, or the GGUF file of that name in it.
 
         `prompt` is a template with {passage}, `examples` are (passage, query) pairs. `sampling`
-        defaults to 32 new tokens. Raises InputError if it is no such model.
+        defaults to 32 new tokens. Raises InputError for a model of another kind.
         """
         name = str(name_or_path)
         model, tokenizer, identity = load_language_model(
@@ -103,7 +103,7 @@ class CausalGenerator(TorchSampler):
     def _inputs(self, contents: list[str]) -> list[list[int]]:
         passages = cut_texts(self.tokenizer, contents, self.passage_tokens)
         self.counts["cut"] += sum(map(str.__ne__, passages, contents))
-        return self._ids_of([self._asked(" ".join(text.split())) for text in passages])
+        return self._ids_of([self._prompt_for(" ".join(text.split())) for text in passages])
 
     def _sample(self, ids: list[list[int]], per_passage: int) -> list[str]:
         written: list[list[int]] = [[] for _ in range(len(ids) * per_passage)]
@@ -113,7 +113,7 @@ class CausalGenerator(TorchSampler):
             ends = torch.tensor(self.stop_ids, device=mask.device)
             live = torch.ones_like(rows, dtype=torch.bool)
             for _ in range(self.sampling.max_new_tokens):
-                if live.sum() <= CROWDED * len(rows):
+                if live.sum() <= _CROWDED * len(rows):
                     kept = live.nonzero().squeeze(1)
                     cache.batch_select_indices(kept)
                     rows, token, mask, live = (x[kept] for x in (rows, token, mask, live))
@@ -129,10 +129,9 @@ class CausalGenerator(TorchSampler):
         return self.tokenizer.batch_decode(written, skip_special_tokens=True)
 
     def _read(self, ids: list[list[int]], per_passage: int) -> tuple[Any, Tensor, Tensor]:
-        """A cache of each row behind the examples, its last token, and the mask of all tokens.
+        """Return a cache of the examples and each row, its last token, and the whole mask.
 
-        The last token alone is not in the cache. The examples are read once, and a passage once
-        for its queries.
+        All tokens but the last are in the cache. Each passage is encoded once for its queries.
         """
         inputs = self._padded(ids)
         cache, past = self._past(len(ids))
@@ -147,12 +146,12 @@ class CausalGenerator(TorchSampler):
         return cache, token, mask
 
     def _past(self, rows: int) -> tuple[Any, int]:
-        """A cache of the examples for each of `rows`, and its length: None and 0 without any."""
+        """Return a cache of the examples for `rows` rows and its length; (None, 0) without any."""
         if not self._prefix:
             return None, 0
         if self._prefix_cache is None:
             prefix = torch.tensor([self._prefix], device=self.model.device)
-            # No token is drawn yet: the vocabulary is not needed.
+            # The base model suffices: no logits are needed yet.
             read = self._forward(self.model.base_model, prefix, torch.ones_like(prefix), None)
             self._prefix_cache = read[CACHE]
         cache = copy.deepcopy(self._prefix_cache)
@@ -160,7 +159,7 @@ class CausalGenerator(TorchSampler):
         return cache, len(self._prefix)
 
     def _forward(self, network: Any, ids: Tensor, mask: Tensor, cache: Any) -> Any:
-        """What `network` makes of `ids` [rows, tokens] after the cache; `mask` is of all tokens."""
+        """Run `network` on `ids` [rows, tokens] after the cache; `mask` covers all tokens."""
         given = {"input_ids": ids, "attention_mask": mask, "use_cache": True}
         if "position_ids" in signature(network.forward).parameters:
             given["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
@@ -168,7 +167,7 @@ class CausalGenerator(TorchSampler):
             given[CACHE] = cache
         return network(**given)
 
-    def _asked(self, passage: str) -> str:
+    def _prompt_for(self, passage: str) -> str:
         return self._prompt.replace("{passage}", passage)
 
     def _is_new(self, query: str) -> bool:
@@ -176,9 +175,9 @@ class CausalGenerator(TorchSampler):
 
 
 def _line_ends(tokenizer: Any) -> list[int]:
-    """The end token and every token with a line break: nothing after one is read."""
+    """Return the end token and all tokens with a line break: a query is one line."""
     piece = tokenizer.convert_ids_to_tokens(tokenizer("\n", add_special_tokens=False).input_ids)[-1]
-    # Byte-level vocabularies spell it Ċ; sentencepiece ones as it is, or as a byte.
+    # Byte-level vocabularies write it Ċ; sentencepiece ones as it is, or as a byte.
     marks = [mark for mark in ("\n", "Ċ", "<0x0A>") if mark in piece]
     ends = {i for text, i in tokenizer.get_vocab().items() if any(m in text for m in marks)}
     return sorted(ends | ({tokenizer.eos_token_id} - {None}))

@@ -1,4 +1,4 @@
-"""A language model of this machine that answers in a chat, and says each piece as it has it."""
+"""A local language model that answers in a chat, streaming its answer."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from tercet.modeling.generators.language_model import CACHE, load_language_model
 from tercet.modeling.generators.seq2seq import Draw
 from tercet.modeling.precision import Precision
 
-#: What has been said is so much less likely to be said again: small models go round in circles.
+#: Repetition penalty on the answer's tokens: small models tend to loop.
 PENALTY = 1.15
-_HALF = "\ufffd"  # what a character looks like whose last bytes are not written yet
+_HALF = "\ufffd"  # decodes from a character whose last bytes are still missing
 
 
 class LocalChat:
-    """Any causal language model, by its chat template; without one it goes on after "Answer:".
+    """Any causal language model, by its chat template; without one it continues "Answer:".
 
-    A model without a template was not taught to stop: its answer ends with the line.
+    A model without a template was not trained to stop: its answer ends with the line.
     """
 
     def __init__(
         self, model: Any, tokenizer: Any, *, max_new_tokens: int = 256, temperature: float = 0.0
     ) -> None:
-        """At `temperature` 0 the likeliest token is taken, and an answer is always the same.
+        """At `temperature` 0 decoding is greedy, so answers are reproducible.
 
-        `PENALTY` counts for the answer's own tokens: what is in the passages may well be said.
+        `PENALTY` applies to the answer's tokens only: the passages' words should be repeated.
         """
         self.model, self.tokenizer = model.requires_grad_(False), tokenizer
         self.max_new_tokens = max_new_tokens
@@ -61,7 +61,7 @@ class LocalChat:
     ) -> LocalChat:
         """Load a folder or a Hub name, or the GGUF file of that name in it.
 
-        Raises InputError if it is no such model.
+        Raises InputError for a model of another kind.
         """
         model, tokenizer, _ = load_language_model(
             str(name_or_path), gguf_file=gguf_file, precision=precision, device=device
@@ -69,9 +69,9 @@ class LocalChat:
         return cls(model, tokenizer, max_new_tokens=max_new_tokens, temperature=temperature)
 
     def stream(self, messages: Sequence[tuple[str, str]]) -> Iterator[str]:
-        """Pieces of the answer to (role, text) pairs, roles "system", "user" and "assistant".
+        """Yield pieces of the answer to (role, text) pairs: "system", "user", "assistant".
 
-        Raises InputError for more than the model can read.
+        Raises InputError for more tokens than the model's context.
         """
         new, cache = self._read(messages), None
         written: list[int] = []
@@ -91,9 +91,9 @@ class LocalChat:
             yield text[len(said) :]
 
     def prompt(self, messages: Sequence[tuple[str, str]]) -> str:
-        """What the model reads. Nothing in a message stands for a token that structures a chat.
+        """Return the model's prompt. Messages cannot inject the special tokens of a chat.
 
-        What the system says goes before the last question: not every template has a place for it.
+        System messages precede the last question, as not every template has a system role.
         """
         instructions = "\n\n".join(self._plain(text) for role, text in messages if role == "system")
         turns = [(role, self._plain(text)) for role, text in messages if role != "system"]
@@ -109,13 +109,13 @@ class LocalChat:
         return "\n\n".join(begins[role] + text for role, text in turns) + "\nAnswer:"
 
     def _plain(self, text: str) -> str:
-        """The text with its special tokens broken: they would begin and end turns."""
+        """Break up special tokens in a text, which would begin or end turns."""
         for token in self._special:
             text = text.replace(token, f"{token[0]} {token[1:]}")
         return text
 
     def _read(self, messages: Sequence[tuple[str, str]]) -> list[int]:
-        # A template begins with its own first token, where there is one.
+        # A template adds its own beginning-of-text token.
         whole = self.tokenizer.chat_template is None
         ids: list[int] = self.tokenizer(
             self.prompt(messages), add_special_tokens=whole, verbose=False
@@ -129,9 +129,9 @@ class LocalChat:
             )
         return ids
 
-    @torch.inference_mode()  # for one token: a generator would leave it on for its caller
+    @torch.inference_mode()  # here, as a generator would leave it on for its caller
     def _next(self, ids: list[int], cache: Any, written: list[int]) -> tuple[int, Any]:
-        """The token after `ids`, which follow what is in the cache, and the cache with them."""
+        """Return the token after `ids`, which follow the cache, and the extended cache."""
         given = {CACHE: cache} if cache is not None else {}
         inputs = torch.tensor([ids], device=self.model.device)
         output = self.model(input_ids=inputs, use_cache=True, **given, **self._last_alone)
@@ -143,7 +143,7 @@ class LocalChat:
         return int(token), output[CACHE]
 
     def _answer(self, written: list[int]) -> tuple[str, bool]:
-        """The answer so far, and whether it is whole."""
+        """Decode the answer so far, and return whether it is complete."""
         text = self.tokenizer.decode(
             written, skip_special_tokens=True, clean_up_tokenization_spaces=False
         ).lstrip()

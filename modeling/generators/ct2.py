@@ -1,4 +1,4 @@
-"""Query-writing T5s through CTranslate2: int8 on a CPU, float16 on a GPU, several times as fast."""
+"""T5 query generators on CTranslate2: int8 on a CPU, float16 on a GPU, several times as fast."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForSeq2SeqLM
 
 from tercet.core.console import console
+from tercet.core.extras import missing
 from tercet.core.files import digest
 from tercet.core.schema import InputError
 from tercet.modeling.cache import cache_folder, make_once
@@ -23,15 +24,15 @@ try:
 except ImportError:
     ctranslate2, TransformersConverter = None, object
 
-Engine = Literal["auto", "torch", "ctranslate2"]
+_Engine = Literal["auto", "torch", "ctranslate2"]
 
 _COMPUTE = {"cpu": "int8", "cuda": "float16"}
-#: Parts that a call's batches are dealt to; on a CPU as many are written at a time as it has cores.
+#: Streams that share a call's batches; on a CPU at most one a core runs at a time.
 _STREAMS = {"cpu": 8, "cuda": 1}
 
 
 class CT2Generator(Sampler):
-    """A T5 or mT5 trained to write queries, as `Seq2SeqGenerator`, run by CTranslate2."""
+    """A T5 or mT5 trained to write queries, like `Seq2SeqGenerator`, run by CTranslate2."""
 
     def __init__(self, folder: Path, tokenizer: Any, *, device: torch.device, **settings: Any):
         super().__init__(tokenizer, **settings)
@@ -49,12 +50,12 @@ class CT2Generator(Sampler):
         batch_size: int = 32,
         device: torch.device | str | None = None,
     ) -> CT2Generator:
-        """Load a local folder or a Hub name, converted on first use and kept by its content.
+        """Load a local folder or a Hub name; the conversion is cached by the model's content.
 
-        Raises InputError if it is no such model, or CTranslate2 is not installed.
+        Raises InputError for a model of another kind, or if CTranslate2 is not installed.
         """
         if ctranslate2 is None:
-            raise InputError("ctranslate2 is not installed: pip install 'tercet[ct2]'")
+            raise missing("ctranslate2", "ct2")
         name = str(name_or_path)
         place = torch.device(device or default_device())
         model = resolve(name, revision)
@@ -71,7 +72,7 @@ class CT2Generator(Sampler):
 
     @property
     def streams(self) -> int:
-        """Batches that a call of `generate` writes side by side."""
+        """Number of streams that a call of `generate` divides its batches among."""
         return _STREAMS[self._device.type]
 
     def _inputs(self, contents: list[str]) -> list[list[int]]:
@@ -80,15 +81,15 @@ class CT2Generator(Sampler):
     def _written(
         self, batches: list[list[list[int]]], per_passage: int, seed: int
     ) -> list[list[str]]:
-        # Small products gain little from a second thread: workers of one thread each write most.
-        # What each batch gets depends on its stream alone, and not on how many run at a time.
+        # Small matrix products gain little from a second thread: one thread a worker is fastest.
+        # A batch's queries depend on its stream only, not on how many run at a time.
         device, cores = self._device.type, torch.get_num_threads()
         streams = _STREAMS[device]
         ctranslate2.set_random_seed(seed % 2**32)
         found: list[list[str]] = [[] for _ in batches]
 
         def write(stream: int) -> None:
-            # A worker takes the seed when it first draws, and never again: each stream has its own.
+            # A translator reads the seed at its first draw only, so each stream has its own.
             translator = ctranslate2.Translator(
                 str(self._folder),
                 device=device,
@@ -106,7 +107,7 @@ class CT2Generator(Sampler):
         return found
 
     def _sample(self, translator: Any, ids: list[list[int]], per_passage: int) -> list[str]:
-        drawn = per_passage if self.sampling.top_k > 1 else 1  # the best token leaves no choice
+        drawn = per_passage if self.sampling.top_k > 1 else 1  # with top-k 1 all would be equal
         results = translator.translate_batch(
             [self.tokenizer.convert_ids_to_tokens(row) for row in ids],
             beam_size=1,
@@ -128,46 +129,46 @@ class CT2Generator(Sampler):
         return [text for text in texts for _ in range(per_passage // drawn)]
 
 
-def seq2seq_engine(engine: Engine) -> Literal["torch", "ctranslate2"]:
-    """What runs a T5: for "auto", CTranslate2 where it is installed and there is no GPU.
+def seq2seq_engine(engine: _Engine) -> Literal["torch", "ctranslate2"]:
+    """Return the engine for T5s; "auto" is CTranslate2 if installed and there is no GPU.
 
     Raises InputError for an unknown engine, or one that is not installed.
     """
-    if engine not in get_args(Engine):
-        choices = ", ".join(get_args(Engine))
+    if engine not in get_args(_Engine):
+        choices = ", ".join(get_args(_Engine))
         raise InputError(f"engine {engine!r} is unknown: choose one of {choices}")
     if engine == "auto":
         fits = ctranslate2 is not None and default_device().type == "cpu"
         return "ctranslate2" if fits else "torch"
     if engine == "ctranslate2" and ctranslate2 is None:
-        raise InputError("ctranslate2 is not installed: pip install 'tercet[ct2]'")
+        raise missing("ctranslate2", "ct2")
     return engine
 
 
 def describe_engine() -> str:
-    """CTranslate2's version and arithmetic, which what it writes depends on."""
+    """Return CTranslate2's version and arithmetic, which its queries depend on."""
     device = default_device().type
     return f"ctranslate2 {ctranslate2.__version__} {_COMPUTE[device]}, {_STREAMS[device]} streams"
 
 
 class _Converter(TransformersConverter):
-    """Loads as Tercet does: safe files only, all weights, failures in one line."""
+    """Loads as `hub.load_model` does: safe files only, all weights, errors in one line."""
 
     def __init__(self, name: str, path: Path) -> None:
         super().__init__(str(path))
         self._called, self._path = name, path
 
     def load_model(self, model_class: Any, model_name_or_path: str, **kwargs: Any) -> Any:
-        """The model that the folder holds, in float32."""
+        """Load the folder's model in float32."""
         return load_model(AutoModelForSeq2SeqLM, self._called, self._path, dtype=torch.float32)
 
     def load_tokenizer(self, tokenizer_class: Any, model_name_or_path: str, **kwargs: Any) -> Any:
-        """Its tokenizer."""
+        """Load the folder's tokenizer."""
         return load_tokenizer(self._called, self._path)
 
 
 def _converted(name: str, path: Path, identity: str, compute: str) -> Path:
-    """The converted model's folder, by what it was made of; made on first use."""
+    """Return the converted model's folder, which is made on first use."""
 
     def make(folder: Path) -> None:
         console.print(f"  converting {name} to {compute}, once, into {folder.parent}")

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from transformers.generation.utils import ALL_CACHE_NAMES
 
 from tercet.core.console import console
-from tercet.core.schema import InputError
+from tercet.core.extras import missing
 from tercet.modeling.cache import cache_folder, make_once
 from tercet.modeling.hub import (
     SAFETENSORS,
@@ -24,7 +24,7 @@ from tercet.modeling.hub import (
 )
 from tercet.modeling.precision import Precision, default_device, inference_dtype
 
-#: What transformers calls a cache, the model's and `generate`'s: 5.24 renamed it.
+#: The argument of a model's cache, which transformers 5.24 renamed.
 CACHE = "cache" if "cache" in ALL_CACHE_NAMES else "past_key_values"
 
 
@@ -36,28 +36,28 @@ def load_language_model(
     precision: Precision = "auto",
     device: torch.device | str | None = None,
 ) -> tuple[Any, Any, str]:
-    """The model, ready to read, its tokenizer, and its identity as `resolve` has it.
+    """Return the model, ready for inference, its tokenizer, and its identity as in `resolve`.
 
-    Raises InputError if it is no such model.
+    Raises InputError for a model of another kind.
     """
     place = torch.device(device or default_device())
     folder = resolve(name, revision, (gguf_file,) if gguf_file else SAFETENSORS)
-    path = dequantised(name, folder.path / gguf_file) if gguf_file else folder.path
+    path = _dequantised(name, folder.path / gguf_file) if gguf_file else folder.path
     dtype = inference_dtype(precision, place)
     model = load_model(AutoModelForCausalLM, name, path, dtype=dtype)
     return model.to(place), load_tokenizer(name, path), folder.identity
 
 
-def dequantised(name: str, file: Path) -> Path:
-    """The safetensors folder of a GGUF file, made on first use: a minute, twice its parameters.
+def _dequantised(name: str, file: Path) -> Path:
+    """Return the safetensors folder of a GGUF file, made on first use in a minute.
 
-    It is kept in `cache_folder("gguf")`, in bfloat16: its rounding is far below the error of
-    quantisation. Raises InputError if the file does not load.
+    It is cached in `cache_folder("gguf")`, in bfloat16, two bytes a parameter: rounding is far
+    below the error of quantisation. Raises InputError if the file does not load.
     """
 
     def make(folder: Path) -> None:
         if find_spec("gguf") is None:
-            raise InputError("gguf is not installed: pip install 'tercet[gguf]'")
+            raise missing("gguf", "gguf")
         console.print(f"  dequantising {file.name}, once, into {folder.parent}")
         tokenizer = load_tokenizer(name, file.parent, gguf_file=file.name)
         model = load_gguf(AutoModelForCausalLM, name, file, dtype=torch.bfloat16)

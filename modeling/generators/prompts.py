@@ -1,7 +1,7 @@
-"""Kinds of query that one prompted language model can write, by what it is shown.
+"""Prompts for the styles of query that a language model can write.
 
-A prompt with {passage}, and a few passages each with a query of the kind. Several kinds together
-serve a retriever better than any one of them, whatever its users ask (CADET, arXiv 2505.19274).
+A style is a template with {passage} and a few passages with a query each. Training on several
+styles serves a retriever better than any one of them (CADET, arXiv 2505.19274).
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ _PASSAGES = (
 
 
 @dataclass(frozen=True)
-class Style:
-    """What a model is shown: a template, and (passage, query) pairs that fill it."""
+class _Style:
+    """A template, and the (passage, query) pairs that are its examples."""
 
     prompt: str
     examples: tuple[tuple[str, str], ...]
 
 
-def _style(asks_for: str, *queries: str) -> Style:
+def _style(asks_for: str, *queries: str) -> _Style:
     prompt = f"Passage: {{passage}}\n{asks_for}:"
-    return Style(prompt, tuple(zip(_PASSAGES, queries, strict=True)))
+    return _Style(prompt, tuple(zip(_PASSAGES, queries, strict=True)))
 
 
-#: Six examples each: shown two, a small model copies them, and half of its queries stray.
+#: Six examples each: with two, a small model copies them, and half of its queries are off topic.
 STYLES = {
     "web": _style(
         "Search query",
@@ -86,5 +86,5 @@ STYLES = {
     ),
 }
 
-#: What a model is shown where nothing else is asked for.
+#: The style if a recipe names none.
 DEFAULT_STYLE = STYLES["web"]

@@ -1,4 +1,4 @@
-"""Generators that transformers runs: what they share, and those of the T5 kind."""
+"""Sampling with transformers, and generators of the T5 kind."""
 
 from __future__ import annotations
 
@@ -24,41 +24,41 @@ from tercet.modeling.generators.base import Sampler, Sampling
 from tercet.modeling.hub import load_model, load_tokenizer, resolve
 from tercet.modeling.precision import Precision, default_device, inference_dtype
 
-#: Languages that doc2query has an mT5 for; "14langs" knows all of them and English.
-DOC2QUERY = (
+#: Languages with a doc2query mT5; "14langs" covers all of them and English.
+_DOC2QUERY = (
     *("14langs", "arabic", "chinese", "dutch", "french", "german", "hindi", "indonesian"),
     *("italian", "japanese", "portuguese", "russian", "spanish", "vietnamese"),
 )
 
 
 def check_doc2query(name: str) -> None:
-    """Raise InputError, with the list, for a language that doc2query has no model for."""
-    asked = re.fullmatch(r"doc2query/msmarco-(.+)-mt5-base-v1", name)
-    if asked and asked[1] not in DOC2QUERY:
+    """Raise InputError, with the list, for a language without a doc2query model."""
+    language = re.fullmatch(r"doc2query/msmarco-(.+)-mt5-base-v1", name)
+    if language and language[1] not in _DOC2QUERY:
         raise InputError(
-            f"there is no {name}: doc2query's mT5 exist for {', '.join(DOC2QUERY)}, and for "
+            f"there is no {name}: doc2query's mT5 exist for {', '.join(_DOC2QUERY)}, and for "
             "English there is doc2query/msmarco-t5-base-v1"
         )
 
 
 class Draw(LogitsProcessor):
-    """Draws the next token by temperature, top-k, then top-p, and leaves nothing else to choose.
+    """Samples the next token by temperature, top-k, then top-p, and masks all others.
 
-    The order is transformers' own, but p is sought, and the token drawn, among the k: sorting a
-    vocabulary of 262,144 tokens for every token of every row, or a random number for each of them,
-    takes longer than a small language model.
+    The order is transformers' own, but top-p and the draw are restricted to the k tokens: sorting
+    a vocabulary of 262,144 tokens, or drawing a random number for each, for every token of every
+    row takes longer than a small language model.
     """
 
     def __init__(self, sampling: Sampling) -> None:
         self.sampling = sampling
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Logits [rows, vocabulary], -inf but for the token drawn."""
+        """Return logits [rows, vocabulary], -inf except for the drawn token."""
         drawn = self.tokens(scores).unsqueeze(1)
         return torch.full_like(scores, -torch.inf).scatter(-1, drawn, 0.0)
 
     def tokens(self, scores: Tensor) -> Tensor:
-        """A token [rows] for each row of logits [rows, vocabulary]."""
+        """Draw a token [rows] for each row of logits [rows, vocabulary]."""
         k = min(self.sampling.top_k, scores.shape[-1])
         best, tokens = scores.topk(k)
         chances = (best.float() / self.sampling.temperature).softmax(dim=-1)
@@ -68,7 +68,7 @@ class Draw(LogitsProcessor):
 
 
 class TorchSampler(Sampler):
-    """Samples with transformers; a subclass says what the model reads."""
+    """Samples with transformers; a subclass defines the model's input."""
 
     def __init__(
         self, model: Any, tokenizer: Any, *, stop_ids: Sequence[int], **settings: Any
@@ -87,7 +87,7 @@ class TorchSampler(Sampler):
 
     @abstractmethod
     def _sample(self, ids: list[list[int]], per_passage: int) -> list[str]:
-        """`per_passage` texts for each row, one row's after the other's."""
+        """Generate `per_passage` texts for each row, row by row."""
 
     def _padded(self, ids: list[list[int]]) -> dict[str, Tensor]:
         padded = self.tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(self.model.device)
@@ -102,7 +102,7 @@ class TorchSampler(Sampler):
 
 
 class Seq2SeqGenerator(TorchSampler):
-    """A T5 or mT5 trained to write queries, such as doc2query's: it reads the bare passage."""
+    """A T5 or mT5 trained to write queries, such as doc2query's; its input is the passage."""
 
     @classmethod
     def from_pretrained(
@@ -116,7 +116,7 @@ class Seq2SeqGenerator(TorchSampler):
         precision: Precision = "auto",
         device: torch.device | str | None = None,
     ) -> Seq2SeqGenerator:
-        """Load a local folder or a Hub name; raises InputError if it is no such model."""
+        """Load a local folder or a Hub name. Raises InputError for a model of another kind."""
         name = str(name_or_path)
         place = torch.device(device or default_device())
         folder = resolve(name, revision)
@@ -139,7 +139,7 @@ class Seq2SeqGenerator(TorchSampler):
 
     def _sample(self, ids: list[list[int]], per_passage: int) -> list[str]:
         config = GenerationConfig(
-            do_sample=False,  # `Draw` has drawn
+            do_sample=False,  # `Draw` samples
             max_new_tokens=self.sampling.max_new_tokens,
             pad_token_id=self.tokenizer.pad_token_id,
             eos_token_id=self.stop_ids,

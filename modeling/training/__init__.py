@@ -1,1 +1,1 @@
-"""The Trainer: losses, batches, evaluation during training, the choice of what ships."""
+"""The Trainer: losses, batches, evaluation during training, the choice of the model that ships."""

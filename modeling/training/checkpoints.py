@@ -1,4 +1,14 @@
-"""Checkpoints that survive a kill: each is whole or is not there."""
+"""Checkpoints that survive a kill: each is whole or does not count.
+
+A killed run resumes to the same bytes as one that was never killed. For that:
+
+- A checkpoint holds all that the next step depends on: weights, optimizer, scheduler, step, and the
+  random states of every process (the Trainer's part), and draws are a function of seed and epoch.
+- Its manifest, with the SHA-256 of each file, is written last. Without one, or with a file that
+  differs, the kill came while it was written: it is removed and the one before it is used.
+- Older checkpoints are removed only after the new manifest exists, so one is whole at any time.
+- The base model's evaluation before the first step is not repeated on resuming (`fit.adapt`).
+"""
 
 from __future__ import annotations
 
@@ -21,13 +31,13 @@ from tercet.modeling.encoders.protocols import Student
 from tercet.modeling.hub import files_of, push_files
 from tercet.modeling.training.lora import unwrapped
 
-CHECKPOINT_MANIFEST = "checkpoint.json"
-#: What is being pushed to the Hub, beside the checkpoints.
+_MANIFEST = "checkpoint.json"
+#: Folder, beside the checkpoints, of the model that is being pushed to the Hub.
 PUSHED = "_pushed"
 
 
 class ResumableTrainer(Trainer):
-    """The Hugging Face Trainer of a student's weights, whose checkpoints are whole models."""
+    """The Hugging Face Trainer of a student, whose checkpoints are loadable models."""
 
     student: Student
 
@@ -36,10 +46,7 @@ class ResumableTrainer(Trainer):
         self.student.write_files(output_dir or self.args.output_dir)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """The Trainer's, then a manifest: a checkpoint that has none was cut short.
-
-        Only then are older ones removed, so that one is whole at any time.
-        """
+        """Save as the Trainer does, then write the manifest, then remove older checkpoints."""
         kept, self.args.save_total_limit = self.args.save_total_limit, None
         super()._save_checkpoint(model, trial)
         self.args.save_total_limit = kept
@@ -49,14 +56,14 @@ class ResumableTrainer(Trainer):
             folder = output / f"checkpoint-{self.state.global_step}"
             files = [file for file in folder.rglob("*") if file.is_file()]
             hashes = {file.relative_to(folder).as_posix(): file_sha256(file) for file in files}
-            write_json(folder / CHECKPOINT_MANIFEST, hashes)
+            write_json(folder / _MANIFEST, hashes)
             rotate_checkpoints(str(output), kept, self.state.best_model_checkpoint)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """What `hub_strategy` asks for, as one commit whose model anyone can load.
+        """Push as `hub_strategy` says, in one commit whose model can be loaded.
 
-        The Trainer's own would be of the trained module alone: a map without the model beneath it,
-        low-rank updates of a base that others do not have.
+        The Trainer would push the trained module only: an adapter without its encoder, or low-rank
+        updates without the weights that they update.
         """
         args = self.args
         if not self.is_world_process_zero() or args.hub_strategy == HubStrategy.END:
@@ -67,7 +74,7 @@ class ResumableTrainer(Trainer):
         if under_way and not under_way.is_done():
             return
         self.callback_handler.on_push_begin(args, self.state, self.control)
-        # It is read in the background, while the next checkpoint may be written.
+        # A copy: it is uploaded in the background while the next checkpoint may be written.
         folder = Path(args.output_dir) / PUSHED
         shutil.rmtree(folder, ignore_errors=True)
         unwrapped(self.student).save_pretrained(folder)
@@ -92,7 +99,7 @@ class ResumableTrainer(Trainer):
         self.push_in_progress = PushInProgress([HfApi().run_as_future(push)])
 
     def _finish_current_push(self) -> None:
-        """The Trainer's, which says nothing of a push that failed."""
+        """Wait as the Trainer does, and print a warning for a push that failed."""
         super()._finish_current_push()
         push = getattr(self, "push_in_progress", None)
         for job in push.jobs if push else []:
@@ -100,9 +107,9 @@ class ResumableTrainer(Trainer):
                 console.print(f"[yellow]warning: {escape(str(job.exception()))}[/]")
         self.push_in_progress = None
 
-    def _evaluated(self, figures: Mapping[str, float], prefix: str) -> dict[str, float]:
-        """Figures as the Trainer's own evaluation would have logged, announced and named them."""
-        metrics = {f"{prefix}_{name}": value for name, value in figures.items()}
+    def _evaluated(self, means: Mapping[str, float], prefix: str) -> dict[str, float]:
+        """Name, log and announce metrics as the Trainer's own evaluation does."""
+        metrics = {f"{prefix}_{name}": value for name, value in means.items()}
         self.log(metrics)
         self.control: TrainerControl = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
@@ -110,7 +117,7 @@ class ResumableTrainer(Trainer):
         return metrics
 
     def load_best(self) -> None:
-        """Load the best checkpoint where `train` could not, its folder having been moved."""
+        """Load the best checkpoint if `train` could not, because the run's folder was moved."""
         if self.state.best_model_checkpoint is None and self.state.best_global_step:
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.best_global_step}"
             self.state.best_model_checkpoint = str(folder)
@@ -118,18 +125,18 @@ class ResumableTrainer(Trainer):
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that is whole; those cut short are removed, and said so."""
+    """Return the newest whole checkpoint, or None; remove unfinished ones with a message."""
     numbered = sorted(folder.glob("checkpoint-*"), key=lambda p: -int(p.name.split("-")[1]))
     for checkpoint in numbered:
         if _is_whole(checkpoint):
             return str(checkpoint)
-        console.print(f"[red]{checkpoint} was cut short[/]: removed, the one before it is used")
+        console.print(f"[red]{checkpoint} is not whole[/]: removed, using the one before it")
         shutil.rmtree(checkpoint)
     return None
 
 
 def _is_whole(checkpoint: Path) -> bool:
-    manifest = checkpoint / CHECKPOINT_MANIFEST
+    manifest = checkpoint / _MANIFEST
     return manifest.exists() and all(
         (checkpoint / name).is_file() and file_sha256(checkpoint / name) == sha256
         for name, sha256 in read_json(manifest).items()

@@ -1,4 +1,4 @@
-"""Triplets -> a batch: texts tokenised once before training, each passage once in a batch."""
+"""Triplets -> a batch with each distinct passage once; texts are tokenised before training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tercet.core.mapped import Vectors
 from tercet.modeling.encoders.bi_encoder import BiEncoder, Kind
 
-#: What the Trainer leaves out when it counts the labels of a batch.
+#: The label that the Trainer does not count among a batch's labels.
 IGNORED = -100.0
 
 
@@ -21,52 +21,55 @@ class BatchSide(Protocol):
     """The queries or the passages of a data set, by row."""
 
     def __call__(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        """A batch of them, as the student takes it."""
+        """Return a batch of these rows as inputs of `Student.embed`."""
         ...
 
 
 class TokenizedTexts:
-    """A side that the student reads: token ids, made once before training."""
+    """A side that the student encodes: token ids, made once before training."""
 
     def __init__(self, encoder: BiEncoder, texts: Sequence[str], kind: Kind) -> None:
         self._encoder = encoder
         self.ids = [np.array(ids, np.int32) for ids in encoder.tokenize(texts, kind)]
 
     def __call__(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        """As `BiEncoder.collate`."""
+        """Return padded inputs, as `BiEncoder.collate`."""
         return self._encoder.collate([self.ids[row] for row in rows])
 
 
 class Known:
-    """A side whose vectors are known, float32 [rows, dimension], in memory or mapped."""
+    """A side whose vectors exist, float32 [rows, dimension], in memory or memory-mapped."""
 
     def __init__(self, vectors: Vectors) -> None:
         self._vectors = vectors
 
     def __call__(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        """`vectors`, float32 [rows, dimension]."""
+        """Return `vectors`, float32 [rows, dimension]."""
         return {"vectors": torch.from_numpy(self._vectors[np.asarray(rows, np.int64)])}
 
 
 class TripletCollator:
-    """Puts together the queries and the different passages of a batch, and what belongs together.
+    """Collates lists into a batch of queries and distinct passages.
 
-    A batch has `query` and `passage` (as their sides give them), `positive` int64 [queries] and
-    `negative` int64 [queries, negatives] (rows of `passage`), `labels` float32 [queries,
-    negatives], the target margins, IGNORED where a query has fewer, `passage_number` int64
-    [passages], the same for equal passages in every batch of every process, and `near` int64
-    [queries, most], such numbers of what is no negative of a query, -1 where it has fewer.
+    Queries share passages, so encoding each once saves work. A batch has:
+
+    - `query` and `passage`: as their sides return them;
+    - `positive` int64 [queries], `negative` int64 [queries, negatives]: rows of `passage`;
+    - `labels` float32 [queries, negatives]: the target margins, IGNORED beyond a query's own;
+    - `passage_number` int64 [passages]: equal for equal passages in all batches and processes;
+    - `near` int64 [queries, most]: numbers of passages that are not negatives of the query,
+      -1 beyond its own.
     """
 
     def __init__(self, queries: BatchSide, passages: BatchSide, number: Mapping[str, int]) -> None:
-        """`number` has the row of each passage's id in `passages`, one for equal passages."""
+        """`number` maps passage ids to rows of `passages`; equal passages have one number."""
         self._queries, self._passages, self._number = queries, passages, number
 
     @classmethod
     def of_texts(
         cls, encoder: BiEncoder, queries: Sequence[str], passages: Mapping[str, str]
     ) -> TripletCollator:
-        """Both sides read; `passages` are texts by id, and equal where their tokens are."""
+        """Encode both sides; `passages` are texts by id, equal if their tokens are."""
         side = TokenizedTexts(encoder, list(passages.values()), "passage")
         rows: dict[bytes, int] = {}
         number = {
@@ -76,7 +79,7 @@ class TripletCollator:
         return cls(TokenizedTexts(encoder, queries, "query"), side, number)
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """One batch of items with `query` (a row), `passages` (ids), `margins` and `near` (ids)."""
+        """Collate items with `query` (a row), `passages` (ids), `margins` and `near` (ids)."""
         rows: dict[int, int] = {}
         places = [
             [rows.setdefault(self._number[passage], len(rows)) for passage in item["passages"]]
@@ -100,12 +103,12 @@ class TripletCollator:
         }
 
     def _numbers(self, lists: Sequence[Sequence[str]]) -> Tensor:
-        """Int64 [lists, longest]: numbers of passages, -1 where there are no more."""
+        """Return passage numbers, int64 [lists, longest], padded with -1."""
         rows = [torch.tensor([self._number[p] for p in ids], dtype=torch.int64) for ids in lists]
         return pad_sequence(rows, batch_first=True, padding_value=-1)
 
 
 def margins(queries: Tensor, passages: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-    """float32 [queries, negatives]: each query's score of its positive above each negative's."""
+    """Return each query's score of its positive less each negative's, [queries, negatives]."""
     scores = queries @ passages.T
     return scores.gather(1, positive.unsqueeze(1)) - scores.gather(1, negative)

@@ -1,4 +1,4 @@
-"""A few training steps as a run would take them, timed; what they teach the model is not kept."""
+"""A few training steps as a run takes them, timed for the forecast; nothing is saved."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from transformers import (
@@ -20,20 +19,21 @@ from transformers import (
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from tercet.config.recipe import Recipe
+from tercet.data.triplets import Triplets
 from tercet.modeling.encoders.bi_encoder import BiEncoder
 from tercet.modeling.training.collator import TripletCollator
 from tercet.modeling.training.lora import with_lora
-from tercet.modeling.training.retrieval_evaluation import RetrievalEvaluation
 from tercet.modeling.training.trainer import MarginMSETrainer, training_arguments
 
-_FEWEST = 2  # steps timed, however long they take; the one before them warms up
+_FEWEST = 2  # timed steps, at least; one before them warms up
 
 
 @dataclass(frozen=True)
-class Rehearsal:
-    """What training takes: `seconds_per_token` of going forward and back, `update` a step.
+class DryRun:
+    """The time of training: `seconds_per_token`, forward and backward, and `update`, a step.
 
-    A step's tokens are those of its queries and of its different passages, without padding.
+    A step's tokens are those of its queries and its distinct passages, without padding. `update`
+    is the optimizer's part, in seconds.
     """
 
     seconds_per_token: float
@@ -43,7 +43,7 @@ class Rehearsal:
 
 @dataclass
 class _Watch(TrainerCallback):
-    """Times each step, the optimizer's part of it apart, and ends training when time is up."""
+    """Times each step and the optimizer's part of it, and stops training after the budget."""
 
     budget: float
     steps: list[float] = field(default_factory=list)
@@ -71,7 +71,7 @@ class _Watch(TrainerCallback):
 
 
 class _Counting:
-    """A collator that notes the tokens of each batch."""
+    """A collator that counts the tokens of each batch."""
 
     def __init__(self, collator: TripletCollator) -> None:
         self.collator = collator
@@ -85,13 +85,13 @@ class _Counting:
         return batch
 
 
-def rehearse(
-    encoder: BiEncoder, train: Any, texts: Mapping[str, str], recipe: Recipe, *, budget: float
-) -> Rehearsal:
-    """Train `encoder`, in place, for about `budget` seconds, and tell what a step takes.
+def dry_run(
+    encoder: BiEncoder, train: Triplets, texts: Mapping[str, str], recipe: Recipe, *, budget: float
+) -> DryRun:
+    """Train `encoder` in place for about `budget` seconds and return the time of a step.
 
-    `texts` has the passages of `train` by id. A batch is as large as the recipe's where there are
-    queries enough for three of them.
+    `texts` has the passages of `train` by id. The batch size is the recipe's if the queries
+    suffice for three batches.
     """
     encoder.set_dropout(recipe.model.dropout)
     if recipe.model.lora_rank:
@@ -105,7 +105,7 @@ def rehearse(
             args,
             train,
             collator,  # type: ignore[arg-type]
-            _no_evaluation(encoder),
+            None,
             loss=recipe.loss,
         )
         for callback in (PrinterCallback, ProgressCallback):
@@ -118,11 +118,11 @@ def rehearse(
     update = sum(watch.updates[timed]) / len(watch.updates[timed])
     forward = sum(watch.steps[timed]) - sum(watch.updates[timed])
     trained = sum(p.numel() for p in encoder.backbone.parameters() if p.requires_grad)
-    return Rehearsal(forward / sum(tokens[timed]), update, trained)
+    return DryRun(forward / sum(tokens[timed]), update, trained)
 
 
 def _arguments(recipe: Recipe, folder: str, queries: int) -> TrainingArguments:
-    """The recipe's, but nothing is evaluated, saved, logged or pushed."""
+    """The recipe's arguments without evaluation, saving, logging and pushing."""
     args = training_arguments(recipe)
     args.output_dir = folder
     args.eval_on_start = args.load_best_model_at_end = args.push_to_hub = False
@@ -133,21 +133,3 @@ def _arguments(recipe: Recipe, folder: str, queries: int) -> TrainingArguments:
     batch = args.per_device_train_batch_size
     args.per_device_train_batch_size = max(1, min(batch, queries // (_FEWEST + 1)))
     return args
-
-
-def _no_evaluation(encoder: BiEncoder) -> RetrievalEvaluation:
-    return RetrievalEvaluation(
-        encoder,
-        (),
-        (),
-        {},
-        make_index=_unasked,
-        search=_unasked,
-        measures=(),
-        blocks=(),
-        scratch=Path(),
-    )
-
-
-def _unasked(*args: Any, **kwargs: Any) -> Any:
-    raise AssertionError("a rehearsal evaluates nothing")

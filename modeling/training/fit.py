@@ -1,4 +1,4 @@
-"""Triplets and a base model -> the adapted model: one training run that survives being killed."""
+"""Triplets and a base model -> the adapted model, in one training run that survives a kill."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from transformers import TrainerState
 from transformers.integrations import TensorBoardCallback
 
 from tercet.config.recipe import Recipe
@@ -18,6 +19,7 @@ from tercet.core.console import console
 from tercet.core.files import digest, read_json, write_json
 from tercet.core.processes import is_main_process
 from tercet.core.schema import InputError
+from tercet.data.triplets import Triplets
 from tercet.modeling.encoders.bi_encoder import BiEncoder
 from tercet.modeling.encoders.protocols import Student
 from tercet.modeling.precision import Precision, describe
@@ -29,14 +31,14 @@ from tercet.modeling.training.model_selection import Choice, choose
 from tercet.modeling.training.retrieval_evaluation import RetrievalEvaluation
 from tercet.modeling.training.trainer import MarginMSETrainer, training_arguments
 
-PLAN = "_plan.json"
-#: TensorBoard's files, beside the checkpoints that they tell of: both go with other settings.
-TENSORBOARD = "tensorboard"
+_PLAN = "_plan.json"
+#: TensorBoard's files, beside the checkpoints: other settings remove both.
+_TENSORBOARD = "tensorboard"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What training came to: the figures of each evaluation, what was chosen, what they mean."""
+    """The mean metrics of each evaluation, the weights that ship, and facts for the manifest."""
 
     history: list[dict[str, Any]]
     choice: Choice
@@ -45,7 +47,7 @@ class Outcome:
 
 def adapt(
     student: Student,
-    train: Any,
+    train: Triplets,
     collator: TripletCollator,
     evaluation: RetrievalEvaluation,
     recipe: Recipe,
@@ -56,12 +58,12 @@ def adapt(
 ) -> Outcome:
     """Train `student` in place, from the last whole checkpoint of this plan if there is one.
 
-    It ends with the weights that `model_selection` chooses between the model as it came and the
-    best checkpoint. `log` is told the curves as they grow, in the first process. Raises
-    InputError if there are checkpoints of another plan, unless told to `restart`.
+    The student ends with the weights that `model_selection` chooses between the base model and the
+    best checkpoint. `log` receives the curves as they grow, in the first process. Raises
+    InputError if there are checkpoints of another plan; `restart` removes them instead.
     """
     args = training_arguments(recipe)
-    # Trackio goes on with a run of that name: other settings are another run.
+    # Trackio continues a run of the same name: other settings need another.
     args.run_name = f"{recipe.name}-{digest(plan)[:8]}"
     folder = Path(args.output_dir)
     base = {name: value.clone() for name, value in student.trained.state_dict().items()}
@@ -84,29 +86,32 @@ def adapt(
     )
     if log:
         trainer.add_callback(Reporter(log))
-    _keep_tensorboard(trainer, folder / TENSORBOARD)
+    _keep_tensorboard(trainer, folder / _TENSORBOARD)
     if is_main_process():
-        given = recipe.training["bf16"] is not None
-        wanted: Precision = "auto" if not given else "bf16" if args.bf16 else "fp32"
+        chosen = recipe.training["bf16"] is not None
+        precision: Precision = "auto" if not chosen else "bf16" if args.bf16 else "fp32"
         resumed = f", resumed from {Path(checkpoint).name}" if checkpoint else ""
         console.print(
             f"      training on {len(train):,} queries, {args.world_size} processes, "
-            f"{describe(wanted, student.device)}{resumed}"
+            f"{describe(precision, student.device)}{resumed}"
         )
     trainer.train(resume_from_checkpoint=checkpoint)
     if is_main_process():
         shutil.rmtree(folder / PUSHED, ignore_errors=True)
-    state = trainer.state
     trainer.load_best()
     if recipe.model.lora_rank and isinstance(student, BiEncoder):
         student.backbone = merged(student.backbone)
-    measure = args.metric_for_best_model or ""
+    metric = args.metric_for_best_model or ""
     steps = recipe.evaluation.interpolation_steps
-    choice = choose(student.trained, base, evaluation, steps=steps, measure=measure)
+    choice = choose(student.trained, base, evaluation, steps=steps, metric=metric)
     searches = sum(gather_object([evaluation.searches]))
     if is_main_process():
         console.print(f"      evaluated with {searches} searches in all")
-    # Losses are left out: a resumed run logs them over other steps.
+    return _outcome(trainer.state, choice, metric)
+
+
+def _outcome(state: TrainerState, choice: Choice, metric: str) -> Outcome:
+    # Without losses, which a resumed run logs over other steps.
     history = [
         {"epoch": entry["epoch"], "step": entry["step"]}
         | {k.removeprefix("eval_"): v for k, v in entry.items() if k.startswith("eval_")}
@@ -117,7 +122,7 @@ def adapt(
         "steps": state.global_step,
         "tokens": state.num_input_tokens_seen,
         "best_step": state.best_global_step or 0,
-        f"best_{measure}": state.best_metric,
+        f"best_{metric}": state.best_metric,
         "best_weight": choice.best,
         "weight": choice.weight,
         "guard_gain": choice.gain,
@@ -127,16 +132,16 @@ def adapt(
 
 
 def _keep_tensorboard(trainer: MarginMSETrainer, folder: Path) -> None:
-    """One place for a run's parts, where the environment names none, and not one for each start."""
+    """Log all starts of a run into one folder, unless the environment names one."""
     for callback in trainer.callback_handler.callbacks:
         if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
             callback.logging_dir = str(folder)
 
 
 def _claim(folder: Path, plan: dict[str, Any], restart: bool) -> None:
-    """Make the folder this plan's, or refuse one with unfinished training of another."""
-    if (folder / PLAN).exists():
-        before = read_json(folder / PLAN)
+    """Prepare the folder for this plan; raise InputError for unfinished training of another."""
+    if (folder / _PLAN).exists():
+        before = read_json(folder / _PLAN)
         changes = differences(before, plan)
         finished = folder.with_name("model") / "manifest.json"
         done = finished.exists() and read_json(finished)["plan"].items() <= before.items()
@@ -150,4 +155,4 @@ def _claim(folder: Path, plan: dict[str, Any], restart: bool) -> None:
     elif folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / PLAN, plan)
+    write_json(folder / _PLAN, plan)

@@ -14,7 +14,7 @@ from tercet.modeling.encoders.protocols import Student
 
 
 def with_lora(backbone: Any, section: ModelSection, *, seed: int) -> Any:
-    """The backbone, its weights frozen, with updates that begin at zero, the same for a seed."""
+    """Return the backbone with frozen weights and seeded low-rank updates, zero at first."""
     from peft import LoraConfig, get_peft_model
 
     rank = section.lora_rank or 0
@@ -23,7 +23,7 @@ def with_lora(backbone: Any, section: ModelSection, *, seed: int) -> Any:
         lora_alpha=section.lora_alpha or 2 * rank,
         lora_dropout=section.dropout,
         target_modules="all-linear",
-        # No vector depends on the pooler, and a projection is trained whole.
+        # No vector depends on the pooler, and a projection is trained in full.
         exclude_modules=r"(.*\.)?(pooler|projection)(\..*)?",
         modules_to_save=["projection"] if hasattr(backbone, "projection") else None,
     )
@@ -33,13 +33,13 @@ def with_lora(backbone: Any, section: ModelSection, *, seed: int) -> Any:
 
 
 def merged(backbone: Any) -> nn.Module:
-    """The plain backbone with its updates added to its weights."""
+    """Return the plain backbone, its updates added to its weights."""
     plain: nn.Module = backbone.merge_and_unload()
     return plain
 
 
 def unwrapped(student: Student) -> Student:
-    """What ships of a student that trains: where it has updates, a copy with them merged."""
+    """Return the student to save during training: with LoRA a copy with its updates merged."""
     if not isinstance(student, BiEncoder) or not hasattr(student.backbone, "merge_and_unload"):
         return student
     other = copy.copy(student)

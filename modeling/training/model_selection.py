@@ -1,6 +1,14 @@
-"""After training: how far to go from the model as it came to the trained one, and whether at all.
+"""After training: choose how much of it ships, and whether any of it does.
 
-Held-out synthetic queries choose how far; others of them, which chose nothing, guard the choice.
+Training can overshoot: weights between the base model's and the trained model's often search
+better than either. So every mixture `base + weight x (trained - base)`, for `weight` 0 to 1 in even
+steps, searches the corpus with held-out synthetic queries, whose source passage is the one to find.
+
+Two disjoint sets of these queries decide. The *validation* queries choose the mixture with the best
+mean. A maximum over several mixtures is optimistic about the one that it picks, so the
+*confirmation* queries (split "guard" on disk), which took no part in the choice, guard it: unless
+the chosen mixture also beats the base model on them, the base model ships. The test queries decide
+nothing; their metrics are stored for the report.
 """
 
 from __future__ import annotations
@@ -15,59 +23,63 @@ from torch import Tensor, nn
 
 from tercet.core.artifacts import Artifact, Writer
 from tercet.core.schema import Index
-from tercet.modeling.training.retrieval_evaluation import Found, RetrievalEvaluation, means
+from tercet.modeling.training.retrieval_evaluation import RetrievalEvaluation, SplitMetrics
 from tercet.retrieval.significance import Interval, paired_bootstrap
 
-Weights = Mapping[str, Tensor]
+#: Weight of the trained model in a mixture -> its metrics.
+MetricsByWeight = Mapping[float, SplitMetrics]
+
+_Weights = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What ships: `weight` of the way from the model as it came (0) to the trained one (1).
+    """The weights that ship, and the metrics that decided.
 
-    `best` is the weight that the validation queries chose. Where it did not gain on the guard's
-    queries, by `gain` on average, the model as it came ships. `found` has each weight's figures;
-    `index` what was filled with the shipped model's passages, in the first process.
+    `best` is the mixture that the validation queries chose, 0 being the base model and 1 the
+    trained one. `weight` is the one that ships: `best`, or 0 if the mean `gain` of `best` over the
+    base model on the confirmation queries is not positive. `index` holds the passages of the model
+    that ships, in the first process; None if the base model ships against the choice.
     """
 
     weight: float
     best: float
     gain: float
-    found: Mapping[float, Found]
+    metrics: MetricsByWeight
     index: Index | None
 
 
 def choose(
-    model: nn.Module, base: Weights, evaluation: RetrievalEvaluation, *, steps: int, measure: str
+    model: nn.Module, base: _Weights, evaluation: RetrievalEvaluation, *, steps: int, metric: str
 ) -> Choice:
-    """Measure the model's weights at each of `steps` even steps from `base`, and load the choice.
+    """Evaluate the mixtures of `base` and `model` at `steps` even steps, and load the choice.
 
-    The validation split's mean of `measure` chooses, and of equals the nearest to the base.
+    The validation split's mean of `metric` chooses; among equals the nearest to the base wins.
     """
     trained = {name: value.clone() for name, value in model.state_dict().items()}
-    found: dict[float, Found] = {}
+    metrics: dict[float, SplitMetrics] = {}
     best, kept = 0.0, None
     for step in range(steps + 1):
         weight = step / steps
         model.load_state_dict(interpolated(base, trained, weight))
-        found[weight] = evaluation.measure(zero_shot=weight == 0, keep=True)
+        metrics[weight] = evaluation.measure(zero_shot=weight == 0, keep=True)
         index, evaluation.index = evaluation.index, None
         worse = index
-        if step == 0 or _mean(found[weight], measure) > _mean(found[best], measure):
+        if step == 0 or _mean(metrics[weight], metric) > _mean(metrics[best], metric):
             best, kept, worse = weight, index, kept
         if worse:
             worse.discard()
-    gain = _mean(found[best], measure, "guard") - _mean(found[0.0], measure, "guard")
+    gain = _mean(metrics[best], metric, "guard") - _mean(metrics[0.0], metric, "guard")
     weight = best if gain > 0 else 0.0
     if weight != best and kept:
         kept.discard()
         kept = None
     model.load_state_dict(interpolated(base, trained, weight))
-    return Choice(weight, best, gain, found, kept)
+    return Choice(weight, best, gain, metrics, kept)
 
 
-def interpolated(base: Weights, trained: Weights, weight: float) -> dict[str, Tensor]:
-    """`weight` of the way from one model's tensors to the other's; exact at both ends."""
+def interpolated(base: _Weights, trained: _Weights, weight: float) -> dict[str, Tensor]:
+    """`base + weight x (trained - base)`, tensor by tensor; exact at 0 and 1."""
     if weight in (0.0, 1.0):
         return dict(trained if weight else base)
     return {
@@ -76,21 +88,17 @@ def interpolated(base: Weights, trained: Weights, weight: float) -> dict[str, Te
     }
 
 
-def _mean(found: Found, measure: str, split: str = "validation") -> float:
-    return means({measure: found[split][measure]})[measure]
-
-
-#: Weight of the trained model -> split -> measure -> query id -> figure.
-FoundByWeight = Mapping[float, Mapping[str, Mapping[str, Mapping[str, float]]]]
+def _mean(metrics: SplitMetrics, metric: str, split: str = "validation") -> float:
+    return float(np.mean(list(metrics[split][metric].values())))
 
 
 @dataclass(frozen=True)
 class Step:
-    """One mixture of the model as it came (weight 0) and as trained (1): gains over the former.
+    """One mixture of the base model (weight 0) and the trained one (1): its gains over the base.
 
-    `validation`, of the held-out queries that chose, and `guard`, of those that guarded, are in the
-    known-item `measure`; `test` is in `test_measure`, and None where the test queries are others by
-    now, or were not measured so.
+    `validation` (the queries that chose) and `guard` (those that confirmed) are in the known-item
+    metric `measure`; `test` is in `test_measure`, and None if the test queries have changed since
+    or that metric was not computed.
     """
 
     weight: float
@@ -101,14 +109,14 @@ class Step:
     test: Interval | None
 
 
-def write_choices(writer: Writer, found: FoundByWeight) -> None:
-    """One row for each weight, split, measure and query."""
+def write_choices(writer: Writer, metrics: MetricsByWeight) -> None:
+    """Write one row for each weight, split, metric and query."""
     rows = [
-        {"weight": weight, "split": split, "measure": measure, "query_id": query, "figure": figure}
-        for weight, splits in found.items()
-        for split, measures in splits.items()
-        for measure, values in measures.items()
-        for query, figure in values.items()
+        {"weight": weight, "split": split, "measure": metric, "query_id": query, "figure": value}
+        for weight, splits in metrics.items()
+        for split, by_metric in splits.items()
+        for metric, values in by_metric.items()
+        for query, value in values.items()
     ]
     writer.shard("choices", 0, pa.Table.from_pylist(rows))
 
@@ -122,18 +130,18 @@ def read_choices(
     resamples: int,
     seed: int,
 ) -> list[Step]:
-    """What `write_choices` wrote, as gains with their 95% intervals, by rising weight.
+    """Return the gains in what `write_choices` wrote, with 95% intervals, by rising weight.
 
-    `tested_on` identifies the test queries of today: the artefact says which it was measured on.
+    `tested_on` identifies the current test queries; the artifact records those it was tested on.
     """
     table = artifact.dataset("choices").to_pandas()
     known = set(table["measure"]) if artifact.facts["tested_on"] == tested_on else set()
 
-    def figures(weight: float, split: str, measure: str) -> np.ndarray:
-        return np.array(list(_figures(table, weight, split, measure).values()))
+    def values(weight: float, split: str, metric: str) -> np.ndarray:
+        return np.array(list(_values(table, weight, split, metric).values()))
 
-    def gain(weight: float, split: str, measure: str) -> Interval:
-        pair = figures(0.0, split, measure), figures(weight, split, measure)
+    def gain(weight: float, split: str, metric: str) -> Interval:
+        pair = values(0.0, split, metric), values(weight, split, metric)
         return paired_bootstrap(*pair, resamples=resamples, seed=seed)
 
     return [
@@ -149,12 +157,12 @@ def read_choices(
     ]
 
 
-def read_mixture(artifact: Artifact, weight: float, split: str, measure: str) -> dict[str, float]:
-    """Query id -> figure, by rising id, of `weight` of the way to the trained model."""
-    return _figures(artifact.dataset("choices").to_pandas(), weight, split, measure)
+def read_mixture(artifact: Artifact, weight: float, split: str, metric: str) -> dict[str, float]:
+    """Query id -> value of `metric`, by rising id, for the mixture of this `weight`."""
+    return _values(artifact.dataset("choices").to_pandas(), weight, split, metric)
 
 
-def _figures(table: Any, weight: float, split: str, measure: str) -> dict[str, float]:
+def _values(table: Any, weight: float, split: str, metric: str) -> dict[str, float]:
     rows = table[(table["weight"] == weight) & (table["split"] == split)]
-    rows = rows[rows["measure"] == measure].sort_values("query_id")
+    rows = rows[rows["measure"] == metric].sort_values("query_id")
     return dict(zip(rows["query_id"], rows["figure"], strict=True))

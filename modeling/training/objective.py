@@ -1,4 +1,9 @@
-"""The loss that a recipe asks for, of a batch's vectors."""
+"""A recipe's loss as a function of a batch's vectors.
+
+It is the list loss of `losses.py` on anchored target margins. Three optional terms come with it:
+InfoNCE over all passages of the batch, the same loss on the first dimensions alone (matryoshka),
+and for an adapter a penalty on moving queries.
+"""
 
 from __future__ import annotations
 
@@ -19,24 +24,25 @@ from tercet.modeling.training.losses import all_pairs_margin_mse, info_nce, list
 
 
 class Objective:
-    """The loss over a process's lists, as a sum that the number of margins divides.
+    """The loss over a process's lists: a sum, to be divided by the number of margins.
 
-    With `info_nce` the passages of all processes are negatives, each different one once: every
-    process must take part, and the processes' sums add up to that of one process with all lists.
+    With `info_nce` the passages of all processes are negatives, each distinct one once. Every
+    process must then take part, and the processes' sums add up to that of one process with all
+    lists.
     """
 
     def __init__(self, section: LossSection, *, normalize: bool, penalty: float = 0.0) -> None:
-        """`penalty` weighs the squared way of query vectors from where they are known to be."""
+        """`penalty` weighs the squared distance of query vectors from those of the base model."""
         self.section = section
         self.normalize = normalize
         self.penalty = penalty
-        self.of_lists = list_loss(section)
+        self.of_lists = _list_loss(section)
 
     def __call__(self, query: Tensor, passage: Tensor, batch: Mapping[str, Any]) -> Tensor:
-        """Of vectors [queries, dimension] and [passages, dimension] of a collator's batch.
+        """Return the loss of vectors [queries, dimension] and [passages, dimension] of a batch.
 
-        With `matryoshka` the mean over the vectors and their first dimensions alone, of unit
-        length again where they had it (arXiv 2205.13147).
+        With `matryoshka` it is the mean over the full vectors and their first dimensions, which
+        are normalised again if the vectors were (arXiv 2205.13147).
         """
         losses = [self._of(query, passage, batch)]
         for width in self.section.matryoshka:
@@ -63,12 +69,12 @@ class Objective:
     def _in_batch(self, query: Tensor, passage: Tensor, batch: Mapping[str, Any]) -> Tensor:
         everyone = gather(pad_across_processes(batch["passage_number"], pad_index=-1))
         numbers, place = everyone.unique(return_inverse=True)
-        # A passage that several processes encoded is one passage: its first encoding stands.
+        # Of a passage that several processes encoded, the first encoding counts.
         first = torch.full_like(numbers, len(everyone))
         first.scatter_reduce_(0, place, torch.arange(len(everyone), device=place.device), "amin")
-        scores = query @ everywhere(passage)[first].T
+        scores = query @ _everywhere(passage)[first].T
         column = torch.searchsorted(numbers, batch["passage_number"])
-        excluded = (numbers < 0).repeat(len(query), 1)  # what padding brought
+        excluded = (numbers < 0).repeat(len(query), 1)  # padding
         place = torch.searchsorted(numbers, batch["near"]).clamp(max=len(numbers) - 1)
         row, which = (numbers[place] == batch["near"]).nonzero(as_tuple=True)
         excluded[row, place[row, which]] = True
@@ -82,7 +88,7 @@ class Objective:
 
 
 def check_widths(section: LossSection, encoder: Encoder) -> None:
-    """Refuse shorter vectors that are not shorter than the encoder's. Raises InputError."""
+    """Raise InputError if a matryoshka width is not below the encoder's dimension."""
     for width in section.matryoshka:
         if width >= encoder.dimension:
             raise InputError(
@@ -91,8 +97,8 @@ def check_widths(section: LossSection, encoder: Encoder) -> None:
             )
 
 
-def list_loss(section: LossSection) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """A loss of student margins, target margins and mask."""
+def _list_loss(section: LossSection) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Return the section's loss of (student margins, target margins, mask)."""
     if section.kind == "kl":
         return partial(
             listwise_kl,
@@ -102,10 +108,10 @@ def list_loss(section: LossSection) -> Callable[[Tensor, Tensor, Tensor], Tensor
     return {"margin_mse": margin_mse, "all_pairs": all_pairs_margin_mse}[section.kind]
 
 
-def everywhere(rows: Tensor) -> Tensor:
-    """The rows of all processes in order of rank, each process's padded to the longest's number.
+def _everywhere(rows: Tensor) -> Tensor:
+    """Gather the rows of all processes, in order of rank, each padded to the most rows of any.
 
-    Differentiable: a row's gradient is the sum of what every process asks of it.
+    Differentiable: a row's gradient is the sum over the processes, all of which use it.
     """
     return _Everywhere.apply(rows) if PartialState().num_processes > 1 else rows
 

@@ -1,11 +1,14 @@
-"""Retrieval evaluation during training: encode, index, search, measure."""
+"""Retrieval evaluation during training: encode the passages, index them, search, compute metrics.
+
+A loss on held-out triplets would not say whether the right passage is found among all others, so
+every evaluation searches the corpus as `eval.py` does.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,104 +19,94 @@ from tercet.core.mapped import Vectors, map_scratch, new_scratch
 from tercet.core.processes import is_main_process, process
 from tercet.core.resources import trim_memory
 from tercet.core.schema import Encoder, Index, Qrels, Query
-from tercet.modeling.distributed import _attempt, _raise_first, _share, from_first_process
+from tercet.data.embeddings import id_blocks
+from tercet.data.passages import Passages
+from tercet.modeling.distributed import attempt, from_first_process, raise_first, share
 from tercet.modeling.encoders.protocols import Student
+from tercet.retrieval.search import search_and_measure
 
-
-class Measure(Protocol):
-    """Searches an index with an encoder's queries: measure -> query id -> figure."""
-
-    def __call__(
-        self,
-        encoder: Encoder,
-        index: Index,
-        queries: Sequence[Query],
-        qrels: Qrels,
-        measures: Sequence[str],
-    ) -> Mapping[str, Mapping[str, float]]:
-        """Figures of every query of the qrels."""
-        ...
-
-
-#: Split -> measure -> query id -> figure.
-Found = Mapping[str, Mapping[str, Mapping[str, float]]]
+#: Split -> metric -> query id -> value.
+SplitMetrics = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
 class RetrievalEvaluation:
-    """Encodes the evaluation corpus, fills a fresh index, searches it with each split's queries.
+    """Encodes the passages, fills a new index and searches it with the queries of each split.
 
-    With frozen passages it encodes queries alone.
+    With `frozen` passages only the queries are encoded.
 
-    Encoding is shared between the processes, block by block into a file in `scratch` that loses its
-    name at once; the search is the first one's.
+    The processes share the encoding, block by block, and write into one file in `scratch`, which
+    is unlinked at once. Only the first process searches.
     """
 
     def __init__(
         self,
         encoder: Student,
-        ids: Sequence[str],
-        contents: Sequence[str],
+        passages: Passages,
         splits: Mapping[str, tuple[Sequence[Query], Qrels]],
         *,
         make_index: Callable[[], Index],
-        search: Measure,
-        measures: Sequence[str],
-        blocks: Sequence[np.ndarray],
+        metrics: Sequence[str],
         scratch: Path,
+        rows: np.ndarray | None = None,
         zero_shot_vectors: Vectors | None = None,
         frozen: bool = False,
     ) -> None:
-        """`blocks` share out the rows of the passages, int64 [rows] each, as encoded together.
+        """`rows`, int64, limits the search to these passages; None searches all.
 
-        `frozen` says that the passages' vectors are `zero_shot_vectors` whatever is learnt.
+        `zero_shot_vectors`, float32 [passages, dimension], are those of the base model. With
+        `frozen` they stay the passages' vectors whatever the student learns.
         """
+        ids: Sequence[str] = passages.ids
+        contents: Sequence[str] = passages.contents
+        if rows is not None and len(rows) < len(passages):
+            chosen = rows.tolist()
+            ids, contents = [ids[i] for i in chosen], [contents[i] for i in chosen]
+            zero_shot_vectors = None if zero_shot_vectors is None else zero_shot_vectors[rows]
         self.encoder, self.ids, self.contents = encoder, ids, contents
-        self.splits, self.measures = splits, measures
-        self.make_index, self.search = make_index, search
-        self.blocks, self.scratch = blocks, scratch
-        #: Vectors of the model as it came, which need not encode the corpus again.
+        self.splits, self.metrics = splits, metrics
+        self.make_index, self.scratch = make_index, scratch
         self.zero_shot_vectors = zero_shot_vectors
         self.frozen = frozen
-        #: What was encoded last, and the weights that it was encoded with.
+        #: The digest of the weights that encoded the passages last, and the vectors.
         self._encoded: tuple[str, Vectors] | None = None
         self.searches = 0
-        #: The index that was searched last, if it was to be kept; the first process has it.
+        #: The index of the last search if `measure` was called with `keep`; first process only.
         self.index: Index | None = None
 
-    def measure(self, *, zero_shot: bool = False, keep: bool = False) -> Found:
-        """Every query's figures by the current weights, in every process.
+    def measure(self, *, zero_shot: bool = False, keep: bool = False) -> SplitMetrics:
+        """Return every query's metrics with the current weights, in every process.
 
-        `zero_shot` says that they are those of the model as it came; `keep` leaves the index in
-        `self.index` for the caller, who discards it.
-        Raises InputError or RuntimeError in every process, with its message, if it fails in one.
+        `zero_shot` says that these are the base model's weights, whose passage vectors exist.
+        `keep` leaves the index in `self.index`; the caller then discards it.
+        Raises InputError or RuntimeError in every process, with its message, if one process fails.
         """
-        given = self.zero_shot_vectors if zero_shot or self.frozen else None
-        vectors = self._vectors() if given is None else given
+        stored = self.zero_shot_vectors if zero_shot or self.frozen else None
+        vectors = self._vectors() if stored is None else stored
         return from_first_process(lambda: self._search(vectors, keep))
 
     def _vectors(self) -> Vectors:
-        """The passages' by the current weights: those of the last time, if they are the same."""
+        """The passages' vectors with the current weights; encoded only if the weights changed."""
         weights = weights_digest(self.encoder.trained)
         if self._encoded is None or self._encoded[0] != weights:
-            self._encoded = None  # its file goes before the next one comes
+            self._encoded = None  # frees its file before the next one is made
             shape = len(self.ids), self.encoder.dimension
             path = Path(from_first_process(lambda: str(new_scratch(self.scratch, *shape))))
             vectors = map_scratch(path, *shape)
-            given = self.encoder, self.contents, self.blocks, vectors, process()
-            errors = _share(_attempt(lambda: encode_blocks(*given))[0])
+            arguments = self.encoder, self.ids, self.contents, vectors, process()
+            errors = share(attempt(lambda: encode_blocks(*arguments))[0])
             if is_main_process():
                 path.unlink()
-            _raise_first(errors)
+            raise_first(errors)
             self._encoded = weights, vectors
         return self._encoded[1]
 
-    def _search(self, vectors: Vectors, keep: bool) -> Found:
+    def _search(self, vectors: Vectors, keep: bool) -> SplitMetrics:
         index = self.make_index()
         try:
             index.build(self.ids, vectors)
             self.searches += 1
-            found = {
-                name: self.search(self.encoder, index, queries, qrels, self.measures)
+            metrics = {
+                name: search_and_measure(self.encoder, index, queries, qrels, self.metrics)
                 for name, (queries, qrels) in self.splits.items()
             }
         except BaseException:
@@ -123,23 +116,24 @@ class RetrievalEvaluation:
             self.index = index
         else:
             index.discard()
-        return found
+        return metrics
 
 
 def encode_blocks(
     encoder: Encoder,
+    ids: Sequence[str],
     contents: Sequence[str],
-    blocks: Sequence[np.ndarray],
     vectors: np.memmap,
     place: tuple[int, int] = (0, 1),
 ) -> None:
     """Fill in the `vectors` of passages, float32 [passages, dimension].
 
-    `blocks` are rows, int64 [rows] each, that are encoded together; `place` is the rank of this
-    process and how many there are, to which the blocks are dealt in turn.
+    Passages are encoded in the blocks of `id_blocks`, as the embeddings stage encodes them, so
+    that equal weights give equal bytes. `place` is this process's rank and the number of
+    processes; each takes every so-manieth block.
     """
     rank, world = place
-    mine = blocks[rank::world]
+    mine = id_blocks(ids)[rank::world]
     shown = is_main_process() and len(contents) >= WORTH_A_BAR
     total = sum(map(len, mine))
     with progress("embedding passages", total, "passages", shown=shown) as advance:
@@ -151,14 +145,12 @@ def encode_blocks(
 
 
 def weights_digest(model: nn.Module) -> str:
-    """SHA-256 of a model's parameters: the best epoch is often the last, and is encoded by then."""
+    """SHA-256 of a model's parameters and buffers.
+
+    The best epoch is often the last one, whose passages are encoded already.
+    """
     whole = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         whole.update(name.encode())
         whole.update(value.detach().contiguous().cpu().view(-1).view(torch.uint8).numpy())
     return whole.hexdigest()
-
-
-def means(figures: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Measure -> mean over queries."""
-    return {name: float(np.mean(list(values.values()))) for name, values in figures.items()}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import EarlyStoppingCallback, TrainingArguments
@@ -14,6 +15,7 @@ from transformers.trainer_utils import IntervalStrategy
 from tercet.config.recipe import LossSection, Recipe
 from tercet.core.console import CURVES
 from tercet.core.schema import InputError
+from tercet.data.triplets import Triplets
 from tercet.modeling.batching import encode_cut
 from tercet.modeling.encoders.protocols import Student
 from tercet.modeling.precision import default_device, inference_dtype
@@ -22,43 +24,49 @@ from tercet.modeling.training.checkpoints import ResumableTrainer
 from tercet.modeling.training.collator import IGNORED, TripletCollator
 from tercet.modeling.training.gradient_cache import GradientCache
 from tercet.modeling.training.objective import Objective, check_widths
-from tercet.modeling.training.retrieval_evaluation import RetrievalEvaluation, means
+from tercet.modeling.training.retrieval_evaluation import RetrievalEvaluation
 
-#: Tokens encoded at once, padding included, in chunks of like length; on a CPU as many as encoding.
-CHUNK_TOKENS = {"cpu": 2_048, "cuda": 16_384}
+#: Tokens of a chunk, padding included. The CPU's is the fastest batch of `BiEncoder.encode`, too.
+_CHUNK_TOKENS = {"cpu": 2_048, "cuda": 16_384}
 
 
 class MarginMSETrainer(ResumableTrainer):
-    """Trains a student on target margins; evaluates it by searching.
+    """Trains a student on target margins, and evaluates it by retrieval.
 
     The loss is a sum divided by the number of margins over all processes and accumulation steps,
-    so it does not depend on how a batch is cut up. InfoNCE needs the whole batch, so it takes no
-    accumulation steps; gradient caching makes its memory independent of the batch instead.
+    so it does not depend on how a batch is divided among them. The Trainer's own mean over each
+    device's batch would weigh lists by their neighbours, as lists have unequal numbers of
+    negatives. InfoNCE contrasts all passages of a batch, so it takes no accumulation steps;
+    gradient caching keeps its memory independent of the batch size instead.
     """
 
     def __init__(
         self,
         student: Student,
         args: TrainingArguments,
-        train_dataset: Any,
+        train_dataset: Triplets,
         collator: TripletCollator,
-        evaluation: RetrievalEvaluation,
+        evaluation: RetrievalEvaluation | None,
         *,
         loss: LossSection,
         penalty: float = 0.0,
         patience: int | None = None,
     ) -> None:
+        """`penalty` is as in `Objective`; `patience` is in evaluations without a gain.
+
+        `evaluation` is None only where the arguments evaluate nothing.
+        """
         check_widths(loss, student)
         self.student = student
         self.evaluation = evaluation
         self.objective = Objective(loss, normalize=student.normalize, penalty=penalty)
-        self.chunk_tokens = CHUNK_TOKENS.get(student.device.type, 8_192)
+        self.chunk_tokens = _CHUNK_TOKENS.get(student.device.type, 8_192)
         super().__init__(
             model=student.trained,
             args=args,
             data_collator=collator,
             train_dataset=train_dataset,
-            # The Trainer wants one to evaluate at all; `evaluate` searches instead of reading it.
+            # The Trainer evaluates only if it has one; `evaluate` searches and does not read it.
             eval_dataset=train_dataset,
             processing_class=student.tokenizer,
             callbacks=[
@@ -68,8 +76,8 @@ class MarginMSETrainer(ResumableTrainer):
                 *([EarlyStoppingCallback(patience)] if patience else []),
             ],
         )
-        # It makes the Trainer count the labels of the whole accumulated batch and leave scaling
-        # to `compute_loss`, whatever the backbone's forward takes.
+        # Makes the Trainer count the labels of the whole accumulated batch and leave scaling to
+        # `compute_loss`, whatever arguments the backbone's forward has.
         self.model_accepts_loss_kwargs = True
 
     def compute_loss(
@@ -79,16 +87,16 @@ class MarginMSETrainer(ResumableTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """The loss over `num_items_in_batch` margins in all; no outputs.
+        """Return the loss, divided by `num_items_in_batch` margins, and no outputs.
 
-        With InfoNCE, every backward pass but the last has been made when it returns.
+        With InfoNCE the backward passes of all chunks but the last are done when this returns.
         """
 
         def encode(side: Mapping[str, Tensor]) -> Tensor:
             return self.student.embed(model, side)
 
         query, passage = inputs["query"], inputs["passage"]
-        # Vectors that are known stay as they are, and an adapter's queries cost nothing at once.
+        # Known vectors need no encoding, and an adapter's queries need no chunks.
         known = [passage["vectors"]] if "vectors" in passage else []
         read = [query] if known else [query, passage]
         if not self.objective.section.info_nce or "vectors" in query:
@@ -100,11 +108,11 @@ class MarginMSETrainer(ResumableTrainer):
             cache.differentiate(value)
             *chunks, last = cache.chunks
             for chunk in chunks:
-                # Gradients are averaged once, at the last: numbers of chunks may be unequal.
+                # Processes may have unequal numbers of chunks: gradients are averaged at the last.
                 with self.accelerator.no_sync(model):
                     self.accelerator.backward(cache.replay(chunk))
             rest = cache.replay(last)
-            # The loss's value with the last chunk's gradient: the Trainer goes backward from here.
+            # The loss's value with the last chunk's gradient, for the Trainer's backward pass.
             loss = value.detach() + (rest - rest.detach())
         return (loss, {}) if return_outputs else loss
 
@@ -114,7 +122,7 @@ class MarginMSETrainer(ResumableTrainer):
         inputs: dict[str, Any],
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        """The Trainer's; counts the tokens of all processes, padding not included."""
+        """Take the Trainer's step and count the tokens of all processes, without padding."""
         read = [inputs[side] for side in ("query", "passage") if "vectors" not in inputs[side]]
         tokens = torch.tensor(sum(int(side["attention_mask"].sum()) for side in read))
         tokens = tokens.to(self.args.device)
@@ -144,33 +152,34 @@ class MarginMSETrainer(ResumableTrainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """Search with the current weights; the same figures in every process.
+        """Return the validation queries' mean metrics with the current weights, in every process.
 
-        Raises RuntimeError in every process if it fails in one.
+        Raises RuntimeError in every process if one fails.
         """
-        found = self.evaluation.measure(zero_shot=self.state.global_step == 0)
-        figures = means(found["validation"])
-        return self._evaluated(figures, metric_key_prefix)
+        assert self.evaluation is not None, "the arguments evaluate nothing"
+        metrics = self.evaluation.measure(zero_shot=self.state.global_step == 0)["validation"]
+        means = {name: float(np.mean(list(values.values()))) for name, values in metrics.items()}
+        return self._evaluated(means, metric_key_prefix)
 
 
 def training_arguments(recipe: Recipe) -> TrainingArguments:
-    """TrainingArguments of a recipe's `training` section, with what Tercet sets itself.
+    """TrainingArguments of a recipe's `training` section, and those that Tercet sets itself.
 
-    Raises InputError where the arguments refuse one another.
+    Raises InputError if the settings contradict each other.
     """
     settings = dict(recipe.training)
     if settings.get("bf16") is None:
         fast = inference_dtype("auto", default_device()) == torch.bfloat16
         settings["bf16"] = fast and not settings.get("fp16")
     if "trackio" in recipe.tracking.report_to:
-        # Each push to the Hub would make a public Space of the figures, unless a recipe names one.
+        # Otherwise each push to the Hub would publish the metrics as a public Space.
         settings.setdefault("trackio_static_space_id", False)
     settings.setdefault("hub_model_id", recipe.name)
     settings |= {
         "output_dir": str(recipe.folder / "training"),
         "seed": recipe.seed,
         "run_name": recipe.name,
-        # What goes to W&B goes there with more than curves: see `tercet.sharing.wandb`.
+        # `tercet.sharing.wandb` logs to W&B, and more than the curves.
         "report_to": [name for name in recipe.tracking.report_to if name != "wandb"],
         "project": recipe.tracking.project,
         "greater_is_better": True,
@@ -180,7 +189,7 @@ def training_arguments(recipe: Recipe) -> TrainingArguments:
         "average_tokens_across_devices": True,
         "eval_on_start": True,
         "ddp_find_unused_parameters": False,
-        # Buffers are constants here; processes, which differ in chunks, would wait at each for all.
+        # Buffers are constants, and processes may have unequal numbers of chunks to broadcast at.
         "ddp_broadcast_buffers": False,
         "use_cpu": not torch.cuda.is_available(),
     }
@@ -196,6 +205,6 @@ def training_arguments(recipe: Recipe) -> TrainingArguments:
             f"training: eval_steps ({args.eval_steps:g}) and save_steps ({args.save_steps:g}) must "
             "be equal, so that the best model is one that was saved"
         )
-    # Several GPUs are for several processes: one process uses one.
+    # One process uses one GPU; several GPUs need several processes.
     args._n_gpu = min(args.n_gpu, 1)
     return args

@@ -1,4 +1,4 @@
-"""One connection to a Weaviate server: patient with a busy one, and short about a failed one."""
+"""The connection to a Weaviate server: retries, and errors in one line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
+from tercet.core.extras import missing
 from tercet.core.schema import InputError
+from tercet.core.text import error_text, excerpt
 from tercet.retrieval.weaviate.settings import NEEDS
 
 try:
@@ -21,27 +23,30 @@ try:
     from weaviate.classes.init import AdditionalConfig, Auth, Timeout
     from weaviate.config import GrpcConfig
 except ImportError as error:
-    raise InputError("weaviate-client is not installed: pip install 'tercet[weaviate]'") from error
+    raise missing("weaviate-client", "weaviate") from error
 
 Answer = TypeVar("Answer")
 
-_PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds between tries of a call that failed for the moment
+_PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds between attempts after a temporary failure
+_CONNECT_SECONDS = 5.0
+_GRPC_OPTIONS = [("grpc.enable_http_proxy", 0)]  # as the client's REST calls, which ignore proxies
+_NAME = re.compile(r"[A-Z][0-9A-Za-z_]{0,229}")
 
 
 class WeaviateError(InputError):
-    """The server failed or refused: one line, never with the key."""
+    """The server failed or refused a call; the message is one line without the API key."""
 
 
 class Missing(WeaviateError):
-    """Nothing has that name (HTTP status 404)."""
+    """The server has nothing of that name (HTTP status 404)."""
 
 
 class RefusedPassages(WeaviateError):
-    """Passages that the server would not take; `failures` has all, by passage id, with reasons."""
+    """The server refused passages; `failures` maps all their ids to the reasons."""
 
     def __init__(self, collection: str, failures: Mapping[str, str]) -> None:
         self.failures = dict(failures)
-        shown = [f"{id!r} ({one_line(why, 160)})" for id, why in list(self.failures.items())[:20]]
+        shown = [f"{id!r} ({excerpt(why, 160)})" for id, why in list(self.failures.items())[:20]]
         more = ", …" if len(self.failures) > len(shown) else ""
         super().__init__(
             f"Weaviate refused {len(failures)} passages for {collection}: {', '.join(shown)}{more}"
@@ -49,7 +54,7 @@ class RefusedPassages(WeaviateError):
 
 
 class WeaviateServer:
-    """A connection; `client` is weaviate's own, whose calls go through `ask`."""
+    """A connection; calls of weaviate's own `client` go through `ask`."""
 
     def __init__(self, client: Any, url: str) -> None:
         self.client = client
@@ -59,24 +64,24 @@ class WeaviateServer:
     def connect(
         cls, url: str | None = None, grpc_url: str | None = None, api_key: str | None = None
     ) -> WeaviateServer:
-        """Reaches a server; what is not given comes from the environment.
+        """Connect to a server, by default to that of the environment.
 
-        That is WEAVIATE_URL (else http://127.0.0.1:8080), WEAVIATE_GRPC_URL (else port 50051 of
-        the same host) and WEAVIATE_API_KEY. Raises InputError for a server that is unreachable,
-        refuses the key or is too old.
+        The environment's variables are WEAVIATE_URL (unset: http://127.0.0.1:8080),
+        WEAVIATE_GRPC_URL (unset: port 50051 of the same host) and WEAVIATE_API_KEY. Raises
+        InputError for a server that is unreachable, refuses the key or is too old.
         """
         rest = parse_url(url or os.environ.get("WEAVIATE_URL") or "http://127.0.0.1:8080")
         grpc_url = grpc_url or os.environ.get("WEAVIATE_GRPC_URL")
         call = parse_url(grpc_url) if grpc_url else with_port(rest, 50051)
-        check_reachable(rest, call)
+        _check_reachable(rest, call)
         return cls(_client(rest, call, api_key), rest.geturl())
 
     def close(self) -> None:
-        """Lets the connection go."""
+        """Close the connection."""
         self.client.close()
 
     def ask(self, what: str, call: Callable[[], Answer], *, again: bool = True) -> Answer:
-        """The call's answer; what fails for the moment is tried again if doing so is harmless.
+        """The result of `call`, retried after temporary failures unless `again` is off.
 
         Raises WeaviateError: "could not" and `what`.
         """
@@ -91,7 +96,7 @@ class WeaviateServer:
             time.sleep(pause)
 
     def wait(self, what: str, ready: Callable[[], bool], patience: float) -> None:
-        """Asks until it is ready. Raises WeaviateError if that takes over `patience` seconds."""
+        """Poll until `ready`. Raises WeaviateError after more than `patience` seconds."""
         deadline = time.monotonic() + patience
         while not self.ask(what, ready):
             if time.monotonic() > deadline:
@@ -102,12 +107,12 @@ class WeaviateServer:
             time.sleep(0.1)
 
     def version(self) -> tuple[int, ...]:
-        """Major and minor."""
+        """Major and minor version."""
         text = str(self.ask("read the version", self.client.get_meta)["version"])
         return tuple(int(number) for number in re.findall(r"\d+", text)[:2])
 
     def need(self, what: str) -> None:
-        """Raises InputError if the server is too old for "aliases" or a kind of index, by name."""
+        """Raise InputError if the server is too old for "aliases" or a kind of index."""
         need = NEEDS.get(what, (0, 0))
         if need != (0, 0) and (have := self.version()) < need:
             raise InputError(
@@ -116,7 +121,7 @@ class WeaviateServer:
             )
 
     def drop(self, collection: str) -> None:
-        """Deletes a collection; well if there is none. Raises InputError if an alias serves it."""
+        """Delete a collection if it exists. Raises InputError if an alias points at it."""
         if self.version() >= NEEDS["aliases"]:
             aliases = self.ask(
                 "list aliases", lambda: self.client.alias.list_all(collection=collection)
@@ -141,17 +146,17 @@ def _client(rest: SplitResult, call: SplitResult, api_key: str | None) -> Any:
             grpc_secure=call.scheme == "https",
             auth_credentials=Auth.api_key(key) if key else None,
             additional_config=AdditionalConfig(
-                timeout=Timeout(init=CONNECT_SECONDS, query=30, insert=120),
-                grpc_config=GrpcConfig(channel_options=GRPC_OPTIONS),
+                timeout=Timeout(init=_CONNECT_SECONDS, query=30, insert=120),
+                grpc_config=GrpcConfig(channel_options=_GRPC_OPTIONS),
             ),
-            skip_init_checks=True,  # they also ask a package registry for the client's version
+            skip_init_checks=True,  # they also call a package registry
         )
     except (faults.WeaviateBaseError, httpx.HTTPError, KeyError, ValueError) as fault:
         raise _explain(fault, f"could not talk to Weaviate at {rest.geturl()}") from None
 
 
 def _passes(fault: Exception) -> bool:
-    """Whether a later try may succeed. The client has itself retried gRPC's UNAVAILABLE."""
+    """Whether the failure is temporary. The client itself has retried gRPC's UNAVAILABLE."""
     if isinstance(fault, faults.UnexpectedStatusCodeError):
         return fault.status_code in (429, 502, 503, 504)
     if isinstance(fault, faults.WeaviateQueryError):
@@ -168,21 +173,11 @@ def _explain(fault: Exception, what: str) -> WeaviateError:
         return WeaviateError(f"{what}: it wants a valid API key: set WEAVIATE_API_KEY")
     if status == 404:
         return Missing(f"{what}: there is nothing of that name")
-    return WeaviateError(f"{what}: {one_line(str(fault) or type(fault).__name__)}")
-
-
-CONNECT_SECONDS = 5.0
-
-
-#: A proxy from the environment is no way to a database; the client's REST calls pass it by too.
-GRPC_OPTIONS = [("grpc.enable_http_proxy", 0)]
-
-
-_NAME = re.compile(r"[A-Z][0-9A-Za-z_]{0,229}")
+    return WeaviateError(f"{what}: {error_text(fault, 400)}")
 
 
 def weaviate_name(text: str) -> str:
-    """A name that Weaviate takes for a collection or an alias: `my-run` becomes `My_run`."""
+    """A valid name of a collection or alias: `my-run` becomes `My_run`."""
     name = re.sub(r"[^0-9A-Za-z]+", "_", text).strip("_")
     if not name[:1].isalpha():
         name = f"Tercet_{name}".strip("_")
@@ -190,19 +185,13 @@ def weaviate_name(text: str) -> str:
 
 
 def check_name(text: str) -> None:
-    """Raises InputError for a name that Weaviate does not take, and offers one that it does."""
+    """Raise InputError for an invalid name of a collection or alias, with a valid one."""
     if not _NAME.fullmatch(text):
         raise InputError(f"Weaviate does not take the name {text!r}: use {weaviate_name(text)!r}")
 
 
-def one_line(text: str, limit: int = 400) -> str:
-    """A server's message on one line, shortened."""
-    text = " ".join(text.split())
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
-
-
 def parse_url(url: str) -> SplitResult:
-    """A URL of nothing but scheme, host and port. Raises InputError for any other."""
+    """Parse a URL of scheme, host and port. Raises InputError for any other URL."""
     parts = urlsplit(url if "//" in url else f"http://{url}")
     if "@" in parts.netloc:  # not shown: it may be a password
         raise InputError("a Weaviate URL must not hold a user or password: use WEAVIATE_API_KEY")
@@ -216,29 +205,29 @@ def parse_url(url: str) -> SplitResult:
 
 
 def with_port(url: SplitResult, port: int) -> SplitResult:
-    """The same host at another port."""
+    """The URL with another port."""
     return _url(url.scheme, str(url.hostname), port)
 
 
-def check_reachable(rest: SplitResult, call: SplitResult) -> None:
-    """Raises InputError unless REST and gRPC ports answer, within seconds.
+def _check_reachable(rest: SplitResult, call: SplitResult) -> None:
+    """Raise InputError unless the REST and gRPC ports answer within seconds.
 
-    The client's own retries would take minutes to find out.
+    The client's own retries would take minutes.
     """
     try:
-        socket.create_connection((rest.hostname, rest.port), CONNECT_SECONDS).close()
+        socket.create_connection((rest.hostname, rest.port), _CONNECT_SECONDS).close()
     except OSError as fault:
         raise InputError(
-            f"no Weaviate at {rest.geturl()} ({one_line(str(fault))}): "
+            f"no Weaviate at {rest.geturl()} ({error_text(fault)}): "
             "start one with `make weaviate`, or set WEAVIATE_URL"
         ) from None
     channel = (
-        grpc.secure_channel(call.netloc, grpc.ssl_channel_credentials(), GRPC_OPTIONS)
+        grpc.secure_channel(call.netloc, grpc.ssl_channel_credentials(), _GRPC_OPTIONS)
         if call.scheme == "https"
-        else grpc.insecure_channel(call.netloc, GRPC_OPTIONS)
+        else grpc.insecure_channel(call.netloc, _GRPC_OPTIONS)
     )
     try:
-        grpc.channel_ready_future(channel).result(CONNECT_SECONDS)
+        grpc.channel_ready_future(channel).result(_CONNECT_SECONDS)
     except grpc.FutureTimeoutError:
         raise InputError(
             f"Weaviate's gRPC port is not at {call.geturl()}: set WEAVIATE_GRPC_URL"

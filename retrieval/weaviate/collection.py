@@ -1,18 +1,18 @@
-"""One collection on a Weaviate server: laid out, written, trained, read back and searched."""
+"""A collection on a Weaviate server: created, filled, compressed, verified and searched."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from tercet.core.extras import missing
 from tercet.core.mapped import Vectors
-from tercet.core.schema import InputError, Ranking
+from tercet.core.schema import Ranking
 from tercet.retrieval.validation import in_order
 from tercet.retrieval.weaviate.client import RefusedPassages, WeaviateError, WeaviateServer
-from tercet.retrieval.weaviate.settings import Kind, WeaviateSettings
+from tercet.retrieval.weaviate.settings import WeaviateSettings
 
 try:
     from weaviate.classes.config import (
@@ -24,28 +24,24 @@ try:
         VectorDistances,
     )
     from weaviate.classes.query import Filter, MetadataQuery
-    from weaviate.collections.classes.config import BQConfig, PQConfig, RQConfig, SQConfig
     from weaviate.util import generate_uuid5
 except ImportError as error:
-    raise InputError("weaviate-client is not installed: pip install 'tercet[weaviate]'") from error
+    raise missing("weaviate-client", "weaviate") from error
 
-#: What Weaviate calls the vector of a collection that has but one and names none.
+#: Weaviate's name of a collection's only, unnamed vector.
 DEFAULT_VECTOR = "default"
-#: The property that holds a passage's id in what Tercet writes.
+#: The property with the passage id in collections that Tercet writes.
 ID_PROPERTY = "passage_id"
-SAMPLE = 64  # passages that are read back after writing
-MOST = 10_000  # results of one query: the server's QUERY_MAXIMUM_RESULTS unless it was changed
+#: Number of passages that are read back after writing.
+SAMPLE = 64
+#: Results of one query at most: the server's default of QUERY_MAXIMUM_RESULTS.
+MOST = 10_000
 
-_TIES = 16  # asked for beyond k, so that equal scores at the cut-off fall to the right id
-_CODES = ((PQConfig, "pq"), (RQConfig, "rq"), (SQConfig, "sq"), (BQConfig, "bq"))
-_KINDS: dict[str, Kind] = {
-    kind: kind
-    for kind in ("hnsw", "hnsw+pq", "hnsw+rq", "hnsw+sq", "hnsw+bq", "flat", "flat+bq", "hfresh")
-}
+_TIES = 16  # results beyond k, so that ties at the cutoff are broken by id
 
 
 class Collection:
-    """A collection that exists; `create` makes it and `find` takes one over."""
+    """A collection that exists; `create` makes a new one."""
 
     def __init__(
         self,
@@ -57,9 +53,9 @@ class Collection:
         named: bool = True,
         id_property: str | None = ID_PROPERTY,
     ) -> None:
-        """`named` is false for the one vector that older collections have without a name.
+        """`named` is false for the unnamed vector of an older collection.
 
-        An object's id is the text of `id_property`, or its UUID where there is none.
+        An object's id is the value of `id_property`; its UUID if that is None.
         """
         self.server = server
         self.name = name
@@ -81,7 +77,7 @@ class Collection:
         vector: str = DEFAULT_VECTOR,
         texts: Sequence[str] = (),
     ) -> Collection:
-        """Lays out a new, empty one, with a named vector and properties that hold texts."""
+        """Create an empty collection with a named vector and text properties."""
         passage_id = Property(
             name=ID_PROPERTY,
             data_type=DataType.TEXT,
@@ -106,43 +102,13 @@ class Collection:
         )
         return cls(server, name, settings, vector)
 
-    @classmethod
-    def find(cls, server: WeaviateServer, name: str, settings: WeaviateSettings) -> Collection:
-        """One that `create` laid out, by its name or an alias; of its own kind, whatever is set.
-
-        Raises InputError if it is empty, is not one of Tercet's, or compares by another metric;
-        Missing if there is none.
-        """
-        handle = server.client.collections.use(name)
-        config = server.ask(f"read collection {name}", handle.config.get)
-        if DEFAULT_VECTOR not in (config.vector_config or {}) or not any(
-            prop.name == ID_PROPERTY for prop in config.properties
-        ):
-            raise InputError(f"collection {config.name} was not written by Tercet: choose another")
-        vector_index = config.vector_config[DEFAULT_VECTOR].vector_index_config
-        found = cls(server, config.name, _settings_of(vector_index, settings, config.name))
-        if _distance(found.settings) != vector_index.distance_metric:
-            raise InputError(
-                f"collection {config.name} compares by {vector_index.distance_metric.value} and "
-                f"this index by {settings.metric}: connect with the same metric"
-            )
-        first = server.ask(
-            f"read collection {config.name}",
-            lambda: handle.query.fetch_objects(limit=1, include_vector=True).objects,
-        )
-        if not first:
-            raise InputError(f"collection {config.name} is empty: build it again")
-        found.dimension = len(first[0].vector[DEFAULT_VECTOR])
-        found.count = found.total()
-        return found
-
     @property
     def most(self) -> int:
-        """The most passages that one query can return."""
+        """Largest number of results of one query."""
         return self.settings.rescored if self.settings.kind == "hfresh" else MOST
 
     def fill(self, ids: Sequence[str], vectors: Vectors) -> None:
-        """Writes all passages, waits until they are indexed and compressed, and reads back."""
+        """Write all passages, wait until they are indexed and compressed, and verify a sample."""
         self.write(ids, vectors)
         self.settle(len(ids))
         self.verify(ids, vectors)
@@ -154,10 +120,10 @@ class Collection:
         vectors: Sequence[np.ndarray] | Vectors,
         texts: Sequence[Mapping[str, str]] | None = None,
     ) -> None:
-        """Imports in batches, with the texts of each passage by property if there are any.
+        """Import in batches; `texts` maps text properties to values for each passage.
 
-        Writing a passage again replaces it. Raises RefusedPassages with every one that the server
-        refused.
+        Writing a passage again replaces it. Raises RefusedPassages with all passages that the
+        server refused.
         """
 
         def send() -> None:
@@ -170,14 +136,14 @@ class Collection:
                     )
 
         self.server.ask(f"import into {self.name}", send, again=False)
-        if failed := self._handle.batch.failed_objects:  # the client never raises for these
+        if failed := self._handle.batch.failed_objects:  # the client does not raise for these
             raise RefusedPassages(
                 self.name,
                 {fault.object_.properties[ID_PROPERTY]: fault.message for fault in failed},
             )
 
     def verify(self, ids: Sequence[str], vectors: Vectors) -> None:
-        """Counts the collection and reads a sample back, up to 64 vectors, as they were sent."""
+        """Check the count, and a sample of up to 64 vectors against those that were sent."""
         total = self.total()
         if total != len(ids):
             raise WeaviateError(f"{self.name} holds {total} passages of the {len(ids)} sent")
@@ -185,7 +151,7 @@ class Collection:
         self.compare([ids[row] for row in sample], vectors[sample])
 
     def compare(self, ids: Sequence[str], vectors: np.ndarray) -> None:
-        """Reads these passages back. Raises WeaviateError naming one with another vector."""
+        """Read these passages back. Raises WeaviateError naming a passage with another vector."""
         keys = [generate_uuid5(id) for id in ids]
         found = self.fetch(keys)
         for id, key, vector in zip(ids, keys, vectors, strict=True):
@@ -196,7 +162,7 @@ class Collection:
                 raise WeaviateError(f"{self.name} holds another vector for {id!r}")
 
     def fetch(self, keys: Sequence[str]) -> dict[str, Any]:
-        """Objects by their UUIDs, those that are there, each with its id and its vector."""
+        """Existing objects by UUID, each with its id and its vector."""
         objects = self.server.ask(
             f"read back {self.name}",
             lambda: (
@@ -211,7 +177,7 @@ class Collection:
         return {str(stored.uuid): stored for stored in objects}
 
     def total(self) -> int:
-        """Passages that it holds, counted by the server."""
+        """Number of passages, counted by the server."""
         reply = self.server.ask(
             f"read back {self.name}",
             lambda: self._handle.aggregate.over_all(total_count=True),
@@ -240,7 +206,7 @@ class Collection:
         return in_order(list(zip(ids, scores.tolist(), strict=True)), k)
 
     def is_compressed(self) -> bool:
-        """Whether the server searches codes and not the vectors themselves."""
+        """Whether the server searches compressed codes."""
         nodes = self.server.ask(
             f"read the state of {self.name}",
             lambda: self.server.client.cluster.nodes(collection=self.name, output="verbose"),
@@ -248,17 +214,17 @@ class Collection:
         return all(shard.compressed for node in nodes for shard in node.shards)
 
     def is_indexed(self) -> bool:
-        """Whether no vector waits for its place in the index."""
+        """Whether no vector is queued for indexing."""
         return all(
             shard.status == "READY" and not shard.vector_queue_size
             for shard in self._handle.config.get_shards()
         )
 
     def settle(self, count: int) -> None:
-        """Waits until every vector is in the index and, where there are codes, every code is."""
+        """Wait until every vector is indexed and, with compression, every code."""
         patience = self.settings.patience
         self.server.wait(f"index {self.name}", self.is_indexed, patience)
-        if self.settings.codes in ("pq", "sq"):  # these learn from the corpus, now that it is there
+        if self.settings.codes in ("pq", "sq"):  # these are trained on the imported vectors
             config = Reconfigure.VectorIndex.hnsw(quantizer=_training(self.settings, count))
             self.server.ask(
                 f"quantize {self.name}",
@@ -276,9 +242,9 @@ class Collection:
             )
 
     def same(self, stored: np.ndarray, sent: np.ndarray) -> bool:
-        """Whether two vectors, float32 [dimension], are one to this collection's metric."""
+        """Whether two vectors, float32 [dimension], are equal under the collection's distance."""
         if stored.shape == sent.shape and not self.settings.by_dot:
-            # Servers may keep the vectors that they compare by cosine at length 1.
+            # Servers may normalise vectors that they compare by cosine.
             stored, sent = (v / max(np.linalg.norm(v), 1e-30) for v in (stored, sent))
         return stored.shape == sent.shape and np.allclose(stored, sent, rtol=1e-4, atol=1e-6)
 
@@ -288,13 +254,13 @@ class Collection:
 
 
 def object_id(stored: Any, id_property: str | None) -> str:
-    """The passage's id: what the property holds; the UUID if it holds nothing, or is None."""
+    """The value of the id property; the UUID if that is empty or None."""
     value = stored.properties.get(id_property) if id_property else None
     return str(stored.uuid) if value in (None, "") else str(value)
 
 
 def one_of(name: str, values: Sequence[Any]) -> Any:
-    """A filter: objects whose property has one of the values."""
+    """A filter for objects whose property has one of the values."""
     return Filter.by_property(name).contains_any(list(values))
 
 
@@ -303,17 +269,17 @@ def _distance(settings: WeaviateSettings) -> Any:
 
 
 def _layout(settings: WeaviateSettings) -> Any:
-    """The vector index's configuration before anything is in it."""
+    """The configuration of an empty vector index."""
     index, distance, limit = Configure.VectorIndex, _distance(settings), settings.rescored
     quantizers = {
         "rq": lambda: index.Quantizer.rq(bits=8, rescore_limit=limit),
-        # Codes in memory: without this cache each query would read them all from disk.
+        # Without the cache each query would read all codes from disk.
         "bq": lambda: index.Quantizer.bq(
             cache=True if settings.structure == "flat" else None, rescore_limit=limit
         ),
     }
-    # None at all must be said: a server may have a lossy default. PQ and SQ are switched on over
-    # the full corpus, when it is in.
+    # "none" is explicit because a server may compress by default. PQ and SQ are switched on after
+    # the import, when they can be trained.
     quantizer = quantizers.get(settings.codes, index.Quantizer.none)()
     if settings.structure == "flat":
         return index.flat(distance_metric=distance, quantizer=quantizer)
@@ -333,30 +299,12 @@ def _layout(settings: WeaviateSettings) -> Any:
 
 
 def _training(settings: WeaviateSettings, count: int) -> Any:
-    """The quantizer that learns from so many vectors."""
+    """The quantizer to train on `count` vectors."""
     quantizer = Reconfigure.VectorIndex.Quantizer
-    # The server trains once it holds more vectors than the limit: hence one less.
+    # The server trains once it holds more vectors than the limit, hence count - 1.
     limit = min(settings.training_limit, count - 1)
     if settings.codes == "sq":
         return quantizer.sq(rescore_limit=settings.rescored, training_limit=limit)
     return quantizer.pq(
         centroids=min(256, count - 1), segments=settings.segments, training_limit=limit
-    )
-
-
-def _settings_of(vector_index: Any, settings: WeaviateSettings, name: str) -> WeaviateSettings:
-    """The settings, with the kind of a collection's vector index and what follows from it."""
-    structure, quantizer = vector_index.vector_index_type(), vector_index.quantizer
-    codes = [codes for config, codes in _CODES if isinstance(quantizer, config)]
-    known = _KINDS.get("+".join([structure, *(codes if structure != "hfresh" else [])]))
-    if known is None:
-        raise InputError(f"collection {name} is of a kind that Tercet does not write: {structure}")
-    segments = getattr(quantizer, "segments", None) or settings.segments
-    limit = getattr(quantizer, "rescore_limit", None)
-    return replace(
-        settings,
-        kind=known,
-        segments=segments,
-        rescore_limit=limit if limit and limit > 0 else settings.rescore_limit,
-        max_connections=getattr(vector_index, "max_connections", settings.max_connections),
     )

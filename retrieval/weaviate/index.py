@@ -1,7 +1,7 @@
-"""Vectors on a live Weaviate server: the index that a search service really uses.
+"""An index of vectors on a Weaviate server.
 
-Each `build` writes a new collection and leaves the older ones, so that a running service keeps its
-answers until an alias is pointed at the better one. Everything written is counted and read back.
+Each `build` writes a new collection and keeps the older ones: a search service stays unchanged
+until its alias is pointed at the new collection. All writes are counted, and a sample is read back.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from typing import Any, Self
 
 import numpy as np
 
+from tercet.config.index import WeaviateKind
 from tercet.core.mapped import Vectors
 from tercet.core.schema import InputError, Ranking, Size, UnsupportedVectors
 from tercet.retrieval.validation import check_k, check_queries, check_vectors
 from tercet.retrieval.weaviate.client import (
-    Missing,
     WeaviateError,
     WeaviateServer,
     check_name,
     weaviate_name,
 )
 from tercet.retrieval.weaviate.collection import Collection
-from tercet.retrieval.weaviate.settings import Kind, WeaviateSettings, check_fit
+from tercet.retrieval.weaviate.settings import WeaviateSettings, check_fit
 from tercet.retrieval.weaviate.size import size as index_size
 
 
 class WeaviateIndex:
-    """An Index on a Weaviate server. Use as a context manager, or close it.
+    """A `ServedIndex` on a Weaviate server. Use it as a context manager, or close it.
 
-    A score is the dot product or, with metric "cosine", the cosine: larger is better.
+    Scores are dot products, or cosines with metric "cosine".
     """
 
     def __init__(self, server: WeaviateServer, settings: WeaviateSettings) -> None:
@@ -43,17 +43,16 @@ class WeaviateIndex:
     @classmethod
     def connect(
         cls,
-        kind: Kind = "hnsw",
+        kind: WeaviateKind = "hnsw",
         *,
         url: str | None = None,
         grpc_url: str | None = None,
         api_key: str | None = None,
         **settings: Any,
     ) -> WeaviateIndex:
-        """Reaches a server; `settings` are WeaviateSettings' fields.
+        """Connect as `WeaviateServer.connect`; `settings` are fields of WeaviateSettings.
 
-        What is not given comes from the environment, as `WeaviateServer.connect` says. Raises
-        InputError for a server that is unreachable, refuses the key or is too old.
+        Raises InputError for a server that is unreachable, refuses the key or is too old.
         """
         chosen = WeaviateSettings(kind=kind, **settings)
         index = cls(WeaviateServer.connect(url, grpc_url, api_key), chosen)
@@ -76,18 +75,18 @@ class WeaviateIndex:
 
     @property
     def collection_name(self) -> str | None:
-        """The collection that is searched; None before there is one."""
+        """Name of the collection that is searched; None before `build`."""
         return None if self.collection is None else self.collection.name
 
     def close(self) -> None:
-        """Lets the connection go; the collections stay."""
+        """Close the connection; the collections stay."""
         self.server.close()
 
     def build(self, ids: Sequence[str], vectors: Vectors) -> None:
-        """Writes a new collection, `collection_name`, and searches it from now on.
+        """As `Index.build`, into a new collection, which is searched from now on.
 
-        Older collections stay: `drop` them. If anything goes wrong the new one is dropped and the
-        index is as before. Raises RefusedPassages, WeaviateError, and as Index does.
+        Older collections stay until they are dropped. After an error the new collection is dropped
+        and the index is unchanged. Also raises RefusedPassages and WeaviateError.
         """
         vectors = check_vectors(ids, vectors)
         check_fit(self.settings, vectors)
@@ -102,11 +101,11 @@ class WeaviateIndex:
         self.collection = collection
 
     def search(self, vectors: np.ndarray, k: int) -> list[Ranking]:
-        """As Index.search; `threads` queries at once, each tried again while the server is busy."""
+        """As `Index.search`; `threads` queries in parallel, retried while the server is busy."""
         check_k(k)
         collection = self.collection
         if collection is None:
-            raise InputError("the Weaviate index is empty: build it, or open a collection")
+            raise InputError("the Weaviate index is empty: build it before searching")
         if k > collection.most:
             raise UnsupportedVectors(
                 f"k is {k} and one query returns at most {collection.most} passages: ask for fewer"
@@ -117,48 +116,34 @@ class WeaviateIndex:
                 )
             )
         vectors = check_queries(vectors, collection.dimension)
-        if len(vectors) == 1:  # no threads to start: its latency is what a user waits for
+        if len(vectors) == 1:  # starting threads would add to its latency
             return [collection.nearest(vectors[0], k)]
         with ThreadPoolExecutor(self.settings.threads) as pool:
             return list(pool.map(lambda query: collection.nearest(query, k), vectors))
 
     def size(self) -> Size:
-        """As Index.size: memory estimated, disk measured where the server's folder is in reach."""
+        """As `Index.size`: memory is estimated, disk measured if the server's folder is local."""
         if self.collection is None:
             return Size(0, 0)
         name, count = self.collection.name, self.collection.count
         return index_size(self.settings, name, count, self.collection.dimension)
 
-    def open(self, collection: str) -> None:
-        """Searches a collection that exists, by its name or by an alias of it.
-
-        The index takes over its kind. Raises InputError if it is not there, is empty, was not
-        written by `build`, or compares by another metric than this index.
-        """
-        try:
-            found = Collection.find(self.server, collection, self.settings)
-        except Missing:
-            raise InputError(
-                f"{self.server.url} has no collection or alias {collection!r}"
-            ) from None
-        self.settings, self.collection = found.settings, found
-
     def drop(self, collection: str) -> None:
-        """Deletes a collection; well if there is none. Raises InputError if an alias serves it."""
+        """Delete a collection if it exists. Raises InputError if an alias points at it."""
         self.server.drop(collection)
         if collection == self.collection_name:
             self.collection = None
 
     def discard(self) -> None:
-        """Drops the collection that was built last, and lets the connection go."""
+        """Drop the collection that was built last, and close the connection."""
         if self.collection_name is not None:
             self.drop(self.collection_name)
         self.close()
 
     def drop_leftovers(self) -> list[str]:
-        """Drops what a killed run of this owner left; what an alias serves stays.
+        """Drop and name the collections of this owner that no alias points at.
 
-        Returns their names. Whoever calls it makes sure that no other run of the owner is on.
+        The caller makes sure that no other run of the owner is active.
         """
         prefix = f"{weaviate_name(self.settings.collection)}_"
         client = self.server.client
@@ -176,26 +161,26 @@ class WeaviateIndex:
         return left
 
     def publish(self, alias: str) -> None:
-        """Points `alias` at the collection, drops the one of Tercet's that it pointed at before.
+        """Point `alias` at the collection, drop the collection it replaces, and close.
 
-        The connection is let go: whoever searches on asks the server for the alias.
+        Only a collection that Tercet wrote is dropped.
         """
         if self.collection_name is None:
-            raise InputError(f"nothing was built that alias {alias} could serve")
+            raise InputError(f"alias {alias} needs a collection: build the index first")
         before = self.resolve(alias)
         self.set_alias(alias, self.collection_name)
         prefix = f"{weaviate_name(self.settings.collection)}_"
         if before not in (None, self.collection_name) and before.startswith(prefix):
-            with suppress(InputError):  # another alias serves it too: it stays
+            with suppress(InputError):  # another alias points at it
                 self.drop(before)
         self.close()
 
     def serves(self, alias: str) -> bool:
-        """Whether `alias` names a collection on the server."""
+        """Whether `alias` points at a collection on the server."""
         return self.resolve(alias) is not None
 
     def set_alias(self, alias: str, collection: str) -> None:
-        """Makes `alias` serve a collection from now on, in one step, new or pointed elsewhere."""
+        """Create `alias`, or move it in one step, so that it points at `collection`."""
         self.server.need("aliases")
         check_name(alias)
         what, aliases = f"point alias {alias} at {collection}", self.server.client.alias
@@ -211,13 +196,9 @@ class WeaviateIndex:
             )
 
     def resolve(self, alias: str) -> str | None:
-        """The collection that an alias serves; None if there is no such alias."""
+        """The collection that an alias points at; None if there is no such alias."""
         self.server.need("aliases")
         found = self.server.ask(
             f"read alias {alias}", lambda: self.server.client.alias.get(alias_name=alias)
         )
         return None if found is None else str(found.collection)
-
-    def need(self, what: str) -> None:
-        """Raises InputError if the server is too old for "aliases" or a kind of index, by name."""
-        self.server.need(what)

@@ -1,7 +1,7 @@
-"""Vectors that exist already, streamed into a Weaviate collection under a name of their own.
+"""Stream precomputed vectors into a Weaviate collection, under a vector name of their own.
 
-A passage's UUID follows from its id, so writing it again changes nothing: whatever a kill left
-half-done is written once more, and nothing twice.
+A passage's UUID is derived from its id, so writing a passage again replaces it: an interrupted
+ingest can simply repeat its last block.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from tercet.retrieval.weaviate.client import (
 from tercet.retrieval.weaviate.collection import SAMPLE, Collection
 from tercet.retrieval.weaviate.settings import WeaviateSettings
 
-BLOCK = 8_192  # passages between two notes of how far it came: 25 MB of vectors of 768 numbers
-TEXTS = ("title", "text")
+BLOCK = 8_192  # passages between two checkpoints: 25 MB of vectors of 768 dimensions
+_TEXTS = ("title", "text")
 _PAUSES = (1.0, 4.0, 16.0)  # seconds before refused passages are sent again
 
 
@@ -37,15 +37,15 @@ class Row(NamedTuple):
 
 
 class Ingest:
-    """One collection that is being filled; `vector` names the vector in it."""
+    """Fills a collection; `vector` is the name of its vector."""
 
     def __init__(
         self, collection: str, vector: str, settings: WeaviateSettings, *, fresh: bool
     ) -> None:
-        """`fresh`: nothing of it was written yet, so it must not be there.
+        """`fresh`: nothing was written yet, so the collection must not exist.
 
-        Raises InputError for a server that does not answer, a name that no collection can have,
-        and a collection that someone else wrote.
+        Raises InputError for a server that does not answer, an invalid name, and a collection that
+        another owner wrote.
         """
         check_name(collection)
         self.server = WeaviateServer.connect()
@@ -57,10 +57,10 @@ class Ingest:
                     f"{self.server.url} has a collection {collection} already: choose another "
                     "ingest.collection, or delete that one"
                 )
-            self.server.drop(collection)  # of a run that was refused before it wrote anything
+            self.server.drop(collection)  # an empty one, of a run that failed before it wrote
 
     def count(self) -> int | None:
-        """Passages that the collection holds; None if it is not there."""
+        """Number of passages in the collection; None if it does not exist."""
         exists = self.server.client.collections.exists
         if not self.server.ask(f"look for {self.name}", lambda: exists(self.name)):
             return None
@@ -77,11 +77,12 @@ class Ingest:
         start: int,
         reached: Callable[[int], None],
     ) -> int:
-        """Write all rows from the one numbered `start` on; `reached` hears how far it came.
+        """Write all rows from number `start` on and return the number of all rows.
 
-        Returns their number. Raises RefusedPassages with every passage that the server refused
-        again and again, after all others were written; and InputError for vectors of unlike length,
-        for ids that occur twice, and if what the server holds at the end is not what was sent.
+        `reached` is called with the number of rows written so far. Raises RefusedPassages with the
+        passages that the server refused repeatedly, after all others were written; and InputError
+        for vectors of different lengths, ids that occur twice, and a server that does not hold the
+        rows that were sent.
         """
         collection = self._opened()
         sample, seen, width = _Sample(), 0, 0
@@ -99,7 +100,7 @@ class Ingest:
             before, seen = seen, seen + len(block)
             if seen > start:
                 refused |= self._write(collection, block[max(0, start - before) :])
-                if not refused:  # else the next run begins where the first was refused
+                if not refused:  # otherwise the next run begins at the first refused passage
                     reached(seen)
         if refused:
             raise RefusedPassages(self.name, refused)
@@ -113,12 +114,12 @@ class Ingest:
     def _opened(self) -> Collection:
         if self.count() is None:
             return Collection.create(
-                self.server, self.name, self.settings, vector=self.vector, texts=TEXTS
+                self.server, self.name, self.settings, vector=self.vector, texts=_TEXTS
             )
         return Collection(self.server, self.name, self.settings, self.vector)
 
     def _write(self, collection: Collection, block: list[Row]) -> dict[str, str]:
-        """One block; what the server refuses is sent again, a few times. Why, by passage id."""
+        """Write a block with retries; return the reasons of the refused passages by id."""
         for pause in (*_PAUSES, None):
             try:
                 collection.write(
@@ -138,7 +139,7 @@ class Ingest:
         raise AssertionError("the last try returns or raises")
 
     def _explain(self, held: int, sent: int, rows: Callable[[], Iterator[Row]]) -> None:
-        """Raise InputError: ids that occur twice, if that is why the server holds fewer."""
+        """Raise InputError for a wrong count, naming duplicate ids if there are any."""
         keys = np.sort(np.fromiter((_key(row.passage.id) for row in rows()), np.uint64))
         twice = set(keys[1:][keys[1:] == keys[:-1]].tolist())
         if not twice:
@@ -152,7 +153,7 @@ class Ingest:
 
 
 class _Sample:
-    """A few of a stream's rows, each as likely as any other, in memory that does not grow."""
+    """A uniform random sample of a stream (reservoir sampling)."""
 
     def __init__(self) -> None:
         self._random = np.random.default_rng(0)
@@ -160,13 +161,13 @@ class _Sample:
         self._offered = 0
 
     def offer(self, row: Row) -> None:
-        """One more row of the stream."""
+        """Add a row of the stream."""
         self._offered += 1
         place = len(self._kept)
         if place == SAMPLE:
             place = int(self._random.integers(self._offered))
         if place < SAMPLE:
-            # A copy: the vector is a view of its file's batch, which would stay in memory whole.
+            # A copy: the vector is a view that would keep its file's whole batch in memory.
             self._kept[place] = row._replace(vector=row.vector.copy())
 
     def rows(self) -> tuple[list[str], np.ndarray]:

@@ -1,7 +1,7 @@
-"""A collection that serves a search service as it stands: searched, compared, and never written.
+"""An existing collection of a search service: searched and compared, never written.
 
-Where training changes queries alone, the passages' vectors stay as they are, so every evaluation
-can ask the very collection that the service asks, and others may go on writing it.
+Query-side training keeps the passage vectors frozen, so evaluation can search the collection that
+the service searches, while others write to it.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from tercet.retrieval.weaviate.collection import SAMPLE, Collection
 from tercet.retrieval.weaviate.reader import WeaviateReader
 from tercet.retrieval.weaviate.settings import Metric, WeaviateSettings
 
-_BATCH = 250  # objects by their UUIDs in a request
+_BATCH = 250  # UUIDs per request
 _ADAPT = "adapt to the collection that is searched"
 
 
 class LiveCollection:
-    """An `Index` of a Weaviate collection that anyone wrote; nothing is ever written to it.
+    """A read-only `Index` of a Weaviate collection that anyone wrote.
 
-    `name` is the collection's own, also where an alias was given: pointing the alias elsewhere
-    changes no evaluation. A score is the dot product or, with `metric` "cosine", the cosine.
-    `count` is the number of objects when it was last looked at.
+    `name` is the collection's own name, also if it was opened by an alias: moving the alias changes
+    no evaluation. Scores are dot products, or cosines with `metric` "cosine". `count` is the number
+    of objects when it was last counted.
     """
 
     def __init__(
@@ -61,13 +61,13 @@ class LiveCollection:
         threads: int = 8,
         server: WeaviateServer | None = None,
     ) -> LiveCollection:
-        """Reaches a collection by its name or an alias; `threads` queries are asked at once.
+        """Open a collection by its name or an alias; searches run in `threads` threads.
 
-        `vector` names the vector, where there are several; `id_property` what holds the passages'
-        ids: without it `passage_id` if there is one, else the objects' UUIDs. Without `server`, the
-        environment says where it is. Raises InputError for a server that does not answer, a
-        collection, vector or property that is not there, vectors that are compared neither by dot
-        product nor by cosine, and a collection without any.
+        `vector` is the name of the vector, if there are several; `id_property` the property with
+        the passage ids (None: `passage_id` if it exists, else the UUIDs). Without `server`, the
+        environment's server is used. Raises InputError for a server that does not answer, a missing
+        collection, vector or property, another distance than dot product or cosine, and a
+        collection without vectors.
         """
         used = server or WeaviateServer.connect()
         try:
@@ -85,25 +85,25 @@ class LiveCollection:
 
     @property
     def named(self) -> bool:
-        """Whether a query must name the vector: older collections have one without a name."""
+        """Whether the vector has a name; older collections may have one without a name."""
         return self._collection.named
 
     @property
     def most(self) -> int:
-        """The most passages that one query returns."""
+        """Largest number of results of one query."""
         return self._collection.most
 
     @property
     def numbered(self) -> bool:
-        """Whether the passages' ids are numbers there."""
+        """Whether the collection stores the ids as numbers."""
         return self.id_property is not None and self._reader.is_number(self.id_property)
 
     def build(self, ids: Sequence[str], vectors: Vectors) -> None:
-        """Writes nothing: makes sure that the collection holds these passages and vectors.
+        """Check that the collection holds these passages and vectors; nothing is written.
 
-        Up to 64 of them, the same each time, are read and compared; objects of other ids are well.
-        Raises InputError as Index does, and for a collection with fewer objects, without one of
-        these passages, or with another vector for it.
+        A fixed sample of up to 64 passages is compared; other objects are allowed. Raises
+        InputError as `Index.build`, and for a collection with fewer objects, without one of these
+        passages, or with another vector for it.
         """
         self.count = self._collection.total()
         if len(ids) != len(vectors) or vectors.shape[1] != self.dimension:
@@ -127,9 +127,9 @@ class LiveCollection:
                 )
 
     def vectors_of(self, ids: Sequence[str]) -> np.ndarray:
-        """The vectors that the collection holds for these passages, float32 [len(ids), dimension].
+        """The collection's vectors of these passages, float32 [len(ids), dimension].
 
-        Raises InputError naming a passage that is not there, or has no such vector.
+        Raises InputError naming a passage that is missing or has no such vector.
         """
         keys = self._reader.find(ids, self.id_property)
         vectors = np.empty((len(ids), self.dimension), np.float32)
@@ -149,7 +149,7 @@ class LiveCollection:
         return vectors
 
     def search(self, vectors: Vectors, k: int) -> list[Ranking]:
-        """As Index.search; several queries at once, each tried again while the server is busy."""
+        """As `Index.search`; queries run in parallel and are retried while the server is busy."""
         check_k(k)
         most = self._collection.most
         if k > most:
@@ -157,30 +157,19 @@ class LiveCollection:
                 f"k is {k} and one query returns at most {most} passages: ask for fewer"
             )
         queries = check_queries(np.asarray(vectors), self.dimension)
-        if len(queries) == 1:  # no threads to start, as in WeaviateIndex
+        if len(queries) == 1:  # as in WeaviateIndex
             return [self._collection.nearest(queries[0], k)]
         with ThreadPoolExecutor(self._collection.settings.threads) as pool:
             return list(pool.map(lambda query: self._collection.nearest(query, k), queries))
 
     def size(self) -> Size:
-        """As Index.size: not known, as it was laid out by someone else."""
+        """As `Index.size`: unknown, because Tercet did not build it."""
         return Size(None, None, "a live collection that was not built here")
 
     def discard(self) -> None:
-        """Lets the connection go, if `connect` opened it; the collection stays as it is."""
+        """Close the connection if `connect` opened it; the collection stays."""
         if self._owns_server:
             self._reader.close()
-
-    def drop_leftovers(self) -> list[str]:
-        """As Index.drop_leftovers: nothing was written that could be left."""
-        return []
-
-    def publish(self, alias: str) -> None:
-        """Nothing to do: the collection keeps its name, and whoever asks for it goes on to."""
-
-    def serves(self, alias: str) -> bool:
-        """As Index.serves: the collection is asked for by its own name."""
-        return True
 
     def _dimension(self) -> int:
         for stored in next(self._reader.pages([], self.vector), []):
@@ -192,7 +181,7 @@ class LiveCollection:
 
 
 def _settings(layout: Any, what: str, threads: int) -> WeaviateSettings:
-    """How a vector that others laid out is searched; `what` names it in messages."""
+    """Search settings of a foreign vector's layout; `what` names the vector in messages."""
     metric = layout.distance_metric.value
     if metric not in get_args(Metric):
         raise InputError(
@@ -200,7 +189,7 @@ def _settings(layout: Any, what: str, threads: int) -> WeaviateSettings:
         )
     if getattr(layout, "multi_vector", None) is not None:
         raise InputError(f"{what} is several vectors for each object: name one that is one vector")
-    # Of the kinds, HFresh alone bounds what a query returns; any other is searched as any other.
+    # HFresh alone limits the results of a query; all other kinds are searched alike.
     limit = getattr(getattr(layout, "quantizer", None), "rescore_limit", None)
     return WeaviateSettings(
         kind="hfresh" if layout.vector_index_type() == "hfresh" else "hnsw",

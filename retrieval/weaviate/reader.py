@@ -1,4 +1,4 @@
-"""Any Weaviate collection, read whole: each object once, in the order of their UUIDs."""
+"""Read all objects of a Weaviate collection, in the order of their UUIDs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tercet.retrieval.weaviate.collection import (
     one_of,
 )
 
-_PAGE = 500  # objects a request: with vectors of 1,536 dimensions 3 MB, of the 10 that gRPC allows
+_PAGE = 500  # objects per request: 3 MB with 1,536 dimensions, of the 10 that gRPC allows
 
 
 class StoredObject(NamedTuple):
-    """An object as the server holds it; `vector` is float32 [dimension] if it was asked for."""
+    """An object of the server; `vector` is float32 [dimension] if it was requested."""
 
     uuid: str
     properties: dict[str, Any]
@@ -31,7 +31,7 @@ class StoredObject(NamedTuple):
 
 
 class WeaviateReader:
-    """Reads a collection that anyone wrote, by its name or an alias."""
+    """Reads a collection by its name or an alias; it need not be Tercet's."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class WeaviateReader:
         *,
         setting: str = "corpus.path",
     ) -> None:
-        """`setting` is what gave the name: it is said where there is no such collection."""
+        """`setting` is the recipe key with the name, for the message if there is none."""
         self.server = server or WeaviateServer.connect()
         self.name = collection
         collections = self.server.client.collections
@@ -54,36 +54,36 @@ class WeaviateReader:
                 + (f" ({setting})" if setting else "")
             ) from None
         self.config = config
-        # By its own name: an alias may be pointed elsewhere while it is read.
+        # By its own name: an alias may move during the read.
         self._handle = collections.use(config.name)
         self.properties = [prop.name for prop in config.properties]
-        #: How each vector is indexed, by its name.
+        #: Index configuration of each vector by name.
         self.layouts = {
             name: vector.vector_index_config
             for name, vector in (config.vector_config or {}).items()
         }
-        # Older collections have one vector without a name, which must not be asked for by one.
+        # The one vector of older collections has no name, and requests must not name it.
         self.unnamed = None if config.vector_index_config is None else DEFAULT_VECTOR
         if self.unnamed:
             self.layouts = {self.unnamed: config.vector_index_config, **self.layouts}
 
     @property
     def vectors(self) -> list[str]:
-        """Names of the vectors that an object may have."""
+        """Names of the collection's vectors."""
         return list(self.layouts)
 
     def __len__(self) -> int:
-        """Objects that it holds now."""
+        """Current number of objects."""
         reply = self.server.ask(
             f"count {self.name}", lambda: self._handle.aggregate.over_all(total_count=True)
         )
         return int(reply.total_count or 0)
 
     def read(self, properties: Sequence[str], vector: str | None = None) -> Iterator[StoredObject]:
-        """Every object with these properties and the vector of this name.
+        """All objects, with these properties and the vector of this name.
 
-        The cursor goes by UUID, so what others write meanwhile moves nothing: an object that was
-        there at the start comes once. Raises InputError for a vector that is not there.
+        The cursor goes by UUID, so concurrent writes shift no page: an object that existed at the
+        start is read once. Raises InputError for a missing vector.
         """
         if vector is not None:
             vector = self.vector_name(vector)
@@ -98,10 +98,10 @@ class WeaviateReader:
     def read_vectors(
         self, vector: str | None = None, id_property: str | None = None
     ) -> Iterator[tuple[str, list[str], np.ndarray]]:
-        """Every object's id and vector, a page at a time: where it is, ids, float32 [ids, d].
+        """All ids and vectors, page by page: place, ids, float32 [ids, dimension].
 
-        The vector and the ids are those of `vector_name` and `id_name`, in the order that `read`
-        keeps. Raises InputError as they do, and for an object without that vector.
+        `vector_name` and `id_name` resolve the names; the order is that of `read`. Raises
+        InputError as they do, and for an object without that vector.
         """
         name, key = self.vector_name(vector), self.id_name(id_property)
         for page in self.pages([key] if key else [], name):
@@ -112,7 +112,7 @@ class WeaviateReader:
             )
 
     def pages(self, properties: Sequence[str], vector: str | None) -> Iterator[list[Any]]:
-        """The server's own objects, page by page, in the order of their UUIDs."""
+        """The client's objects, page by page, in the order of their UUIDs."""
         wanted: Any = [vector]
         if vector in (None, self.unnamed):
             wanted = vector is not None
@@ -122,9 +122,9 @@ class WeaviateReader:
             after = page[-1].uuid
 
     def vector_name(self, vector: str | None) -> str:
-        """The vector of this name; of None, the only one there is.
+        """Check the name of a vector; None becomes the name of the only vector.
 
-        Raises InputError with the names that there are.
+        Raises InputError with the existing names.
         """
         if vector is None and len(self.vectors) == 1:
             return self.vectors[0]
@@ -139,10 +139,10 @@ class WeaviateReader:
         raise InputError(f"collection {self.name} has no vector{which}; there are: {there}")
 
     def id_name(self, id_property: str | None) -> str | None:
-        """The property of this name; of None, `passage_id` if it is there; of "uuid", none.
+        """The property with the ids; None if ids are UUIDs.
 
-        None says that an object's UUID is its id. Raises InputError with the properties that there
-        are, and for one that holds neither text nor whole numbers.
+        Without a name it is `passage_id` if that exists; "uuid" gives None. Raises InputError with
+        the existing properties, and for a property of another type than text and int.
         """
         if id_property is None:
             return ID_PROPERTY if ID_PROPERTY in self.properties else None
@@ -161,7 +161,7 @@ class WeaviateReader:
         return id_property
 
     def find(self, ids: Sequence[str], id_property: str | None) -> dict[str, str]:
-        """UUIDs of the objects with these ids, by id, without those that are not there.
+        """UUIDs of the objects with these ids, by id; missing objects are left out.
 
         Raises InputError for an id that several objects have.
         """
@@ -179,8 +179,8 @@ class WeaviateReader:
                         "name a property that tells them apart"
                     )
 
-        # Words are looked up without case, stopwords not at all: such properties are read through
-        # for what is left, as are those that the server keeps no index of.
+        # Tokenised properties match without case and ignore stop words, and others may have no
+        # filter index: ids that a filter does not find are searched in all pages.
         kept_whole = self._property(id_property).tokenization
         complete = kept_whole is None or kept_whole.value == "field"
         try:
@@ -224,14 +224,14 @@ class WeaviateReader:
         )
 
     def is_number(self, name: str) -> bool:
-        """Whether a property holds whole numbers."""
+        """Whether a property has the type int."""
         return bool(self._property(name).data_type.value == "int")
 
     def _property(self, name: str) -> Any:
         return next(prop for prop in self.config.properties if prop.name == name)
 
     def close(self) -> None:
-        """Lets the connection go."""
+        """Close the connection."""
         self.server.close()
 
 

@@ -1,6 +1,6 @@
-"""What a Weaviate collection may be: its kinds, their settings, and the vectors that fit them.
+"""Weaviate's index kinds, their settings, and the vectors that each can hold.
 
-No Weaviate client is needed here.
+This module does not import the Weaviate client.
 """
 
 from __future__ import annotations
@@ -10,31 +10,54 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from tercet.config.index import WeaviateKind
 from tercet.core.mapped import Vectors, in_blocks
 from tercet.core.schema import InputError, UnsupportedVectors
 
-Kind = Literal["hnsw", "hnsw+pq", "hnsw+rq", "hnsw+sq", "hnsw+bq", "flat", "flat+bq", "hfresh"]
 Metric = Literal["dot", "cosine"]
 
-#: The oldest server that has it; the client itself asks for 1.27.
-NEEDS = {"aliases": (1, 32), "hnsw+rq": (1, 32), "hfresh": (1, 38)}
+
+@dataclass(frozen=True)
+class _KindFacts:
+    """An index kind in words, and the oldest server that has it (None: any the client accepts)."""
+
+    meaning: str
+    needs: tuple[int, int] | None = None
+
+
+KINDS: dict[WeaviateKind, _KindFacts] = {
+    "hnsw": _KindFacts("a graph over full vectors"),
+    "hnsw+pq": _KindFacts(
+        "a graph over product-quantized codes: what Weaviate has for IVF-PQ's need"
+    ),
+    "hnsw+rq": _KindFacts("a graph over rotated 8-bit codes", needs=(1, 32)),
+    "hnsw+sq": _KindFacts("a graph over 8-bit codes"),
+    "hnsw+bq": _KindFacts("a graph over 1-bit codes"),
+    "flat": _KindFacts("all vectors, read from disk"),
+    "flat+bq": _KindFacts("1-bit codes, all of them read"),
+    "hfresh": _KindFacts(
+        "lists on disk, their centres in memory: Weaviate's nearest to an IVF", needs=(1, 38)
+    ),
+}
+#: The oldest server that has a feature or kind; the client itself requires 1.27.
+NEEDS = {"aliases": (1, 32)} | {kind: facts.needs for kind, facts in KINDS.items() if facts.needs}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WeaviateSettings:
     """How a collection is laid out and searched.
 
-    `owner` is kept in the description of what is written, and tells it from what others write.
-    ef, ef_construction and max_connections are HNSW's, and high enough that a miss is the
+    `owner` is written into the collection's description and marks it as this run's.
+    ef, ef_construction and max_connections are HNSW's, set high enough that a miss is the
     encoder's; segments is product quantization's (None: the server chooses; else a divisor of the
-    dimension) and training_limit the vectors that it and scalar quantization learn from;
-    search_probe is HFresh's. rescore_limit is how many of the best by their codes are compared by
-    their vectors again (None: 350, and 1,000 for flat+bq, which has no other way to look further),
-    where the server lets that be set: rq, sq, flat+bq and hfresh; with pq and bq over a graph it
-    is ef. Of hfresh it is also the most that one query can return.
+    dimension) and training_limit the number of vectors that product and scalar quantization learn
+    from; search_probe is HFresh's. rescore_limit is how many of the best candidates by code are
+    rescored by their vectors (None: 350, or 1,000 for flat+bq, which has no other setting to search
+    further). The server has it for rq, sq, flat+bq and hfresh; pq and bq over a graph use ef
+    instead. For hfresh it is also the most that one query can return.
     """
 
-    kind: Kind = "hnsw"
+    kind: WeaviateKind = "hnsw"
     metric: Metric = "dot"
     collection: str = "Tercet"
     owner: str = ""
@@ -47,10 +70,10 @@ class WeaviateSettings:
     rescore_limit: int | None = None
     batch_size: int = 256
     threads: int = 4
-    patience: float = 1800.0  # seconds that indexing and training may go on after the import
+    patience: float = 1800.0  # seconds that indexing and training may take after the import
 
     def __post_init__(self) -> None:
-        for field, known in (("kind", get_args(Kind)), ("metric", get_args(Metric))):
+        for field, known in (("kind", KINDS), ("metric", get_args(Metric))):
             if getattr(self, field) not in known:
                 raise InputError(
                     f"weaviate {field} {getattr(self, field)!r} is unknown: "
@@ -69,20 +92,20 @@ class WeaviateSettings:
 
     @property
     def rescored(self) -> int:
-        """`rescore_limit`, or what stands for it where it is None."""
+        """`rescore_limit`, or its default for this kind."""
         return self.rescore_limit or (1000 if self.kind == "flat+bq" else 350)
 
     @property
     def by_dot(self) -> bool:
         """Whether the server compares by dot product; else by cosine.
 
-        HFresh knows no dot product, which for unit passages ranks as the cosine does.
+        HFresh has no dot product; for unit vectors the cosine ranks the same.
         """
         return self.metric == "dot" and self.kind != "hfresh"
 
 
 def check_fit(settings: WeaviateSettings, vectors: Vectors) -> None:
-    """Raises Unfit where this kind would rank these vectors, float32 [n, d], at random or not."""
+    """Raises UnsupportedVectors if this kind cannot rank these vectors, float32 [n, d]."""
     count, dimension = vectors.shape
     if settings.kind == "hfresh" and settings.metric == "dot":
         for _, block in in_blocks(vectors):

@@ -1,11 +1,9 @@
-"""What a Weaviate collection takes: disk as it lies, memory by its layout.
+"""Memory and disk use of a Weaviate collection, without a Weaviate client.
 
-The server counts no collection's memory, so it is added up from what its source (version 1.38)
-keeps for each vector, and held against the live heap of a server with 50,000 vectors of 384
-dimensions. The process takes more: its collector may let the heap grow to twice what is live, an
-import leaves buffers behind, and files that were read stay in the page cache.
-
-No Weaviate client is needed here.
+The server does not report the memory of a collection. It is estimated from the structures that the
+source of version 1.38 keeps per vector, checked against the live heap of a server with 50,000
+vectors of 384 dimensions. The process takes more: the garbage collector may let the heap grow to
+twice its live size, imports leave buffers, and files stay in the page cache.
 """
 
 from __future__ import annotations
@@ -16,31 +14,28 @@ from pathlib import Path
 from tercet.core.schema import Size
 from tercet.retrieval.weaviate.settings import WeaviateSettings
 
-NOTE = "memory is an estimate from Weaviate's layout: what is live, without the collector's room"
+_NOTE = "memory is an estimate from Weaviate's layout: the live heap, without garbage"
 
-_COLLECTION = 1_500_000  # without a vector: its stores' buffers and page tables
+_COLLECTION = 1_500_000  # an empty collection: buffers and page tables of its stores
 _SLICE = 24  # Go's header of a vector or code
-_NODE = 120  # a node's pointer, lock, level and the headers of its links
-_FRESH = (
-    50  # HFresh, a vector: its id in four postings, a version, its part of the centroids' graph
-)
+_NODE = 120  # a graph node's pointer, lock, level and the headers of its links
+_FRESH = 50  # HFresh, per vector: its id in four postings, a version, its part of the graph
 
 
 def size(settings: WeaviateSettings, name: str, count: int, dimension: int) -> Size:
-    """Of `count` vectors in a collection of that name.
+    """Size of the collection `name` with `count` vectors.
 
-    Disk is measured if WEAVIATE_DATA_PATH names the server's data folder on this machine and the
-    collection is in it: objects, vectors, index and logs, allocated blocks.
+    Disk (allocated blocks of objects, vectors, index and logs) is measured if WEAVIATE_DATA_PATH is
+    the server's data folder on this machine and has the collection.
     """
-    return Size(memory=memory(settings, count, dimension), disk=_disk(name), note=NOTE)
+    return Size(memory=memory(settings, count, dimension), disk=_disk(name), note=_NOTE)
 
 
 def memory(settings: WeaviateSettings, count: int, dimension: int) -> int:
-    """Bytes that the server keeps in memory; what it reads from disk as it needs it is not in it.
+    """Estimated bytes in the server's memory, without what it reads from disk on demand.
 
-    A graph keeps its nodes and, for each, a vector or the code that is searched in its place; a
-    flat index its codes alone; HFresh what leads to its postings. Product quantization has its
-    table of distances between centroids besides.
+    A graph keeps its nodes and a vector or code for each; a flat index its codes alone; HFresh the
+    graph over its postings. Product quantization adds a table of distances between centroids.
     """
     each = _FRESH
     if settings.structure != "hfresh":
@@ -52,7 +47,7 @@ def memory(settings: WeaviateSettings, count: int, dimension: int) -> int:
 
 
 def _held(settings: WeaviateSettings, dimension: int) -> dict[str, int]:
-    """Bytes of a vector, and of the codes that stand for it."""
+    """Bytes of a vector and of its codes by each compression."""
     blocks = -(-dimension // 64)
     return {
         "vectors": 4 * dimension,
@@ -64,13 +59,13 @@ def _held(settings: WeaviateSettings, dimension: int) -> dict[str, int]:
 
 
 def _linked(settings: WeaviateSettings, count: int) -> int:
-    """A node of the graph. Of the links that it may have it keeps about half: max_connections."""
+    """Bytes of a graph node, which uses about half of its 2 x max_connections links."""
     link = 2 if count <= 1 << 16 else 3 if count <= 1 << 24 else 4
     return _NODE + link * settings.max_connections
 
 
 def _segments(dimension: int) -> int:
-    """The server's own choice of product quantization's segments."""
+    """The server's default number of segments for product quantization."""
     for least, part in ((2048, 8), (768, 6), (256, 4), (0, 2)):
         if dimension >= least and dimension % part == 0:
             return dimension // part
@@ -87,6 +82,6 @@ def _disk(name: str) -> int | None:
         for file in files:
             try:
                 total += 512 * os.stat(os.path.join(parent, file)).st_blocks
-            except FileNotFoundError:  # the server merges its files as it likes
+            except FileNotFoundError:  # the server merges files at any time
                 continue
     return total

@@ -1,10 +1,29 @@
-"""Tercet adapts a dense retriever to a corpus without labels, and proves whether it got better.
+"""Tercet adapts a dense retriever to a corpus without labels and tests whether it got better.
 
-The vocabulary is in `tercet.core.schema`; the pipeline's rooms are `tercet.data`, `tercet.modeling`
-and `tercet.retrieval`. Importing this module is cheap: no torch, no transformers.
+Importing this package is fast: the names below load their modules when they are first used.
 """
 
-from tercet.config.loading import load_recipe as load_recipe
-from tercet.config.recipe import Recipe as Recipe
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from tercet.core.schema import InputError as InputError
 from tercet.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from tercet.config.loading import load_recipe as load_recipe
+    from tercet.config.recipe import Recipe as Recipe
+    from tercet.modeling.encoders.bi_encoder import BiEncoder as BiEncoder
+    from tercet.pipeline.pipeline import Pipeline as Pipeline
+
+_MODULES = {
+    "BiEncoder": "tercet.modeling.encoders.bi_encoder",
+    "Pipeline": "tercet.pipeline.pipeline",
+    "Recipe": "tercet.config.recipe",
+    "load_recipe": "tercet.config.loading",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)

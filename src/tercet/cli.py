@@ -1,4 +1,4 @@
-"""The command line that every program here shares: a recipe, overrides, help, exit codes."""
+"""The command line of all programs: a recipe, overrides, --help, exit codes."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from tercet.core.console import console
 from tercet.core.schema import InputError
 
 
-def print_help(program: str, purpose: str, flags: dict[str, str]) -> None:
-    """Every key with its default and its meaning, grouped by section."""
+def _print_help(program: str, purpose: str, flags: dict[str, str]) -> None:
+    """Print every key with its default and its meaning, by section."""
     console.print(f"[bold]{program} RECIPE [--section.key VALUE ...][/]\n\n{purpose}\n")
     for flag, meaning in flags.items():
         console.print(Text(f"  {flag}", "cyan") + Text(f"  {meaning}", "default"))
-    console.print("\nAny key may be overridden: [cyan]--training.learning_rate 3e-5[/]; values are")
-    console.print("YAML; a place in a list is a number: [cyan]--queries.generators.0.share 2[/].\n")
-    _print_keys("", Recipe, "One run.")
+    console.print("\nAny key can be overridden: [cyan]--training.learning_rate 3e-5[/]. Values are")
+    console.print("YAML; list items have numbers: [cyan]--queries.generators.0.share 2[/].\n")
+    _print_keys("", Recipe, "A run.")
     for field in dataclasses.fields(Recipe):
         kind = typing.get_type_hints(Recipe)[field.name]
         if dataclasses.is_dataclass(kind):
             _print_keys(field.name, typing.cast(type, kind), (kind.__doc__ or "").strip())
         elif field.name == "training":
             rows = [(f"training.{n}", value, m) for n, (value, m) in TRAINING.items()]
-            _print_table("training: TrainingArguments, by their own names.", rows)
+            _print_table("training: transformers' TrainingArguments by name.", rows)
             _print_other_arguments()
 
 
@@ -88,7 +88,7 @@ def _print_other_arguments() -> None:
         for f in dataclasses.fields(TrainingArguments)
         if f.init and f.name not in TRAINING and f.name not in MANAGED and f.name[0] != "_"
     ]
-    text = "  and, as transformers documents them: " + ", ".join(others) + "\n"
+    text = "  and the others, documented by transformers: " + ", ".join(others) + "\n"
     console.print(Text(text, "dim"))
 
 
@@ -99,16 +99,16 @@ def run(
     flags: dict[str, str] | None = None,
     short: dict[str, tuple[str, str]] | None = None,
 ) -> None:
-    """Parse `sys.argv`, call `main(recipe, flags)`; exit 2 with one line on a wrong input.
+    """Parse `sys.argv` and call `main(recipe, flags)`; exit with code 2 and a line on InputError.
 
     `flags` maps a flag to its meaning; one written "--flag VALUE" takes a value, and `main` gets
-    those given with their values. `short` maps another name of a key to the key and its meaning.
+    those given with their values. `short` maps an alias of a key to the key and its meaning here.
     """
     flags, short = flags or {}, short or {}
     arguments = sys.argv[1:]
     if not arguments or {"-h", "--help"} & set(arguments):
         others = {f"{name} VALUE": f"{meaning} (--{key})" for name, (key, meaning) in short.items()}
-        print_help(program, purpose, others | flags | {"--help": "this text"})
+        _print_help(program, purpose, others | flags | {"--help": "this text"})
         sys.exit(0 if arguments else 2)
     for name, (key, _) in short.items():
         arguments = [re.sub(rf"^{name}(?==|$)", f"--{key}", argument) for argument in arguments]
@@ -120,10 +120,10 @@ def run(
     except InputError as error:
         stop(str(error), 2)
     except KeyboardInterrupt:
-        stop("interrupted: the same command goes on where this one was", 130)
+        stop("interrupted: run the same command again to resume", 130)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            stop("the disk is full: make room, then give the same command again", 1)
+            stop("the disk is full: make room, then run the same command again", 1)
         if not isinstance(error, PermissionError):
             raise
         stop(f"{error.filename}: {error.strerror}", 2)
@@ -148,7 +148,7 @@ def _flags(arguments: list[str], flags: Mapping[str, str]) -> tuple[dict[str, st
 
 
 def stop(reason: str, code: int) -> NoReturn:
-    """End the program with one line that says why."""
+    """Print the reason in one line and exit with `code`."""
     sys.stdout.flush()
     print(f"error: {reason}", file=sys.stderr)
     sys.exit(code)

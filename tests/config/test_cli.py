@@ -71,7 +71,7 @@ evaluation.cutoffs evaluation.primary_metric evaluation.passages evaluation.resa
 evaluation.interpolation_steps evaluation.early_stopping_patience
 evaluation.systems evaluation.indexes evaluation.baseline
 evaluation.systems.N.kind evaluation.systems.N.name evaluation.systems.N.top_k
-evaluation.systems.N.truncate_dim evaluation.systems.N.dollars
+evaluation.systems.N.truncate_dim evaluation.systems.N.api evaluation.systems.N.dollars
 evaluation.systems.N.model evaluation.systems.N.revision evaluation.systems.N.of
 evaluation.systems.N.depth evaluation.systems.N.teacher evaluation.systems.N.passages
 evaluation.systems.N.queries evaluation.systems.N.similarity evaluation.systems.N.k1
@@ -234,6 +234,18 @@ def test_help_lists_every_key_with_default_and_meaning() -> None:
         (
             "evaluation: {systems: [{kind: bm25, name: a, truncate_dim: 8}]}",
             "evaluation.systems: 'a' is bm25: `truncate_dim` is for base, adapted, dense and",
+        ),
+        (
+            "evaluation: {systems: [{kind: api, model: m}]}",
+            "evaluation.systems: 'm' is api: give its `api`",
+        ),
+        (
+            "evaluation: {systems: [{kind: dense, model: m, api: cohere}]}",
+            "evaluation.systems: 'm' is dense: `api` is for kind api",
+        ),
+        (
+            "evaluation: {systems: [{kind: bm25}, {kind: cohere, model: m}]}",
+            "evaluation.systems.1.kind cohere is now {kind: api, api: cohere}",
         ),
     ],
 )

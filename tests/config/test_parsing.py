@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import yaml
+from hypothesis import given, strategies as st
 
+from tercet.config.loading import load_recipe
 from tercet.config.parsing import (
+    RENAMED,
+    RENAMED_VALUES,
     Node,
     build,
     flatten,
@@ -205,6 +209,65 @@ def test_a_recipe_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=reason) as caught:
             read_yaml(tmp_path / name)
         assert str(caught.value).startswith(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", RENAMED)
+def test_a_renamed_key_is_refused_with_its_new_name(tmp_path: Path, name: str) -> None:
+    section, old = name.split(".")
+    path = tmp_path / "r.yaml"
+    path.write_text(f"name: x\n{section}:\n  {old}: 1\n")
+    with pytest.raises(InputError) as caught:
+        load_recipe(path)
+    assert str(caught.value) == f"{path}:3: {name} is now {RENAMED[name]}"
+    path.write_text("name: x\n")
+    with pytest.raises(InputError) as caught:
+        load_recipe(path, [f"--{name}", "1"])
+    assert str(caught.value) == f"--{name}: {name} is now {RENAMED[name]}"
+
+
+@pytest.mark.parametrize(("name", "value"), RENAMED_VALUES)
+def test_a_renamed_value_is_refused_with_its_new_name(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    section, *steps = name.split(".")
+    given: Any = value
+    for step in reversed(steps):
+        given = [given] if step == "N" else {step: given}
+    text = yaml.safe_dump(given, default_flow_style=True).strip()
+    path = tmp_path / "r.yaml"
+    now = f"{name.replace('.N.', '.0.')} {value} is now {RENAMED_VALUES[name, value]}"
+    for written, flags, place in (
+        (f"name: x\n{section}: {text}\n", [], f"{path}:2"),
+        ("name: x\n", [f"--{section}={text}"], f"--{section}"),
+    ):
+        path.write_text(written)
+        with pytest.raises(InputError) as caught:
+            load_recipe(path, flags)
+        assert str(caught.value) == f"{place}: {now}"
+
+
+def names_in(kind: type, path: str = "") -> set[str]:
+    """Dotted names of a section's keys, as far as they are no lists."""
+    names = set()
+    for field in dataclasses.fields(kind):
+        hint = typing.get_type_hints(kind)[field.name]
+        names.add(f"{path}{field.name}")
+        if dataclasses.is_dataclass(hint):
+            names |= names_in(typing.cast(type, hint), f"{path}{field.name}.")
+    return names
+
+
+def test_what_a_renamed_key_or_value_became_is_there_and_it_is_not() -> None:
+    names = names_in(Recipe)
+    assert not names & set(RENAMED)
+    assert {new.split()[0] for new in RENAMED.values()} <= names
+    for (name, old), new in RENAMED_VALUES.items():
+        hint: Any = Recipe
+        for step in name.split("."):
+            hint = typing.get_args(hint)[0] if step == "N" else typing.get_type_hints(hint)[step]
+        now = yaml.safe_load(new)
+        choices = typing.get_args(hint)
+        assert (now if isinstance(now, str) else now[step]) in choices and old not in choices
 
 
 def read_or_refuse(text: str) -> None:

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tercet.core.artifacts import Artifact, Stage, Writer, differences, produce
 from tercet.core.files import digest, file_sha256, read_json, write_file, write_json
@@ -278,6 +277,7 @@ print(n)
 
 
 @pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.slow
 def test_killed_before_any_change_to_the_disk_it_ends_with_the_same_bytes(
     tmp_path: Path, size: int
 ) -> None:
@@ -290,6 +290,7 @@ def test_killed_before_any_change_to_the_disk_it_ends_with_the_same_bytes(
     assert int(result.stdout.split()[-1]) > 20
 
 
+@pytest.mark.slow
 def test_killed_between_two_shards_it_resumes(tmp_path: Path) -> None:
     script = """
 import os, signal, sys

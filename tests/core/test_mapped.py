@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tercet.core import mapped
 from tercet.core.artifacts import Stage, produce
 from tercet.core.mapped import MappedVectors, Strings, by_id, in_blocks, map_scratch, new_scratch
 from tercet.core.schema import InputError, Passage
 from tercet.data import Passages, embed_passages, read_vectors
-from tercet.data.passages import find_twins
+from tercet.data.passages import find_duplicates
 from tercet.retrieval import ExactIndex
 from tercet.retrieval.validation import check_vectors
 
@@ -115,16 +114,16 @@ def test_embedded_passages_are_read_back_in_the_corpus_order(tmp_path: Path):
 
 
 @given(st.lists(st.sampled_from("abcd"), max_size=12))
-def test_twins_are_the_passages_of_one_text(texts):
+def test_duplicates_are_the_passages_of_one_text(texts):
     passages = Passages.of(Passage(f"p{i}", "", text) for i, text in enumerate(texts))
     assert passages.duplicates == {
         f"p{i}": [f"p{j}" for j, other in enumerate(texts) if other == text]
         for i, text in enumerate(texts)
         if texts.count(text) > 1
     }
-    # Texts that share a fingerprint and nothing else are no twins.
-    alike = find_twins(passages.contents, np.zeros(len(texts), np.uint64))
-    assert Passages([], alike)._twins.num_rows == sum(texts.count(text) > 1 for text in texts)
+    # Texts that share a fingerprint and nothing else are no duplicates.
+    alike = find_duplicates(passages.contents, np.zeros(len(texts), np.uint64))
+    assert alike.num_rows == sum(texts.count(text) > 1 for text in texts)
 
 
 def test_passages_give_their_texts_by_id(tmp_path: Path):

@@ -28,6 +28,8 @@ from tercet.data import (
 from tercet.data.sources import BeirFolder
 from tercet.retrieval import BM25Retriever, DenseRetriever, ExactIndex
 
+pytestmark = pytest.mark.long
+
 SMALL, LARGE = 20_000, 100_000
 DIMENSION = 384
 

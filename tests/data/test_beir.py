@@ -8,8 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tercet.core.schema import InputError, Passage, Query
 from tercet.data.sources.beir import BeirFolder
@@ -152,7 +151,7 @@ def test_a_malformed_line_is_refused_with_its_place(
         (b"q\tp\tgood", "'good' is not a whole number"),
         (b"q\tp\t0.5", "'0.5' is not a whole number"),
         (b"q\tp\t", "'' is not a whole number"),
-        (b"q\tp\t99999999999", "99999999999 is no grade"),
+        (b"q\tp\t99999999999", "grade 99999999999 is too large"),
         (b"query-id\tcorpus-id\tscore", "'score' is not a whole number"),
         (b"q\t\xff\t1", "not UTF-8 (byte 3 of the line)"),
     ],

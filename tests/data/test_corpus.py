@@ -8,8 +8,7 @@ import pytest
 
 from tercet.core.artifacts import Artifact, Stage, produce
 from tercet.core.schema import InputError, Passage, Query
-from tercet.data import Passages, write_corpus
-from tercet.data import corpus as module
+from tercet.data import Passages, corpus as module, write_corpus
 from tercet.data.corpus import read_judged
 from tercet.data.sources import BeirFolder
 

@@ -93,7 +93,7 @@ def test_passages_are_no_longer_than_asked_and_end_at_seams(tmp_path: Path) -> N
 
 def test_what_is_passed_over_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     read(write(tmp_path))
-    assert "passed over" in (told := capsys.readouterr().out) and "1 of .py" in told
+    assert "skipped" in (told := capsys.readouterr().out) and "1 of .py" in told
 
 
 def test_a_new_file_renames_nothing(tmp_path: Path) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tercet.core.artifacts import Artifact, Stage, produce
 from tercet.core.schema import Generator, InputError, Passage
@@ -187,7 +186,7 @@ def test_what_cannot_be_learnt_from_is_dropped_and_counted(tmp_path: Path) -> No
 
 
 def test_a_generator_that_says_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no query is left of 60 that were written"):
+    with pytest.raises(InputError, match="no query is left of 60 that were generated"):
         run(tmp_path, (Saying("", " "), 1))
     with pytest.raises(InputError, match="no query is left of 0"):
         run(tmp_path / "b", (Saying(), 1))

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from datasets import Dataset
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tercet.core.artifacts import Artifact, Stage, produce
 from tercet.core.schema import InputError, Passage

@@ -5,13 +5,22 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tercet.core.schema import InputError, Query
-from tercet.evaluation.analysis import as_measured, changes, excerpt, margins, slices, wins
+from tercet.core.text import excerpt
+from tercet.evaluation.analysis import (
+    PASSAGE_CHARACTERS,
+    changes,
+    compare_all,
+    margins,
+    overlap,
+    slices,
+    trec_order,
+    wins,
+)
 from tercet.retrieval.metrics import evaluate
-from tercet.retrieval.significance import paired_bootstrap
+from tercet.retrieval.significance import holm, paired_bootstrap, randomisation_test
 
 ORDERS = st.integers(0, 10**6).map(random.Random)
 MEASURE = "ndcg@10"
@@ -162,12 +171,12 @@ def test_hits_are_what_was_found_and_what_should_have_been():
         judged = qrels[change.query_id]
         assert change.query == texts[change.query_id]
         for system, hits in (("base", change.found_before), ("tuned", change.found_after)):
-            ranking = as_measured(runs[system].get(change.query_id, ()))
+            ranking = trec_order(runs[system].get(change.query_id, ()))
             assert [hit.id for hit in hits] == [passage for passage, _ in ranking[:4]]
             assert [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
             assert all(hit.grade == judged.get(hit.id, 0) for hit in hits)
-            assert all(hit.text == excerpt(TEXTS[hit.id]) for hit in hits)
-        ranking = [p for p, _ in as_measured(runs["tuned"].get(change.query_id, ()))]
+            assert all(hit.text == excerpt(TEXTS[hit.id], PASSAGE_CHARACTERS) for hit in hits)
+        ranking = [p for p, _ in trec_order(runs["tuned"].get(change.query_id, ()))]
         grades = sorted((grade for grade in judged.values() if grade > 0), reverse=True)
         assert [hit.grade for hit in change.relevant] == grades[:4]
         for hit in change.relevant:
@@ -179,7 +188,7 @@ def test_hits_are_what_was_found_and_what_should_have_been():
 def test_ranks_are_those_that_the_figures_saw():
     # Equal as float32, and listed in the order that trec_eval turns round.
     run = {"q": [("a", 0.1), ("b", 0.1 + 1e-12)]}
-    assert [p for p, _ in as_measured([("b", 0.1), ("a", 0.1 + 1e-12)])] == ["b", "a"]
+    assert [p for p, _ in trec_order([("b", 0.1), ("a", 0.1 + 1e-12)])] == ["b", "a"]
     qrels, empty = {"q": {"b": 1}}, {"q": []}
     figures = {n: evaluate(qrels, r, ["mrr@10"])["mrr@10"] for n, r in (("x", run), ("y", empty))}
     found = changes("x", "y", figures, {"x": run, "y": empty}, [], qrels, {"a": "A"})
@@ -276,3 +285,67 @@ def test_lists_that_do_not_go_together_are_refused():
         margins([[1.0, 2.0]], [[1.0]], 1.0)
     with pytest.raises(InputError, match="not finite"):
         margins([[1.0, float("nan")]], [[1.0, 2.0]], 1.0)
+
+
+# ── pairs of systems, and an index beside exact search ────────────────────────────────────────────
+
+FIGURES = st.dictionaries(
+    st.sampled_from("abcd"),
+    st.lists(st.floats(0, 1), min_size=6, max_size=6),
+    min_size=2,
+)
+
+
+def named(values: list[float]) -> dict[str, float]:
+    return {f"q{i}": value for i, value in enumerate(values)}
+
+
+@given(FIGURES, st.randoms(use_true_random=False))
+def test_the_order_of_systems_and_queries_changes_nothing(
+    figures: dict[str, list[float]], shuffle: random.Random
+) -> None:
+    systems = {name: named(values) for name, values in figures.items()}
+    pairs = compare_all(systems, resamples=200, seed=1)
+    names, queries = list(systems), [f"q{i}" for i in range(6)]
+    shuffle.shuffle(names)
+    shuffle.shuffle(queries)
+    again = {name: {q: systems[name][q] for q in queries} for name in names}
+    assert compare_all(again, resamples=200, seed=1) == pairs
+    assert len(pairs) == len(names) * (len(names) - 1) // 2
+
+
+@given(FIGURES)
+def test_every_pair_is_told_from_its_better_system(figures: dict[str, list[float]]) -> None:
+    systems = {name: named(values) for name, values in figures.items()}
+    for pair in compare_all(systems, resamples=200, seed=1):
+        first, second = figures[pair.first], figures[pair.second]
+        assert pair.difference == pytest.approx(np.mean(first) - np.mean(second), abs=1e-12)
+        assert pair.difference >= -1e-12
+        assert pair.low <= pair.difference <= pair.high
+        assert pair.p <= pair.p_holm <= 1
+        assert pair.wins == sum(a > b for a, b in zip(first, second, strict=True))
+        assert pair.wins + pair.losses + pair.ties == 6
+
+
+@given(FIGURES)
+def test_a_pairs_p_is_the_randomisation_tests_and_holms_of_all_pairs(
+    figures: dict[str, list[float]],
+) -> None:
+    pairs = compare_all({n: named(v) for n, v in figures.items()}, resamples=200, seed=1)
+    columns = [np.subtract(figures[pair.first], figures[pair.second]) for pair in pairs]
+    ps = randomisation_test(np.array(columns).T, permutations=200, seed=1)
+    assert [pair.p for pair in pairs] == ps.tolist()
+    assert [pair.p_holm for pair in pairs] == holm(ps).tolist()
+
+
+def test_one_system_has_no_pair() -> None:
+    assert compare_all({"a": {"q": 1.0}}, resamples=100, seed=1) == []
+
+
+def test_overlap_is_recall_of_the_exact_ten() -> None:
+    exact = {"1": [(p, 1.0) for p in "abcd"], "2": [("x", 1.0)], "3": []}
+    other = {"1": [(p, 1.0) for p in "bazz"], "2": [("x", 1.0)], "3": [("y", 1.0)]}
+    assert overlap(exact, exact, 10) == 1
+    assert overlap(exact, other, 2) == 1
+    assert overlap(exact, other, 4) == pytest.approx((2 / 4 + 1) / 2)
+    assert overlap({"3": []}, other, 4) == 1

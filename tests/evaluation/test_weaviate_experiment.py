@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recipes import tiny_recipe
 
 pytest.importorskip("weaviate")
 
 from tercet.config.loading import load_recipe
 from tercet.evaluation.experiment import Experiment
+from tercet.evaluation.latency import time_systems
 from tercet.evaluation.summary import results_of
 from tercet.retrieval.weaviate.index import WeaviateIndex
 
@@ -26,32 +28,29 @@ def test_the_table_over_live_indexes_and_nothing_is_left_behind(
     tiny_encoder_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("WEAVIATE_URL", weaviate_server.url)
-    monkeypatch.setenv("WEAVIATE_GRPC_URL", weaviate_server.grpc_url)
-    monkeypatch.setenv("WEAVIATE_API_KEY", weaviate_server.api_key or "")
-    indexes = "".join(f"    - {{backend: weaviate, kind: {kind}}}\n" for kind in KINDS)
-    path = tmp_path / "tiny.yaml"
-    path.write_text(
-        f"""
-name: table
-runs_dir: {tmp_path}/runs
-corpus: {{path: {tiny_beir_path}}}
-model: {{name: {tiny_encoder_path}, precision: fp32, max_length: 48}}
-evaluation:
-  resamples: 200
-  latency_queries: 20
-  systems:
-    - {{kind: base}}
-    - {{kind: dense, name: long, model: {tiny_encoder_path}}}
-  indexes:
-{indexes}"""
+    for name, value in weaviate_server.environment.items():
+        monkeypatch.setenv(name, value)
+    path = tiny_recipe(
+        tmp_path,
+        name="table",
+        corpus=tiny_beir_path,
+        model=tiny_encoder_path,
+        evaluation={
+            "resamples": 200,
+            "latency_queries": 20,
+            "systems": [
+                {"kind": "base"},
+                {"kind": "dense", "name": "long", "model": tiny_encoder_path},
+            ],
+            "indexes": [{"backend": "weaviate", "kind": kind} for kind in KINDS],
+        },
     )
     recipe = load_recipe(path, ["--model.similarity", "cosine"])
     with Experiment(recipe) as experiment:
         experiment.check()
         for index in experiment.indexes:
             experiment.search(index)
-        experiment.time()
+        time_systems(experiment)
         results = results_of(experiment)
 
     for kind in KINDS:
@@ -76,22 +75,19 @@ def test_vectors_that_an_index_cannot_hold_are_told_and_the_rest_goes_on(
     tiny_encoder_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("WEAVIATE_URL", weaviate_server.url)
-    monkeypatch.setenv("WEAVIATE_GRPC_URL", weaviate_server.grpc_url)
-    monkeypatch.setenv("WEAVIATE_API_KEY", weaviate_server.api_key or "")
-    path = tmp_path / "tiny.yaml"
-    path.write_text(
-        f"""
-name: refused
-runs_dir: {tmp_path}/runs
-corpus: {{path: {tiny_beir_path}}}
-model: {{name: {tiny_encoder_path}, similarity: dot, precision: fp32, max_length: 48}}
-evaluation:
-  resamples: 200
-  latency_queries: 0
-  systems: [{{kind: base}}, {{kind: bm25}}]
-  indexes: [{{backend: weaviate, kind: hfresh}}, {{backend: weaviate, kind: flat}}]
-"""
+    for name, value in weaviate_server.environment.items():
+        monkeypatch.setenv(name, value)
+    path = tiny_recipe(
+        tmp_path,
+        name="refused",
+        corpus=tiny_beir_path,
+        model={"name": tiny_encoder_path, "similarity": "dot"},
+        evaluation={
+            "resamples": 200,
+            "latency_queries": 0,
+            "systems": [{"kind": "base"}, {"kind": "bm25"}],
+            "indexes": [{"backend": "weaviate", "kind": kind} for kind in ("hfresh", "flat")],
+        },
     )
     with Experiment(load_recipe(path)) as experiment:
         experiment.check()

@@ -3,55 +3,52 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hub_server import Commit, Hub, serve
+from programs import Finished, run_program
+from recipes import tiny_recipe
 from sentence_transformers import SentenceTransformer
 from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer
 
 from tercet.modeling import BiEncoder
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+
 TOKEN = "hf_canary" + "7Qx" * 9
 WEIGHTS = "model.safetensors"
-
-
-def pushed_by_a_run(folder: Path, recipe: str, hub: Hub) -> subprocess.CompletedProcess[str]:
-    """Train in a subprocess whose Hub this is."""
-    (folder / "tiny.yaml").write_text(recipe)
-    overrides = {"push_to_hub": True, "hub_model_id": "me/tiny", "hub_always_push": True}
-    overrides |= {"num_train_epochs": 2}
-    command = [sys.executable, str(ROOT / "train.py"), str(folder / "tiny.yaml")]
-    for key, value in overrides.items():
-        command += [f"--training.{key}", str(value).lower()]
-    environment = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"}
-    environment |= {"HF_ENDPOINT": hub.address, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN}
-    environment |= {"HF_HOME": str(folder / "hf")}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture
 def recipe(
     tmp_path: Path, tiny_beir_path: Path, tiny_encoder_path: Path, tiny_cross_encoder_path: Path
-) -> str:
-    return f"""
-name: tiny
-runs_dir: {tmp_path}/runs
-corpus: {{source: beir, path: {tiny_beir_path}}}
-queries: {{count: 40, per_passage: 1}}
-negatives: {{candidates: 8}}
-teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48}}
-model: {{name: {tiny_encoder_path}, precision: fp32, max_length: 48}}
-triplets: {{negatives_per_query: 3}}
-training: {{per_device_train_batch_size: 8, bf16: false, learning_rate: 1e-3}}
-"""
+) -> Path:
+    return tiny_recipe(
+        tmp_path,
+        corpus=tiny_beir_path,
+        queries={"count": 40},
+        teacher=tiny_cross_encoder_path,
+        model=tiny_encoder_path,
+        triplets={"negatives_per_query": 3},
+        training={
+            "num_train_epochs": 2,
+            "learning_rate": 1e-3,
+            "push_to_hub": True,
+            "hub_model_id": "me/tiny",
+            "hub_always_push": True,
+        },
+    )
+
+
+def pushed_by_a_run(recipe: Path, hub: Hub) -> Finished:
+    """Train in a process whose Hub this is."""
+    there = {"HF_ENDPOINT": hub.address, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN}
+    there |= {"HF_HUB_OFFLINE": "0", "HF_HOME": str(recipe.parent / "hf")}
+    return run_program("train.py", recipe, **there)
 
 
 def vectors_by_hand(folder: Path, texts: list[str]) -> np.ndarray:
@@ -90,11 +87,11 @@ def holding(folder: Path, secret: str) -> list[Path]:
 
 
 def test_every_push_is_a_usable_model_of_its_epoch_and_the_last_is_the_best(
-    tmp_path: Path, recipe: str, tiny_texts: list[str], tiny_encoder_path: Path
+    tmp_path: Path, recipe: Path, tiny_texts: list[str], tiny_encoder_path: Path
 ) -> None:
     # Slower than an epoch: the next checkpoint is written while this one is still being pushed.
     with serve(TOKEN, delay=2) as hub:
-        run = pushed_by_a_run(tmp_path, recipe, hub)
+        run = pushed_by_a_run(recipe, hub)
     assert run.returncode == 0, run.stdout + run.stderr
     folder = tmp_path / "runs" / "tiny"
     commits = hub.commits["me/tiny"]

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from programs import ROOT, manifests
+from recipes import tiny_recipe
 
 from tercet.core.artifacts import Stage, Writer, produce
 from tercet.core.mapped import counted, counts_of
 
-ROOT = Path(__file__).parents[2]
 PROGRAM = [str(ROOT / "train.py"), "--until=targets"]
 TWO = [
     *(sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0"),
@@ -42,37 +43,33 @@ def recipe(
         for i in range(2500):
             text = f"{tiny_texts[i % len(tiny_texts)]} {tiny_texts[(i * 7) % len(tiny_texts)]}"
             file.write(json.dumps({"_id": f"p{i}", "text": f"{text} {i % 2000}"}) + "\n")
-    path = folder / "recipe.yaml"
-    path.write_text(
-        f"""
-runs_dir: {folder}/runs
-corpus: {{source: beir, path: {corpus}}}
-queries:
-  count: 60
-  per_passage: 1
-  shard_passages: 8
-  generators:
-    - {{kind: spans}}
-    - {{kind: seq2seq, model: {tiny_seq2seq_path}, engine: torch, max_new_tokens: 4}}
-negatives:
-  candidates: 8
-  shard_queries: 8
-  retrievers:
-    - {{kind: dense, share: 2}}
-    - {{kind: bm25, share: 1}}
-    - {{kind: dense, share: 1, model: {tiny_encoder_path}}}
-teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48, shard_pairs: 64}}
-model: {{name: {tiny_encoder_path}, precision: fp32, max_length: 48}}
-triplets: {{teacher_weight: 0.5}}
-"""
+    return tiny_recipe(
+        folder,
+        corpus={"source": "beir", "path": corpus},
+        queries={
+            "shard_passages": 8,
+            "generators": [
+                {"kind": "spans"},
+                {
+                    "kind": "seq2seq",
+                    "model": tiny_seq2seq_path,
+                    "engine": "torch",
+                    "max_new_tokens": 4,
+                },
+            ],
+        },
+        negatives={
+            "shard_queries": 8,
+            "retrievers": [
+                {"kind": "dense", "share": 2},
+                {"kind": "bm25", "share": 1},
+                {"kind": "dense", "share": 1, "model": tiny_encoder_path},
+            ],
+        },
+        teacher={"name": tiny_cross_encoder_path, "shard_pairs": 64},
+        model=tiny_encoder_path,
+        triplets={"teacher_weight": 0.5},
     )
-    return path
-
-
-def manifests(recipe: Path, name: str) -> dict[str, dict]:
-    """What each stage wrote, with its hashes and what it counted."""
-    run = recipe.parent / "runs" / name
-    return {path.parent.name: json.loads(path.read_text()) for path in run.glob("*/manifest.json")}
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +78,7 @@ def alone(recipe: Path) -> dict[str, dict]:
     command = [sys.executable, *PROGRAM, str(recipe), "--name", "one"]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr[-3000:]
-    made = manifests(recipe, "one")
+    made = manifests(recipe.parent / "runs" / "one")
     shards = {stage: sum("-0" in name for name in made[stage]["files"]) for stage in made}
     assert min(shards[name] for name in ("queries", "embeddings", "negatives", "scores")) >= 3
     assert made["queries"]["facts"]["tokens_written"] > 0
@@ -89,15 +86,17 @@ def alone(recipe: Path) -> dict[str, dict]:
     return made
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_bytes_that_one_writes(
     recipe: Path, alone: dict[str, dict]
 ) -> None:
     command = [*TWO, *PROGRAM, str(recipe), "--name", "two"]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert manifests(recipe, "two") == alone
+    assert manifests(recipe.parent / "runs" / "two") == alone
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", ["queries.partial", "scores.partial/pairs-00001.arrow"])
 def test_two_processes_that_are_killed_are_resumed_by_one_or_two(
     recipe: Path, alone: dict[str, dict], moment: str
@@ -117,7 +116,7 @@ def test_two_processes_that_are_killed_are_resumed_by_one_or_two(
     command = [*(TWO if "queries" in moment else [sys.executable]), *PROGRAM, str(recipe)]
     done = subprocess.run([*command, "--name", name], capture_output=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert manifests(recipe, name) == alone
+    assert manifests(run) == alone
 
 
 def test_a_process_writes_every_so_many_th_shard_and_the_first_waits(tmp_path: Path) -> None:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -19,17 +16,21 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from cohere_server import Api, serve
+from programs import hashes, killed_at, last_checkpoint, made, run_here
+from recipes import changed, tiny_recipe
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
 from tercet.config.loading import load_recipe
 from tercet.core.schema import InputError, Passage
 from tercet.modeling import AdaptedEncoder, BiEncoder, VectorSpace, load_query_encoder
+from tercet.modeling.encoders.cohere import CohereEncoder
 from tercet.pipeline.pipeline import Pipeline
 from tercet.reports.run_report import run_report
 from tercet.retrieval import ExactIndex
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+
 KEY = "co-canary-77e1f0c5"
 MODEL = "embed-english-light-v3.0"
 
@@ -38,22 +39,16 @@ MODEL = "embed-english-light-v3.0"
 def recipe(
     tmp_path: Path, tiny_beir_path: Path, tiny_encoder_path: Path, tiny_cross_encoder_path: Path
 ) -> Path:
-    path = tmp_path / "tiny.yaml"
-    path.write_text(
-        f"""
-name: tiny
-runs_dir: {tmp_path}/runs
-corpus: {{source: beir, path: {tiny_beir_path}}}
-queries: {{count: 60, per_passage: 1, shard_passages: 16}}
-negatives: {{candidates: 8}}
-teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48, shard_pairs: 128}}
-model: {{name: {tiny_encoder_path}, precision: fp32, max_length: 48, train: query_encoder}}
-triplets: {{teacher_weight: 0.5}}
-training: {{num_train_epochs: 2, per_device_train_batch_size: 8, bf16: false, learning_rate: 1e-2}}
-evaluation: {{interpolation_steps: 1}}
-"""
+    return tiny_recipe(
+        tmp_path,
+        corpus=tiny_beir_path,
+        queries={"shard_passages": 16},
+        teacher={"name": tiny_cross_encoder_path, "shard_pairs": 128},
+        model={"name": tiny_encoder_path, "train": "query_encoder"},
+        triplets={"teacher_weight": 0.5},
+        training={"num_train_epochs": 2, "learning_rate": 1e-2},
+        evaluation={"interpolation_steps": 1},
     )
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -69,33 +64,8 @@ def foreign(tiny_beir_path: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return path
 
 
-def program(
-    name: str, recipe: Path, *overrides: str, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / name), str(recipe), *overrides],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | environment,
-    )
-
-
-def made(output: str) -> list[str]:
-    return [line.split()[1].rstrip(":") for line in output.splitlines() if line.startswith("make ")]
-
-
 def facts(run: Path, stage: str) -> dict[str, Any]:
     return dict(json.loads((run / stage / "manifest.json").read_text())["facts"])
-
-
-def hashes(run: Path) -> dict[str, dict[str, str]]:
-    return {
-        path.parent.name: {
-            name: entry["sha256"] for name, entry in json.loads(path.read_text())["files"].items()
-        }
-        for path in run.glob("*/manifest.json")
-    }
 
 
 def test_with_the_models_own_vectors_only_queries_learn_and_stages_are_shared(
@@ -126,9 +96,9 @@ def test_with_the_models_own_vectors_only_queries_learn_and_stages_are_shared(
         with pytest.raises(InputError, match="encodes queries alone"):
             shipped.encode_passages(["a passage"])
         report = run_report(pipeline)
-        assert any("stayed as they are" in note for note in report.notes)
+        assert any("vectors are frozen" in note for note in report.notes)
     # A model of one side is none of the other, though both began as the same one.
-    with pytest.raises(InputError, match="say otherwise"):
+    with pytest.raises(InputError, match="says otherwise"):
         Pipeline(load_recipe(recipe, ["--model.train=both"])).check_adapted()
 
 
@@ -163,10 +133,7 @@ def test_the_penalty_keeps_queries_near(recipe: Path) -> None:
         options = ["--model.train=query_adapter", f"--model.adapter_penalty={penalty}"]
         pipeline = Pipeline(load_recipe(recipe, [*options, f"--name=penalty{penalty:g}"]))
         _ = pipeline.model
-        checkpoint = max(
-            (pipeline.recipe.folder / "training").glob("checkpoint-*"),
-            key=lambda p: int(p.name.split("-")[1]),
-        )
+        checkpoint = last_checkpoint(pipeline.recipe.folder)
         weights = load_file(checkpoint / "model.safetensors")
         moved[penalty] = float((weights["down"] @ weights["up"]).norm())
     assert 0 < moved[100.0] < 0.7 * moved[0.0]
@@ -196,7 +163,7 @@ def test_a_closed_space_is_learnt_from_its_passages(
     assert np.mean(same) > 0.3
     assert "student" in run_report(pipeline).facts
     # A second look makes nothing, and eval.py compares what it started from with what ships.
-    again = program("eval.py", recipe, *options, "--evaluation.latency_queries=0")
+    again = run_here("eval.py", recipe, *options, "--evaluation.latency_queries=0")
     assert again.returncode == 0, again.stdout + again.stderr
     assert not {"student", "embeddings", "model"} & set(made(again.stdout))
 
@@ -205,17 +172,11 @@ def test_killed_in_the_stages_of_its_own_it_ends_with_the_same_bytes(
     recipe: Path, foreign: Path
 ) -> None:
     options = [f"--model.passage_vectors={foreign}"]
-    runs = recipe.parent / "runs"
-    assert program("train.py", recipe, *options, "--name=whole").returncode == 0
-    command = [sys.executable, str(ROOT / "train.py"), str(recipe), *options, "--name=killed"]
-    log = (recipe.parent / "killed.log").open("w")
-    for pattern in ("embeddings.partial", "student.partial"):
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-        while process.poll() is None and not list((runs / "killed").glob(pattern)):
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    last = program("train.py", recipe, *options, "--name=killed")
+    runs, log = recipe.parent / "runs", recipe.parent / "killed.log"
+    assert run_here("train.py", recipe, *options, "--name=whole").returncode == 0
+    moments = ["embeddings.partial", "student.partial"]
+    killed_at(moments, runs / "killed", log, "train.py", recipe, *options, "--name=killed")
+    last = run_here("train.py", recipe, *options, "--name=killed")
     assert last.returncode == 0, last.stdout + last.stderr
     assert hashes(runs / "killed") == hashes(runs / "whole")
 
@@ -249,7 +210,7 @@ def test_a_model_that_made_the_vectors_needs_no_way_into_their_space(
 def test_an_adapter_of_another_model_than_made_the_vectors_is_refused(
     recipe: Path, foreign: Path
 ) -> None:
-    found = program(
+    found = run_here(
         "train.py", recipe, f"--model.passage_vectors={foreign}", "--model.train=query_adapter"
     )
     assert found.returncode == 2 and "did not make the vectors" in found.stderr, found.stderr
@@ -269,32 +230,21 @@ def test_an_adapter_over_an_api_sends_each_query_once(
     path = tmp_path / "cohere.parquet"
     cache = {"TERCET_CACHE": str(tmp_path / "cache"), "CO_API_URL": api.address}
     # As whoever paid for them would have them.
-    write = (
-        "import sys, json, pyarrow as pa, pyarrow.parquet as pq\n"
-        "from tercet.modeling.encoders.cohere import CohereEncoder\n"
-        "model, path = sys.argv[1:]\n"
-        "ids, texts = json.load(sys.stdin)\n"
-        "rows = CohereEncoder(model).encode_passages(texts)\n"
-        "column = pa.array(rows.tolist(), pa.list_(pa.float32()))\n"
-        "pq.write_table(pa.table({'id': ids, 'vector': column}), path)\n"
-    )
-    subprocess.run(
-        [sys.executable, "-c", write, MODEL, str(path)],
-        input=json.dumps([[p["_id"] for p in passages], texts]),
-        text=True,
-        check=True,
-        env=os.environ | cache | {"CO_API_KEY": KEY},
-    )
+    with patch.dict(os.environ, cache | {"CO_API_KEY": KEY}):
+        rows = CohereEncoder(MODEL).encode_passages(texts)
+    column = pa.array(rows.tolist(), pa.list_(pa.float32()))
+    pq.write_table(pa.table({"id": [p["_id"] for p in passages], "vector": column}), path)
     before = len(api.calls)
-    lines = recipe.read_text().splitlines()
-    model = f"model: {{name: {MODEL}, api: cohere, train: query_adapter, passage_vectors: {path}}}"
-    recipe.write_text("\n".join(model if x.startswith("model:") else x for x in lines))
-    without = program("train.py", recipe, **cache)
+    changed(
+        recipe,
+        model={"name": MODEL, "api": "cohere", "train": "query_adapter", "passage_vectors": path},
+    )
+    without = run_here("train.py", recipe, **cache)
     assert without.returncode == 2 and "CO_API_KEY" in without.stderr
     assert len(api.calls) == before
-    found = program("train.py", recipe, **cache, CO_API_KEY=KEY)
+    found = run_here("train.py", recipe, **cache, CO_API_KEY=KEY)
     assert found.returncode == 0, found.stdout + found.stderr
-    compared = program(
+    compared = run_here(
         "eval.py", recipe, "--evaluation.latency_queries=20", **cache, CO_API_KEY=KEY
     )
     assert compared.returncode == 0, compared.stdout + compared.stderr
@@ -304,7 +254,7 @@ def test_an_adapter_over_an_api_sends_each_query_once(
     # What was paid for trains another time without a key or a call.
     sent = len(api.texts())
     shutil.rmtree(tmp_path / "runs" / "tiny" / "model")
-    again = program("train.py", recipe, **cache)
+    again = run_here("train.py", recipe, **cache)
     assert again.returncode == 0, again.stdout + again.stderr
     assert len(api.texts()) == sent
     shipped = load_query_encoder(tmp_path / "runs" / "tiny" / "model")
@@ -355,7 +305,7 @@ def test_a_query_encoder_knows_the_vectors_it_belongs_to(tmp_path: Path) -> None
         (["--index.vector=x"], "vector and id are of a collection"),
         (["--model.dollars=1"], "model.dollars belongs to model.api"),
         (["--evaluation.passages=10"], "saves encoding"),
-        (["--loss.matryoshka=[8]"], "asks for shorter vectors of passages"),
+        (["--loss.matryoshka=[8]"], "needs shorter passage vectors"),
         (["--index.backend=weaviate", "--index.collection=X", "--index.ef=9"], "leave out ef"),
         (["--model.train=query_adapter", "--model.lora_rank=2"], "model.lora_rank belongs to"),
     ],

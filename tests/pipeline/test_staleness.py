@@ -265,7 +265,7 @@ def planned(runs: Runs, name: str, run_name: str = "") -> list[str]:
 
 
 def _named(cases: list[Case]) -> Any:
-    """Parametrized by cases; those that another test stands for are slow."""
+    """Parametrized by cases; one that another case or a comparison of plans covers is slow."""
     return pytest.mark.parametrize(
         "case",
         [

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from programs import run_here
+from recipes import live_recipe
 
 pytest.importorskip("weaviate")
 
@@ -23,7 +22,6 @@ from tercet.serving.search import live_retriever
 
 pytestmark = pytest.mark.weaviate
 
-ROOT = Path(__file__).parents[2]
 NAMES = ("Tercet_tests_theirs", "Tercet_tests_others")
 
 
@@ -58,11 +56,7 @@ def test_a_run_on_a_live_collection_writes_nothing_and_its_model_knows_it_again(
     tiny_cross_encoder_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name, value in (
-        ("WEAVIATE_URL", weaviate_server.url),
-        ("WEAVIATE_GRPC_URL", weaviate_server.grpc_url),
-        ("WEAVIATE_API_KEY", weaviate_server.api_key or ""),
-    ):
+    for name, value in weaviate_server.environment.items():
         monkeypatch.setenv(name, value)
     rows = [json.loads(line) for line in (tiny_beir_path / "corpus.jsonl").open()]
     random = np.random.default_rng(7)
@@ -75,33 +69,13 @@ def test_a_run_on_a_live_collection_writes_nothing_and_its_model_knows_it_again(
     theirs = server.client.collections.use(NAMES[0])
     theirs.data.insert({"key": "empty", "text": ""}, vector={"theirs": vectors[0] * 2})
     before = sorted(server.client.collections.list_all())
-    path = tmp_path / "live.yaml"
-    qrels, queries = tiny_beir_path / "qrels" / "*.tsv", tiny_beir_path / "queries.jsonl"
-    path.write_text(
-        f"""
-name: live
-runs_dir: {tmp_path}/runs
-corpus:
-  source: weaviate
-  path: {NAMES[0]}
-  passages: {{id: key}}
-  queries: {{path: {queries}}}
-  qrels: {{path: "{qrels}"}}
-queries: {{count: 40, per_passage: 1}}
-negatives:
-  candidates: 6
-  index: {{backend: weaviate, collection: {NAMES[0]}}}
-teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48}}
-model:
-  name: {tiny_encoder_path}
-  precision: fp32
-  max_length: 48
-  train: query_encoder
-  passage_vectors: index
-triplets: {{teacher_weight: 0.5}}
-training: {{num_train_epochs: 2, per_device_train_batch_size: 8, bf16: false, learning_rate: 1e-3}}
-index: {{backend: weaviate, collection: {NAMES[0]}, vector: theirs}}
-"""
+    path = live_recipe(
+        tmp_path,
+        NAMES[0],
+        corpus=tiny_beir_path,
+        teacher=tiny_cross_encoder_path,
+        model=tiny_encoder_path,
+        training={"num_train_epochs": 2},
     )
     pipeline = Pipeline(load_recipe(path))
     pipeline.check()
@@ -120,13 +94,7 @@ index: {{backend: weaviate, collection: {NAMES[0]}, vector: theirs}}
     assert len(found) == 5
     with pytest.raises(InputError, match=rf"belongs to .*{NAMES[0]}.* and not to .*{NAMES[1]}"):
         live_retriever(model.path, NAMES[1])
-    refused = subprocess.run(
-        [sys.executable, str(ROOT / "scripts/search.py"), str(model.path), NAMES[1], "honey"],
-        capture_output=True,
-        text=True,
-        env=os.environ.copy(),
-        timeout=120,
-    )
+    refused = run_here("scripts/search.py", model.path, NAMES[1], "honey")
     assert refused.returncode == 2 and "adapt another to that one" in refused.stderr
     # Nor is it measured on another.
     wrong = Pipeline(load_recipe(path, [f"--index.collection={NAMES[1]}"]))

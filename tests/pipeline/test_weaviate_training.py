@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recipes import tiny_recipe
 
 pytest.importorskip("weaviate")
 
@@ -26,22 +27,18 @@ def test_epochs_measured_on_weaviate_equal_the_exact_index_and_the_best_is_publi
     tiny_cross_encoder_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("WEAVIATE_URL", weaviate_server.url)
-    monkeypatch.setenv("WEAVIATE_GRPC_URL", weaviate_server.grpc_url)
-    monkeypatch.setenv("WEAVIATE_API_KEY", weaviate_server.api_key or "")
-    path = tmp_path / "tiny.yaml"
-    path.write_text(
-        f"""
-runs_dir: {tmp_path}/runs
-corpus: {{path: {tiny_beir_path}}}
-queries: {{count: 40, per_passage: 1}}
-negatives: {{candidates: 6}}
-teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48}}
-model: {{name: {tiny_encoder_path}, precision: fp32, max_length: 48}}
-triplets: {{negatives_per_query: 3}}
-training: {{num_train_epochs: 2, per_device_train_batch_size: 8, bf16: false, learning_rate: 1e-3}}
-index: {{alias: Tercet_training_test}}
-"""
+    for name, value in weaviate_server.environment.items():
+        monkeypatch.setenv(name, value)
+    path = tiny_recipe(
+        tmp_path,
+        corpus=tiny_beir_path,
+        queries={"count": 40},
+        negatives={"candidates": 6},
+        teacher=tiny_cross_encoder_path,
+        model=tiny_encoder_path,
+        triplets={"negatives_per_query": 3},
+        training={"num_train_epochs": 2, "learning_rate": 1e-3},
+        index={"alias": "Tercet_training_test"},
     )
     mined = [
         Pipeline(

@@ -1,4 +1,4 @@
-"""What other tools read: run files through ir-measures' own command, CSV, Parquet."""
+"""Files for other tools: TREC runs read by the ir-measures command, CSV, Parquet, JSON."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import csv
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from sample_results import sample
 
 from tercet.evaluation.results import Cell, Figure, Results
-from tercet.reports.files import append_csv, run_file, write_results
+from tercet.reports.files import append_csv, results_from, run_file, write_results
 from tercet.retrieval import evaluate
 from tercet.retrieval.trec import write_qrels, write_run
 
@@ -116,3 +117,13 @@ def test_a_csv_grows_and_learns_new_columns(tmp_path: Path) -> None:
     assert [row["ndcg@10"] for row in rows] == ["0.5", "", "0.75"]
     assert rows[1]["refused"] == "too long,\nreally"
     assert "new.key" in rows[0]
+
+
+def test_results_are_read_back_as_they_were_written() -> None:
+    written = json.loads(json.dumps(asdict(sample())))
+    read = results_from(written, "metrics.json")
+    assert json.loads(json.dumps(asdict(read))) == written
+    assert read.cells[0].figures == sample().cells[0].figures
+    timed = next(cell for cell in sample().cells if cell.single)
+    found = read.cell(timed.system, timed.index)
+    assert found and found.single == timed.single and found.build == timed.build

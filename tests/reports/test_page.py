@@ -1,4 +1,4 @@
-"""The page of an experiment: its numbers are metrics.json's, its texts harm nobody, it fits."""
+"""The page of an experiment: numbers equal metrics.json's, texts are escaped, it fits."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from sample_results import PRIMARY, sample
 
 from tercet.core.schema import InputError
 from tercet.evaluation.results import Cell, Figure, Pair, Results, SystemFacts
-from tercet.reports.page.numbers import FILTERS, Number, with_keys
+from tercet.reports.files import results_from
+from tercet.reports.page.numbers import FILTERS
 from tercet.reports.page.page import check_page, page, write_page
 from tercet.reports.page.tradeoffs import front
-from tercet.reports.page.verdict import gap, verdict
+from tercet.reports.page.verdict import verdict
+from tercet.reports.views import beyond_chance, pair_of
 
 HOSTILE = "</script></style>\"'<img src=x onerror=window.canary=1><b class=planted>&lt;{{7*7}}%{y}"
 
@@ -55,17 +56,17 @@ def only(*systems: str, **changes: Any) -> Results:
 
 
 class Reader(HTMLParser):
-    """A page's numbers with their keys, and all other text that can be seen."""
+    """A page's numbers with all their digits, and all other visible text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
-        self.numbers: list[tuple[str, str, str]] = []
+        self.numbers: list[tuple[str, str]] = []
         self.words: list[str] = []
         self.ids: list[str] = []
         self.links: list[str] = []
         self.tags: list[str] = []
         self._inside: list[str] = []
-        self._number: tuple[str, str] | None = None
+        self._number = ""
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -77,37 +78,42 @@ class Reader(HTMLParser):
         if tag == "a":
             self.links.append(known["href"] or "")
         if tag == "data":
-            self._number = (known["value"] or "", known["data-key"] or "")
+            self._number = known["value"] or ""
 
     def handle_endtag(self, tag: str) -> None:
         while self._inside and self._inside.pop() != tag:
             pass
-        self._number = None
+        self._number = ""
 
     def handle_data(self, text: str) -> None:
         if self._number:
-            self.numbers.append((*self._number, text))
+            self.numbers.append((self._number, text))
         elif not {"script", "style"} & set(self._inside):
             self.words.append(text.strip())
 
 
-def at(results: Any, key: str) -> float:
-    """The number at a JSON pointer; its negative, if the key begins with a minus sign."""
-    sign = -1 if key.startswith("-") else 1
-    found = results
-    for token in key.removeprefix("-").split("/")[1:]:
-        name = token.replace("~1", "/").replace("~0", "~")
-        found = found[int(name)] if isinstance(found, list) else found[name]
-    assert isinstance(found, int | float) and not isinstance(found, bool), key
-    return sign * found
+def as_page(read: dict[str, Any]) -> str:
+    """The page of what metrics.json holds."""
+    return page(results_from(read, "metrics.json"))
+
+
+def numbers_in(value: Any) -> set[float]:
+    """All numbers of a JSON value."""
+    if isinstance(value, bool):
+        return set()
+    if isinstance(value, int | float):
+        return {value}
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return set().union(*map(numbers_in, inner))
 
 
 def reads_as(text: str) -> tuple[float, float]:
     """What a text on the page says, and by how much its rounding may have moved it."""
-    match = re.fullmatch(r"(<?)([+−]?)\$?([\d,]+)(\.\d+)?(e[+-]?\d+)?(?: (kB|MB|GB))?", text)
+    match = re.fullmatch(r"(<?)([+−]?)\$?([\d,]+)(\.\d+)?(e[+-]?\d+)?(?: (B|kB|MB|GB|TB))?", text)
     assert match, f"not a number as the page writes them: {text!r}"
     less, sign, whole, fraction, exponent, unit = match.groups()
-    scale = {"kB": 1e3, "MB": 1e6, "GB": 1e9}.get(unit, 1.0) * float(f"1{exponent or 'e0'}")
+    units = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
+    scale = units.get(unit, 1.0) * float(f"1{exponent or 'e0'}")
     value = float(whole.replace(",", "") + (fraction or "")) * (-1 if sign == "−" else 1)
     step = 10.0 ** -(len(fraction or ".") - 1)
     return value * scale, (1.0 if less else 0.5) * step * scale * (1 + 1e-9)
@@ -116,28 +122,26 @@ def reads_as(text: str) -> tuple[float, float]:
 # ── numbers ──────────────────────────────────────────────────────────────────────────────────
 
 
-def test_every_number_is_the_one_in_metrics_json() -> None:
+def test_every_number_is_in_metrics_json() -> None:
     read = as_read(sample())
-    shown = Reader(page(read)).numbers
-    for value, key, text in shown:
-        assert json.loads(value) == at(read, key), f"{key} is {at(read, key)}, the page has {value}"
+    shown = Reader(as_page(read)).numbers
+    known = numbers_in(read)
+    known |= {-number for number in numbers_in(read["pairs"])}  # seen from the other system
+    values = set()
+    for digits, text in shown:
+        value = json.loads(digits)
+        values.add(value)
+        assert value in known, f"{value} is not in metrics.json"
         seen, slack = reads_as(text)
-        assert abs(seen - at(read, key)) <= slack, f"{key} is {at(read, key)}, the page says {text}"
-    keys = {key.removeprefix("-") for _, key, _ in shown}
-    for i, cell in enumerate(read["cells"]):
-        wanted = {f"/cells/{i}/figures/{PRIMARY}/{end}" for end in ("mean", "low", "high")}
-        wanted |= {f"/cells/{i}/overlap"} if cell["index"] != "exact" else set()
-        for part in [part for part in ("single", "batched") if cell[part]]:
-            ends = ("p50", "p95", "p99", "per_second")
-            wanted |= {f"/cells/{i}/{part}/total/{end}" for end in ends}
-            wanted |= {
-                f"/cells/{i}/{part}/phases/{phase}/{end}"
-                for phase in cell[part]["phases"]
-                for end in ends
-            }
-        assert cell["refused"] or wanted <= keys, f"{cell['system']} over {cell['index']}"
-    for i, pair in enumerate(read["pairs"]):
-        assert {f"/pairs/{i}/{n}" for n, v in pair.items() if not isinstance(v, str)} <= keys
+        assert abs(seen - value) <= slack, f"{value} is shown as {text}"
+    for cell in read["cells"]:
+        wanted = numbers_in(cell["figures"].get(PRIMARY, {}))
+        wanted |= {cell["overlap"]} if cell["index"] != "exact" else set()
+        for part in [cell[name] for name in ("single", "batched") if cell[name]]:
+            wanted |= numbers_in([part["total"], part["phases"]])
+        assert cell["refused"] or wanted <= values, f"{cell['system']} over {cell['index']}"
+    for pair in read["pairs"]:
+        assert numbers_in(pair) <= values
 
 
 def test_no_figure_stands_outside_its_element() -> None:
@@ -156,7 +160,7 @@ def test_no_figure_stands_outside_its_element() -> None:
     long = [text for text in texts if len(text) > 4 or re.search("[A-Za-z]", text)]
     long.sort(key=len, reverse=True)
     names = r"(nDCG|MAP|MRR|recall|precision|hit rate)@\d+"
-    for words in Reader(page(read)).words:
+    for words in Reader(as_page(read)).words:
         rest = "" if words in texts else words
         for text in long:
             rest = rest.replace(text, "")
@@ -166,7 +170,7 @@ def test_no_figure_stands_outside_its_element() -> None:
 
 def test_plots_draw_the_numbers_of_metrics_json() -> None:
     read = as_read(sample())
-    found = re.search(r'id="plots">(.*?)</script>', page(read))
+    found = re.search(r'id="plots">(.*?)</script>', as_page(read))
     assert found
     drawn = json.loads(found[1])
     means = [cell["figures"][PRIMARY]["mean"] for cell in read["cells"] if cell["figures"]]
@@ -191,22 +195,10 @@ def test_plots_draw_the_numbers_of_metrics_json() -> None:
 def test_what_is_shown_is_the_number_rounded(value: float, how: str) -> None:
     if how in ("size", "dollars", "p"):
         value = abs(value)
-    ((whole, key, text),) = Reader(str(FILTERS[how](Number.of(value, "/a")))).numbers
-    assert (json.loads(whole), key) == (value, "/a")
+    ((digits, text),) = Reader(str(FILTERS[how](value))).numbers
+    assert json.loads(digits) == value
     seen, slack = reads_as(text)
     assert math.isclose(seen, value, rel_tol=1e-12, abs_tol=slack)
-
-
-@given(st.floats(-10, 10) | st.integers(-10, 10))
-def test_a_negative_keeps_all_digits_and_its_place(value: float) -> None:
-    number = Number.of(value, "/a").negative()
-    assert (json.loads(number.digits), float(number), number.key) == (-value, -value, "-/a")
-
-
-def test_keys_are_pointers_whatever_the_names_hold() -> None:
-    tree = with_keys({"a/b~c": [{"d.e": 1.5}], "": 2})
-    assert tree["a/b~c"][0]["d.e"].key == "/a~1b~0c/0/d.e"
-    assert tree[""].key == "/"
 
 
 # ── words ────────────────────────────────────────────────────────────────────────────────────
@@ -233,27 +225,33 @@ def two(difference: float, low: float, high: float, p_holm: float, first: str = 
     [
         (
             two(0.05, 0.01, 0.09, 0.01),
-            "^new is highest, .* above the baseline old, which is beyond chance",
+            "^new has the highest .* above the baseline old, a significant difference",
         ),
         (
             two(0.05, -0.01, 0.09, 0.2),
-            "^new is highest, .* its lead of 0.0500 over the baseline old may be",
+            "^new has the highest .* its lead of 0.0500 over the baseline old may be due",
         ),
-        (two(0.05, 0.01, 0.09, 0.06), "^new is highest, .*, which may or may not be chance"),
+        (
+            two(0.05, 0.01, 0.09, 0.06),
+            "^new has the highest .* that is significant is open",
+        ),
         (
             two(0.05, 0.01, 0.09, 0.01, "old"),
-            "^old, the baseline, is highest, .* above new, .*beyond",
+            "^old, the baseline, has the highest .* above new, a significant",
         ),
         (
             two(0.05, -0.01, 0.09, 0.5, "old"),
-            "^old, the baseline, is highest, .* but .* may be chance",
+            "^old, the baseline, has the highest .* but .* may be due to chance",
         ),
-        (only("base"), "^base, the baseline, is alone, with .*nothing to compare"),
-        (only(), "No system was measured"),
+        (
+            only("base"),
+            r"^base, the baseline, is the only system evaluated, with nDCG@10: [.\d]+$",
+        ),
+        (only(), "No system was evaluated"),
     ],
 )
 def test_the_verdict_says_what_the_pairs_bear(results: Results, says: str) -> None:
-    first, _ = verdict(with_keys(as_read(results)))
+    first, _ = verdict(results)
     assert re.search(says, re.sub("<[^>]*>", "", first)), first
 
 
@@ -268,24 +266,23 @@ def test_an_adapted_model_that_is_worse_is_named() -> None:
         cells=[*results.cells, top],
         pairs=[*results.pairs, third, replace(third, second="new", difference=0.15)],
     )
-    _, more = verdict(with_keys(as_read(results)))
+    _, more = verdict(results)
     sentences = [re.sub("<[^>]*>", "", sentence) for sentence in more]
-    assert any(s.startswith("new is below old: −0.0500") and "beyond" in s for s in sentences)
+    assert any(
+        s.startswith("new is below old: −0.0500") and s.endswith(", significant.")
+        for s in sentences
+    )
 
 
 def test_a_pair_seen_from_its_other_end_is_its_mirror() -> None:
-    read = with_keys(as_read(sample()))
-    for pair in read["pairs"]:
-        there = gap(read, pair["first"], pair["second"])
-        back = gap(read, pair["second"], pair["first"])
-        assert there and back
-        assert (back["difference"], back["low"], back["high"]) == (
-            -there["difference"],
-            -there["high"],
-            -there["low"],
-        )
-        assert (back["wins"], back["losses"]) == (there["losses"], there["wins"])
-        assert back["beyond_chance"] == there["beyond_chance"]
+    results = sample()
+    for pair in results.pairs:
+        back = pair_of(results, pair.second, pair.first)
+        assert back and pair_of(results, pair.first, pair.second) == pair
+        assert (back.first, back.second) == (pair.second, pair.first)
+        assert (back.difference, back.low, back.high) == (-pair.difference, -pair.high, -pair.low)
+        assert (back.wins, back.losses, back.ties) == (pair.losses, pair.wins, pair.ties)
+        assert beyond_chance(back) == beyond_chance(pair)
 
 
 points = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1)
@@ -306,22 +303,22 @@ def test_the_front_is_what_nothing_beats(places: list[tuple[int, int]]) -> None:
 
 
 def test_a_page_without_data_has_no_sections_for_them() -> None:
-    html = page(as_read(only("base", machine={}, versions={}, settings={})))
+    html = as_page(as_read(only("base", machine={}, versions={}, settings={})))
     there = {id for id in Reader(html).ids if not id.endswith("-title")}
-    assert there == {"main", "systems", "measures", "setup"}
+    assert there == {"main", "systems", "metrics", "setup"}
     assert "<script" not in html and "script-src 'none'" in unescape(html)
 
 
 def test_every_link_leads_somewhere_and_ids_are_unique() -> None:
-    reader = Reader(page(as_read(sample())))
+    reader = Reader(as_page(as_read(sample())))
     assert len(reader.ids) == len(set(reader.ids))
     assert {link.removeprefix("#") for link in reader.links} <= set(reader.ids)
     assert len(reader.links) > 10
 
 
 def test_what_is_not_an_experiment_is_refused() -> None:
-    with pytest.raises(InputError, match="not the results of eval.py: .*systems"):
-        page({"title": "a run", "comparisons": []})
+    with pytest.raises(InputError, match="no results of eval.py .*systems"):
+        as_page({"title": "a run", "comparisons": []})
 
 
 def test_a_missing_plotly_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -329,7 +326,7 @@ def test_a_missing_plotly_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     with pytest.raises(InputError, match=r"pip install 'tercet\[report\]'"):
         check_page()
     with pytest.raises(InputError, match="plotly"):
-        write_page(as_read(sample()), tmp_path / "report.html")
+        write_page(sample(), tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -351,7 +348,7 @@ def hostile(value: Any, key: str = "") -> Any:
 
 def test_hostile_texts_add_no_element() -> None:
     read = as_read(sample())
-    tame, wild = Reader(page(read)), Reader(page(hostile(read)))
+    tame, wild = Reader(as_page(read)), Reader(as_page(hostile(read)))
     assert wild.tags == tame.tags
     assert any(HOSTILE in words for words in wild.words)
 
@@ -376,7 +373,7 @@ def open_page(browser: Any, tmp_path: Path) -> Iterator[Open]:
     contexts = []
 
     def show(results: dict[str, Any], size: str = "laptop", scheme: str = "light") -> Any:
-        write_page(results, path)
+        write_page(results_from(results, "metrics.json"), path)
         width, height = SIZES[size]
         context = browser.new_context(
             viewport={"width": width, "height": height}, color_scheme=scheme, offline=True

@@ -84,7 +84,7 @@ def test_cut_offs_measures_and_grades_can_be_chosen(answers):
 
 
 def test_faults_are_named(answers):
-    assert answers[2].startswith("InputError: unknown measure 'mpa@1': did you mean 'map@1'")
+    assert answers[2].startswith("InputError: unknown metric 'mpa@1': did you mean 'map@1'")
     assert answers[3].startswith("InputError: the grades are not as many as the references")
     assert answers[4].startswith("InputError: query '0' ranks passage 'd1' twice")
     assert answers[5].startswith("InputError: references 0 hold a passage twice")

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays
 
+from tercet.core.mapped import MappedVectors
 from tercet.core.schema import InputError, Size
 from tercet.retrieval import exact_index
 from tercet.retrieval.exact_index import ExactIndex
@@ -67,6 +67,28 @@ def test_scores_are_true_to_the_last_bit_of_float32():
     for row, ranking in zip(truth, rankings, strict=True):
         assert len(ranking) == 300
         assert all(score == row[int(id)] for id, score in ranking)
+
+
+@pytest.mark.parametrize("dimension", [8, 512])
+@pytest.mark.parametrize("length", [1, 64])
+def test_products_that_err_as_far_as_float32_may_lose_no_best_passage(dimension, length):
+    # Half an epsilon of both lengths' product for each dimension.
+    error = dimension / 2 * np.finfo(np.float32).eps * length
+
+    class Erring(MappedVectors):
+        """The best passage's product is too small, the next one's too large."""
+
+        def blocks(self):
+            for rows, block in super().blocks():
+                first = np.where(rows == 0, block[:, 0] - error, block[:, 0] + error)
+                yield rows, np.concatenate([first[:, None], block[:, 1:]], axis=1, dtype=np.float32)
+
+    vectors = np.zeros((2, dimension), np.float32)
+    vectors[:, 0] = 0.5 * length + error / 4, 0.5 * length
+    vectors[:, 1] = 0.75**0.5 * length
+    index = built(["best", "next"], Erring([vectors], np.arange(2)))
+    query = length * np.eye(1, dimension, dtype=np.float32)  # its products are exact in any order
+    assert [id for id, _ in index.search(query, 1)[0]] == ["best"]
 
 
 def test_building_again_replaces_and_keeps_a_copy():

@@ -6,11 +6,11 @@ import time
 import ir_measures
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
+from tercet.core.metric_names import parse_metric
 from tercet.core.schema import InputError
-from tercet.retrieval.metrics import IndexedRun, evaluate, mean, parse_measure, unjudged
+from tercet.retrieval.metrics import IndexedRun, evaluate, mean
 
 KS = (1, 5, 10, 100)
 REFERENCES = {
@@ -227,10 +227,9 @@ def test_queries_without_relevant_passages_count_as_zero():
         assert values == {"none": 0, "negative": 0, "empty": 0, "found": 1}
 
 
-def test_queries_without_judgements_are_passed_over_and_listed():
+def test_queries_without_judgements_are_passed_over():
     run = {"q": [("a", 1.0)], "other": [("a", 1.0)]}
     assert evaluate({"q": {"a": 1}}, run, ["hit@1"]) == {"hit@1": {"q": 1.0}}
-    assert unjudged({"q": {"a": 1}}, run) == ["other"]
 
 
 def test_an_empty_run_is_all_zero():
@@ -272,11 +271,11 @@ def test_faulty_judgements_are_refused():
 def test_an_unknown_measure_is_refused_with_the_nearest(measure, nearest):
     with pytest.raises(InputError, match=f"did you mean {nearest}"):
         evaluate({"q": {"a": 1}}, {}, [measure])
-    assert parse_measure("ndcg@10") == ("ndcg", 10)
+    assert parse_metric("ndcg@10") == ("ndcg", 10)
 
 
 def test_a_mean_of_nothing_is_refused():
-    with pytest.raises(InputError, match="no figures"):
+    with pytest.raises(InputError, match="no values"):
         mean({"map@10": {}})
 
 
@@ -289,9 +288,9 @@ def test_three_thousand_queries_take_a_moment():
     passages = [f"p{i}" for i in range(10_000)]
     qrels = {f"q{i}": dict.fromkeys(rng.sample(passages, 5), 1) for i in range(3000)}
     run = {query: [(id, rng.random()) for id in rng.sample(passages, 100)] for query in qrels}
-    start = time.perf_counter()
+    start = time.process_time()
     evaluate(qrels, run, ["map@100", "mrr@10", "ndcg@10", "recall@100", "precision@10", "hit@10"])
-    assert time.perf_counter() - start < 2  # 0.05 s when nothing else runs
+    assert time.process_time() - start < 2  # 0.05 s when nothing else runs
 
 
 def test_three_thousand_indexed_queries_take_milliseconds():
@@ -303,7 +302,7 @@ def test_three_thousand_indexed_queries_take_milliseconds():
     measures = [f"{name}@{k}" for name in ("map", "mrr") for k in (1, 5, 10)]
     seconds = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         indexed.evaluate(measures)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     assert min(seconds) < 0.05  # 0.002 s when nothing else runs

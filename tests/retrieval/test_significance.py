@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tercet.core.schema import InputError
@@ -108,6 +107,16 @@ def test_the_interval_is_near_students_where_that_is_right():
     assert np.mean(means.high - means.low) == pytest.approx(np.mean(2 * reach), rel=0.03)
 
 
+@pytest.mark.parametrize(("queries", "t"), [(10, 2.2622), (20, 2.0930)])
+def test_few_queries_widen_both_intervals_as_students_t_does(queries, t):
+    # Unwidened they are 18% and 8% too narrow; without the divisor n - 1, 6% of ten queries.
+    x = np.random.default_rng(3).normal(0.1, 0.2, (queries, 400))
+    reach = t * np.mean(x.std(axis=0, ddof=1)) / np.sqrt(queries)
+    for method in (bootstrap_difference, bootstrap_mean):
+        _, low, high = method(x, resamples=20_000)
+        assert np.mean(high - low) / 2 == pytest.approx(reach, rel=0.04)
+
+
 def test_an_interval_of_a_mean_stays_among_the_figures_and_leans_as_they_do():
     figures = np.zeros((30, 2))
     figures[:3, 0] = 1
@@ -183,10 +192,10 @@ def test_a_higher_level_is_wider():
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ([1.0], [1.0, 2.0], "1 figures before and 2 after"),
+        ([1.0], [1.0, 2.0], "1 values before and 2 after"),
         ([], [], "empty"),
-        ([1.0, float("nan")], [1.0, 1.0], "figure 1 before"),
-        ([1.0, 1.0], [float("inf"), 1.0], "figure 0 after"),
+        ([1.0, float("nan")], [1.0, 1.0], "value 1 before"),
+        ([1.0, 1.0], [float("inf"), 1.0], "value 0 after"),
     ],
 )
 def test_unpaired_figures_are_refused(before, after, message):
@@ -253,7 +262,7 @@ def test_faulty_matrices_are_refused(method):
         method(np.zeros((0, 3)))
     with pytest.raises(InputError, match="columns"):
         method(np.zeros(3))
-    with pytest.raises(InputError, match="figure 1 of column 0"):
+    with pytest.raises(InputError, match="value 1 of column 0"):
         method(np.array([[0.0], [np.nan]]))
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from cohere_server import serve as serve_cohere
 from openai_server import MODEL, Api, serve
+from recipes import tiny_recipe
 from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
 from tercet.config.loading import load_recipe
@@ -27,6 +28,8 @@ from tercet.retrieval import ExactIndex
 pytest.importorskip("langchain_core")
 
 from tercet.serving.chat import SYSTEM, UNKNOWN, Chat, Citation
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 KEY = "sk-tercet-tests-0123456789"
@@ -52,21 +55,15 @@ def run(
     rows = [json.loads(line) for line in (beir / "corpus.jsonl").open()]
     rows[0]["text"] += f" {INJECTED}"
     (beir / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    path = folder / "tiny.yaml"
-    path.write_text(
-        f"""
-name: tiny
-runs_dir: {folder}/runs
-corpus: {{source: beir, path: {beir}}}
-queries: {{count: 60, per_passage: 1}}
-negatives: {{candidates: 8}}
-teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48}}
-model: {{name: {tiny_encoder_path}, precision: fp32, max_length: 48}}
-triplets: {{teacher_weight: 0.5}}
-training: {{num_train_epochs: 1, per_device_train_batch_size: 8, bf16: false, learning_rate: 1e-2}}
-evaluation: {{interpolation_steps: 1}}
-chat: {{model: {tiny_causal_path}, max_new_tokens: 12, passage_characters: 80}}
-"""
+    path = tiny_recipe(
+        folder,
+        corpus=beir,
+        teacher=tiny_cross_encoder_path,
+        model=tiny_encoder_path,
+        triplets={"teacher_weight": 0.5},
+        training={"num_train_epochs": 1, "learning_rate": 1e-2},
+        evaluation={"interpolation_steps": 1},
+        chat={"model": tiny_causal_path, "max_new_tokens": 12, "passage_characters": 80},
     )
     _ = Pipeline(load_recipe(path)).evaluation
     return path
@@ -222,8 +219,8 @@ def test_what_goes_wrong_at_an_endpoint_is_one_line_without_the_key(
         (["--chat.endpoint", "https://a.example/v1", "--chat.gguf_file", "m.gguf"], "gguf_file"),
         (["--chat.endpoint", "https://u:secret@a.example/v1", "--chat.model", "m"], "more than"),
         (["--chat.endpoint", "https://a.example/v1?k=secret", "--chat.model", "m"], "more than"),
-        (["--chat.endpoint", "ftp://a.example", "--chat.model", "m"], "no address"),
-        (["--chat.endpoint", "http://[bad", "--chat.model", "m"], "no address"),
+        (["--chat.endpoint", "ftp://a.example", "--chat.model", "m"], "is not a URL"),
+        (["--chat.endpoint", "http://[bad", "--chat.model", "m"], "is not a URL"),
         (["--chat.passages", "0"], "at least 1"),
         (["--chat.system", "adapt"], "did you mean 'adapted'"),
         (["--seed", "7"], "not finished"),
@@ -239,9 +236,8 @@ def test_an_endpoint_needs_a_model_of_its_own_and_the_extra(
     tmp_path: Path, run: Path, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = tmp_path / "other.yaml"
-    text = run.read_text().splitlines()
-    other.write_text("\n".join(line for line in text if not line.startswith("chat:")))
-    with pytest.raises(InputError, match="name one, chat.model"):
+    other.write_text(run.read_text().partition("chat:\n")[0])  # the last section
+    with pytest.raises(InputError, match="models of its own: give chat.model"):
         load_recipe(other, ["--chat.endpoint", api.address])
     monkeypatch.delitem(sys.modules, "tercet.serving.openai_endpoint", raising=False)
     monkeypatch.setitem(sys.modules, "langchain_openai", None)
@@ -269,7 +265,7 @@ def test_the_base_model_and_cohere_find_passages_too(
     index.build(pipeline.passages.ids, pipeline.vectors)
     asked = pipeline.starting_model.encode_queries(["how is it kept"])
     assert pairs(base) == list(index.search(asked, 4)[0])
-    system = "[{kind: cohere, name: paid, model: tiny, truncate_dim: 8}]"
+    system = "[{kind: api, api: cohere, name: paid, model: tiny, truncate_dim: 8}]"
     given = at(api, "--evaluation.systems", system, "--chat.system", "paid")
     with serve_cohere("co-key") as cohere:
         monkeypatch.setenv("CO_API_KEY", "co-key")

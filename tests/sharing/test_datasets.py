@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from cohere_server import Api, serve
+from programs import ROOT, run_here
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+
 KEY = "co-canary-5f0c1e77"
 MODEL = "embed-v4.0"
 
@@ -88,16 +87,6 @@ def api() -> Iterator[Api]:
         yield api
 
 
-def program(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / name), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | environment,
-    )
-
-
 def test_miracl_trains_and_is_compared_with_cohere_s_vectors_old_and_new(
     stand_ins: Path,
     tiny_mt5_path: Path,
@@ -120,14 +109,15 @@ def test_miracl_trains_and_is_compared_with_cohere_s_vectors_old_and_new(
     arguments = [f"--{name}={value}" for name, value in names.items()]
     recipe = "recipes/miracl_id.yaml"
     cache, key = {"TERCET_CACHE": str(tmp_path / "cache")}, {"CO_API_KEY": KEY}
-    trained = program("train.py", str(ROOT / recipe), *arguments, **cache)
+    trained = run_here("train.py", ROOT / recipe, *arguments, **cache)
     assert trained.returncode == 0, trained.stdout + trained.stderr
     assert "12 judged queries of split 'dev'" in trained.stdout
     corpus = json.loads((tmp_path / "runs/miracl_id/corpus/manifest.json").read_text())
     assert corpus["facts"]["passages"] == 60 and corpus["facts"]["of_unknown_passages"] == 0
 
     theirs = "{kind: vectors, name: cohere 22-12}"
-    systems = f"[{{kind: base}}, {{kind: adapted}}, {theirs}, {{kind: cohere, model: {MODEL}}}]"
+    paid = f"{{kind: api, api: cohere, model: {MODEL}}}"
+    systems = f"[{{kind: base}}, {{kind: adapted}}, {theirs}, {paid}]"
     more = [
         *arguments,
         "--corpus.passages.vector=emb",
@@ -135,9 +125,9 @@ def test_miracl_trains_and_is_compared_with_cohere_s_vectors_old_and_new(
         f"--evaluation.systems={systems}",
         "--evaluation.latency_queries=20",
     ]
-    without = program("eval.py", str(ROOT / recipe), *more, **cache)
+    without = run_here("eval.py", ROOT / recipe, *more, **cache)
     assert without.returncode == 2 and "set CO_API_KEY" in without.stderr and not api.calls
-    paid = program("eval.py", str(ROOT / recipe), *more, **cache, **key, CO_API_URL=api.address)
+    paid = run_here("eval.py", ROOT / recipe, *more, **cache, **key, CO_API_URL=api.address)
     assert paid.returncode == 0, paid.stdout + paid.stderr
     assert f"{MODEL}: 72 texts to embed" in paid.stdout
     results = tmp_path / "runs/miracl_id/results"
@@ -155,7 +145,7 @@ def test_miracl_trains_and_is_compared_with_cohere_s_vectors_old_and_new(
     sent = len(api.texts())
     assert sent == 72 and not any(api.again.values())
     shutil.rmtree(tmp_path / "runs/miracl_id/vectors")
-    again = program("eval.py", str(ROOT / recipe), *more, **cache, CO_API_URL=api.address)
+    again = run_here("eval.py", ROOT / recipe, *more, **cache, CO_API_URL=api.address)
     assert again.returncode == 0, again.stderr
     assert len(api.texts()) == sent, "what was paid for needs neither a call nor a key"
     for file in tmp_path.rglob("*"):
@@ -182,9 +172,9 @@ def test_a_retired_space_is_asked_by_a_model_that_learnt_it(
         "evaluation.latency_queries": 0,
     }
     arguments = [f"--{name}={value}" for name, value in names.items()]
-    recipe = str(ROOT / "recipes/miracl_id_query_side.yaml")
+    recipe = ROOT / "recipes/miracl_id_query_side.yaml"
     for name in ("train.py", "eval.py"):
-        done = program(name, recipe, *arguments)
+        done = run_here(name, recipe, *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
     run = tmp_path / "runs" / "miracl_id_query_side"
     modules = json.loads((run / "model" / "modules.json").read_text())
@@ -232,12 +222,12 @@ def test_wikipedia_is_mined_by_lists_on_disk_and_its_queries_need_another_way(
         "index.backend": "exact",
     }
     arguments = [f"--{name}={value}" for name, value in changed.items()]
-    recipe = str(ROOT / "recipes" / "wikipedia_en.yaml")
-    made = program("train.py", recipe, "--until=targets", *arguments)
+    recipe = ROOT / "recipes" / "wikipedia_en.yaml"
+    made = run_here("train.py", recipe, "--until=targets", *arguments)
     assert made.returncode == 0, made.stdout + made.stderr
     manifest = json.loads((tmp_path / "runs/wikipedia_en/negatives/manifest.json").read_text())
     assert manifest["facts"]["short_lists"] == 0
-    asked = program(
+    asked = run_here(
         "eval.py", recipe, *arguments, "--evaluation.systems=[{kind: base}, {kind: vectors}]"
     )
     assert asked.returncode == 2

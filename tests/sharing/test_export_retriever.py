@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from recipes import tiny_recipe
 from safetensors.torch import load_file, save_file
 
 from tercet.config.loading import load_recipe
@@ -33,6 +34,8 @@ from tercet.sharing.retriever import (
 )
 
 pytest.importorskip("langchain_core")
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 # A subprocess in which there is no Tercet, whatever is installed.
@@ -64,26 +67,18 @@ HOSTILE = [
 ]
 
 
-def recipe_file(
-    folder: Path, beir: Path, encoder: Path, cross_encoder: Path, more: str = ""
-) -> Path:
-    path = folder / "tiny.yaml"
-    path.write_text(
-        f"""
-name: tiny
-runs_dir: {folder}/runs
-corpus: {{source: beir, path: {beir}}}
-queries: {{count: 60, per_passage: 1, shard_passages: 16}}
-negatives: {{candidates: 8}}
-teacher: {{name: {cross_encoder}, precision: fp32, max_length: 48, shard_pairs: 128}}
-model: {{name: {encoder}, precision: fp32, max_length: 48, query_prompt: "asked: "}}
-triplets: {{teacher_weight: 0.5}}
-training: {{num_train_epochs: 1, per_device_train_batch_size: 8, bf16: false, learning_rate: 1e-2}}
-evaluation: {{interpolation_steps: 1}}
-{more}
-"""
+def recipe_file(folder: Path, beir: Path, encoder: Path, cross_encoder: Path, **more: Any) -> Path:
+    return tiny_recipe(
+        folder,
+        corpus=beir,
+        queries={"shard_passages": 16},
+        teacher={"name": cross_encoder, "shard_pairs": 128},
+        model={"name": encoder, "query_prompt": "asked: "},
+        triplets={"teacher_weight": 0.5},
+        training={"num_train_epochs": 1, "learning_rate": 1e-2},
+        evaluation={"interpolation_steps": 1},
+        **more,
     )
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -231,13 +226,13 @@ def test_another_vector_another_model_or_another_passage_fails_the_self_test(
     save_file(weights, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
     capsys.readouterr()
     assert not module.self_test(module.TercetRetriever(model=str(tmp_path / "model")))
-    assert "the others are not as the run found" in capsys.readouterr().out
+    assert "the others differ from the run" in capsys.readouterr().out
 
     with pytest.raises(FileNotFoundError, match="there is no model in"):
         module.TercetRetriever(model=str(tmp_path / "gone"))
     shutil.rmtree(folder)
     gone = alone(out, "--self-test")
-    assert gone.returncode == 2 and "retriever.passages is not there" in gone.stderr
+    assert gone.returncode == 2 and "retriever.passages does not exist" in gone.stderr
 
 
 @pytest.mark.parametrize("student", ["query_encoder", "query_adapter"])
@@ -283,7 +278,7 @@ def test_what_cannot_be_exported_is_refused_in_a_line(run: Path, tmp_path: Path)
             export(run, tmp_path / path, *overrides)
     assert not list(tmp_path.iterdir())
     (tmp_path / "mine.py").write_text("print()")
-    with pytest.raises(InputError, match="is there and is no retriever"):
+    with pytest.raises(InputError, match="exists and is no retriever"):
         write_retriever(tmp_path / "mine.py", ("exact",), {})
     assert (tmp_path / "mine.py").read_text() == "print()"
 

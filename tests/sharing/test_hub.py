@@ -22,6 +22,7 @@ from datasets import load_dataset
 from hub_server import Commit, Hub, serve
 from huggingface_hub import ModelCard, constants, hf_api
 from markdown_it import MarkdownIt
+from recipes import tiny_recipe
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from transformers.utils.hub import hf_api as transformers_api
@@ -32,12 +33,15 @@ from tercet.core.schema import InputError
 from tercet.data import SpanGenerator
 from tercet.modeling import AdaptedEncoder, BiEncoder
 from tercet.pipeline.pipeline import Pipeline
+from tercet.pipeline.steps.model import training_set
 from tercet.reports.markdown import code, escape, shown, table
 from tercet.reports.run_report import run_report
 from tercet.sharing.hub import push_model
 from tercet.sharing.model_card import inherited_licence, shown_command, write_card
 from tercet.sharing.retriever import export_retriever
 from tercet.sharing.snippets import ANY_NAME, snippets
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "hf_canary" + "9Zk" * 9
@@ -70,22 +74,15 @@ def recipe(
     corpus = shutil.copytree(tiny_beir_path, folder / f"corpus {HOSTILE}")
     base = shutil.copytree(tiny_encoder_path, folder / f"base {HOSTILE}")
     (base / "README.md").write_text("---\nlicense: cc-by-4.0\nlanguage: en\n---\n\n# Base\n")
-    path = folder / "tiny.yaml"
-    path.write_text(
-        f"""
-name: tiny
-runs_dir: {folder}/runs
-corpus: {{source: beir, path: '{corpus}'}}
-queries: {{count: 60, per_passage: 1}}
-negatives: {{candidates: 8}}
-teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48}}
-model: {{name: '{base}', precision: fp32, max_length: 48, query_prompt: 'query: "x" '}}
-triplets: {{teacher_weight: 0.5}}
-training: {{per_device_train_batch_size: 8, bf16: false, learning_rate: 1e-3}}
-evaluation: {{interpolation_steps: 1}}
-"""
+    return tiny_recipe(
+        folder,
+        corpus=corpus,
+        teacher=tiny_cross_encoder_path,
+        model={"name": base, "query_prompt": 'query: "x" '},
+        triplets={"teacher_weight": 0.5},
+        training={"learning_rate": 1e-3},
+        evaluation={"interpolation_steps": 1},
     )
-    return path
 
 
 def ran(recipe: Path, *options: str) -> Pipeline:
@@ -147,10 +144,10 @@ def test_the_card_says_what_the_run_came_to(run: Pipeline, recipe: Path) -> None
         assert cells in text
     worse = [c.measure for c in report.comparisons if c.interval.difference < 0]
     assert (
-        f"Lower than before, within chance or beyond it: {', '.join(worse) or 'no measure'}."
+        f"Lower than the base model, significantly or not: {', '.join(worse) or 'no metric'}."
         in text
     )
-    assert "measured on 12 judged queries" in text and "guard: " in text
+    assert "evaluated on 12 judged queries" in text and "guard: " in text
     assert "python train.py tiny.yaml" in text and "cc-by-4.0" in text
     # No path of this machine, whole or in part, and no name of a user.
     assert str(recipe.parent) not in text and recipe.parent.name not in text
@@ -246,7 +243,7 @@ def test_what_is_pushed_is_the_model_with_its_card_and_the_lists_it_learnt_from(
     cache = str(tmp_path / "cache")
     triplets = load_dataset(folder, "triplets", split="train", cache_dir=cache)
     assert triplets.column_names == ["query", "positive", "negative", "label"]
-    drawn = list(run.training_set().rows())
+    drawn = list(training_set(run.inputs("model")).rows())
     texts = dict(zip(run.passages.ids, run.passages.contents, strict=True))
     assert triplets[:]["negative"] == [texts[row["negative"]] for row in drawn]
     margins = [row["positive_score"] - row["negative_score"] for row in drawn]
@@ -295,7 +292,7 @@ def test_what_is_not_finished_or_not_allowed_is_refused_in_a_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert pushed(recipe, "--name=other") == 2
-    assert "is not made yet" in capsys.readouterr().err
+    assert "does not exist yet" in capsys.readouterr().err
     assert pushed(recipe, "--repo", "not a name/x/y") == 2
     card = run.recipe.folder / "README.md"
     with monkeypatch.context() as patch:
@@ -328,11 +325,10 @@ def test_every_push_of_whatever_learns_is_a_model(
     recipe: Path, foreign: Path, hub: Hub, kind: str, tmp_path: Path
 ) -> None:
     options = {
-        "projected": [f"--model.passage_vectors={foreign}"],
+        "projected": [f"--model.passage_vectors={foreign}", "--model.train=query_encoder"],
         "adapter": ["--model.train=query_adapter", "--training.hub_strategy=checkpoint"],
         "lora": ["--model.lora_rank=2"],
     }[kind]
-    options += [] if kind == "lora" else ["--model.train=query_encoder"]
     options += ["--training.push_to_hub=true", "--training.hub_model_id=me/tiny"]
     options += ["--training.hub_always_push=true", "--training.learning_rate=0.05"]
     options += ["--training.num_train_epochs=2", f"--name={kind}"]
@@ -355,7 +351,7 @@ def test_every_push_of_whatever_learns_is_a_model(
     if kind == "adapter":
         last = max(commits[1].files, key=lambda name: name.startswith("last-checkpoint/model"))
         (tmp_path / "weights").write_bytes(commits[1].files[last])
-        encoder = run.parts.student()
+        encoder = run.starting_model
         adapted = AdaptedEncoder.fresh(encoder, run.recipe.model.adapter_rank, seed=0)
         adapted.adapter.load_state_dict(load_file(tmp_path / "weights"))
         with torch.inference_mode():
@@ -377,4 +373,4 @@ def test_a_repository_that_held_another_kind_of_model_is_cleared_of_what_mislead
 def test_without_the_right_to_write_the_library_says_so(run: Pipeline, hub: Hub) -> None:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(InputError, match="HF_TOKEN"):
         patch.setenv("HF_TOKEN", "hf_wrong")
-        run.adapted().push_to_hub("me/tiny")
+        run.adapted_model().push_to_hub("me/tiny")

@@ -24,6 +24,7 @@ import pytest
 import yaml
 from hub_server import Hub, serve
 from huggingface_hub import constants, hf_api
+from recipes import tiny_recipe
 
 from tercet.config.loading import load_recipe
 from tercet.core.files import write_json
@@ -37,6 +38,8 @@ from tercet.sharing.model_card import write_card
 
 pytest.importorskip("gradio")
 pytest.importorskip("langchain_core")
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "hf_canary" + "5Wd" * 9
@@ -75,20 +78,14 @@ def recipe(
             row["text"] += " words that go on and on" * 20 if field == "title" else ""
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (corpus / f"{file}.jsonl").write_text(lines)
-    path = folder / "tiny.yaml"
-    path.write_text(
-        f"""
-name: tiny
-runs_dir: {folder}/runs
-corpus: {{source: beir, path: {corpus}}}
-queries: {{count: 60, per_passage: 1}}
-negatives: {{candidates: 8}}
-teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48}}
-model: {{name: {tiny_encoder_path}, precision: fp32, max_length: 48}}
-triplets: {{teacher_weight: 0.5}}
-training: {{num_train_epochs: 1, per_device_train_batch_size: 8, bf16: false, learning_rate: 1e-2}}
-evaluation: {{interpolation_steps: 1}}
-"""
+    path = tiny_recipe(
+        folder,
+        corpus=corpus,
+        teacher=tiny_cross_encoder_path,
+        model=tiny_encoder_path,
+        triplets={"teacher_weight": 0.5},
+        training={"num_train_epochs": 1, "learning_rate": 1e-2},
+        evaluation={"interpolation_steps": 1},
     )
     pipeline = Pipeline(load_recipe(path))
     report = run_report(pipeline)
@@ -170,10 +167,12 @@ def started(folder: Path, python: str = sys.executable) -> Iterator[str]:
                     break
             except httpx.TransportError:
                 time.sleep(0.2)
+        else:
+            raise AssertionError((folder.parent / "app.log").read_text())
         yield address
     finally:
         app.terminate()
-        app.wait(30)
+        app.wait(180)
         log.close()
 
 
@@ -355,7 +354,7 @@ def test_what_cannot_be_a_space_is_refused_in_a_line(
     assert "thesis.txt is no part of a Space" in capsys.readouterr().err
     monkeypatch.setattr(space, "LARGEST", 30_000)
     assert made(recipe, "--out", str(tmp_path / "new")) == 2
-    assert re.search(r"would have .* GB \(passages .*--large", capsys.readouterr().err)
+    assert re.search(r"would have [\d.]+ [kM]B \(passages .*--large", capsys.readouterr().err)
     assert [path.name for path in tmp_path.rglob("*")] == ["theirs", "thesis.txt"]
     assert made(recipe, "--out", str(tmp_path / "new"), "--large") == 0
 

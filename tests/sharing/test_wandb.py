@@ -6,11 +6,8 @@ import importlib.util
 import json
 import multiprocessing
 import os
-import signal
 import sqlite3
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +15,16 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from programs import killed_at, run_program
+from recipes import tiny_recipe
 
 from tercet import Recipe
 from tercet.config.loading import load_recipe
 from tercet.core.artifacts import only_existing
+from tercet.core.extras import check_installed
 from tercet.core.schema import InputError
 from tercet.evaluation.results import Cell, Change, Changes, Figure, Hit, Results
 from tercet.modeling import training_arguments
-from tercet.pipeline.components import check_installed
 from tercet.pipeline.pipeline import Pipeline
 from tercet.reports.run_report import run_report
 from tercet.retrieval.latency import Phase, Timing
@@ -33,7 +32,8 @@ from tercet.retrieval.latency import Phase, Timing
 pytest.importorskip("wandb")
 from tercet.sharing.wandb import TrainingRun, track  # noqa: E402
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+
 HERE = [name for name in ("wandb", "tensorboard", "trackio") if importlib.util.find_spec(name)]
 SECRETS = {
     "WANDB_API_KEY": "c4nary" * 7,
@@ -152,38 +152,23 @@ def tracked(
     tiny_cross_encoder_path: Path,
 ) -> Tracked:
     folder = tmp_path_factory.mktemp("tracked")
-    recipe, run = folder / "tiny.yaml", folder / "runs" / "tiny"
-    recipe.write_text(
-        f"""
-name: tiny
-runs_dir: {folder}/runs
-corpus: {{source: beir, path: {tiny_beir_path}}}
-queries: {{count: 60, per_passage: 1, shard_passages: 16}}
-negatives: {{candidates: 8}}
-teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48, shard_pairs: 128}}
-model: {{name: {tiny_encoder_path}, precision: fp32, max_length: 48}}
-triplets: {{negatives_per_query: 3, teacher_weight: 0.5}}
-training:
-  num_train_epochs: 3
-  per_device_train_batch_size: 8
-  bf16: false
-  learning_rate: 1e-3
-  logging_steps: 1
-tracking: {{report_to: [{", ".join(HERE)}], project: lighthouses}}
-"""
+    run, log = folder / "runs" / "tiny", folder / "killed.log"
+    recipe = tiny_recipe(
+        folder,
+        corpus=tiny_beir_path,
+        queries={"shard_passages": 16},
+        teacher={"name": tiny_cross_encoder_path, "shard_pairs": 128},
+        model=tiny_encoder_path,
+        triplets={"negatives_per_query": 3, "teacher_weight": 0.5},
+        training={"num_train_epochs": 3, "learning_rate": 1e-3, "logging_steps": 1},
+        tracking={"report_to": HERE, "project": "lighthouses"},
     )
     given = environment(folder, WANDB_MODE="offline", **SECRETS)
     given["WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL"] = "0.1"  # s; 15 are more than this run takes
-    command = [sys.executable, str(ROOT / "train.py"), str(recipe)]
-    with (folder / "killed.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=given)
-        saved = run / "training"
-        while process.poll() is None and not list(saved.glob("checkpoint-*/checkpoint.json")):
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert process.returncode == -signal.SIGKILL, (folder / "killed.log").read_text()
-    again = subprocess.run(command, capture_output=True, text=True, timeout=300, env=given)
+    with patch.dict(os.environ, given, clear=True):
+        killed_at(["training/checkpoint-*/checkpoint.json"], run, log, "train.py", recipe)
+        assert "killed at" in log.read_text(), log.read_text()
+        again = run_program("train.py", recipe)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "resumed from checkpoint" in again.stdout
     first, second = (read(part) for part in sorted((run / "wandb").glob("offline-run-*")))
@@ -226,7 +211,7 @@ def test_settings_figures_and_tables_are_the_run_s(tracked: Tracked) -> None:
     interval = compared["interval"]
     assert shown == [compared["before"], interval["difference"], interval["low"]]
     found = tables(logged)
-    assert found.keys() >= {"training lists", "mixtures", "notes"}
+    assert found.keys() >= {"training lists", "interpolation", "notes"}
     columns = ["query", "passage", "text", "teacher", "student", "target"]
     assert found["training lists"]["columns"] == columns
     changed = found.get("changed queries", {"data": []})["data"]
@@ -258,7 +243,7 @@ def test_what_is_tracked_changes_no_stage_and_is_not_logged_twice(tracked: Track
     options = ["--tracking.project", "other", "--training.trackio_space_id", "you/space"]
     manifest = json.loads((tracked.run / "model" / "manifest.json").read_text())
     other = load_recipe(tracked.recipe, [*options, "--tracking.report_to", "[]"])
-    assert Pipeline(other).model_stage().plan == manifest["plan"]
+    assert Pipeline(other).stage("model").plan == manifest["plan"]
     same, before = Pipeline(load_recipe(tracked.recipe)), tracked.parts()
     with only_existing():
         TrainingRun(same).finish(run_report(same))

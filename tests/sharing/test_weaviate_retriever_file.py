@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from programs import run_here
+from recipes import live_recipe, tiny_recipe
 
 pytest.importorskip("weaviate")
 pytest.importorskip("langchain_core")
@@ -29,7 +31,6 @@ from tercet.sharing.retriever import export, export_retriever
 
 pytestmark = pytest.mark.weaviate
 
-ROOT = Path(__file__).parents[2]
 ALIAS = "Tercet_tests_exported"
 NAMES = ("Tercet_tests_exported_theirs", "Tercet_tests_exported_others")
 #: Where a server is that nobody configured: the file may say so.
@@ -130,31 +131,23 @@ def test_a_runs_collection_is_asked_by_its_alias_with_texts_beside_the_file(
     tiny_encoder_path: Path,
     tiny_cross_encoder_path: Path,
 ) -> None:
-    recipe = tmp_path / "exported.yaml"
-    recipe.write_text(
-        f"""
-name: exported
-runs_dir: {tmp_path}/runs
-corpus: {{source: beir, path: {tiny_beir_path}}}
-queries: {{count: 40, per_passage: 1}}
-negatives: {{candidates: 6}}
-teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48}}
-model: {{name: {tiny_encoder_path}, precision: fp32, max_length: 48}}
-triplets: {{teacher_weight: 0.5}}
-training: {{num_train_epochs: 1, per_device_train_batch_size: 8, bf16: false, learning_rate: 1e-3}}
-index: {{backend: weaviate, alias: {ALIAS}}}
-evaluation: {{interpolation_steps: 1}}
-"""
+    recipe = tiny_recipe(
+        tmp_path,
+        name="exported",
+        corpus=tiny_beir_path,
+        queries={"count": 40},
+        negatives={"candidates": 6},
+        teacher=tiny_cross_encoder_path,
+        model=tiny_encoder_path,
+        triplets={"teacher_weight": 0.5},
+        training={"num_train_epochs": 1, "learning_rate": 1e-3},
+        index={"backend": "weaviate", "alias": ALIAS},
+        evaluation={"interpolation_steps": 1},
     )
     pipeline = Pipeline(load_recipe(recipe))
     _ = pipeline.evaluation
     out = tmp_path / "there" / "retriever.py"
-    made = subprocess.run(
-        [sys.executable, str(ROOT / "scripts/export_retriever.py"), str(recipe), f"--out={out}"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    made = run_here("scripts/export_retriever.py", recipe, f"--out={out}")
     assert made.returncode == 0, made.stdout + made.stderr
     address = weaviate_server.url.rpartition("/")[2]
     secrets = [weaviate_server.api_key, None if address == WEAVIATE_S_OWN else address]
@@ -195,7 +188,7 @@ evaluation: {{interpolation_steps: 1}}
     assert there == pytest.approx(np.percentile(best_of_each, 5), abs=1e-4)
 
     # The alias serves another model's vectors one day: that is not what the run measured.
-    other = Pipeline(load_recipe(recipe)).parts.make_index()
+    other = Pipeline(load_recipe(recipe)).components.make_index()
     random = np.random.default_rng(1).standard_normal(passages.shape).astype(np.float32)
     other.build(pipeline.passages.ids, random)
     other.publish(ALIAS)
@@ -230,34 +223,14 @@ def test_a_live_collection_gives_the_texts_and_another_is_refused(
     vectors = np.array(made, np.float32)
     for name, some in zip(NAMES, (vectors, vectors[:, ::-1].copy()), strict=True):
         write(server, name, rows, some)
-    recipe = tmp_path / "exported.yaml"
-    qrels, queries = tiny_beir_path / "qrels" / "*.tsv", tiny_beir_path / "queries.jsonl"
-    recipe.write_text(
-        f"""
-name: exported_live
-runs_dir: {tmp_path}/runs
-corpus:
-  source: weaviate
-  path: {NAMES[0]}
-  passages: {{id: key}}
-  queries: {{path: {queries}}}
-  qrels: {{path: "{qrels}"}}
-queries: {{count: 40, per_passage: 1}}
-negatives:
-  candidates: 6
-  index: {{backend: weaviate, collection: {NAMES[0]}}}
-teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48}}
-model:
-  name: {tiny_encoder_path}
-  precision: fp32
-  max_length: 48
-  train: query_encoder
-  passage_vectors: index
-triplets: {{teacher_weight: 0.5}}
-training: {{num_train_epochs: 1, per_device_train_batch_size: 8, bf16: false, learning_rate: 1e-3}}
-index: {{backend: weaviate, collection: {NAMES[0]}, vector: theirs}}
-evaluation: {{interpolation_steps: 1}}
-"""
+    recipe = live_recipe(
+        tmp_path,
+        NAMES[0],
+        name="exported_live",
+        corpus=tiny_beir_path,
+        teacher=tiny_cross_encoder_path,
+        model=tiny_encoder_path,
+        evaluation={"interpolation_steps": 1},
     )
     pipeline = Pipeline(load_recipe(recipe))
     _ = pipeline.evaluation

@@ -1,4 +1,4 @@
-"""Runs side by side, a CSV of them, and votes as qrels that the next evaluation reads."""
+"""Runs compared, their CSV, and votes as qrels that the next evaluation reads."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tercet.config.loading import load_recipe
 from tercet.core.schema import InputError
@@ -36,7 +35,7 @@ def test_the_csv_has_a_row_for_each_run_with_all_settings(tmp_path: Path) -> Non
     assert [row["run"] for row in rows] == ["a", "b"]
     assert rows[0]["seed"] == "1" and rows[1]["seed"] == "" and rows[1]["queries.count"] == "5"
     assert rows[0]["ndcg@10 low"] == "0.05"
-    assert rows[1]["model.name"] == "'=HYPERLINK(1)", "no formula of a spreadsheet's"
+    assert rows[1]["model.name"] == "'=HYPERLINK(1)", "a spreadsheet must not run it"
     table = compare.results([tmp_path / n for n in "abc"])
     assert [len(row) for row in table] == [len(compare.COLUMNS)] * 3
     assert table[0][5:8] == [0.3, 0.4, 0.1]

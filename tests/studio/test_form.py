@@ -1,4 +1,4 @@
-"""A recipe as a form: every key has a widget, and what a widget says is what the recipe gets."""
+"""A recipe as a form: every key has a widget, and its value reaches the recipe."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_every_key_has_one_widget() -> None:
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_form_that_nobody_touched_is_the_recipe(path: Path, places: Places) -> None:
+def test_an_unchanged_form_is_the_recipe(path: Path, places: Places) -> None:
     name = f"recipes/{path.name}"
     shown = form.values(load_recipe(places.recipe(name), cross_check=False))
     filled = form.fill(places, name, shown)
@@ -54,7 +54,7 @@ def test_a_form_that_nobody_touched_is_the_recipe(path: Path, places: Places) ->
 
 
 def other(field: form.Field, shown: Any) -> tuple[Any, Any]:
-    """Another value for a widget, and what the recipe is to have for it."""
+    """Another value for a widget, and the value expected in the recipe."""
     if field.kind == "choice":
         choice = next(c for c in field.choices if c != shown)
         return choice, {"true": True, "false": False}.get(choice, choice)
@@ -69,7 +69,7 @@ def other(field: form.Field, shown: Any) -> tuple[Any, Any]:
     return "other", "other"
 
 
-def test_what_a_widget_says_is_what_the_recipe_gets(places: Places) -> None:
+def test_a_widgets_value_reaches_the_recipe(places: Places) -> None:
     name = "recipes/plain.yaml"
     shown = form.values(load_recipe(places.recipe(name)))
     for field in form.fields():
@@ -91,7 +91,7 @@ def test_what_a_widget_says_is_what_the_recipe_gets(places: Places) -> None:
         assert found == expected, field.path
 
 
-def test_lists_are_yaml_and_trainings_others_their_own_names(places: Places) -> None:
+def test_lists_and_other_training_arguments_are_yaml(places: Places) -> None:
     name = "recipes/plain.yaml"
     shown = form.values(load_recipe(places.recipe(name)))
     generators = "- {kind: spans, share: 2}\n- kind: seq2seq\n  model: doc2query/x"
@@ -112,7 +112,7 @@ BOMB = "a: [&l0 [1]" + "".join(f", &l{n} [{f'*l{n - 1}, ' * 10}]" for n in range
 
 
 @pytest.mark.parametrize(
-    ("path", "shown", "said"),
+    ("path", "shown", "message"),
     [
         ("queries.count", -1, "at least 1"),
         ("triplets.held_out", 0.9, "at most 0.5"),
@@ -120,27 +120,27 @@ BOMB = "a: [&l0 [1]" + "".join(f", &l{n} [{f'*l{n - 1}, ' * 10}]" for n in range
         ("queries.generators", "- [", "not valid YAML"),
         ("evaluation.systems", "- {kind: base, revision: 2024-05-01}", "put it in quotes"),
         ("training", "lerning_rate: 1", "learning_rate"),
-        ("training", "max_grad_norm: .inf", "no finite number"),
-        ("training", BOMB, "without measure"),
+        ("training", "max_grad_norm: .inf", "non-finite number"),
+        ("training", BOMB, "aliases repeat"),
         ("training", "output_dir: elsewhere", "follows from"),
         ("training", "deepspeed: /etc/x.json", "leads out"),
         ("training.learning_rate", -1, "at least 0"),
         ("corpus.path", "../elsewhere", "leads out"),
         ("model.name", "file:///etc/passwd", "only http"),
         ("teacher.name", "/etc", "leads out"),
-        ("evaluation.primary_metric", "best", "not a measure"),
+        ("evaluation.primary_metric", "best", "not a metric"),
         ("name", "../x", "leads out"),
         ("name", ".studio", "name"),
     ],
 )
-def test_what_is_wrong_is_told_beside_its_key(
-    places: Places, path: str, shown: Any, said: str
+def test_an_error_is_shown_beside_its_key(
+    places: Places, path: str, shown: Any, message: str
 ) -> None:
     name = "recipes/plain.yaml"
     values = form.values(load_recipe(places.recipe(name))) | {path: shown}
     filled = form.fill(places, name, values)
     assert filled.recipe is None and set(filled.errors) == {path}, filled.errors
-    assert said in filled.errors[path]
+    assert message in filled.errors[path]
 
 
 def test_widgets_know_the_ranges_and_the_defaults_of_training() -> None:

@@ -1,4 +1,4 @@
-"""What a page may ask for: names of what is there, and nothing that leads out of the project."""
+"""The page may name existing runs and recipes, and nothing that leads out of the project."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_other_values_pass(places: Places, value: object) -> None:
     places.check_value(value, "corpus.path")
 
 
-def test_runs_and_recipes_are_those_within(places: Places) -> None:
+def test_runs_and_recipes_outside_the_project_are_not_found(places: Places) -> None:
     assert sorted(places.recent()) == ["other", "plain"]
     assert places.recipes() == ["recipes/good.yaml"]
     for name in ("link", "../outside", "/etc", "", ".", "..", "missing", "x" * 300, "a\0b", None):
@@ -70,17 +70,17 @@ def test_runs_and_recipes_are_those_within(places: Places) -> None:
         with pytest.raises(InputError, match="no run"):
             places.run(name)
     assert places.find("plain") == places.runs / "plain"
-    for said in (["plain"], 5, {"plain": 1}, True):  # what a page sends is whatever somebody sends
-        assert places.find(said) is None
+    for value in (["plain"], 5, {"plain": 1}, True):  # a client may send anything
+        assert places.find(value) is None
         with pytest.raises(InputError, match="no recipe"):
-            places.recipe(said)  # type: ignore[arg-type]
+            places.recipe(value)  # type: ignore[arg-type]
     paths = ("recipes/link.yaml", "../outside/recipe.yaml", "recipes/../recipes/good.yaml", "/etc")
     for path in (*paths, "recipes/missing.yaml", f"recipes/{'x' * 300}.yaml", "", None):
         with pytest.raises(InputError, match="no recipe"):
             places.recipe(path)
 
 
-def test_the_runs_that_changed_last_are_offered_and_others_found(places: Places) -> None:
+def test_the_runs_that_changed_last_are_listed_and_others_are_found(places: Places) -> None:
     for number in range(RECENT + 5):
         run = places.runs / f"run-{number}"
         run.mkdir()
@@ -93,11 +93,11 @@ def test_the_runs_that_changed_last_are_offered_and_others_found(places: Places)
         f"run-{number}" for number in reversed(range(RECENT + 5))
     ]
     assert places.run("run-0") == places.runs / "run-0"
-    assert places.recipe("runs/run-0/recipe.yaml").exists()
+    assert places.recipe(places.recipe_of_run("run-0")).exists()
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/b", "", ".hidden", "good", "link", "x" * 200])
-def test_a_new_recipe_is_no_path_and_replaces_none(places: Places, name: str) -> None:
+def test_a_new_recipe_must_be_a_free_name_and_no_path(places: Places, name: str) -> None:
     with pytest.raises(InputError):
         places.new_recipe(name)
     assert places.new_recipe("mine.yaml") == places.root / "recipes" / "mine.yaml"

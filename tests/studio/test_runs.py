@@ -1,4 +1,4 @@
-"""What the studio makes of runs' folders: damaged, copied, and locked by others."""
+"""Run folders that are damaged, copied, or locked by other processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tercet.studio import runs
 from tercet.studio.compare import as_csv, results
 
 
-def test_a_damaged_file_spoils_no_table(tmp_path: Path) -> None:
+def test_a_damaged_file_does_not_break_the_table(tmp_path: Path) -> None:
     for name in ("whole", "damaged"):
         (tmp_path / name / "studio").mkdir(parents=True)
     for file in ("metrics.json", "studio/process.json"):
@@ -32,13 +32,13 @@ def test_a_report_that_changed_is_read_again(tmp_path: Path) -> None:
     assert runs.report_of(tmp_path) == {"command": "two"}
 
 
-def test_a_failure_is_seen_when_the_log_has_it_and_gone_with_it(tmp_path: Path) -> None:
+def test_a_failure_in_the_log_counts_until_the_log_is_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "studio"
     folder.mkdir()
     (folder / "process.json").write_text('{"pid": 0, "created": 0, "command": []}')
     log = folder / "log.txt"
-    for said, state in (("make  corpus\n", "stopped"), ("error: no such file\n", "failed")):
-        log.write_text(log.read_text() + said if log.exists() else said)
+    for line, state in (("make  corpus\n", "stopped"), ("error: no such file\n", "failed")):
+        log.write_text(log.read_text() + line if log.exists() else line)
         assert runs.state(tmp_path) == state
     (folder / "stopped").touch()
     assert runs.state(tmp_path) == "stopped"  # it failed because it was stopped
@@ -52,9 +52,7 @@ def test_a_failure_is_seen_when_the_log_has_it_and_gone_with_it(tmp_path: Path) 
     assert runs.state(tmp_path) == "failed"
 
 
-def test_a_copy_of_a_run_does_not_answer_for_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_copy_of_a_run_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("first", "copied"):
         (tmp_path / "runs" / name).mkdir(parents=True)
@@ -66,7 +64,7 @@ def test_a_copy_of_a_run_does_not_answer_for_it(
         runs.recipe_of(tmp_path / "runs" / "copied")
 
 
-def test_whoever_holds_a_runs_lock_is_at_work(
+def test_the_process_that_holds_a_runs_lock_is_at_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert runs.find(tmp_path) is None
@@ -74,7 +72,7 @@ def test_whoever_holds_a_runs_lock_is_at_work(
         fcntl.flock(lock, fcntl.LOCK_EX)
         found = runs.find(tmp_path)
         assert found and found.pid == os.getpid()
-        # A file of the same number on another file system: its holder has not this one open.
+        # The inode number of a file on another file system: its holder does not have this one open.
         monkeypatch.setattr(runs, "_holder", lambda lock: os.getppid())
         assert runs.find(tmp_path) is None
     assert runs.state(tmp_path) == "begun"

@@ -17,13 +17,13 @@ import torch
 
 from tercet.config.loading import load_recipe
 from tercet.core.processes import is_main_process
-from tercet.core.schema import Query
-from tercet.data import id_blocks
+from tercet.core.schema import Passage, Query
+from tercet.data import Passages
 from tercet.modeling.encoders.bi_encoder import BiEncoder
 from tercet.modeling.training.collator import TripletCollator
 from tercet.modeling.training.retrieval_evaluation import RetrievalEvaluation
 from tercet.modeling.training.trainer import MarginMSETrainer, training_arguments
-from tercet.retrieval import ExactIndex, search_and_measure
+from tercet.retrieval import ExactIndex
 
 #: Every loss, as overrides of a recipe.
 LOSSES = {
@@ -70,8 +70,7 @@ def trainer(
     queries = [text.split()[0] for text in list(texts.values())[:16]]
     evaluation = RetrievalEvaluation(
         encoder,
-        list(texts),
-        list(texts.values()),
+        Passages.of(Passage(id, "", text) for id, text in texts.items()),
         {
             "validation": (
                 [Query(f"q{i}", text) for i, text in enumerate(queries)],
@@ -79,9 +78,7 @@ def trainer(
             )
         },
         make_index=ExactIndex,
-        search=search_and_measure,
-        measures=recipe.measures,
-        blocks=id_blocks(list(texts)),
+        metrics=recipe.metrics,
         scratch=folder,
     )
     return MarginMSETrainer(

@@ -31,6 +31,11 @@ class Server:
     def keywords(self) -> dict[str, str | None]:
         return {"url": self.url, "grpc_url": self.grpc_url, "api_key": self.api_key}
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a program finds it by."""
+        return {f"WEAVIATE_{name.upper()}": value or "" for name, value in self.keywords.items()}
+
 
 #: A collection that a test may write, and finds gone.
 SCRATCH = "Tercet_tests_scratch"

@@ -14,7 +14,7 @@ from tercet.core.console import console
 from tercet.core.files import write_json
 from tercet.core.processes import is_main_process, locked
 from tercet.evaluation.teacher_audit import audit_teacher
-from tercet.forecast.estimate import plan
+from tercet.forecast.estimate import estimate
 from tercet.forecast.forecast import FORECAST
 from tercet.pipeline.pipeline import Pipeline, StepReached
 from tercet.reports.audit_table import print_audit
@@ -83,7 +83,7 @@ def forecast(recipe: Recipe) -> None:
     pipeline = Pipeline(recipe)
     pipeline.check()
     with locked(recipe.folder):
-        found = plan(pipeline)
+        found = estimate(pipeline)
         write_json(recipe.folder / FORECAST, asdict(found))
         print_forecast(found)
 

@@ -1,4 +1,4 @@
-"""What a recipe may say of its corpus: where passages, queries and judgements come from."""
+"""The `corpus` section: sources of passages, judged queries and relevance judgements."""
 
 from __future__ import annotations
 
@@ -10,81 +10,81 @@ from tercet.config.parsing import key, section
 
 @dataclass(frozen=True)
 class TableSettings:
-    """A table: files, or a dataset."""
+    """A table in files, or a dataset."""
 
     path: str = key(
         "",
-        "a file or a pattern of files (JSONL, CSV, TSV, TREC, Parquet; with .gz too), a dataset's "
-        "folder or its Hub name",
+        "file or glob pattern (JSONL, CSV, TSV, TREC, Parquet; .gz too), or a dataset's folder or "
+        "Hub name",
     )
-    config: str | None = key(None, "the dataset's configuration")
-    split: str | None = key(None, "the dataset's split")
-    revision: str | None = key(None, "the dataset's revision on the Hub")
+    config: str | None = key(None, "configuration of the dataset")
+    split: str | None = key(None, "split of the dataset")
+    revision: str | None = key(None, "Hub revision of the dataset")
 
 
 @dataclass(frozen=True)
 class PassagesTable(TableSettings):
-    """The passages, and the columns that hold them."""
+    """The passages and their columns."""
 
     id: str | None = key(None, "column; unset: _id, id, docid, doc_id, passage_id or pid")
-    title: str | None = key(None, "column; unset: title, if there is one")
+    title: str | None = key(None, "column; unset: title, if it exists")
     text: str | None = key(None, "column; unset: text, contents, passage or body")
-    vector: str | None = key(None, "column of vectors that another model made, if there is one")
+    vector: str | None = key(None, "column of precomputed vectors; unset: none")
 
 
 @dataclass(frozen=True)
 class QueriesTable(TableSettings):
-    """Judged queries, and where a row holds them, the passages that answer it."""
+    """Judged queries, optionally with the relevant passages in each row."""
 
     id: str | None = key(None, "column; unset: _id, query_id, query-id, qid or id")
     text: str | None = key(None, "column; unset: text, query, question or title")
-    vector: str | None = key(None, "column of their vectors by the same model, if there is one")
+    vector: str | None = key(None, "column of vectors by the passages' model; unset: none")
     positives: str | None = key(
-        None, "column of relevant passages, by ids or as rows with an id, in place of `qrels`"
+        None, "column of relevant passages, as ids or rows with an id, instead of `qrels`"
     )
-    negatives: str | None = key(None, "column of passages judged not to be relevant")
+    negatives: str | None = key(None, "column of passages judged not relevant")
 
 
 @dataclass(frozen=True)
 class QrelsTable(TableSettings):
-    """Judgements; of several files each is a split, by its name."""
+    """Relevance judgements; each of several files is a split of its name."""
 
-    query: str | None = key(None, "column; unset: query_id, query-id, qid and the like")
-    passage: str | None = key(None, "column; unset: passage_id, corpus-id, docid and the like")
+    query: str | None = key(None, "column; unset: query_id, query-id, qid or similar")
+    passage: str | None = key(None, "column; unset: passage_id, corpus-id, docid or similar")
     grade: str | None = key(None, "column; unset: grade, score, relevance, rel or label")
 
 
 @dataclass(frozen=True)
 class CorpusSection:
-    """The passages to adapt to, and judged queries where there are any."""
+    """The passages to adapt to, and judged queries if there are any."""
 
     source: Literal["beir", "tables", "documents", "weaviate", "climate_fever", "bookmarks"] = key(
         "beir",
-        "beir: a folder in BEIR's layout; tables: files or datasets, by their columns; documents: "
-        "a folder of txt, md, html and pdf; weaviate: a collection; the others: as published",
+        "beir: a BEIR folder; tables: files or datasets with columns; documents: a folder of txt, "
+        "md, html, pdf; weaviate: a collection; climate_fever, bookmarks: those datasets",
     )
     path: str = key(
         "",
-        "a folder (beir, documents), a collection or alias (weaviate), a dataset's folder or Hub "
-        "name (climate_fever), the archive (bookmarks)",
+        "folder (beir, documents), collection or alias (weaviate), dataset folder or Hub name "
+        "(climate_fever), archive (bookmarks)",
     )
     passages: PassagesTable = section(PassagesTable)
     queries: QueriesTable = section(QueriesTable)
     qrels: QrelsTable = section(QrelsTable)
-    revision: str | None = key(None, "of `path` on the Hub (climate_fever)")
-    unit: Literal["sentence", "article"] = key("sentence", "what is a passage (climate_fever)")
-    passage_characters: int = key(1_200, "longest passage (documents)", low=100)
-    dev_split: str = key("dev", "judgements that the audit asks the teacher about, if present")
-    test_split: str = key("test", "judgements that are measured and choose nothing, if present")
+    revision: str | None = key(None, "Hub revision (climate_fever)")
+    unit: Literal["sentence", "article"] = key("sentence", "unit of a passage (climate_fever)")
+    passage_characters: int = key(1_200, "maximum characters of a passage (documents)", low=100)
+    dev_split: str = key("dev", "judgements on which the teacher is audited, if present")
+    test_split: str = key("test", "judgements for evaluation alone, if present")
 
     @property
     def label(self) -> str:
-        """What reports call it."""
+        """Name in reports."""
         return self.path or self.passages.path
 
     def unread(self) -> str | None:
-        """The first key that is set, and that this source does not read."""
-        read = ALWAYS | READ.get(self.source, set())
+        """The first key that is set but not read by this source, or None."""
+        read = _ALWAYS_READ | _READ_BY.get(self.source, set())
         plain = CorpusSection()
         for name in vars(self):
             value, default = getattr(self, name), getattr(plain, name)
@@ -99,9 +99,9 @@ class CorpusSection:
         return None
 
 
-ALWAYS = {"source", "dev_split", "test_split"}
-#: What each source reads beside that.
-READ = {
+_ALWAYS_READ = {"source", "dev_split", "test_split"}
+#: Further keys that each source reads.
+_READ_BY = {
     "beir": {"path"},
     "bookmarks": {"path"},
     "climate_fever": {"path", "revision", "unit"},

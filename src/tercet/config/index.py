@@ -1,4 +1,4 @@
-"""The sections that name an index."""
+"""Settings of indexes."""
 
 from __future__ import annotations
 
@@ -7,63 +7,67 @@ from typing import Any, Literal
 
 from tercet.config.parsing import key
 
-#: Keys of an index that holds the passages' vectors already.
-LIVE = ("collection", "vector", "id")
+#: Weaviate's index kinds that passages can be streamed into.
+IngestKind = Literal["hnsw", "hnsw+pq", "hnsw+rq", "hnsw+sq", "hnsw+bq", "flat", "flat+bq"]
+#: All of Weaviate's index kinds; `tercet.retrieval.weaviate.settings.KINDS` describes each.
+WeaviateKind = Literal[IngestKind, "hfresh"]
 
-
-#: As `id`: the objects' own.
+#: Value of `id` for the UUIDs of the objects.
 UUIDS = "uuid"
+
+# Keys of an existing collection.
+_LIVE = ("collection", "vector", "id")
 
 
 @dataclass(frozen=True)
 class IndexSettings:
-    """A kind of index, and how it is searched."""
+    """An index and its search settings."""
 
-    backend: Literal["exact", "faiss", "weaviate"] = key("exact", "exact runs in the process")
-    kind: Literal[
-        "hnsw", "hnsw+pq", "hnsw+rq", "hnsw+sq", "hnsw+bq", "flat", "flat+bq", "hfresh"
-    ] = key("hnsw", "Weaviate's index, and its compression")
-    metric: Literal["dot", "cosine"] = key("dot", "Weaviate's distance")
+    backend: Literal["exact", "faiss", "weaviate"] = key("exact", "exact: brute force, in process")
+    kind: WeaviateKind = key("hnsw", "Weaviate's index type and compression")
+    metric: Literal["dot", "cosine"] = key("dot", "distance in Weaviate")
     factory: str = key(
-        "HNSW32", "FAISS's index_factory string; {lists} in it becomes the root of the passages"
+        "HNSW32", "FAISS's index_factory string; {lists} becomes the root of the passage count"
     )
-    ef: int | None = key(None, "how far HNSW looks, FAISS's or Weaviate's; unset: far", low=1)
-    nprobe: int | None = key(None, "inverted lists that FAISS reads a query; unset: 32", low=1)
+    ef: int | None = key(None, "HNSW's search queue (FAISS, Weaviate); unset: large", low=1)
+    nprobe: int | None = key(None, "inverted lists per query (FAISS); unset: 32", low=1)
     on_disk: bool = key(
-        False, "FAISS's inverted lists in a file, for more vectors than memory holds (IVF…)"
+        False, "keep inverted lists in a file, for more vectors than memory holds (FAISS IVF…)"
     )
     collection: str | None = key(
         None,
-        "Weaviate collection or alias that holds the passages' vectors already and is searched as "
-        "it stands (model.train query_encoder or query_adapter)",
+        "existing Weaviate collection or alias with the passage vectors, never written "
+        "(model.train query_encoder or query_adapter)",
     )
-    vector: str | None = key(None, "its named vector; unset: the only one")
+    vector: str | None = key(None, "named vector of `collection`; unset: the only one")
     id: str | None = key(
-        None, "its property with the passages' ids, or uuid; unset: passage_id, else the UUID"
+        None, "property of `collection` with the ids, or uuid; unset: passage_id, else the UUID"
     )
 
     def settings(self) -> dict[str, Any]:
-        """What results depend on, by key; of a collection that there is, only if it is named."""
+        """The keys that results depend on; those of an existing collection only if set."""
         found = {k: v for k, v in asdict(self).items() if k != "alias"}
-        return {k: v for k, v in found.items() if k not in LIVE or v is not None}
+        return {k: v for k, v in found.items() if k not in _LIVE or v is not None}
 
 
 @dataclass(frozen=True)
 class IndexSection(IndexSettings):
-    """Where evaluation searches."""
+    """The index that evaluation searches."""
 
-    alias: str | None = key(None, "Weaviate alias of the best model; unset: from the run's name")
+    alias: str | None = key(
+        None, "Weaviate alias of the adapted model's collection; unset: from the run's name"
+    )
 
 
 @dataclass(frozen=True)
 class ComparedIndex(IndexSettings):
     """One index of eval.py's table."""
 
-    name: str = key("", "what the table calls it; unset: from what it is")
+    name: str = key("", "name in the table; unset: from its settings")
 
     @property
     def label(self) -> str:
-        """What the table calls it."""
+        """Name in the table."""
         kinds = {"exact": "exact", "faiss": f"faiss {self.factory}"}
         weaviate = f"weaviate {self.collection or self.kind}"
         return self.name or kinds.get(self.backend, weaviate)

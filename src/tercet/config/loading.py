@@ -1,4 +1,4 @@
-"""Reading a recipe with its overrides, and writing one with every value."""
+"""Load a recipe with overrides; save it with every value."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 
 from tercet.config.parsing import RENAMED, build, override, read_yaml
 from tercet.config.recipe import Recipe
-from tercet.config.training import _training, training_defaults
+from tercet.config.training import build_training, training_defaults
 from tercet.config.validation import check_across
 from tercet.core.files import write_file
 from tercet.core.schema import InputError
@@ -19,10 +19,10 @@ from tercet.core.schema import InputError
 def load_recipe(
     path: str | Path, overrides: Sequence[str] = (), *, cross_check: bool = True
 ) -> Recipe:
-    """The recipe in a YAML file, with command-line overrides such as `--seed 7` put over it.
+    """The recipe of a YAML file, with command-line overrides such as `--seed 7`.
 
-    Raises InputError for an unknown key, a wrong type or an impossible value, before any work;
-    and, unless its values are looked at each by itself, for those that do not go by `cross_check`.
+    Raises InputError for an unknown key, a wrong type or an invalid value and, with `cross_check`,
+    for values that do not fit together.
     """
     root = read_yaml(Path(path))
     override(root, overrides)
@@ -30,7 +30,7 @@ def load_recipe(
     recipe = build(Recipe, root)
     settings = training_defaults(recipe.model)
     if training is not None and training.value is not None:
-        settings |= _training(training)
+        settings |= build_training(training)
     settings["metric_for_best_model"] = str(settings["metric_for_best_model"]).removeprefix("eval_")
     recipe = dataclasses.replace(recipe, training=settings)
     if cross_check:
@@ -39,7 +39,7 @@ def load_recipe(
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
-    """Write every key's value as YAML; `load_recipe` reads the same recipe from it."""
+    """Write all values as YAML; `load_recipe` reads the same recipe from it."""
     note = f"# Every value of run {recipe.name}, defaults too.\n"
     text = yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False, allow_unicode=True)
     write_file(path, (note + text).encode())

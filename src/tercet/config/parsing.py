@@ -1,4 +1,4 @@
-"""Typed settings from YAML and the command line, every refusal naming its line or its flag."""
+"""Typed settings from YAML and the command line; every error names its line or flag."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import functools
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -16,10 +17,11 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from tercet.core.schema import InputError
+from tercet.core.text import one_line
 
 T = TypeVar("T")
-MOST_VALUES = 100_000  # of one YAML text
-#: Keys of earlier versions and where their values are given now.
+_MOST_VALUES = 100_000  # values of one YAML text
+#: Keys of earlier versions and their new names.
 RENAMED = {
     "model.side": "model.train (both, query_encoder or query_adapter)",
     "model.student": "model.train (query_encoder or query_adapter)",
@@ -35,7 +37,10 @@ RENAMED = {
 }
 
 #: Values of earlier versions and what they are called now.
-RENAMED_VALUES = {("triplets.calibration", "spread"): "std_ratio"}
+RENAMED_VALUES = {
+    ("triplets.calibration", "spread"): "std_ratio",
+    ("evaluation.systems.N.kind", "cohere"): "{kind: api, api: cohere}",
+}
 
 
 def key(
@@ -46,7 +51,7 @@ def key(
     high: float | None = None,
     above: float | None = None,
 ) -> Any:
-    """A dataclass field with one line of meaning and the range of its values, ends included."""
+    """A dataclass field with a one-line meaning and the range of its values, ends included."""
     metadata = {"meaning": meaning, "low": low, "high": high, "above": above}
     if callable(default):
         return dataclasses.field(default_factory=default, metadata=metadata)
@@ -54,20 +59,20 @@ def key(
 
 
 def section(kind: Callable[[], Any]) -> Any:
-    """A dataclass field that is itself a group of settings."""
+    """A dataclass field that is a group of settings."""
     return dataclasses.field(default_factory=kind, metadata={"meaning": ""})
 
 
 @dataclass
 class Node:
-    """A YAML value that remembers where it stands, and a scalar its text as written."""
+    """A YAML value with its place and, for a scalar, its text as written."""
 
     value: Any
     where: str
     text: str = ""
 
     def plain(self) -> Any:
-        """The value without places."""
+        """The plain value, without places."""
         if isinstance(self.value, dict):
             return {name: child.plain() for name, child in self.value.items()}
         if isinstance(self.value, list):
@@ -76,7 +81,7 @@ class Node:
 
 
 def read_yaml(path: Path) -> Node:
-    """A YAML file as a tree of nodes. Raises InputError if it is missing, malformed, no mapping."""
+    """Read a YAML file as a tree. Raises InputError unless it is readable and a mapping."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -92,13 +97,13 @@ def read_yaml(path: Path) -> Node:
 
 
 def parse_yaml(text: str, source: str, *, lines: bool) -> Node:
-    """YAML text as a tree; places are `source:line`, or just `source` when `lines` is off."""
+    """Parse YAML text; places are `source:line`, or `source` alone if `lines` is off."""
     try:
         root = _composed(text)
         if root is None:
             return Node(None, source)
-        if _values(root, {}) > MOST_VALUES:
-            raise InputError(f"{source}: aliases repeat values without measure")
+        if _values(root, {}) > _MOST_VALUES:
+            raise InputError(f"{source}: aliases repeat more than {_MOST_VALUES:,} values")
         return _convert(root, yaml.SafeLoader(""), source, lines)
     except yaml.reader.ReaderError as error:
         place, problem = f":{text.count(chr(10), 0, error.position) + 1}", error.reason
@@ -107,18 +112,17 @@ def parse_yaml(text: str, source: str, *, lines: bool) -> Node:
         place, problem = f":{mark.line + 1}" if mark else "", error.problem or "malformed"
     except RecursionError:
         place, problem = "", "nested without end"
-    problem = " ".join(problem.split())
-    raise InputError(f"{source}{place if lines else ''}: not valid YAML ({problem})")
+    raise InputError(f"{source}{place if lines else ''}: not valid YAML ({one_line(problem)})")
 
 
 @functools.lru_cache(maxsize=32)
 def _composed(text: str) -> yaml.Node | None:
-    """YAML's own tree, kept: a form reads its recipe again for each key that it checks."""
+    """PyYAML's tree, cached: the studio's form parses its recipe again for each key."""
     return yaml.SafeLoader(text).get_single_node()
 
 
 def _values(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many values a tree has once its aliases are written out."""
+    """Number of values of a tree with expanded aliases."""
     if id(node) not in known:
         inner = node.value if isinstance(node, yaml.CollectionNode) else []
         parts = [part for each in inner for part in (each if isinstance(each, tuple) else (each,))]
@@ -145,12 +149,12 @@ def _convert(node: yaml.Node, loader: yaml.SafeLoader, source: str, lines: bool)
         return Node([_convert(child, loader, source, lines) for child in node.value], where)
     try:
         return Node(loader.construct_object(node), where, node.value)
-    except (ValueError, LookupError, AttributeError):  # what PyYAML lets through, for 2026-13-45
+    except (ValueError, LookupError, AttributeError):  # PyYAML does not catch 2026-13-45
         raise InputError(f"{where}: {node.value!r} is not a value that YAML has") from None
 
 
 def override(root: Node, arguments: Sequence[str]) -> None:
-    """Put `--section.key value` (or `--section.key=value`) pairs into the tree, values as YAML."""
+    """Apply `--section.key value` (or `--section.key=value`) pairs to the tree, values as YAML."""
     pending = list(arguments)
     while pending:
         flag = pending.pop(0)
@@ -163,13 +167,13 @@ def override(root: Node, arguments: Sequence[str]) -> None:
             value = pending.pop(0)
         node = parse_yaml(value, name, lines=False)
         if isinstance(node.value, dict):
-            # "query: " is YAML for a mapping, and as often meant for a text.
+            # "query: " is YAML for a mapping, but often meant as text.
             node.text = value
         _place(root, name[2:].replace("-", "_").split("."), node)
 
 
 def _place(node: Node, steps: list[str], new: Node) -> None:
-    """Set the node at a dotted path; a step into a list is a number."""
+    """Set the node at a path; a step into a list is a number."""
     step, rest = steps[0], steps[1:]
     if node.value is None:
         node.value = {}
@@ -190,13 +194,13 @@ def _place(node: Node, steps: list[str], new: Node) -> None:
 
 
 def nearest(name: str, names: Sequence[str]) -> str:
-    """'; did you mean X?', or the names there are."""
+    """'; did you mean X?' with the most similar name, or a list of all names."""
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(names)}"
 
 
 def build(kind: type[T], node: Node, path: str = "") -> T:
-    """A settings dataclass from a tree. Raises InputError for unknown keys and wrong values."""
+    """Build a settings dataclass. Raises InputError for unknown keys and invalid values."""
     if node.value is None:
         return kind()
     if not isinstance(node.value, dict):
@@ -219,7 +223,7 @@ def build(kind: type[T], node: Node, path: str = "") -> T:
 
 
 def check_range(value: Any, limits: typing.Mapping[str, Any], where: str, path: str) -> None:
-    """Raises InputError unless the value, or all in a list, are within what `key` was given."""
+    """Raise InputError unless the value, or each value of a list, is within the limits of `key`."""
     for number in value if isinstance(value, list) else [value]:
         if isinstance(number, bool) or not isinstance(number, int | float):
             continue
@@ -233,7 +237,7 @@ def check_range(value: Any, limits: typing.Mapping[str, Any], where: str, path: 
 
 
 def _coerce(kind: Any, node: Node, path: str) -> Any:
-    """The node's value as `kind`. Raises InputError where it is of another type."""
+    """The node's value as `kind`. Raises InputError for another type."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
         return build(typing.cast(type, kind), node, path)
@@ -243,10 +247,9 @@ def _coerce(kind: Any, node: Node, path: str) -> Any:
         others = [argument for argument in arguments if argument is not type(None)]
         return _coerce(others[0], node, path)
     if origin is Literal:
-        if (path, node.value) in RENAMED_VALUES:
-            raise InputError(
-                f"{node.where}: {path} {node.value} is now {RENAMED_VALUES[path, node.value]}"
-            )
+        of_any = re.sub(r"\.\d+\b", ".N", path)  # all entries of a list have the same keys
+        if renamed := RENAMED_VALUES.get((of_any, str(node.value))):
+            raise InputError(f"{node.where}: {path} {node.value} is now {renamed}")
         if node.value not in arguments:
             choices = [str(argument) for argument in arguments]
             hint = nearest(str(node.value), choices)
@@ -267,7 +270,7 @@ def coerce_scalar(kind: type, node: Node, path: str) -> Any:
     """The node's value as a str, bool, int or float."""
     value = node.value
     if kind is float:
-        # YAML 1.1 reads 2e-5 as text, for want of a point.
+        # YAML 1.1 reads 2e-5, without a decimal point, as text.
         if isinstance(value, str):
             try:
                 value = float(value)
@@ -278,7 +281,7 @@ def coerce_scalar(kind: type, node: Node, path: str) -> Any:
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{node.where}: {path} must be a finite number, not {value}")
     if kind is str and isinstance(value, int | float | dict) and not isinstance(value, bool):
-        value = node.text or value  # 1.10 is a name too, and not 1.1
+        value = node.text or value  # a name 1.10 stays "1.10"
     if type(value) is not kind:
         noun = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}[kind]
         raise InputError(f"{node.where}: {path} must be {noun}, not {node.plain()!r}")

@@ -1,7 +1,4 @@
-"""One run = one YAML file: what it may say, and every default.
-
-Reading, overriding and refusing are in `tercet.config.parsing`; this file is the list of keys.
-"""
+"""The keys of a recipe with their defaults. `tercet.config.parsing` reads and checks them."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from typing import Any, Literal
 from tercet.config.chat import ChatSection
 from tercet.config.corpus import CorpusSection
 from tercet.config.evaluation import EvaluationSection
-from tercet.config.index import IndexSection, IndexSettings
+from tercet.config.index import IndexSection, IndexSettings, IngestKind
 from tercet.config.model import ModelSection
 from tercet.config.parsing import key, section
 from tercet.config.training import WEIGHTLESS, training_defaults
@@ -21,30 +18,30 @@ from tercet.config.training import WEIGHTLESS, training_defaults
 
 @dataclass(frozen=True)
 class GeneratorSettings:
-    """One way to write queries; several are mixed by their shares."""
+    """A query generator; several are mixed by their shares."""
 
     kind: Literal["spans", "seq2seq", "causal"] = key(
-        "spans", "salient spans of the passage, a doc2query model, or a prompted language model"
+        "spans", "spans: salient spans of the passage; seq2seq: doc2query; causal: a prompted LLM"
     )
-    share: float = key(1.0, "its part of the queries, beside the other generators'", above=0)
+    share: float = key(1.0, "weight of this generator's part of the queries", above=0)
     model: str = key("", "folder or Hub name (seq2seq, causal)")
     engine: Literal["auto", "torch", "ctranslate2"] = key(
-        "auto", "what runs the model (seq2seq); auto: ctranslate2 where installed and no GPU is"
+        "auto", "inference engine (seq2seq); auto: ctranslate2 if installed and there is no GPU"
     )
-    gguf_file: str | None = key(None, "the GGUF file within `model` (causal)")
+    gguf_file: str | None = key(None, "GGUF file in `model` (causal)")
     style: Literal["web", "question", "keywords", "claim", "title"] | None = key(
-        None, "kind of query that the model is shown (causal); `prompt` and `examples` change it"
+        None, "built-in prompt and examples (causal); `prompt` and `examples` replace them"
     )
-    prompt: str | None = key(None, "template with {passage}; a general one when unset (causal)")
+    prompt: str | None = key(None, "template with {passage} (causal); unset: that of the style")
     examples: list[list[str]] | None = key(None, "few-shot pairs [passage, query] (causal)")
-    passage_tokens: int | None = key(None, "passages are cut to this many tokens", low=8)
-    max_new_tokens: int | None = key(None, "longest query in tokens", low=1)
-    batch_size: int = key(32, "queries a batch", low=1)
+    passage_tokens: int | None = key(None, "truncate passages to this many tokens", low=8)
+    max_new_tokens: int | None = key(None, "maximum length of a query in tokens", low=1)
+    batch_size: int = key(32, "queries per batch", low=1)
     temperature: float | None = key(
-        None, "of sampling; unset: 1 (seq2seq, as GPL has it), .7 (causal)", above=0
+        None, "sampling temperature; unset: 1 (seq2seq, as in GPL), .7 (causal)", above=0
     )
-    top_k: int = key(25, "sample among the k likeliest tokens", low=1)
-    top_p: float = key(0.95, "sample within this mass of probability", above=0, high=1)
+    top_k: int = key(25, "sample from the k most likely tokens", low=1)
+    top_p: float = key(0.95, "nucleus sampling: cumulative probability", above=0, high=1)
 
 
 @dataclass(frozen=True)
@@ -54,28 +51,28 @@ class QueriesSection:
     generators: list[GeneratorSettings] = key(
         lambda: [GeneratorSettings()], "one or more, each with `kind`"
     )
-    count: int = key(250_000, "queries wanted; passages are sampled for it", low=1)
+    count: int = key(250_000, "number of queries; passages are sampled for it", low=1)
     per_passage: int | None = key(
-        None, "queries a passage; unset: 3, or more where the corpus is small", low=1
+        None, "queries per passage; unset: 3, or more for a small corpus", low=1
     )
-    shard_passages: int = key(256, "passages a shard: what a killed run does again", low=1)
+    shard_passages: int = key(256, "passages per shard; a killed run redoes one shard", low=1)
 
 
 @dataclass(frozen=True)
 class RetrieverSettings:
-    """One retriever that proposes hard negatives."""
+    """A retriever that mines hard negatives."""
 
-    kind: Literal["dense", "bm25"] = key("dense", "an encoder over an exact index, or BM25")
-    share: int = key(1, "its part of the candidates, beside the other retrievers'", low=1)
+    kind: Literal["dense", "bm25"] = key("dense", "dense: an encoder; bm25: lexical search")
+    share: int = key(1, "weight of this retriever's part of the candidates", low=1)
     model: str | None = key(None, "folder or Hub name (dense); unset: the model being adapted")
-    k1: float = key(0.9, "BM25's term saturation", low=0)
-    b: float = key(0.4, "BM25's length normalisation", low=0, high=1)
-    language: str | None = key("english", "BM25's stemmer and stop words; null for none")
+    k1: float = key(0.9, "BM25: term saturation", low=0)
+    b: float = key(0.4, "BM25: length normalisation", low=0, high=1)
+    language: str | None = key("english", "BM25: stemmer and stop words; null: none")
 
 
 @dataclass(frozen=True)
 class NegativesSection:
-    """Candidates that each query's positive is compared with."""
+    """Hard negative candidates of each query."""
 
     retrievers: list[RetrieverSettings] = key(
         lambda: [
@@ -84,133 +81,136 @@ class NegativesSection:
         ],
         "one or more, each with `kind`",
     )
-    candidates: int = key(25, "candidates a query, the positive not counted", low=1)
-    shard_queries: int = key(512, "queries a shard", low=1)
+    candidates: int = key(25, "candidates per query, without the positive", low=1)
+    shard_queries: int = key(512, "queries per shard; a killed run redoes one shard", low=1)
     index: IndexSettings = section(IndexSettings)
 
 
 @dataclass(frozen=True)
 class TeacherSection:
-    """The cross-encoder whose margins are learnt."""
+    """The cross-encoder that is distilled."""
 
     name: str = key("cross-encoder/ms-marco-MiniLM-L6-v2", "folder or Hub name")
     revision: str | None = key(None, "Hub revision")
     backend: Literal["auto", "torch", "onnx"] = key(
-        "auto", "auto: onnx where there is nothing else"
+        "auto", "auto: torch, or onnx for a model with ONNX weights alone"
     )
-    max_length: int = key(256, "tokens of query and passage together", low=16)
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = key("auto", "auto: half if it is fast")
-    shard_pairs: int = key(8192, "pairs a shard", low=1)
+    max_length: int = key(256, "maximum tokens of query and passage together", low=16)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = key(
+        "auto", "auto: half precision if the hardware is fast at it"
+    )
+    shard_pairs: int = key(8192, "pairs per shard; a killed run redoes one shard", low=1)
 
 
 @dataclass(frozen=True)
 class TripletsSection:
-    """What training reads: (query, positive, negative) and the margin to learn."""
+    """Training data: (query, positive, negative) triplets with target margins."""
 
     teacher_weight: float | None = key(
         None,
-        "lambda, the teacher's part of the target; unset: .5, unless held-out queries clearly "
-        "favour another; 1 is plain GPL, with calibration: none and loss.kind: margin_mse",
+        "lambda, the teacher's weight in the targets; unset: .5, or another that is significantly "
+        "better on held-out queries; plain GPL: 1, calibration none, loss.kind margin_mse",
         low=0,
         high=1,
     )
     calibration: Literal["std_ratio", "least_squares", "none", "clipped"] = key(
         "std_ratio",
-        "how the teacher's scores are scaled to the student's, within lists; clipped: CADET's",
+        "scaling of the teacher's scores to the student's, within lists; clipped: as in CADET",
     )
     negatives_per_query: int | None = key(
         None,
-        "drawn afresh from the candidates each epoch; unset: 5, or all where only queries are "
-        "trained and passages cost nothing",
+        "negatives per query, drawn anew each epoch; unset: 5, or all candidates with frozen "
+        "passage vectors",
         low=1,
     )
     held_out: float = key(
         0.2,
-        "part of the queries kept to choose by; a third of them guards the choice",
+        "fraction of queries held out to select the model; a third of them confirms the selection",
         above=0,
         high=0.5,
     )
     filter_rank: int | None = key(
-        None, "drop training queries whose own passage the teacher ranks beyond this", low=1
+        None, "drop training queries whose source passage the teacher ranks below this", low=1
     )
     filter_percentile: float | None = key(
         None,
-        "drop those whose own passage it scores below this percentile of own passages",
+        "drop training queries whose source passage scores below this percentile of all source "
+        "passages",
         low=0,
         high=100,
     )
     filter_max_matches: int | None = key(
         None,
-        "drop those that so many candidates fit as well as own passages do (the median)",
+        "drop training queries with at least this many candidates that score like a source passage "
+        "(the median or more)",
         low=1,
     )
 
 
 @dataclass(frozen=True)
 class LossSection:
-    """What the model learns of a list, and whether it also tells its positive from a batch."""
+    """The distillation loss, and an optional contrastive loss."""
 
     kind: Literal["margin_mse", "all_pairs", "kl"] = key(
         "all_pairs",
-        "margin_mse: margins of the positive, as in plain GPL; all_pairs: margins of all pairs in "
-        "the list; kl: the list as a distribution",
+        "margin_mse: margins between positive and negatives, as in GPL; all_pairs: margins of all "
+        "pairs in the list; kl: KL divergence of the list's score distributions",
     )
-    temperature: float = key(0.05, "kl: divides the model's scores; .05 is for cosines", above=0)
+    temperature: float = key(
+        0.05, "kl: temperature of the model's scores; .05 suits cosines", above=0
+    )
     teacher_temperature: float | None = key(
         None,
-        "kl: divides the targets; unset: as `temperature`, right for targets on the model's scale",
+        "kl: temperature of the targets; unset: `temperature`, for targets on the model's scale",
         above=0,
     )
     info_nce: float = key(
-        0.0, "weight of InfoNCE over all passages of a step, in all processes; 0: none", low=0
+        0.0, "weight of InfoNCE over the passages of a step in all processes; 0: off", low=0
     )
     info_nce_temperature: float = key(
-        0.05, "InfoNCE: divides the model's scores; .05 is for cosines", above=0
+        0.05, "InfoNCE: temperature of the model's scores; .05 suits cosines", above=0
     )
     false_negative_margin: float = key(
         0.1,
-        "InfoNCE: a passage of a query's list is no negative if its target margin is at most this "
-        "part of the list's largest",
+        "InfoNCE: candidates whose target margin is at most this fraction of the list's largest "
+        "margin are no negatives",
         low=0,
         high=1,
     )
     matryoshka: list[int] = key(
         list,
-        "shorter vectors that are to work too, in dimensions: the loss is the mean over them and "
-        "the whole vector",
+        "truncated dimensions to train too: the loss is the mean over them and the full vector",
         low=1,
     )
 
 
 @dataclass(frozen=True)
 class IngestSection:
-    """Where scripts/ingest.py writes the vectors that the corpus carries."""
+    """The collection to which scripts/ingest.py writes the corpus's own vectors."""
 
     collection: str | None = key(None, "Weaviate collection; unset: from the run's name")
-    vector: str = key("given", "name of the vector in it")
-    kind: Literal["hnsw", "hnsw+rq", "hnsw+sq", "hnsw+bq", "hnsw+pq", "flat", "flat+bq"] = key(
-        "hnsw", "Weaviate's index, and its compression"
-    )
-    metric: Literal["dot", "cosine"] = key("dot", "how its vectors compare")
+    vector: str = key("given", "name of the vector in the collection")
+    kind: IngestKind = key("hnsw", "Weaviate's index type and compression")
+    metric: Literal["dot", "cosine"] = key("dot", "similarity of the vectors")
 
 
 @dataclass(frozen=True)
 class TrackingSection:
-    """Where figures go besides the run's folder."""
+    """Experiment trackers."""
 
     report_to: list[Literal["wandb", "tensorboard", "trackio"]] = key(
-        list, "any of them; what eval.py finds goes to wandb"
+        list, "trackers of training; eval.py reports to wandb alone"
     )
-    project: str = key("tercet", "the project, of W&B and of Trackio")
+    project: str = key("tercet", "project in W&B and Trackio")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One run, whole."""
+    """A run."""
 
-    name: str = key("run", "the run's folder within `runs_dir`")
-    runs_dir: str = key("runs", "where runs are written")
-    seed: int = key(13, "seed of every draw", low=0, high=2**32 - 1)
+    name: str = key("run", "name of the run: its folder in `runs_dir`")
+    runs_dir: str = key("runs", "folder of all runs")
+    seed: int = key(13, "random seed", low=0, high=2**32 - 1)
     corpus: CorpusSection = section(CorpusSection)
     queries: QueriesSection = section(QueriesSection)
     negatives: NegativesSection = section(NegativesSection)
@@ -220,7 +220,7 @@ class Recipe:
     model: ModelSection = section(ModelSection)
     training: dict[str, Any] = key(
         lambda: training_defaults(ModelSection()),
-        "TrainingArguments, by their own names",
+        "transformers' TrainingArguments by name",
     )
     index: IndexSection = section(IndexSection)
     evaluation: EvaluationSection = section(EvaluationSection)
@@ -230,7 +230,7 @@ class Recipe:
 
     @property
     def negatives_per_query(self) -> int:
-        """Negatives that each query meets in an epoch."""
+        """Negatives per query and epoch."""
         unset = (
             self.negatives.candidates if self.model.frozen else min(5, self.negatives.candidates)
         )
@@ -247,17 +247,17 @@ class Recipe:
 
     @property
     def folder(self) -> Path:
-        """Where the run's stages are written."""
+        """Folder of the run."""
         return Path(self.runs_dir) / self.name
 
     @property
     def alias(self) -> str:
-        """The name under which an index server knows the best model's passages."""
+        """Alias of the adapted model's collection on an index server."""
         return self.index.alias or self._served
 
     @property
     def collection(self) -> str:
-        """The Weaviate collection of vectors that the corpus carries."""
+        """Weaviate collection of the corpus's own vectors."""
         return self.ingest.collection or f"{self._served}_given"
 
     @property
@@ -265,23 +265,15 @@ class Recipe:
         return "Tercet_" + re.sub(r"[^0-9A-Za-z_]", "_", self.name)
 
     @property
-    def measures(self) -> list[str]:
-        """Names of the measures of every epoch."""
+    def metrics(self) -> list[str]:
+        """Metrics that every epoch computes."""
         cutoffs = sorted(set(self.evaluation.cutoffs))
-        return list(
-            dict.fromkeys(
-                [
-                    *(f"map@{k}" for k in cutoffs),
-                    *(f"mrr@{k}" for k in cutoffs),
-                    self.evaluation.primary_metric,
-                    "recall@100",
-                ]
-            )
-        )
+        names = [f"{name}@{k}" for name in ("map", "mrr") for k in cutoffs]
+        return list(dict.fromkeys([*names, self.evaluation.primary_metric, "recall@100"]))
 
     @property
-    def all_measures(self) -> list[str]:
-        """Names of the measures that eval.py reports."""
+    def all_metrics(self) -> list[str]:
+        """Metrics that eval.py reports."""
         names = ("ndcg", "map", "mrr", "recall", "precision", "hit")
         cutoffs = sorted(set(self.evaluation.cutoffs))
         every = [f"{name}@{k}" for name in names for k in cutoffs]

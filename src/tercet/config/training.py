@@ -1,4 +1,4 @@
-"""TrainingArguments in a recipe: the defaults, the keys that Tercet sets, the checks."""
+"""The `training` section: TrainingArguments with Tercet's defaults and checks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tercet.config.model import ModelSection
 from tercet.config.parsing import Node, check_range, coerce_scalar, nearest
 from tercet.core.schema import InputError
 
-#: Names of TrainingArguments that change no weight: a finished model is of any of their values.
+#: TrainingArguments that change no weight: a finished model is valid for any of their values.
 WEIGHTLESS = {
     "dataloader_num_workers",
     "ddp_timeout",
@@ -21,29 +21,27 @@ WEIGHTLESS = {
     "save_total_limit",
 }
 
-
-#: What Tercet sets of TrainingArguments; any other of its names may be given as it is.
+#: Tercet's defaults of TrainingArguments and their meanings; its other names may be given too.
 TRAINING: dict[str, tuple[Any, str]] = {
-    "num_train_epochs": (1.0, "epochs; an adapter's 10"),
-    "learning_rate": (2e-5, "peak learning rate; an adapter's 1e-3"),
-    "per_device_train_batch_size": (16, "queries a step and process; an adapter's 64"),
-    "gradient_accumulation_steps": (1, "steps whose gradients are added up"),
-    "lr_scheduler_type": ("linear", "how the learning rate falls"),
-    "warmup_steps": (0.05, "steps of rising learning rate, a part of all if below 1"),
-    "weight_decay": (0.0, "AdamW's weight decay"),
-    "bf16": (None, "bf16 autocast; unset: where the hardware is fast at it"),
+    "num_train_epochs": (1.0, "epochs (query_adapter: 10)"),
+    "learning_rate": (2e-5, "peak learning rate (query_adapter: 1e-3)"),
+    "per_device_train_batch_size": (16, "queries per step and process (query_adapter: 64)"),
+    "gradient_accumulation_steps": (1, "steps over which gradients are accumulated"),
+    "lr_scheduler_type": ("linear", "schedule of the learning rate"),
+    "warmup_steps": (0.05, "warmup steps; below 1: fraction of all steps"),
+    "weight_decay": (0.0, "weight decay of AdamW"),
+    "bf16": (None, "bf16 autocast; unset: if the hardware is fast at it"),
     "logging_steps": (10, "steps between two logged losses"),
     "eval_strategy": ("epoch", "when to evaluate: epoch or steps"),
-    "save_strategy": ("epoch", "when to save a checkpoint that a killed run resumes from"),
-    "save_total_limit": (2, "checkpoints kept, the best always among them"),
-    "metric_for_best_model": ("mrr@10", "the held-out queries' figure that chooses what ships"),
+    "save_strategy": ("epoch", "when to save checkpoints, from which a killed run resumes"),
+    "save_total_limit": (2, "checkpoints kept, the best one always included"),
+    "metric_for_best_model": ("mrr@10", "metric on held-out queries that selects the model"),
     "dataloader_num_workers": (0, "processes that prepare batches"),
     "ddp_timeout": (7200, "seconds a process waits for another"),
 }
 
-
-#: What an adapter's training has in their place: it has few weights, and its steps take no time.
-ADAPTER_TRAINING: dict[str, Any] = {
+#: Defaults for query adapters, which have few weights and fast steps.
+_ADAPTER_TRAINING: dict[str, Any] = {
     "num_train_epochs": 10.0,
     "learning_rate": 1e-3,
     "per_device_train_batch_size": 64,
@@ -51,12 +49,12 @@ ADAPTER_TRAINING: dict[str, Any] = {
 
 
 def training_defaults(model: ModelSection) -> dict[str, Any]:
-    """TrainingArguments that a recipe does not give, for what its model trains."""
+    """Defaults of TrainingArguments for the trained part of the model."""
     defaults = {name: default for name, (default, _) in TRAINING.items()}
-    return defaults | (ADAPTER_TRAINING if model.adapter else {})
+    return defaults | (_ADAPTER_TRAINING if model.adapter else {})
 
 
-#: TrainingArguments that follow from other keys of the recipe.
+#: TrainingArguments that cannot be given, and the keys or rules that they follow from.
 MANAGED = {
     "output_dir": "name and runs_dir",
     "seed": "seed",
@@ -65,26 +63,25 @@ MANAGED = {
     "project": "tracking.project",
     "run_name": "name",
     "greater_is_better": "training.metric_for_best_model",
-    "load_best_model_at_end": "nothing: the best model is always kept",
+    "load_best_model_at_end": "nothing: the best model is always loaded",
     "eval_on_start": "nothing: zero-shot is always measured first",
     "remove_unused_columns": "nothing: batches are nested",
-    "label_names": "nothing: labels are the target margins",
+    "label_names": "nothing: the labels are target margins",
     "average_tokens_across_devices": "nothing: the loss is a mean over all processes",
     "resume_from_checkpoint": "nothing: a killed run resumes by itself",
     "hub_token": "HF_TOKEN in the environment: a recipe is copied into reports",
-    "dataloader_persistent_workers": "nothing: each epoch draws other negatives",
-    "save_only_model": "nothing: a killed run resumes from its optimizer's state too",
+    "dataloader_persistent_workers": "nothing: each epoch draws new negatives",
+    "save_only_model": "nothing: a killed run needs the optimizer's state to resume",
     "ignore_data_skip": "nothing: a resumed run ends with the same weights",
     "label_smoothing_factor": "nothing: there are no classes to smooth",
     "eval_delay": "nothing: zero-shot and every epoch are measured",
     "use_cpu": "the hardware: hide GPUs with CUDA_VISIBLE_DEVICES=",
     "ddp_find_unused_parameters": "nothing: every parameter is used",
-    "ddp_broadcast_buffers": "nothing: buffers are constants",
+    "ddp_broadcast_buffers": "nothing: buffers are constant",
 }
 
-
-#: The least value of TrainingArguments that do not check it themselves.
-LOWEST = {
+#: Lower bounds that TrainingArguments does not check itself.
+_LOWEST = {
     "num_train_epochs": 0,
     "learning_rate": 0,
     "per_device_train_batch_size": 1,
@@ -97,9 +94,9 @@ LOWEST = {
 }
 
 
-def _training(node: Node) -> dict[str, Any]:
-    """The `training` section, checked by the names and types of TrainingArguments."""
-    # transformers takes seconds to import, which `import tercet` should not.
+def build_training(node: Node) -> dict[str, Any]:
+    """Values of the `training` section, checked by TrainingArguments' names and types."""
+    # transformers takes seconds to import; most recipes are read without it.
     from transformers import TrainingArguments
 
     if not isinstance(node.value, dict):
@@ -114,15 +111,15 @@ def _training(node: Node) -> dict[str, Any]:
         if name in MANAGED:
             raise InputError(f"{child.where}: training.{name} follows from {MANAGED[name]}")
         values[name] = _as_argument(hints[name], child, f"training.{name}")
-        check_range(values[name], {"low": LOWEST.get(name)}, child.where, f"training.{name}")
+        check_range(values[name], {"low": _LOWEST.get(name)}, child.where, f"training.{name}")
     return values
 
 
 def _as_argument(hint: Any, node: Node, path: str) -> Any:
-    """A value of TrainingArguments: plain types are checked, richer ones left to its own checks."""
+    """A value of TrainingArguments; its own checks handle types other than scalars."""
     kinds = set(typing.get_args(hint)) or {hint}
     if node.value is None:
-        # What Tercet leaves unset by default may be unset whatever its type: bf16.
+        # Tercet's unset default of bf16 is not of its type.
         default, _ = TRAINING.get(path.removeprefix("training."), (0, ""))
         if default is None or type(None) in kinds:
             return None

@@ -1,4 +1,4 @@
-"""What a recipe's keys demand of one another."""
+"""Checks across the keys of a recipe."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from tercet.config.index import IndexSettings
 from tercet.config.parsing import Node, nearest
 from tercet.config.recipe import Recipe
 from tercet.core.files import slug
+from tercet.core.metric_names import parse_metric
 from tercet.core.schema import InputError
-
-#: Measures by name; the part after @ is a cut-off.
-MEASURE = re.compile(r"(map|mrr|ndcg|recall|precision|hit)@[1-9][0-9]*")
 
 
 def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
-    """Raises InputError, naming the line, for values that are possible alone and not together."""
+    """Raise InputError, naming the line, for values that are valid alone but not together."""
 
     def where(*steps: str) -> str:
         node: Node | None = root
@@ -29,12 +27,12 @@ def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
 
     given = training.value if training and training.value else {}
     metric = recipe.training["metric_for_best_model"]
-    if metric not in recipe.measures:
+    if metric not in recipe.metrics:
         node = given.get("metric_for_best_model")
         place = node.where if node else where("evaluation", "cutoffs")
         raise InputError(
             f"{place}: training.metric_for_best_model {metric!r} is not measured"
-            f"{nearest(str(metric), recipe.measures)}"
+            f"{nearest(str(metric), recipe.metrics)}"
         )
     for number, generator in enumerate(recipe.queries.generators):
         if generator.kind != "spans" and not generator.model:
@@ -101,10 +99,10 @@ def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
 
 
 def _check_query_side(recipe: Recipe, where: Callable[..., str]) -> None:
-    """Vectors that stay as they are, and what goes with them."""
+    """Check the keys of frozen passage vectors and existing collections."""
     model, index = recipe.model, recipe.index
     if misplaced := model.misplaced():
-        raise InputError(f"{where('model')}: {misplaced}, and changes nothing here")
+        raise InputError(f"{where('model')}: {misplaced} and has no effect here")
     if model.passage_vectors == "corpus" and not recipe.corpus.passages.vector:
         raise InputError(
             f"{where('model', 'passage_vectors')}: model.passage_vectors is corpus: name "
@@ -112,17 +110,17 @@ def _check_query_side(recipe: Recipe, where: Callable[..., str]) -> None:
         )
     if model.passage_vectors == "index" and not index.collection:
         raise InputError(
-            f"{where('model', 'passage_vectors')}: model.passage_vectors is index: name "
-            "it, index.collection"
+            f"{where('model', 'passage_vectors')}: model.passage_vectors is index: name it, "
+            "index.collection"
         )
     indexes = [("index", index), ("negatives", recipe.negatives.index)]
     indexes += [("evaluation", each) for each in recipe.evaluation.indexes]
     for place, each in indexes:
         if each.collection and not model.frozen:
             raise InputError(
-                f"{where(place)}: collection {each.collection!r} stays as it is, which belongs to "
-                "queries that are trained alone (model.train): passages that are "
-                "encoded anew go into collections of their own"
+                f"{where(place)}: an existing collection ({each.collection!r}) needs frozen "
+                "passage vectors, model.train query_encoder or query_adapter: passages that are "
+                "encoded anew are written to collections of their own"
             )
         if each.collection and each.backend != "weaviate":
             raise InputError(
@@ -133,7 +131,7 @@ def _check_query_side(recipe: Recipe, where: Callable[..., str]) -> None:
         for name in ("kind", "metric", "ef"):
             if each.collection and getattr(each, name) != getattr(plain, name):
                 raise InputError(
-                    f"{where(place)}: collection {each.collection!r} is searched as it stands: "
+                    f"{where(place)}: collection {each.collection!r} exists already: "
                     f"leave out {name}"
                 )
         if (each.vector or each.id) and not each.collection:
@@ -144,29 +142,28 @@ def _check_query_side(recipe: Recipe, where: Callable[..., str]) -> None:
         )
     if model.frozen and recipe.loss.matryoshka:
         raise InputError(
-            f"{where('loss', 'matryoshka')}: loss.matryoshka asks for shorter vectors of passages, "
-            "which stay as they are where only queries are trained (model.train): leave it out"
+            f"{where('loss', 'matryoshka')}: loss.matryoshka needs shorter passage vectors, "
+            f"which are frozen with model.train {model.train}: leave it out"
         )
     if model.frozen and recipe.evaluation.passages:
         raise InputError(
-            f"{where('evaluation', 'passages')}: evaluation.passages saves encoding, of which "
-            "model.train query_encoder or query_adapter encodes none: leave it out"
+            f"{where('evaluation', 'passages')}: evaluation.passages saves encoding passages, "
+            f"which model.train {model.train} does not encode: leave it out"
         )
 
 
 def _check_experiment(recipe: Recipe, place: str) -> None:
-    """What eval.py compares, and by what."""
+    """Check the systems, the indexes and the metric of eval.py."""
     section = recipe.evaluation
-    if not MEASURE.fullmatch(section.primary_metric):
-        raise InputError(
-            f"{place}: evaluation.primary_metric {section.primary_metric!r} is not a measure: "
-            "it is map, mrr, ndcg, recall, precision or hit, then @ and a cut-off, such as ndcg@10"
-        )
+    try:
+        parse_metric(section.primary_metric)
+    except InputError as error:
+        raise InputError(f"{place}: evaluation.primary_metric: {error}") from None
     for what, labels in (
         ("systems", [system.label for system in section.systems]),
         ("indexes", ["exact", *(i.label for i in section.indexes if i.backend != "exact")]),
     ):
-        # Files are named by them, in letters, digits and a few signs.
+        # Their files are named by slugs.
         _refuse_twice(labels, f"{place}: evaluation.{what}")
     systems = {system.label: system for system in section.systems}
     for label, system in systems.items():
@@ -178,7 +175,7 @@ def _check_experiment(recipe: Recipe, place: str) -> None:
     if not section.cutoffs:
         raise InputError(f"{place}: evaluation.cutoffs is empty: give at least one")
     kinds = {system.kind for system in section.systems}
-    if section.out_of_domain_path and systems and not {"base", "adapted"} <= kinds:
+    if section.out_of_domain_path and kinds and not {"base", "adapted"} <= kinds:
         raise InputError(
             f"{place}: evaluation.out_of_domain_path compares the systems base and adapted"
         )
@@ -190,22 +187,29 @@ def _check_experiment(recipe: Recipe, place: str) -> None:
 
 
 def _fault(system: SystemSettings, labels: Sequence[str]) -> str | None:
-    """What a system lacks."""
-    wanted = {"hybrid": 2, "rerank": 1}.get(system.kind, 0)
-    if len(system.of) != wanted:
-        return f"is {system.kind}: `of` names {('no', 'one', 'two')[wanted]} other, as a list"
-    for name in system.of:
-        if name not in labels:
-            return f"is made of {name!r}, which is not a system{nearest(name, labels)}"
-    if system.truncate_dim and system.kind not in ("base", "adapted", "dense", "cohere"):
-        return f"is {system.kind}: `truncate_dim` is for base, adapted, dense and cohere"
-    if system.kind in ("dense", "cohere") and not system.model:
-        return f"is {system.kind}: give its `model`"
-    if system.kind == "rerank" and system.revision and system.teacher is None:
-        return "has a `revision` and no `teacher`: the recipe's has its own"
-    if system.kind == "vectors" and bool(system.passages) != bool(system.queries):
-        return "is known by its vectors: give `passages` and `queries`, or neither"
-    return None
+    """The first thing that a system's keys lack or contradict, or None."""
+    kind = system.kind
+    parts = {"hybrid": 2, "rerank": 1}.get(kind, 0)
+    unknown = next((name for name in system.of if name not in labels), "")
+    faults = {
+        f"is {kind}: `of` names {('no', 'one', 'two')[parts]} other, as a list": (
+            len(system.of) != parts
+        ),
+        f"is made of {unknown!r}, which is not a system{nearest(unknown, labels)}": unknown,
+        f"is {kind}: `truncate_dim` is for base, adapted, dense and api": (
+            system.truncate_dim and kind not in ("base", "adapted", "dense", "api")
+        ),
+        f"is {kind}: give its `api`": kind == "api" and not system.api,
+        f"is {kind}: `api` is for kind api": system.api and kind != "api",
+        f"is {kind}: give its `model`": kind in ("dense", "api") and not system.model,
+        "has a `revision` and no `teacher`: the recipe's has its own": (
+            kind == "rerank" and system.revision and system.teacher is None
+        ),
+        "is known by its vectors: give `passages` and `queries`, or neither": (
+            kind == "vectors" and bool(system.passages) != bool(system.queries)
+        ),
+    }
+    return next((fault for fault, found in faults.items() if found), None)
 
 
 def _refuse_twice(labels: Sequence[str], place: str) -> None:

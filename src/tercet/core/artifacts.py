@@ -51,22 +51,22 @@ class Artifact:
 
     @property
     def digest(self) -> str:
-        """Identity of the contents, for the manifests of what is made from them."""
+        """Hash of the contents, which the manifests of later steps record."""
         hashes = {name: entry["sha256"] for name, entry in self.manifest["files"].items()}
         return digest([hashes, self.manifest["facts"]])
 
     def digest_of(self, prefix: str) -> str:
-        """Identity of the shards named `prefix`-NNNNN.arrow alone."""
+        """Hash of the shards named `prefix`-NNNNN.arrow alone."""
         files = self.manifest["files"].items()
         return digest({n: entry["sha256"] for n, entry in files if n.startswith(f"{prefix}-")})
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the stage counted: rows kept, rows dropped and why."""
+        """Counts of the stage: rows kept, rows dropped and why."""
         return self.manifest["facts"]
 
     def verify(self) -> None:
-        """Refuse files that are missing, cut or changed. Raises InputError naming the file."""
+        """Check every file's hash. Raises InputError naming one that is missing or changed."""
         for name, entry in self.manifest["files"].items():
             file = self.path / name
             if not file.is_file() or file_sha256(file) != entry["sha256"]:
@@ -86,22 +86,22 @@ class Artifact:
 
 
 def existing(path: Path) -> Artifact | None:
-    """What stands in a stage's folder, of whatever settings it was made; None if nothing does."""
+    """Return the finished artifact in `path`, whatever settings produced it, or None."""
     manifest = _manifest(path)
     return Artifact(path, manifest) if manifest else None
 
 
 @dataclass
 class Writer:
-    """A stage's folder while it is made."""
+    """Writes a stage's files and facts."""
 
     folder: Path
     facts: dict[str, Any] = field(default_factory=dict)
-    #: Rank of this process among those that make the stage, and how many these are.
+    #: Rank and number of the processes that make the stage.
     place: tuple[int, int] = (0, 1)
 
     def shard(self, name: str, number: int, make: pa.Table | Callable[[], pa.Table]) -> Path:
-        """Write `name`-NNNNN.arrow, a table or what `make` returns, unless it is there."""
+        """Write a table, or the one `make` returns, as `name`-NNNNN.arrow, unless that exists."""
         path = self._path(name, number)
         if not path.exists():
             table = make() if callable(make) else make
@@ -116,10 +116,10 @@ class Writer:
         make: Callable[[Block], pa.Table],
         done: Callable[[int], None],
     ) -> list[Path] | None:
-        """Write `name`-NNNNN.arrow from each block, every process its own, dealt in turn.
+        """Write one `name`-NNNNN.arrow a block; the blocks are dealt to the processes in turn.
 
-        The first process waits for all and has their paths; the others, None: what is left to do
-        is not theirs. `done` is told the rows of each block.
+        The first process waits for all and returns their paths. The others return None: the rest
+        of the stage is the first one's. `done` gets the number of rows of each finished block.
         """
         rank, world = self.place
         mine = range(rank, len(blocks), world)
@@ -128,7 +128,7 @@ class Writer:
                 self.shard(name, number, partial(make, blocks[number]))
             except FileNotFoundError:
                 if rank and not self.folder.exists():
-                    return None  # a killed run had left every shard: the first has finished
+                    return None  # a killed run had left every shard: the first process is done
                 raise
             trim_memory()
             done(len(blocks[number]))
@@ -145,11 +145,11 @@ class Writer:
 
 @dataclass(frozen=True)
 class Stage:
-    """One arrow of the pipeline: where its artefact goes and what it depends on.
+    """One arrow of the pipeline: its folder, and everything that its artifact depends on.
 
     `inputs` maps names to digests; `settings` is JSON; `revision` grows when the code's output
-    for equal inputs changes. A stage that is not `resumable` starts anew after an interruption.
-    `launch` names the launch whose processes make the stage together.
+    for equal inputs changes. A stage that is not `resumable` starts again after an interruption.
+    `launch` identifies the launch whose processes share the work.
     """
 
     path: Path
@@ -166,20 +166,20 @@ class Stage:
 
     @property
     def partial(self) -> Path:
-        """The folder while it is made."""
+        """The folder until it is finished."""
         return self.path.with_name(f"{self.name}.partial")
 
     @property
     def plan(self) -> dict[str, Any]:
-        """What the artefact follows from."""
+        """Everything that the artifact depends on, as JSON."""
         plan = {"stage": self.name, "revision": self.revision}
         plan |= {"settings": dict(self.settings), "inputs": dict(self.inputs)}
-        # As JSON gives it back, so that it can be compared with what was written.
+        # Through JSON, so that it compares equal to a plan that was read.
         return json.loads(json.dumps(plan))
 
     def finished(self) -> tuple[Artifact | None, str]:
-        """The artefact if it is of this plan, else None; and why, in a few words."""
-        # Killed after the manifest: the new folder is whole and lacks only its name.
+        """Return the artifact if it has this plan, else None; and the reason in a few words."""
+        # Killed after the manifest was written: the new folder is whole and only lacks its name.
         whole = _manifest(self.partial)
         if whole and is_main_process() and (whole["plan"] == self.plan or not _manifest(self.path)):
             (self.partial / PLAN).unlink(missing_ok=True)
@@ -194,13 +194,13 @@ class Stage:
 
     @property
     def has_partial(self) -> bool:
-        """Whether a killed run left a part of this plan."""
+        """Whether a killed run left part of an artifact with this plan."""
         unfinished = not (self.partial / MANIFEST).exists()
         return unfinished and self._plan_in_progress().get("plan") == self.plan
 
     @property
     def in_progress(self) -> bool:
-        """Whether the first process of this launch is making it, or has made it."""
+        """Whether the first process of this launch is making the artifact, or has made it."""
         return self._plan_in_progress() == self._started or self.finished()[0] is not None
 
     def _plan_in_progress(self) -> dict[str, Any]:
@@ -215,18 +215,18 @@ class Stage:
 
     @contextmanager
     def write(self) -> Iterator[Writer]:
-        """Make the artefact, or go on with what a killed run left of it."""
+        """Open the stage for writing, resuming what a killed run left; commit it at the end."""
         if not self.resumable or not self.has_partial:
             shutil.rmtree(self.partial, ignore_errors=True)
             self.partial.mkdir(parents=True)
         for torn in self.partial.rglob("*.tmp"):
             torn.unlink()
-        write_json(self.partial / PLAN, self._started)  # the other processes begin with it
+        write_json(self.partial / PLAN, self._started)  # the other processes wait for it
         writer = Writer(self.partial)
         try:
             yield writer
         except InputError:
-            # A refusal leaves nothing behind but finished shards, which are worth resuming.
+            # Refused input leaves nothing behind but finished shards, from which a run can resume.
             if not self.resumable or {p.name for p in self.partial.iterdir()} <= {PLAN}:
                 shutil.rmtree(self.partial)
             raise
@@ -248,7 +248,7 @@ class Stage:
 
 
 def _replace_folder(new: Path, final: Path) -> None:
-    """Give a finished folder its name; the artefact that had it stays whole until then."""
+    """Rename a finished folder; the artifact that had the name stays whole until then."""
     old = final.with_name(f"{final.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
@@ -259,7 +259,7 @@ def _replace_folder(new: Path, final: Path) -> None:
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """Dotted names of what differs between two JSON values, with short values."""
+    """Dotted names of the differences between two JSON values, with the values if short."""
     if isinstance(old, dict) and isinstance(new, dict):
         return [
             difference
@@ -278,7 +278,7 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
 
 
 class NotMade(Exception):
-    """A stage that would have to be made, where only what exists is asked for."""
+    """A stage is missing or stale, and `only_existing` forbids making it."""
 
 
 _only_existing = ContextVar("only_existing", default=False)
@@ -286,7 +286,7 @@ _only_existing = ContextVar("only_existing", default=False)
 
 @contextmanager
 def only_existing() -> Iterator[None]:
-    """Asking for a stage that is missing or stale raises NotMade meanwhile, and makes nothing."""
+    """Within the block, a stage that is missing or stale raises NotMade and is not made."""
     before = _only_existing.set(True)
     try:
         yield
@@ -297,10 +297,10 @@ def only_existing() -> Iterator[None]:
 def produce(
     stage: Stage, make: Callable[[Writer], None], *, all_processes: bool = False
 ) -> Artifact:
-    """The stage's artefact: reused where nothing it depends on changed, else made by `make`.
+    """Return the stage's artifact, reused if its plan is unchanged, else made by `make`.
 
-    Of several processes only the first makes it, and the others wait for its manifest; or all
-    call `make` (`all_processes`): each writes its own of `Writer.shards`, the first one the rest.
+    Of several processes the first makes it while the others wait for its manifest. With
+    `all_processes` all call `make`: each writes its part of `Writer.shards`, the first the rest.
     """
     if not is_main_process():
         if all_processes:
@@ -336,7 +336,7 @@ def _short(value: float) -> str:
 
 
 def _manifest(folder: Path) -> dict[str, Any] | None:
-    """A folder's manifest; None where there is none, or another process moves the folder."""
+    """A folder's manifest, or None if there is none or another process is moving the folder."""
     try:
         return read_json(folder / MANIFEST)
     except FileNotFoundError:
@@ -344,7 +344,7 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def _wait_until(happened: Callable[[], Happened | None]) -> Happened:
-    """Wait for what another process does on disk; whoever launched them ends all if one fails."""
+    """Poll until another process has done it; the launcher ends all processes if one fails."""
     while not (what := happened()):
         time.sleep(0.1)
     return what

@@ -1,11 +1,10 @@
-"""What a person sees while a run works: one console, its progress bars, its plain lines."""
+"""The console of all programs and its progress bars."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -25,15 +24,15 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-_WIDTH_OF_A_FILE = 200  # columns, where COLUMNS gives no other; a table takes what it needs of them
-#: Texts from which encoding them is worth a bar.
+_WIDTH_OF_A_FILE = 200  # columns of a table in a file or pipe, unless COLUMNS is set
+#: Number of texts from which encoding shows a progress bar.
 WORTH_A_BAR = 512
-#: Name of the variable with the seconds between two lines where there is no terminal; unset: 60.
+#: Environment variable: seconds between progress lines without a terminal; unset: 60.
 LINE_SECONDS = "TERCET_LINE_SECONDS"
-#: What training logs, a JSON a line, for whoever looks on: in the folder of its checkpoints.
+#: Training's log in the folder of its checkpoints, one JSON object a line; the studio plots it.
 CURVES = "curves.jsonl"
 
-#: In a file or a pipe a line stays a line, however long, and a table is cut nowhere.
+# Lines and tables are not wrapped in a file or a pipe.
 _in_terminal = sys.stdout.isatty()
 console = Console(
     highlight=False,
@@ -42,27 +41,9 @@ console = Console(
 )
 
 
-#: Characters that turn round how a line is shown.
-_BIDI = {*map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))}
-
-
-def printable(text: str) -> str:
-    """The text with "\ufffd" for what would command a terminal, or hide what a line says.
-
-    Those are control characters but for line breaks and tabs, bidirectional overrides and halves of
-    surrogate pairs.
-    """
-    return "".join(
-        "\ufffd"
-        if c in _BIDI or (c not in "\n\t" and unicodedata.category(c) in ("Cc", "Cs"))
-        else c
-        for c in text.replace("\r\n", "\n")
-    )
-
-
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
-        """Units a second, once known."""
+        """Units per second, once known."""
         rate = task.finished_speed or task.speed
         return Text(f"{_rate(rate)} {task.fields['unit']}/s" if rate else "", style="cyan")
 
@@ -72,21 +53,19 @@ def _rate(a_second: float) -> str:
 
 
 class Advance(Protocol):
-    """Tells a bar that `amount` more units are done."""
+    """Advances a progress bar."""
 
     def __call__(self, amount: int) -> None:
-        """Move the bar on."""
+        """Count `amount` more units as done."""
         ...
 
 
 @contextmanager
 def progress(what: str, total: int | None, unit: str, *, shown: bool = True) -> Iterator[Advance]:
-    """A bar with the rate and, where the total is known, the time left.
+    """A progress bar with the rate and, if the total is known, the time left.
 
-    `unit` is a plural noun, such as "passages".
-
-    On anything but a terminal it prints a line a minute, or as often as TERCET_LINE_SECONDS says,
-    and one at the end; where it is not to be `shown`, nothing.
+    `unit` is a plural noun, such as "passages". Without a terminal it prints a line every minute
+    (or every TERCET_LINE_SECONDS) and one at the end.
     """
     if not shown:
         yield lambda amount: None
@@ -95,7 +74,7 @@ def progress(what: str, total: int | None, unit: str, *, shown: bool = True) -> 
         with _lines(what, total, unit) as advance:
             yield advance
         return
-    # What the work is gives way where the terminal is narrow; figures never do.
+    # In a narrow terminal the description is cut, the numbers never.
     name = Column(ratio=1, no_wrap=True, overflow="ellipsis")
     columns = (
         TextColumn("  {task.description}", table_column=name),

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, what identifies them, and Arrow tables in them."""
+"""Atomic file writes, JSON files and SHA-256 digests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tercet.core.schema import InputError
 
 
 def slug(name: str) -> str:
-    """A name as that of a file."""
+    """The name with "_" for characters that a file name should not have."""
     return re.sub(r"[^\w.+-]+", "_", name)
 
 
@@ -26,19 +26,19 @@ def file_sha256(path: Path) -> str:
 
 
 def digest(value: Any) -> str:
-    """Hex SHA-256 of a JSON value, whatever the order of its keys."""
+    """Hex SHA-256 of a JSON value; the order of its keys does not matter."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, and make it outlast a crash."""
+    """Write a file atomically and durably."""
     with replacing(path) as file:
         file.write(data)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the name `path`, whole and synced, when all is written."""
+    """A temporary file that is synced and renamed to `path` at the end of the block."""
     temporary = path.with_name(path.name + ".tmp")
     try:
         with temporary.open("wb") as file:
@@ -48,17 +48,17 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    with suppress(FileNotFoundError):  # the first process has synced it and moved it on
+    with suppress(FileNotFoundError):  # the first process has synced and moved it
         sync_folder(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all."""
+    """Write a JSON file atomically."""
     write_file(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:
-    """What `write_json` wrote. Raises InputError naming the file if it is damaged."""
+    """Read a JSON file. Raises InputError naming the file if it is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
@@ -66,7 +66,7 @@ def read_json(path: Path) -> Any:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a folder's names outlast a crash."""
+    """Sync a folder to disk, so that renames in it survive a crash."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,8 +1,4 @@
-"""What may be larger than memory, read from mapped files as it is asked for.
-
-The system keeps of such files what fits and takes it back when it needs the room, so a corpus ten
-times as large takes ten times the disk and hardly more memory.
-"""
+"""Strings and vectors in memory-mapped files: a larger corpus takes disk, hardly any memory."""
 
 from __future__ import annotations
 
@@ -20,18 +16,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-#: Rows that are worked on at a time: 12 MB of vectors of 384 dimensions.
+#: Rows of a block: 12 MB of vectors of 384 dimensions.
 BLOCK = 8_192
-_STRINGS = 4_096  # texts turned into Python's at a time
+_STRINGS = 4_096  # texts converted to Python strings at a time
 T = TypeVar("T")
 
 
 class Lazy(Sequence[T]):
-    """A sequence whose items are made as they are asked for; a subclass says how."""
+    """A sequence whose items are made on access, by the subclass's `_at`."""
 
     @abstractmethod
     def _at(self, position: int) -> T:
-        """The item at a position from 0 on."""
+        """The item at a position, counted from 0."""
 
     @overload
     def __getitem__(self, index: int) -> T: ...
@@ -45,7 +41,7 @@ class Lazy(Sequence[T]):
 
 
 class Strings(Lazy[str]):
-    """A column of strings out of Arrow arrays."""
+    """A column of strings in Arrow arrays."""
 
     def __init__(self, chunks: Iterable[pa.Array]) -> None:
         self._chunks = [chunk for chunk in chunks if len(chunk)]
@@ -66,7 +62,7 @@ class Strings(Lazy[str]):
                 yield from chunk.slice(start, _STRINGS).to_pylist()
 
     def find(self, wanted: Iterable[str]) -> dict[str, int]:
-        """Position of each that is wanted and there: one pass, whatever the number of strings."""
+        """Positions of the wanted strings that are in the column, in one pass."""
         names = pa.array(sorted(set(wanted)), pa.string())
         which = pc.index_in(self._joined(), value_set=names)
         places = np.flatnonzero(pc.is_valid(which).to_numpy())
@@ -75,7 +71,7 @@ class Strings(Lazy[str]):
 
     @cached_property
     def order(self) -> np.ndarray:
-        """int64 positions, the smaller string first."""
+        """int64 positions in ascending order of the strings."""
         return pc.sort_indices(self._joined()).to_numpy().astype(np.int64)
 
     def _joined(self) -> pa.ChunkedArray:
@@ -83,12 +79,12 @@ class Strings(Lazy[str]):
 
 
 def fingerprint(text: str) -> int:
-    """64 bits of a text, so that millions can be compared in the memory of numbers."""
+    """A 64-bit hash of a text."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 class Rows:
-    """Where each of many ids stands, in 16 bytes of memory an id."""
+    """The rows of ids, in 16 bytes of memory per id."""
 
     def __init__(self, ids: Sequence[str]) -> None:
         self._ids = ids
@@ -97,7 +93,7 @@ class Rows:
         self._sorted = prints[self._order]
 
     def of(self, names: Sequence[str]) -> np.ndarray:
-        """int64 [names]: the row of each, -1 where it is none of the ids."""
+        """int64 [names]: the row of each name, -1 if it is not among the ids."""
         prints = np.fromiter(map(fingerprint, names), np.uint64, len(names))
         starts = np.searchsorted(self._sorted, prints)
         ends = np.searchsorted(self._sorted, prints, side="right")
@@ -106,29 +102,29 @@ class Rows:
             zip(names, starts.tolist(), ends.tolist(), strict=True)
         ):
             for row in self._order[start:end].tolist():
-                if self._ids[row] == name:  # 64 bits may be another's
+                if self._ids[row] == name:  # hashes may collide
                     found[place] = row
         return found
 
 
 def by_id(ids: Sequence[str]) -> np.ndarray:
-    """int64 positions of the ids, the smaller first."""
+    """int64 positions in ascending order of the ids."""
     if isinstance(ids, Strings):
         return ids.order
     return np.array(sorted(range(len(ids)), key=ids.__getitem__), np.int64)
 
 
 class MappedVectors:
-    """float32 [rows, dimension] in shards of mapped files, kept in another order than the rows'.
+    """float32 [rows, dimension] in mapped shards, stored in another order than that of the rows.
 
-    It can be indexed and walked as an array can, by rows; what that gives is in memory.
+    Indexing and iteration go by rows, as with an array, and return arrays in memory.
     """
 
     dtype = np.dtype(np.float32)
     ndim = 2
 
     def __init__(self, shards: Sequence[np.ndarray], order: np.ndarray) -> None:
-        """`order` int64 [rows]: the row that each vector, shard after shard, belongs to."""
+        """`order`, int64 [rows], is the row of each stored vector, shard after shard."""
         self._shards, self._order = shards, order
         self._starts = np.cumsum([0, *map(len, shards)])
         self._places = np.empty(len(order), np.int64)
@@ -158,16 +154,16 @@ class MappedVectors:
             yield from self[start : start + BLOCK]
 
     def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Rows and their vectors, as they lie on disk."""
+        """Rows and their vectors, in the order of the files."""
         for start, shard in zip(self._starts, self._shards, strict=False):
             for i in range(0, len(shard), BLOCK):
                 part = shard[i : i + BLOCK]
                 yield self._order[start + i : start + i + len(part)], part
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """All of them in memory."""
+        """All vectors in memory."""
         if copy is False:
-            raise ValueError("mapped vectors become an array by being copied")
+            raise ValueError("mapped vectors cannot become an array without a copy")
         return self[:].astype(dtype or np.float32, copy=False)
 
 
@@ -176,7 +172,7 @@ Vectors = np.ndarray | MappedVectors
 
 
 def in_blocks(vectors: Vectors) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows, int64 [n], and their vectors, float32 [n, dimension], all of them in some order."""
+    """All rows, int64 [n], with their vectors, float32 [n, dimension], in any order."""
     if isinstance(vectors, MappedVectors):
         yield from vectors.blocks()
         return
@@ -186,7 +182,7 @@ def in_blocks(vectors: Vectors) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def is_mapped(vectors: Vectors) -> bool:
-    """Whether they are in files, not in memory."""
+    """Whether the vectors are in files, not in memory."""
     return isinstance(vectors, MappedVectors | np.memmap)
 
 
@@ -194,7 +190,7 @@ SCRATCH = "scratch-"
 
 
 def new_scratch(folder: Path, rows: int, dimension: int) -> Path:
-    """A file for so many float32 vectors, which whoever maps it removes at once."""
+    """A new file of the size of these float32 vectors; unlink it once it is mapped."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder, prefix=SCRATCH, delete=False) as file:
         file.truncate(4 * rows * dimension)
@@ -202,22 +198,22 @@ def new_scratch(folder: Path, rows: int, dimension: int) -> Path:
 
 
 def map_scratch(path: Path, rows: int, dimension: int) -> np.memmap:
-    """The vectors of such a file, to write and to read."""
+    """Map a file of `new_scratch` for reading and writing."""
     return np.memmap(path, np.float32, "r+", shape=(rows, dimension))
 
 
 def read_table(path: Path) -> pa.Table:
-    """An Arrow stream file as a table, memory-mapped."""
+    """A memory-mapped table of an Arrow stream file."""
     return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
 
 
 def counted(table: pa.Table, counts: Mapping[str, int]) -> pa.Table:
-    """A shard's table with numbers that are not its rows', for `counts_of`."""
+    """The table with `counts` in its metadata, for `counts_of`."""
     return table.replace_schema_metadata({name: str(count) for name, count in counts.items()})
 
 
 def counts_of(paths: Iterable[Path], names: Mapping[str, str]) -> dict[str, int]:
-    """Sums of the shards' `counted` numbers, by what `names` makes of theirs."""
+    """Sums of the counts in the metadata of shards, renamed by `names`."""
     total: Counter[str] = Counter()
     for path in paths:
         with pa.memory_map(str(path)) as source:
@@ -228,6 +224,6 @@ def counts_of(paths: Iterable[Path], names: Mapping[str, str]) -> dict[str, int]
 
 
 def arrow_rows(path: Path) -> int:
-    """Rows in an Arrow stream file."""
+    """Number of rows in an Arrow stream file."""
     with pa.memory_map(str(path)) as source:
         return sum(batch.num_rows for batch in pa.ipc.open_stream(source))

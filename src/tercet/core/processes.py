@@ -25,7 +25,7 @@ def is_main_process() -> bool:
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Refuse a second run in one folder; leave no folder where nothing was made.
+    """Lock a run's folder against a second run; remove it at the end if nothing was made.
 
     Raises InputError if another process holds the lock.
     """

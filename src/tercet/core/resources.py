@@ -1,6 +1,7 @@
-"""What a stage took: seconds, the machine's speed as it began, and the most memory of its own.
+"""Time and memory of each stage, the speed of the machine, and token counts.
 
-Kept in `resources.json` beside the stages' folders, so that manifests hold no clock.
+Times are kept in `resources.json` beside the folders of the stages, so that manifests depend on the
+inputs alone.
 """
 
 from __future__ import annotations
@@ -20,32 +21,33 @@ import numpy as np
 
 from tercet.core.files import read_json
 
-_SIDE, _TIMES = 1024, 3  # of the matrix product: some 10 ms a time on two cores
-_EVERY = 0.05  # seconds between two looks at the memory
+_SIDE, _TIMES = 1024, 3  # of the matrix product: about 10 ms each on two cores
+_EVERY = 0.05  # seconds between two samples of the memory
 _STATUS = Path("/proc/self/status")
 _LIBC: Any = ctypes.CDLL(None) if os.name == "posix" else None
 
 
 @dataclass
 class Resources:
-    """What one stage took. A stage that was killed and resumed has the sum of its seconds."""
+    """Time and memory of one stage. A stage that was killed and resumed has the sum of its times.
+
+    `gflops` is the speed of a float32 matrix product at the start of the stage, in GFLOP/s: it
+    shows how much of a shared machine was free. `peak` is the peak of the process's anonymous
+    memory in bytes (pages mapped from files are not counted), None if unknown.
+    """
 
     seconds: float = 0.0
-    #: Speed of a float32 matrix product as the stage began: machines are shared, and this says how
-    #: much of one there was. GFLOP/s.
     gflops: float = 0.0
-    #: The most memory of the process's own, in bytes: pages mapped from files, which the system
-    #: takes back when it needs them, are not counted. None where it cannot be told.
     peak: int | None = None
 
     def after(self, before: Resources) -> Resources:
-        """Of a stage's whole making, of which `before` is the part that was interrupted."""
+        """The resources of a resumed stage, whose interrupted part took `before`."""
         peaks = [peak for peak in (self.peak, before.peak) if peak is not None]
         return Resources(before.seconds + self.seconds, self.gflops, max(peaks, default=None))
 
 
 def gigaflops() -> float:
-    """Speed of a float32 matrix product on the cores that numpy uses, the best of a few."""
+    """Speed of a float32 matrix product on numpy's threads in GFLOP/s, the best of three."""
     a = np.full((_SIDE, _SIDE), 0.5, np.float32)
     best = float("inf")
     for _ in range(_TIMES):
@@ -56,7 +58,7 @@ def gigaflops() -> float:
 
 
 def memory() -> int | None:
-    """Bytes of memory of this process's own now (Linux's RssAnon); None where it cannot be told."""
+    """Anonymous memory of this process in bytes (Linux's RssAnon); None on other systems."""
     try:
         status = _STATUS.read_text()
     except OSError:
@@ -68,9 +70,10 @@ def memory() -> int | None:
 
 
 def trim_memory() -> None:
-    """Return freed memory to the system, which glibc does not where arrays of unlike sizes lie.
+    """Return freed memory to the system (glibc only).
 
-    The gaps add up to hundreds of megabytes over a large corpus. Elsewhere than on Linux, nothing.
+    glibc keeps the gaps between arrays of different sizes: hundreds of megabytes over a large
+    corpus.
     """
     if hasattr(_LIBC, "malloc_trim"):
         _LIBC.malloc_trim(0)
@@ -78,7 +81,7 @@ def trim_memory() -> None:
 
 @contextmanager
 def measured() -> Iterator[Resources]:
-    """Fills in, as it ends, what was taken meanwhile."""
+    """Resources of the block, filled in at its end."""
     taken = Resources(gflops=round(gigaflops(), 1))
     done = threading.Event()
 
@@ -104,19 +107,17 @@ def measured() -> Iterator[Resources]:
         look()
 
 
-#: What manifests call the counts of encoders and teachers, and of generators.
+#: Names of the counts in manifests: of encoders and teachers, and of generators.
 OF_READERS = {"tokens": "tokens", "cut": "truncated"}
-
-
 OF_GENERATORS = {"tokens": "tokens_read", "written": "tokens_written", "cut": "truncated_passages"}
 
 
 @contextmanager
 def counting(model: object) -> Iterator[Counter[str]]:
-    """What `model` adds to its `counts` within; it stays empty if it keeps none.
+    """Count the tokens that `model` processes inside the block; empty if the model counts none.
 
-    `tokens` are read, special ones included and padding not, after cutting; `cut` are the texts
-    that were cut; `written` are a generator's new tokens.
+    `tokens` are the input tokens after truncation, special tokens included and padding not; `cut`
+    the number of truncated texts; `written` the new tokens of a generator.
     """
     before: Counter[str] = Counter(getattr(model, "counts", {}))
     taken: Counter[str] = Counter()
@@ -129,12 +130,12 @@ RESOURCES = "resources.json"
 
 
 def read_resources(run: Path) -> dict[str, Resources]:
-    """What each stage of a run has taken."""
+    """Resources of each stage of a run."""
     file = run / RESOURCES
     noted = read_json(file) if file.exists() else {}
     return {name: Resources(**each) for name, each in noted.items()}
 
 
 def read_times(run: Path) -> dict[str, float]:
-    """Seconds that each stage of a run has taken."""
+    """Seconds of each stage of a run."""
     return {name: taken.seconds for name, taken in read_resources(run).items()}

@@ -1,13 +1,10 @@
-"""The vocabulary: the nouns that every room speaks, and the protocols that its verbs keep.
-
-Nothing here imports more than the standard library, so any module may import it.
-"""
+"""The types and protocols that all packages share. Imports the standard library only."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class InputError(Exception):
-    """Something the user gave is wrong: the message is one line, names the place, says what to do.
+    """An error in the user's input. The message is one line: the place, the fault, the remedy.
 
     Programs print it without a traceback and exit with code 2.
     """
 
 
 class UnsupportedVectors(InputError):
-    """An index cannot hold these vectors, though nothing is wrong with them: another one can."""
+    """Valid vectors that this kind of index cannot hold; another kind can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,44 +33,44 @@ class Passage:
 
     @property
     def contents(self) -> str:
-        """Title and text joined by a space: what every model and index sees."""
+        """Title and text joined by a space, as every model and index reads them."""
         return f"{self.title} {self.text}".strip()
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A question, keyword or claim that a user may type."""
+    """A question, keyword or claim to search for."""
 
     id: str
     text: str
 
 
-#: Judgements: query id -> passage id -> grade. A grade above zero is relevant.
+#: Relevance judgements: query id -> passage id -> grade. A grade above zero is relevant.
 Qrels = Mapping[str, Mapping[str, int]]
 
-#: One query's result: (passage id, score), a larger score is a better match.
+#: Passages of one query, best first: (passage id, score).
 Ranking = Sequence[tuple[str, float]]
 
-#: Results by query id. A query may be missing: it found nothing.
+#: Rankings by query id. A query without results may be missing.
 Run = Mapping[str, Ranking]
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What an index takes, in bytes; None where it cannot be told."""
+    """Memory and disk use of an index in bytes; None if unknown."""
 
     memory: int | None
     disk: int | None
-    #: How the figures were had, where they were not measured: shown with them.
+    #: How the sizes were estimated if they were not measured; reports print it.
     note: str = ""
 
 
 class Encoder(Protocol):
-    """Texts to vectors whose dot product is the similarity (unit vectors where that is cosine)."""
+    """Encodes texts as vectors whose dot product is the similarity (unit vectors for cosine)."""
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Name in reports."""
         ...
 
     @property
@@ -91,11 +88,11 @@ class Encoder(Protocol):
 
 
 class Generator(Protocol):
-    """Passages to the queries that they might answer."""
+    """Writes synthetic queries about passages."""
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Name in reports."""
         ...
 
     def generate(self, passages: Sequence[Passage], per_passage: int, seed: int) -> list[list[str]]:
@@ -104,11 +101,11 @@ class Generator(Protocol):
 
 
 class Teacher(Protocol):
-    """Scores a query and a passage together, as a cross-encoder does."""
+    """A cross-encoder: scores a query and a passage together."""
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Name in reports."""
         ...
 
     def lengths(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
@@ -124,47 +121,52 @@ class Index(Protocol):
     """Vectors under passage ids, searched by dot product."""
 
     def build(self, ids: Sequence[str], vectors: Vectors) -> None:
-        """Hold exactly these vectors, float32 [len(ids), dimension], replacing any before them.
+        """Replace the contents of the index with vectors, float32 [len(ids), dimension].
 
-        Raises InputError for duplicate ids, a wrong shape, a vector that is not finite or is zero;
-        and Unfit for vectors that are well, but not for this kind of index.
+        Raises InputError for duplicate ids, a wrong shape, and a vector that is zero or not finite;
+        UnsupportedVectors for valid vectors that this kind of index cannot hold.
         """
         ...
 
     def search(self, vectors: np.ndarray, k: int) -> list[Ranking]:
-        """The k best of each query vector, float32 [queries, dimension], best first.
+        """The k nearest passages of each query vector, float32 [queries, dimension], best first.
 
-        Equal scores are ordered by passage id, the larger first, as trec_eval does.
+        Equal scores are ordered by passage id, the larger first, as in trec_eval.
         """
         ...
 
     def size(self) -> Size:
-        """What it takes, vectors included, as built."""
+        """Memory and disk use, vectors included."""
         ...
 
     def discard(self) -> None:
-        """Free what the index holds, on its server too; it cannot be searched any more."""
+        """Free the index, on its server too; it cannot be searched afterwards."""
         ...
 
+
+@runtime_checkable
+class ServedIndex(Index, Protocol):
+    """An index on a server: it outlives the process, and clients search it by an alias."""
+
     def drop_leftovers(self) -> list[str]:
-        """Free what a killed run of the same owner left on a server, and name it."""
+        """Delete the indexes that killed runs of the same owner left, and return their names."""
         ...
 
     def publish(self, alias: str) -> None:
-        """Let `alias` name this index from now on, where indexes have names."""
+        """Point `alias` at this index."""
         ...
 
     def serves(self, alias: str) -> bool:
-        """Whether `alias` names an index, or need not, where indexes have no names."""
+        """Whether the server has an index under `alias`."""
         ...
 
 
 class Retriever(Protocol):
-    """Query texts to rankings: an encoder with an index, or BM25."""
+    """Searches by the text of a query: an encoder with an index, or BM25."""
 
     @property
     def name(self) -> str:
-        """What reports and candidate columns call it."""
+        """Name in reports and in the columns of candidates."""
         ...
 
     def search(self, queries: Sequence[str], k: int) -> list[Ranking]:

@@ -1,6 +1,6 @@
-"""Where one system is better than another: kinds of queries, single queries, score margins.
+"""Comparisons of systems: all pairs, slices of queries, single queries, score margins.
 
-Nothing here depends on the order in which queries, systems or passages are given.
+No result depends on the order of queries, systems or passages.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from itertools import combinations
 import numpy as np
 
 from tercet.core.schema import InputError, Qrels, Query, Ranking, Run
+from tercet.core.text import excerpt
 from tercet.evaluation.results import Change, Changes, Hit, Margins, Pair, Slice
 from tercet.retrieval.significance import (
     bootstrap_difference,
@@ -24,63 +25,64 @@ from tercet.retrieval.significance import (
 )
 from tercet.retrieval.validation import in_order
 
-#: System -> query id -> figure.
-Figures = Mapping[str, Mapping[str, float]]
+#: System -> query id -> value of one metric.
+_Values = Mapping[str, Mapping[str, float]]
 
-#: Where the bands of a count begin. Zero is a query without text, or without a relevant passage.
+#: Lower bounds of the slices. Zero is a query without text, or without a relevant passage.
 _WORDS = (0, 1, 4, 8, 16)
 _RELEVANT = (0, 1, 2, 5, 10)
-_LONGEST = 300  # characters of a passage that is shown
-_OUTSIDE = 0.005  # of a model's margins, at either end, may lie beyond the histogram's range
+#: Characters of a passage in a report.
+PASSAGE_CHARACTERS = 300
+_OUTSIDE = 0.005  # share of a model's margins beyond either end of the histogram
 _ABSENT = "(not in the corpus)"
 
 
 def slices(
     queries: Sequence[Query],
     qrels: Qrels,
-    figures: Figures,
+    values: _Values,
     baseline: str,
     resamples: int,
     seed: int,
 ) -> list[Slice]:
-    """Figures by length of the query, in words between white space, and by relevant passages.
+    """Means by query length, in whitespace-separated words, and by number of relevant passages.
 
     Each query is in one slice of either kind; slices without queries are left out. The baseline
     comes first in each, the others by name. Intervals are not corrected for the number of slices:
-    of twenty, chance makes one exclude zero.
+    of twenty, about one excludes zero by chance.
 
-    Raises InputError for a baseline without figures, and for figures of differing queries.
+    Raises InputError for an unknown baseline and for systems with different queries.
     """
-    _check(figures, baseline)
+    _check(values, baseline)
     words = {query.id: len(query.text.split()) for query in queries}
     relevant = {id: sum(grade > 0 for grade in judged.values()) for id, judged in qrels.items()}
-    systems = [baseline, *sorted(figures.keys() - {baseline})]
-    found = []
+    systems = [baseline, *sorted(values.keys() - {baseline})]
+    rows = []
     for name, counts, starts in (
         ("words in the query", words, _WORDS),
         ("relevant passages", relevant, _RELEVANT),
     ):
         bands: dict[int, list[str]] = {}
-        for query in sorted(figures[baseline]):
+        for query in sorted(values[baseline]):
             bands.setdefault(bisect_right(starts, counts.get(query, 0)) - 1, []).append(query)
         for band, members in sorted(bands.items()):
-            value = _band_name(starts, band)
             for system in systems:
-                after = [figures[system][query] for query in members]
-                before = [figures[baseline][query] for query in members]
+                after = [values[system][query] for query in members]
+                before = [values[baseline][query] for query in members]
                 mean = math.fsum(after) / len(after)
-                row = Slice(name, value, len(members), system, mean, None, None, None)
+                label = _band_name(starts, band)
+                row = Slice(name, label, len(members), system, mean, None, None, None)
                 if system != baseline:
                     interval = paired_bootstrap(before, after, resamples=resamples, seed=seed)
                     row = replace(row, **asdict(interval))
-                found.append(row)
-    return found
+                rows.append(row)
+    return rows
 
 
 def changes(
     system: str,
     baseline: str,
-    figures: Figures,
+    values: _Values,
     runs: Mapping[str, Run],
     queries: Sequence[Query],
     qrels: Qrels,
@@ -88,39 +90,39 @@ def changes(
     most: int = 5,
     shown: int = 3,
 ) -> Changes:
-    """The `most` queries that gained and that lost most, and every query's difference.
+    """The `most` queries with the largest gains and losses, and every query's difference.
 
-    Equal differences are ordered by query id. Of each, the first `shown` passages of either run and
-    as many of the best-judged relevant ones, equal grades by passage id, whether found or not.
-    Ranks are trec_eval's, as the figures' are. `texts` maps passage ids to texts.
+    Equal differences are ordered by query id. Each query comes with the first `shown` passages of
+    both runs and as many relevant ones, the highest grades first and equal grades by passage id,
+    retrieved or not. Ranks are trec_eval's. `texts` maps passage ids to texts.
 
-    Raises InputError for a baseline without figures, and for figures of differing queries.
+    Raises InputError for an unknown baseline and for systems with different queries.
     """
-    _check(figures, baseline)
-    before, after = figures[baseline], figures[system]
+    _check(values, baseline)
+    before, after = values[baseline], values[system]
     differences = {query: after[query] - before[query] for query in before}
     ascending = sorted(differences, key=lambda query: (differences[query], query))
     descending = sorted(differences, key=lambda query: (-differences[query], query))
-    asked = {query.id: query.text for query in queries}
+    query_texts = {query.id: query.text for query in queries}
 
     def change(query: str) -> Change:
         judged = qrels.get(query, {})
-        rankings = [as_measured(runs[name].get(query, ())) for name in (baseline, system)]
+        rankings = [trec_order(runs[name].get(query, ())) for name in (baseline, system)]
         ranks = {passage: rank for rank, (passage, _) in enumerate(rankings[1], 1)}
 
         def hit(passage: str, rank: int | None) -> Hit:
-            text = excerpt(texts[passage]) if passage in texts else _ABSENT
+            text = excerpt(texts[passage], PASSAGE_CHARACTERS) if passage in texts else _ABSENT
             return Hit(rank, passage, judged.get(passage, 0), text)
 
-        found = [[hit(p, rank) for rank, (p, _) in enumerate(r[:shown], 1)] for r in rankings]
+        hits = [[hit(p, rank) for rank, (p, _) in enumerate(r[:shown], 1)] for r in rankings]
         best = sorted((-grade, passage) for passage, grade in judged.items() if grade > 0)
         return Change(
             query_id=query,
-            query=asked.get(query, ""),
+            query=query_texts.get(query, ""),
             before=before[query],
             after=after[query],
-            found_before=found[0],
-            found_after=found[1],
+            found_before=hits[0],
+            found_after=hits[1],
             relevant=[hit(passage, ranks.get(passage)) for _, passage in best[:shown]],
         )
 
@@ -133,14 +135,16 @@ def changes(
 
 
 def wins(before: Mapping[str, float], after: Mapping[str, float]) -> tuple[int, int, int]:
-    """Queries whose figure is larger after than before, smaller, and equal.
+    """Number of queries with a larger value after than before, a smaller one, and an equal one.
 
     Raises InputError if the queries differ.
     """
     _check({"before": before, "after": after}, "before")
-    differences = [after[query] - figure for query, figure in before.items()]
-    won, lost = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
-    return won, lost, len(differences) - won - lost
+    return _signs(np.array([after[query] - value for query, value in before.items()]))
+
+
+def _signs(differences: np.ndarray) -> tuple[int, int, int]:
+    return int((differences > 0).sum()), int((differences < 0).sum()), int((differences == 0).sum())
 
 
 def margins(
@@ -149,14 +153,14 @@ def margins(
     scale: float,
     bins: int = 40,
 ) -> Margins:
-    """Histograms of positive minus candidate, the positive being the first score of each list.
+    """Histograms of the positive's score minus each candidate's; the positive is first in a list.
 
-    The teacher's margins are multiplied by `scale`. Both models share the edges, and zero is one of
-    them: a candidate that scores above its positive is counted below it. The edges span all but
-    the half per cent of either model's margins that are smallest, and that are largest; the two
-    outer bins hold those too, so that every margin is counted.
+    The teacher's margins are multiplied by `scale`. Both models share the edges, one of which is
+    zero: candidates that score above their positive are counted below it. The edges leave out the
+    0.5% smallest and largest margins of either model, which the outer bins count too.
 
-    Raises InputError for lists that do not go together, without a candidate or not finite.
+    Raises InputError for lists of different lengths, without candidates, or with scores that are
+    not finite.
     """
     if [len(scores) for scores in teacher] != [len(scores) for scores in student]:
         raise InputError("the teacher's and the student's lists differ in length: give both alike")
@@ -168,31 +172,21 @@ def margins(
     return Margins(edges.tolist(), teacher=counts[0], student=counts[1], scale=float(scale))
 
 
-def as_measured(ranking: Ranking) -> Ranking:
-    """The ranking in the order that the measures see: scores are float32 to them."""
+def trec_order(ranking: Ranking) -> Ranking:
+    """The ranking as the metrics order it, which compare scores as float32."""
     pairs = [(passage, float(np.float32(score))) for passage, score in ranking]
     return in_order(pairs, len(pairs))
 
 
-def excerpt(text: str, longest: int = _LONGEST) -> str:
-    """The text on one line, cut to `longest` characters: after a word where one ends near by."""
-    line = " ".join(text.split())
-    if len(line) <= longest:
-        return line
-    end = line.rfind(" ", longest // 2, longest)
-    # Where nothing ends, as in scripts without spaces, it is cut anywhere.
-    return line[: end if end > 0 else longest - 1] + "…"
-
-
-def _check(figures: Figures, baseline: str) -> None:
-    if baseline not in figures:
-        raise InputError(f"the baseline {baseline!r} is none of {', '.join(sorted(figures))}")
-    for system in sorted(figures):
-        odd = sorted(figures[system].keys() ^ figures[baseline].keys())
+def _check(values: _Values, baseline: str) -> None:
+    if baseline not in values:
+        raise InputError(f"the baseline {baseline!r} is none of {', '.join(sorted(values))}")
+    for system in sorted(values):
+        odd = sorted(values[system].keys() ^ values[baseline].keys())
         if odd:
             raise InputError(
-                f"{system!r} and {baseline!r} do not both have a figure for query {odd[0]!r}: "
-                "measure them on the same queries"
+                f"{system!r} and {baseline!r} do not both have a value for query {odd[0]!r}: "
+                "evaluate them on the same queries"
             )
 
 
@@ -209,29 +203,24 @@ def _margins(lists: Sequence[Sequence[float]]) -> np.ndarray:
 
 
 def _edges(span: np.ndarray, bins: int) -> np.ndarray:
-    """float64 [bins + 1], evenly apart, zero among them, from below the span to above it."""
+    """float64 [bins + 1]: evenly spaced edges that cover the span and include zero."""
     low, high = min(float(span.min()), 0.0), max(float(span.max()), 0.0)
-    # One bin to spare, for zero moves the others by up to one.
+    # One bin to spare: aligning an edge with zero shifts the others by up to one bin.
     width = (high - low) / (bins - 1)
     if width < np.finfo(np.float32).tiny:
         width = 1 / bins
     return (math.floor(low / width) + np.arange(bins + 1)) * width
 
 
-def compare_all(
-    figures: Mapping[str, Mapping[str, float]], *, resamples: int, seed: int
-) -> list[Pair]:
-    """Each pair of systems on one measure, system -> query id -> figure; largest difference first.
-
-    The order of systems and of queries changes nothing.
-    """
-    names = sorted(figures)
+def compare_all(values: _Values, *, resamples: int, seed: int) -> list[Pair]:
+    """Every pair of systems on one metric, the largest difference first."""
+    names = sorted(values)
     pairs = list(combinations(names, 2))
     if not pairs:
         return []
-    queries = sorted(figures[names[0]])
-    columns = {name: np.array([figures[name][query] for query in queries]) for name in names}
-    # The larger mean first, so that differences are gains; of equal means, the name decides.
+    queries = sorted(values[names[0]])
+    columns = {name: np.array([values[name][query] for query in queries]) for name in names}
+    # The larger mean comes first, so differences are gains; equal means are ordered by name.
     pairs = [(b, a) if columns[b].mean() > columns[a].mean() else (a, b) for a, b in pairs]
     differences = np.array([columns[first] - columns[second] for first, second in pairs]).T
     intervals = bootstrap_difference(differences, resamples=resamples, seed=seed)
@@ -247,9 +236,7 @@ def compare_all(
             p=float(ps[i]),
             p_holm=float(corrected[i]),
             detectable=float(detectable[i]),
-            wins=int((column > 0).sum()),
-            losses=int((column < 0).sum()),
-            ties=int((column == 0).sum()),
+            **dict(zip(("wins", "losses", "ties"), _signs(column), strict=True)),
         )
         for i, column in enumerate(differences.T)
     ]
@@ -257,9 +244,9 @@ def compare_all(
 
 
 def overlap(exact: Run, approximate: Run, k: int) -> float:
-    """The mean share of each query's k best passages by exact search that the other run's k hold.
+    """Recall@k of an approximate index: the mean share of exact search's k best that it returns.
 
-    A query that exact search finds nothing for has nothing to miss.
+    Queries without exact results are left out.
     """
     shares = []
     for query, ranking in exact.items():

@@ -1,7 +1,7 @@
-"""Is the teacher worth learning from? What tells before any training.
+"""Audit of a teacher before training: is it worth learning from?
 
-Where queries are judged, its head-room: how much better the model's first passages get in the
-teacher's order. Where there are none, whether it knows the passage that a synthetic query is about.
+With judged queries, its head-room: the gain from reranking the model's first passages with it.
+Without them, how well it recognises the source passage of a synthetic query.
 """
 
 from __future__ import annotations
@@ -16,32 +16,33 @@ import numpy as np
 
 from tercet.core.console import progress
 from tercet.core.schema import InputError, Qrels, Query, Ranking, Run, Teacher
-from tercet.data.triplets import DOUBTFUL
-from tercet.evaluation.analysis import as_measured, excerpt, margins, wins
+from tercet.core.text import difference_text, excerpt
+from tercet.data.triplets import DOUBTFUL, source_rank
+from tercet.evaluation.analysis import PASSAGE_CHARACTERS, margins, trec_order, wins
 from tercet.evaluation.results import Margins
 from tercet.retrieval.metrics import evaluate
 from tercet.retrieval.retrievers import RerankedRetriever
 from tercet.retrieval.significance import paired_bootstrap
 
-#: An interval over fewer queries than this promises too much.
+#: Intervals over fewer queries are not trusted.
 FEWEST = 10
 
-_AT_ONCE = 1024  # pairs between two moves of the progress bar
+_AT_ONCE = 1024  # pairs between two updates of the progress bar
 
 
 class Outlook(StrEnum):
-    """What to do with the verdict."""
+    """The verdict, as advice."""
 
     GOOD = "good"  # train
-    UNKNOWN = "unknown"  # train, and measure whether it helped
+    UNKNOWN = "unknown"  # train, then evaluate
     BAD = "bad"  # change the teacher or the queries first
 
 
 @dataclass(frozen=True)
 class HeadRoom:
-    """The model's ranking, and the same with its first `depth` passages in the teacher's order.
+    """The model's ranking against the same ranking with its first `depth` passages reranked.
 
-    Measured on `queries` of the `judged` ones; `judgements` says which they are. Low and high are
+    Evaluated on `queries` of the `judged` queries, which `judgements` describes. Low and high are
     the ends of the difference's 95% interval; wins are the teacher's.
     """
 
@@ -62,7 +63,7 @@ class HeadRoom:
 
 @dataclass(frozen=True)
 class Example:
-    """A candidate that the teacher puts far above the passage that the query was made from."""
+    """A candidate that the teacher scores far above the query's source passage."""
 
     query_id: str
     query: str
@@ -75,15 +76,15 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Lists:
-    """What both models say of synthetic queries, each with its own passage and its candidates.
+class ListStatistics:
+    """Both models' scores on synthetic queries, each with its source passage and candidates.
 
-    `length` is the mean length of a list, `rank` and `logit` the teacher's means for the query's
-    own passage, and `not_first` the share of queries whose own passage it does not rank first.
+    `length` is the mean length of a list, `rank` and `logit` the teacher's means for the source
+    passage, and `not_first` the share of queries whose source passage it does not rank first.
     `correlation` is of both models' scores within lists. `false_negatives` is the share of
-    candidates that the teacher scores above the query's own passage by more than `amount`: one
-    standard deviation of its logits within lists. A number of logits would suit one teacher alone,
-    and with less than the spread itself, close calls and plain noise would count.
+    candidates that the teacher scores above the source passage by more than `amount`, one standard
+    deviation of its logits within lists. A fixed number of logits would suit one teacher only, and
+    a smaller share of the deviation would count near-ties and noise.
     """
 
     queries: int
@@ -96,28 +97,28 @@ class Lists:
     amount: float
     false_negatives: float
     margins: Margins
-    #: From the farthest above to the nearest, evenly apart; one for a query.
+    #: Evenly spaced from the largest excess to the smallest, one per query.
     examples: Sequence[Example]
 
     @property
     def doubtful(self) -> bool:
-        """Whether the queries are hardly about their passages, as far as the teacher can tell."""
+        """Whether the teacher hardly recognises the passages that the queries were made from."""
         return self.rank > DOUBTFUL * self.length
 
 
 @dataclass(frozen=True)
 class Audit:
-    """The verdict, and what it rests on; None is what there was nothing to tell from."""
+    """The verdict and its evidence; None for evidence that was not available."""
 
     teacher: str
     head_room: HeadRoom | None
-    lists: Lists | None
+    lists: ListStatistics | None
     outlook: Outlook
     verdict: str
 
 
-class _Given:
-    """A `Retriever` that has its rankings already, in the order of the queries it will get."""
+class _FixedRankings:
+    """A `Retriever` of existing rankings, in the order of the queries to come."""
 
     name = "model"
 
@@ -128,8 +129,8 @@ class _Given:
         return [ranking[:k] for _, ranking in zip(queries, self._rankings, strict=True)]
 
 
-class _Watched:
-    """A `Teacher` that shows how far it is."""
+class _WithProgress:
+    """A `Teacher` with a progress bar."""
 
     def __init__(self, teacher: Teacher) -> None:
         self._teacher = teacher
@@ -159,23 +160,25 @@ def measure_head_room(
     resamples: int = 10_000,
     seed: int = 13,
 ) -> HeadRoom:
-    """Rerank the zero-shot model's run, on a seeded sample of the judged queries if they are many.
+    """Rerank the zero-shot model's run on up to `sample` of the judged queries.
 
-    `judgements` says in words which these are, and `texts` maps passage ids to what the teacher
-    reads. A query that the run misses counts as zero. The order of queries, passages and rankings
-    changes nothing: the teacher reads each pair once, ordered by its texts.
+    `judgements` describes the queries in words, and `texts` maps passage ids to their texts. A
+    query missing from the run counts as zero. The order of queries, passages and rankings does not
+    matter: the teacher scores each pair once, ordered by text.
 
-    Raises InputError for qrels without queries, and for what `evaluate` refuses.
+    Raises InputError for qrels without queries, and as `evaluate` does.
     """
     ids = sorted(qrels)
     drawn = np.random.default_rng(seed).permutation(len(ids))[:sample]
     chosen = {ids[i]: qrels[ids[i]] for i in sorted(drawn.tolist())}
-    asked = [query for query in queries if query.id in chosen]
-    rankings = [as_measured(run.get(query.id, ())) for query in asked]
+    sampled = [query for query in queries if query.id in chosen]
+    rankings = [trec_order(run.get(query.id, ())) for query in sampled]
     deepest = max(map(len, rankings), default=0)
-    reranker = RerankedRetriever(_Given(rankings), _Watched(teacher), lambda _: texts, depth)
-    reranked = reranker.search([query.text for query in asked], max(deepest, 1))
-    names = [query.id for query in asked]
+    reranker = RerankedRetriever(
+        _FixedRankings(rankings), _WithProgress(teacher), lambda _: texts, depth
+    )
+    reranked = reranker.search([query.text for query in sampled], max(deepest, 1))
+    names = [query.id for query in sampled]
     before, after = (
         evaluate(chosen, dict(zip(names, found, strict=True)), [measure])[measure]
         for found in (rankings, reranked)
@@ -183,7 +186,7 @@ def measure_head_room(
     pair = list(before.values()), [after[query] for query in before]
     interval = paired_bootstrap(*pair, resamples=resamples, seed=seed)
     won, lost, tied = wins(before, after)
-    model, best = (math.fsum(figures) / len(figures) for figures in pair)
+    model, best = (math.fsum(values) / len(values) for values in pair)
     return HeadRoom(
         judgements=judgements,
         judged=len(ids),
@@ -204,12 +207,12 @@ def audit_lists(
     texts: Mapping[str, str],
     scale: float,
     examples: int = 5,
-) -> Lists:
-    """Read the synthetic queries' lists, as the triplets' stage keeps them.
+) -> ListStatistics:
+    """Statistics of the synthetic queries' lists, as the triplets stage writes them.
 
-    Columns: query_id, query, passages, teacher, student, the query's own passage first. `scale` is
-    what the teacher's margins are multiplied by to compare with the student's. Queries without
-    candidates are counted, and tell nothing else.
+    Columns: query_id, query, passages, teacher, student, the source passage first. The teacher's
+    margins are multiplied by `scale` to compare them with the student's. Queries without candidates
+    are only counted.
 
     Raises InputError if no query has candidates.
     """
@@ -219,7 +222,7 @@ def audit_lists(
     if not rows:
         raise InputError("no synthetic query has candidates: there is nothing to audit")
     teacher, student = [row[3] for row in rows], [row[4] for row in rows]
-    histogram = margins(teacher, student, scale)  # and what it refuses, before anything else
+    histogram = margins(teacher, student, scale)  # first, as it validates the lists
     candidates = sum(len(scores) - 1 for scores in teacher)
     spread, correlation = _within(teacher, student)
     far = [
@@ -228,8 +231,8 @@ def audit_lists(
         for place, score in enumerate(row[3])
         if score - row[3][0] > spread
     ]
-    ranks = [1 + sum(score > scores[0] for score in scores[1:]) for scores in teacher]
-    return Lists(
+    ranks = [source_rank(scores) for scores in teacher]
+    return ListStatistics(
         queries=len(rows),
         without_candidates=len(everything) - len(rows),
         length=1 + candidates / len(rows),
@@ -244,69 +247,65 @@ def audit_lists(
     )
 
 
-def audit(teacher: str, head_room: HeadRoom | None, lists: Lists | None) -> Audit:
-    """Put both into words. `teacher` is its name; give None for what there is not.
+def audit(teacher: str, head_room: HeadRoom | None, lists: ListStatistics | None) -> Audit:
+    """The verdict on a teacher, by its name and the evidence that there is.
 
-    Raises InputError if there is neither.
+    Raises InputError without any evidence.
     """
     if head_room is None and lists is None:
         raise InputError("there are neither judged nor synthetic queries: nothing to audit with")
-    said = [_of_head_room(head_room)]
-    said += _of_lists(lists) if lists else []
-    outlooks = {outlook for outlook, _ in said}
+    findings = [_of_head_room(head_room)]
+    findings += _of_lists(lists) if lists else []
+    outlooks = {outlook for outlook, _ in findings}
     worst = next(o for o in (Outlook.BAD, Outlook.UNKNOWN, Outlook.GOOD) if o in outlooks)
-    return Audit(teacher, head_room, lists, worst, "; ".join(words for _, words in said))
+    return Audit(teacher, head_room, lists, worst, "; ".join(words for _, words in findings))
 
 
 def _of_head_room(head_room: HeadRoom | None) -> tuple[Outlook, str]:
     if head_room is None:
         return Outlook.UNKNOWN, "the teacher's head-room is unknown, for no queries are judged"
     h = head_room
-    figure = f"{signed(h)} {h.measure} on {h.queries:,} queries"
+    gain = f"{difference_text(h.difference, h.low, h.high)} {h.measure} on {h.queries:,} queries"
     if h.queries < FEWEST:
-        return Outlook.UNKNOWN, f"cannot tell whether the teacher ranks better: {figure} are few"
+        return Outlook.UNKNOWN, f"cannot tell whether the teacher ranks better: {gain} are few"
     if h.low > 0:
-        return Outlook.GOOD, f"the teacher ranks better than the model: {figure}"
+        return Outlook.GOOD, f"the teacher ranks better than the model: {gain}"
     if h.difference <= 0:
         than = "worse than" if h.high < 0 else "no better than"
         words = f"the teacher ranks {than} the model, so training on it is likely to harm"
-        return Outlook.BAD, f"{words}: {figure}"
+        return Outlook.BAD, f"{words}: {gain}"
     return Outlook.UNKNOWN, (
-        f"cannot tell whether the teacher ranks better than the model: {figure}, an interval that "
+        f"cannot tell whether the teacher ranks better than the model: {gain}, an interval that "
         "includes zero"
     )
 
 
-def _of_lists(lists: Lists) -> list[tuple[Outlook, str]]:
+def _of_lists(lists: ListStatistics) -> list[tuple[Outlook, str]]:
     outlook = Outlook.BAD if lists.doubtful else Outlook.GOOD
     words = (
-        "the teacher ranks a synthetic query's own passage at "
+        "the teacher ranks a synthetic query's source passage at "
         f"{lists.rank:.1f} of {lists.length:.0f} on average"
     )
     if lists.doubtful:
         limit = f"beyond {DOUBTFUL * lists.length:.0f} training did harm"
         words += f", so the queries are hardly about their passages ({limit})"
-    said = [(outlook, words)]
+    findings = [(outlook, words)]
     if lists.correlation <= 0:
-        # No more than a doubt: of passages that were picked because one model or another scores
-        # them high, those that the one likes are those that the other does not.
+        # Only a doubt: among candidates selected because one of several models scores them high,
+        # scores of two models tend to be negatively correlated.
         oppose = f"its scores oppose the model's within lists (correlation {lists.correlation:.2f})"
-        said.append((Outlook.UNKNOWN, f"{oppose}: is it for relevance, and for this language?"))
-    return said
-
-
-def signed(head_room: HeadRoom) -> str:
-    """The difference with its interval."""
-    return f"{head_room.difference:+.4f} [{head_room.low:+.4f}, {head_room.high:+.4f}]"
+        question = "is it trained for relevance, and for this language?"
+        findings.append((Outlook.UNKNOWN, f"{oppose}: {question}"))
+    return findings
 
 
 def _within(
     teacher: Sequence[Sequence[float]], student: Sequence[Sequence[float]]
 ) -> tuple[float, float]:
-    """The teacher's standard deviation within lists, and both models' correlation there.
+    """The teacher's standard deviation within lists, and both models' correlation within them.
 
-    Sums are exact, so that no order changes a last bit. The correlation is 0 where one model gives
-    all of a list one score.
+    Sums are exact, so no order changes the last bit. The correlation is 0 if a model's scores are
+    constant within all lists.
     """
     t, s = _centred(teacher), _centred(student)
     tt, ss = math.fsum(a * a for a in t), math.fsum(b * b for b in s)
@@ -320,7 +319,7 @@ def _centred(lists: Sequence[Sequence[float]]) -> list[float]:
 
 
 def _evenly(far: Sequence[tuple[float, Any, int]], count: int) -> list[tuple[Any, int]]:
-    """So many of the candidates, evenly apart in excess; of each query the farthest alone."""
+    """`count` candidates, evenly spaced by rank of excess, with the largest of each query only."""
     farthest: dict[str, tuple[Any, int]] = {}
     for _, row, place in sorted(far, key=lambda each: (-each[0], each[1][0], each[1][2][each[2]])):
         farthest.setdefault(row[0], (row, place))
@@ -335,12 +334,9 @@ def _example(row: Any, place: int, texts: Mapping[str, str]) -> Example:
         query_id=query_id,
         query=query,
         positive=passages[0],
-        positive_text=excerpt(texts[passages[0]]),
+        positive_text=excerpt(texts[passages[0]], PASSAGE_CHARACTERS),
         positive_logit=float(logits[0]),
         candidate=passages[place],
-        candidate_text=excerpt(texts[passages[place]]),
+        candidate_text=excerpt(texts[passages[place]], PASSAGE_CHARACTERS),
         candidate_logit=float(logits[place]),
     )
-
-
-# ── shown ────────────────────────────────────────────────────────────────────────────────────

@@ -1,7 +1,7 @@
-"""What eval.py found, as plain data: `metrics.json` is this, and every page and table shows it.
+"""The results of eval.py as plain data, written to `metrics.json` and shown in every report.
 
-Times are milliseconds, sizes bytes, prices US dollars. Where a figure has `low` and `high`, they
-are the ends of its 95% bootstrap interval over queries. None is what was not, or cannot be, told.
+Times are in milliseconds, sizes in bytes, prices in US dollars. `low` and `high` are the ends of a
+95% bootstrap interval over queries. None is a value that is unknown.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from tercet.retrieval.latency import Timing
 
-#: The index that the others are held against.
+#: The exact index, which the others are compared with.
 EXACT = "exact"
 
 
@@ -27,7 +27,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Build:
-    """What an index cost."""
+    """Time and space that an index took."""
 
     seconds: float
     memory: int | None
@@ -37,10 +37,10 @@ class Build:
 
 @dataclass(frozen=True)
 class Cell:
-    """One system over one index. `refused` says why there is nothing else, where it could not be.
+    """One system over one index; if the index cannot hold its vectors, `refused` says why.
 
-    `overlap` is the share of the exact index's ten best that this index found: recall@10 of the
-    index, which tells what the index loses from what the model loses.
+    `overlap` is the share of exact search's ten best passages that this index returns: recall@10 of
+    the index, apart from the model's.
     """
 
     system: str
@@ -55,12 +55,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class SystemFacts:
-    """A row of the table."""
+    """A system of the table."""
 
     name: str
     kind: str
     description: str
-    #: Whether it encodes no query of its own, so that its time holds no encoding.
+    #: Whether its query vectors were made beforehand, so that its time includes no encoding.
     encoded_before: bool = False
     dimension: int | None = None
     dollars_per_1000_queries: float | None = None
@@ -69,7 +69,7 @@ class SystemFacts:
 
 @dataclass(frozen=True)
 class IndexFacts:
-    """A column of the table; what it stands for, such as an answer to IVF-PQ's need."""
+    """An index of the table."""
 
     name: str
     description: str
@@ -77,10 +77,10 @@ class IndexFacts:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two systems over the exact index, on the primary measure: `first` has the larger mean.
+    """Two systems over the exact index, on the primary metric; `first` has the larger mean.
 
     `p` is of the paired randomisation test, `p_holm` corrected over all pairs. `detectable` is the
-    smallest difference that so many queries show with 80% power. Wins are `first`'s.
+    smallest difference that this number of queries detects with 80% power. Wins are `first`'s.
     """
 
     first: str
@@ -98,7 +98,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Slice:
-    """Some of the queries: the primary measure's mean, and the difference from the baseline's."""
+    """The primary metric's mean over some queries, and its difference from the baseline's."""
 
     slice: str
     value: str
@@ -112,7 +112,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Hit:
-    """A passage that was found, or should have been (rank None: not within the largest cut-off)."""
+    """A retrieved or relevant passage; rank None: not within the largest cut-off."""
 
     rank: int | None
     id: str
@@ -122,7 +122,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Change:
-    """A query on which a system differs much from the baseline."""
+    """A query with a large difference between a system and the baseline."""
 
     query_id: str
     query: str
@@ -130,13 +130,13 @@ class Change:
     after: float
     found_before: Sequence[Hit]
     found_after: Sequence[Hit]
-    #: The best-judged passages, with their ranks by the system.
+    #: The passages with the highest grades and their ranks by the system.
     relevant: Sequence[Hit]
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What a system gained and lost most, beside the baseline; and every query's difference."""
+    """A system's largest gains and losses against the baseline, and every query's difference."""
 
     system: str
     gained: Sequence[Change]
@@ -147,7 +147,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class Forgetting:
-    """Base and adapted on a collection that nothing was adapted to, on the primary measure."""
+    """Base and adapted model on an out-of-domain collection, on the primary metric."""
 
     collection: str
     queries: int
@@ -160,7 +160,7 @@ class Forgetting:
 
 @dataclass(frozen=True)
 class Margins:
-    """Positive minus candidate, of synthetic queries, teacher's on the scale of the student's."""
+    """Histograms of positive minus candidate scores; the teacher's on the student's scale."""
 
     edges: Sequence[float]
     teacher: Sequence[int]
@@ -170,7 +170,7 @@ class Margins:
 
 @dataclass(frozen=True)
 class Results:
-    """The experiment, whole."""
+    """All results of an experiment."""
 
     title: str
     command: str
@@ -188,10 +188,10 @@ class Results:
     pairs: Sequence[Pair]
     slices: Sequence[Slice]
     changes: Sequence[Changes]
-    #: Sentences that the figures must not be read without.
+    #: Sentences that qualify the results.
     notes: Sequence[str]
     forgetting: Forgetting | None = None
-    #: One row of figures for each evaluation in training, epoch 0 being zero-shot.
+    #: Metrics of each evaluation in training; epoch 0 is zero-shot.
     curve: Sequence[Mapping[str, float]] = ()
     margins: Margins | None = None
     machine: Mapping[str, Any] = field(default_factory=dict)
@@ -199,6 +199,6 @@ class Results:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def cell(self, system: str, index: str) -> Cell | None:
-        """The cell of a system and an index, if it was measured."""
+        """The cell of a system and an index, or None."""
         cells = (c for c in self.cells if (c.system, c.index) == (system, index))
         return next(cells, None)

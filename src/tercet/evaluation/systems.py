@@ -1,22 +1,27 @@
-"""The systems that eval.py compares: what each is made of, loaded when first asked for."""
+"""The retrieval systems that eval.py compares: one class per kind, behind one protocol.
+
+A system loads its models and files when they are first used.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
 from tercet import data, modeling, retrieval
-from tercet.config.evaluation import SystemSettings
+from tercet.config.evaluation import SystemKind, SystemSettings
 from tercet.config.recipe import Recipe, TeacherSection
 from tercet.core.artifacts import Artifact, Stage, existing, produce
 from tercet.core.console import console
 from tercet.core.files import digest, file_sha256, slug
 from tercet.core.mapped import MappedVectors, Vectors
-from tercet.core.schema import Encoder, InputError, Query, Retriever
+from tercet.core.schema import Encoder, Index, InputError, Query, Retriever
 from tercet.data.corpus import read_judged
 from tercet.data.sources import PassagesWithQrels
 from tercet.evaluation.results import SystemFacts
@@ -28,265 +33,295 @@ from tercet.pipeline.pipeline import Pipeline
 if TYPE_CHECKING:
     from tercet.modeling.encoders.cohere import CohereEncoder
 
-#: In the names of the datasets whose vectors are of Cohere's space that was retired.
-OF_22_12 = "22-12"
-#: Kinds that are an encoder and vectors, and need an index to search them.
-DENSE = ("base", "adapted", "dense", "vectors", "cohere")
-#: Those of them whose queries are encoded before they are timed: a file's, or an API's.
-ENCODED_BEFORE = ("vectors", "cohere")
+#: Part of the names of datasets whose vectors are in a vector space that Cohere has retired.
+_OF_22_12 = "22-12"
+
+_Kind = TypeVar("_Kind", bound="System")
+#: Dollars per thousand queries and per million passages; None if unknown.
+_Prices = tuple[float | None, float | None]
 
 
-def listed(recipe: Recipe) -> list[SystemSettings]:
-    """The recipe's systems; where it lists none, BM25, the base and, if there is one, adapted."""
-    given = recipe.evaluation.systems
-    if not given:
-        kinds: list[Any] = ["bm25", "base"]
-        kinds += ["adapted"] if (recipe.folder / "model" / "manifest.json").exists() else []
-        given = [SystemSettings(kind=kind) for kind in kinds]
-    return given
+class System(Protocol):
+    """One retrieval system over the passages of a pipeline."""
 
+    settings: SystemSettings
+    systems: Systems
+    pipeline: Pipeline
+    #: The default baseline is a system with the lowest number.
+    baseline_order: int = 2
+    #: Whether it has a `live_encoder`, which encodes queries outside the test set.
+    live: bool = False
 
-class Systems:
-    """The systems by label, over the passages of one pipeline."""
+    def __init__(self, settings: SystemSettings, systems: Systems) -> None:
+        self.settings = settings
+        self.systems = systems
+        self.pipeline = systems.pipeline
 
-    def __init__(
-        self, pipeline: Pipeline, settings: Sequence[SystemSettings], queries: Sequence[Query]
-    ) -> None:
-        self.pipeline = pipeline
-        self.settings = {system.label: system for system in settings}
-        self.queries = queries
-        self._encoders: dict[str, Encoder] = {}
-        self._vectors: dict[str, Vectors] = {}
-        self._apis: dict[str, CohereEncoder] = {}
-        self._bm25: dict[str, Retriever] = {}
-        self._teachers: dict[TeacherSection, modeling.CrossEncoderTeacher] = {}
-        #: What the report must tell of the files that were read.
-        self.notes: list[str] = []
+    @property
+    def label(self) -> str:
+        """Its name in the table."""
+        return self.settings.label
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """Its model or method in words, for the report."""
+
+    @abstractmethod
+    def identity(self) -> str:
+        """Digest of everything its rankings depend on, besides passages and queries."""
+
+    @abstractmethod
+    def retriever(self, over: Mapping[str, Retriever]) -> Retriever:
+        """Its retriever; `over` holds those of the systems with vectors, over one index."""
+
+    @property
+    def parts(self) -> list[System]:
+        """The systems that it combines."""
+        return [self.systems[name] for name in self.settings.of]
+
+    @property
+    def encoded(self) -> list[EncodedSystem]:
+        """The systems with vectors that it rests on: itself, or those among its parts."""
+        return [each for part in self.parts for each in part.encoded]
+
+    @property
+    def reranks(self) -> bool:
+        """Whether a cross-encoder is part of it."""
+        return any(part.reranks for part in self.parts)
+
+    @property
+    def encoded_before(self) -> bool:
+        """Whether any of its query vectors are made before the timing, as an API's are."""
+        return any(each.encoded_before for each in self.encoded)
+
+    @property
+    def dimension(self) -> int | None:
+        """Length of its vectors; None for a system without vectors of its own."""
+        return None
 
     def check(self) -> None:
-        """Meet every model and file. Raises InputError."""
-        for label in self.settings:
-            self.identity(label)
-            if self.settings[label].kind == "cohere":
-                self._check_means(label)
-            elif self.settings[label].kind in DENSE:
-                self.encoder(label)
-            if self.settings[label].kind == "vectors":
-                self.vectors(label)
-            if self.settings[label].kind == "bm25":
-                self.retriever(label, {})
+        """Load or look up every model and file. Raises InputError if one is missing or unfit."""
+        self.identity()
 
-    def reranks(self, label: str) -> bool:
-        """Whether a teacher has a part in a system."""
-        system = self.settings[label]
-        return system.kind == "rerank" or any(map(self.reranks, system.of))
-
-    def encoded_before(self, label: str) -> bool:
-        """Whether a system encodes no query, or not all it needs to: vectors were made before."""
-        return any(
-            self.settings[name].kind in ENCODED_BEFORE or self._asks_api(self.settings[name])
-            for name in self.dense(label)
-        )
-
-    def _asks_api(self, system: SystemSettings) -> bool:
-        """Whether the recipe's own model is behind an API."""
-        own = system.kind in ("base", "adapted")
-        return own and self.pipeline.recipe.model.api is not None
-
-    def _prices(self, label: str) -> tuple[float | None, float | None]:
-        """Dollars per thousand queries and per million passages: a system's and all its parts'."""
-        system = self.settings[label]
-        given = system.dollars_per_1000_queries, system.dollars_per_million_passages
-        if system.kind == "cohere" and given == (None, None):
-            api, texts = self._api(label), [query.text for query in self.queries]
-            query, passage = api.price(texts), api.price(self.pipeline.passages.contents)
-            return query and 1e3 * query, passage and 1e6 * passage
-        prices = zip(given, *map(self._prices, system.of), strict=True)
+    def prices(self) -> _Prices:
+        """The prices in its settings plus those of its parts."""
+        own = self.settings.dollars_per_1000_queries, self.settings.dollars_per_million_passages
+        prices = zip(own, *(part.prices() for part in self.parts), strict=True)
         known = [[price for price in each if price is not None] for each in prices]
         queries, passages = (sum(each) if each else None for each in known)
         return queries, passages
 
-    def _api(self, label: str) -> CohereEncoder:
-        if label not in self._apis:
-            system = self.settings[label]
-            # Its SDK is an extra.
-            from tercet.modeling.encoders.cohere import CohereEncoder
-
-            self._apis[label] = CohereEncoder(
-                system.model, output_dimension=system.truncate_dim, dollars=system.dollars
-            )
-        return self._apis[label]
-
-    def _check_means(self, label: str) -> None:
-        """Say what an API's vectors will cost. Raises InputError where key or budget lack."""
-        due = self._api(label).check_means(
-            {
-                "query": [query.text for query in self.queries],
-                "passage": self.pipeline.passages.contents,
-            }
-        )
-        if due.texts:
-            price = "" if due.dollars is None else f", about ${due.dollars:.2f}"
-            console.print(
-                f"{label}: {due.texts:,} texts to embed, some {due.tokens:,} tokens{price}"
-            )
-
-    def dense(self, label: str) -> list[str]:
-        """The systems with vectors that this one rests on: itself, or those it is made of."""
-        system = self.settings[label]
-        if system.kind in DENSE:
-            return [label]
-        return [name for part in system.of for name in self.dense(part)]
-
-    def encoder(self, label: str) -> Encoder:
-        """What encodes a system's queries."""
-        if label not in self._encoders:
-            self._encoders[label] = self._load(self.settings[label])
-        return self._encoders[label]
-
-    def _load(self, system: SystemSettings) -> Encoder:
-        if system.kind == "cohere":
-            texts = [query.text for query in self.queries]
-            vectors = self._api(system.label).encode_queries(texts, show_progress=system.label)
-            return retrieval.KnownQueries(system.label, self.queries, vectors)
-        if system.kind == "vectors":
-            ids = [query.id for query in self.queries]
-            vectors = self._read(system.queries, ids, "test queries")
-            return retrieval.KnownQueries(system.label, self.queries, _as_asked(vectors, system))
-        model = self.live_encoder(system.label)
-        if self._asks_api(system):  # each query once, and its answer is no time of ours
-            vectors = model.encode_queries([query.text for query in self.queries])
-            return retrieval.KnownQueries(system.label, self.queries, vectors)
-        return model
-
-    def live_encoder(self, label: str) -> Encoder:
-        """What encodes any query of a system, where its `encoder` may know the test queries alone.
-
-        Not of a system that is known by its vectors.
-        """
-        system = self.settings[label]
-        if system.kind == "cohere":
-            return self._api(label)
-        model = self._model(system)
-        if not system.truncate_dim or self._asks_api(system):
-            return model
-        if self.pipeline.recipe.model.frozen and system.kind in ("base", "adapted"):
-            raise InputError(
-                f"{system.label}: the passages' vectors stay as they are: leave truncate_dim"
-            )
-        assert isinstance(model, modeling.BiEncoder)
-        return model.truncated(system.truncate_dim)
-
-    def _model(self, system: SystemSettings) -> Encoder:
-        if system.kind == "base":
-            return self.pipeline.starting_model
-        if system.kind == "adapted":
-            self.pipeline.check_adapted()
-            self._check_same_passages()
-            return self.pipeline.adapted_model()
-        precision = self.pipeline.recipe.model.precision
-        return modeling.BiEncoder.from_pretrained(
-            system.model, revision=system.revision, precision=precision
+    def facts(self) -> SystemFacts:
+        """Its entry in the results."""
+        settings = self.settings
+        cut = f", first {settings.truncate_dim} dimensions" if settings.truncate_dim else ""
+        first = f"; its first {settings.top_k} alone" if settings.top_k else ""
+        queries, passages = self.prices()
+        return SystemFacts(
+            name=self.label,
+            kind=settings.kind,
+            description=self.description + cut + first,
+            encoded_before=self.encoded_before,
+            dimension=self.dimension,
+            dollars_per_1000_queries=queries,
+            dollars_per_million_passages=passages,
         )
 
-    def vectors(self, label: str) -> Vectors:
-        """float32 [passages, dimension] of a system with vectors, in the corpus's order."""
-        if label not in self._vectors:
-            self._vectors[label] = self._embed(self.settings[label])
-        return self._vectors[label]
 
-    def _embed(self, system: SystemSettings) -> Vectors:
-        if system.kind == "vectors":
-            ids = self.pipeline.passages.ids
-            vectors = self._read(system.passages, ids, "passages")
-            if vectors.shape[1] != self.encoder(system.label).dimension:
-                raise InputError(
-                    f"{system.passages} has {vectors.shape[1]} dimensions and {system.queries} "
-                    f"{self.encoder(system.label).dimension}: make both with one model"
-                )
-            return _as_asked(vectors, system)
-        stay = self.pipeline.recipe.model.frozen and system.kind in ("base", "adapted")
-        if stay or (system.kind == "base" and not system.truncate_dim):
-            return self.pipeline.vectors
-        return self.embedded(self.pipeline, system.label)
+class EncodedSystem(System):
+    """A system of an encoder and passage vectors, searched over an index."""
 
-    def _read(self, path: str, ids: Sequence[str], what: str) -> np.ndarray:
-        if path:
-            vectors, others = retrieval.read_parquet_vectors(path, ids, what)
-        else:
-            source = self.pipeline.components.source
-            if not isinstance(source, PassagesWithQrels):
-                raise InputError("this corpus.source holds no vectors: give two Parquet files")
-            section = self.pipeline.recipe.corpus
-            if what != "passages" and not section.queries.vector and OF_22_12 in section.label:
-                refuse_retired(RETIRED[0], self.pipeline.passages.contents)
-            of = source.passage_vectors if what == "passages" else source.query_vectors
-            path = "the corpus's own vectors"
-            blocks = ((place, [id], vector[None]) for place, id, vector in of())
-            vectors, others = retrieval.gather_vectors(path, blocks, ids, what)
-        if others:
-            self.notes.append(f"{path}: {others:,} rows are of none of the {len(ids):,} {what}")
-        return vectors
+    @property
+    def encoded_before(self) -> bool:
+        """Whether its query vectors are made before the timing."""
+        return False
 
-    def embedded(self, pipeline: Pipeline, label: str) -> MappedVectors:
-        """Vectors of a pipeline's passages by a system's encoder, kept as an artefact."""
+    @property
+    def published(self) -> bool:
+        """Whether the index that the run publishes holds this system's vectors."""
+        return False
+
+    @property
+    def encoded(self) -> list[EncodedSystem]:
+        """Itself."""
+        return [self]
+
+    @property
+    def dimension(self) -> int:
+        """Length of its vectors."""
+        return self.encoder.dimension
+
+    @property
+    @abstractmethod
+    def encoder(self) -> Encoder:
+        """Encodes the test queries, or looks up their precomputed vectors."""
+
+    def live_encoder(self) -> Encoder:
+        """Encodes any query, for systems that are `live`."""
+        raise InputError(f"{self.label} has no encoder for new queries")
+
+    def passage_encoder(self) -> Encoder:
+        """Encodes passages."""
+        return self.encoder
+
+    @cached_property
+    def vectors(self) -> Vectors:
+        """float32 [passages, dimension], in the corpus's order."""
+        return self.embedded(self.pipeline)
+
+    def embedded(self, pipeline: Pipeline) -> MappedVectors:
+        """Vectors of the passages of any pipeline by this system's encoder, as an artefact."""
         stage = Stage(
-            pipeline.recipe.folder / "vectors" / slug(label),
+            pipeline.recipe.folder / "vectors" / slug(self.label),
             settings={},
-            inputs={
-                "system": self.identity(label),
-                "passages": pipeline.corpus.digest_of("passages"),
-            },
+            inputs={"system": self.identity(), "passages": pipeline.corpus.digest_of("passages")},
         )
         made = produce(
             stage,
-            lambda writer: data.embed_passages(
-                writer, self._passage_encoder(label), pipeline.passages
-            ),
+            lambda writer: data.embed_passages(writer, self.passage_encoder(), pipeline.passages),
         )
         return data.read_vectors(made, pipeline.passages)
 
-    def _passage_encoder(self, label: str) -> Encoder:
-        kind = self.settings[label].kind
-        if kind == "adapted" and self.pipeline.recipe.model.frozen:
-            return self.pipeline.starting_model  # what ships encodes queries alone
-        return self._api(label) if kind == "cohere" else self.encoder(label)
+    def over(self, index: Index) -> Retriever:
+        """A retriever over an index of this system's vectors."""
+        return retrieval.DenseRetriever(
+            self.encoder, index, name=self.label, top_k=self.settings.top_k
+        )
 
-    def identity(self, label: str) -> str:
-        """Digest of all that a system's rankings depend on, beside passages and queries."""
-        system = self.settings[label]
-        if system.kind == "bm25":
-            return digest([system.k1, system.b, system.language])
-        if system.kind in ("base", "adapted", "dense"):
-            whole = self._model_identity(system)
-            return digest([whole, system.truncate_dim]) if system.truncate_dim else whole
-        if system.kind == "cohere":
-            return digest(self._api(label).identity)
-        if system.kind == "vectors" and not system.passages:
-            source = self.pipeline.corpus.manifest["plan"]["inputs"]["source"]
-            return digest([source, system.similarity])
-        if system.kind == "vectors":
-            return digest([_sha256(system.passages), _sha256(system.queries), system.similarity])
-        of = [[self.identity(part), self.settings[part].top_k] for part in system.of]
-        if system.kind == "hybrid":
-            return digest(sorted(of, key=str))
-        teacher = self._teacher(system)
-        files = weight_files(teacher.name, teacher.backend)
-        model = resolve(teacher.name, teacher.revision, files).identity
-        settings = {k: v for k, v in asdict(teacher).items() if k not in ("name", "revision")}
-        return digest([of, model, settings, system.depth])
+    def retriever(self, over: Mapping[str, Retriever]) -> Retriever:
+        """Its retriever in `over`."""
+        return over[self.label]
 
-    def _model_identity(self, system: SystemSettings) -> str:
-        if system.kind == "base":
-            return self.pipeline.student.digest
-        if system.kind == "adapted":
-            side = self.pipeline.recipe.model.train
-            return digest([self.pipeline.student.digest, self._adapted().digest, side])
-        model = resolve(system.model, system.revision).identity
+    def check(self) -> None:
+        """Load the encoder."""
+        self.identity()
+        _ = self.encoder
+
+
+class DenseSystem(EncodedSystem):
+    """Any bi-encoder, by a folder or Hub name."""
+
+    live = True
+    #: Whether this is the recipe's own model, before or after training.
+    own = False
+
+    @property
+    def _frozen(self) -> bool:
+        """Whether the run trains only the query side, so that passage vectors are fixed."""
+        return self.own and self.pipeline.recipe.model.frozen
+
+    @property
+    def encoded_before(self) -> bool:
+        """True if the recipe's model is behind an API."""
+        return self.own and self.pipeline.recipe.model.api is not None
+
+    @property
+    def description(self) -> str:
+        """The model's name."""
+        return self.settings.model
+
+    def _model(self) -> Encoder:
+        precision = self.pipeline.recipe.model.precision
+        return modeling.BiEncoder.from_pretrained(
+            self.settings.model, revision=self.settings.revision, precision=precision
+        )
+
+    def _model_identity(self) -> str:
+        model = resolve(self.settings.model, self.settings.revision).identity
         return digest([model, self.pipeline.recipe.model.precision])
 
+    def identity(self) -> str:
+        """Digest of the model and of `truncate_dim`."""
+        model, dimensions = self._model_identity(), self.settings.truncate_dim
+        return digest([model, dimensions]) if dimensions else model
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The model; behind an API, the test queries' vectors, so that each is sent only once."""
+        model = self.live_encoder()
+        return self.systems.known_queries(self.label, model) if self.encoded_before else model
+
+    def live_encoder(self) -> Encoder:
+        """The model, truncated to `truncate_dim` dimensions if that is set."""
+        model = self._model()
+        if not self.settings.truncate_dim or self.encoded_before:
+            return model
+        if self._frozen:
+            raise InputError(
+                f"{self.label}: the passages' vectors stay as they are: leave truncate_dim"
+            )
+        assert isinstance(model, modeling.BiEncoder)
+        return model.truncated(self.settings.truncate_dim)
+
+
+class BaseSystem(DenseSystem):
+    """The recipe's model before training."""
+
+    own = True
+    baseline_order = 0
+
+    @property
+    def published(self) -> bool:
+        """True for query-side training, where base and adapted share the passage vectors."""
+        return self._frozen
+
+    @property
+    def description(self) -> str:
+        """The model's name."""
+        return f"{self.pipeline.recipe.model.name}, before training"
+
+    def _model(self) -> Encoder:
+        return self.pipeline.starting_model
+
+    def _model_identity(self) -> str:
+        return self.pipeline.student.digest
+
+    @cached_property
+    def vectors(self) -> Vectors:
+        """The run's embeddings, unless they are truncated."""
+        whole = self._frozen or not self.settings.truncate_dim
+        return self.pipeline.vectors if whole else self.embedded(self.pipeline)
+
+
+class AdaptedSystem(DenseSystem):
+    """The recipe's model after training."""
+
+    own = True
+    published = True
+
+    @property
+    def description(self) -> str:
+        """The model's name."""
+        return f"{self.pipeline.recipe.model.name}, adapted to this corpus"
+
+    def _model(self) -> Encoder:
+        self.pipeline.check_adapted()
+        self._check_same_passages()
+        return self.pipeline.adapted_model()
+
+    def _model_identity(self) -> str:
+        side = self.pipeline.recipe.model.train
+        return digest([self.pipeline.student.digest, self._adapted().digest, side])
+
+    @cached_property
+    def vectors(self) -> Vectors:
+        """The run's embeddings if only the query side was trained, else the model's own."""
+        return self.pipeline.vectors if self._frozen else self.embedded(self.pipeline)
+
+    def passage_encoder(self) -> Encoder:
+        """The base model if only the query side was trained: the result encodes queries alone."""
+        return self.pipeline.starting_model if self._frozen else self.encoder
+
+    def _adapted(self) -> Artifact:
+        path = self.pipeline.recipe.folder / "model"
+        adapted = existing(path)
+        if adapted is None:
+            raise InputError(f"there is no adapted model in {path}: run train.py first")
+        return adapted
+
     def _check_same_passages(self) -> None:
-        """Refuse a model adapted to other passages; other judgements are well."""
+        """Raises InputError for a model adapted to other passages; judgements may differ."""
         adapted, pipeline = self._adapted(), self.pipeline
         before = adapted.manifest["plan"]["inputs"]
         if before["embeddings"] != pipeline.embeddings.digest:
@@ -298,68 +333,289 @@ class Systems:
         _, qrels = read_judged(pipeline.corpus, pipeline.recipe.corpus.test_split)
         if not qrels and before["triplets"] != pipeline.triplets.digest:
             raise InputError(
-                f"{adapted.path} was trained with other settings, so it may have learnt from what "
-                "is held out now: give the recipe and options that it was trained with"
+                f"{adapted.path} was trained with other settings, so its training data may include "
+                "queries held out now: give the recipe and options that it was trained with"
             )
 
-    def _adapted(self) -> Artifact:
-        path = self.pipeline.recipe.folder / "model"
-        adapted = existing(path)
-        if adapted is None:
-            raise InputError(f"there is no adapted model in {path}: run train.py first")
-        return adapted
 
-    def _teacher(self, system: SystemSettings) -> TeacherSection:
+class ApiSystem(EncodedSystem):
+    """A model behind Cohere's API."""
+
+    encoded_before = True
+    live = True
+
+    @cached_property
+    def _api(self) -> CohereEncoder:
+        # The SDK is an optional dependency.
+        from tercet.modeling.encoders.cohere import CohereEncoder
+
+        settings = self.settings
+        return CohereEncoder(
+            settings.model, output_dimension=settings.truncate_dim, dollars=settings.dollars
+        )
+
+    @property
+    def description(self) -> str:
+        """The model's name, and where prices come from."""
+        return f"{self.settings.model} by Cohere's API, prices by an estimate of tokens"
+
+    def identity(self) -> str:
+        """Digest of the model's name and dimension."""
+        return digest(self._api.identity)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The test queries' vectors."""
+        return self.systems.known_queries(self.label, self._api, show_progress=self.label)
+
+    def live_encoder(self) -> Encoder:
+        """The API."""
+        return self._api
+
+    passage_encoder = live_encoder
+
+    def check(self) -> None:
+        """Print the cost of the missing vectors. Raises InputError if key or budget do not do."""
+        self.identity()
+        due = self._api.check_means(
+            {"query": self.systems.texts, "passage": self.pipeline.passages.contents}
+        )
+        if due.texts:
+            price = "" if due.dollars is None else f", about ${due.dollars:.2f}"
+            console.print(
+                f"{self.label}: {due.texts:,} texts to embed, some {due.tokens:,} tokens{price}"
+            )
+
+    def prices(self) -> _Prices:
+        """The prices in the settings, else estimates from the API's price list."""
+        given = super().prices()
+        if given != (None, None):
+            return given
+        query = self._api.price(self.systems.texts)
+        passage = self._api.price(self.pipeline.passages.contents)
+        return query and 1e3 * query, passage and 1e6 * passage
+
+
+class VectorsSystem(EncodedSystem):
+    """Precomputed vectors of passages and test queries, from Parquet files or the corpus."""
+
+    encoded_before = True
+
+    @property
+    def description(self) -> str:
+        """Where the vectors come from, and their similarity."""
+        return (
+            f"vectors of {self.settings.passages or 'the corpus itself'}, "
+            f"{self.settings.similarity}"
+        )
+
+    def identity(self) -> str:
+        """Digest of the files and of `similarity`."""
+        settings = self.settings
+        if not settings.passages:
+            source = self.pipeline.corpus.manifest["plan"]["inputs"]["source corpus"]
+            return digest([source, settings.similarity])
+        files = [_sha256(path) for path in (settings.passages, settings.queries)]
+        return digest([*files, settings.similarity])
+
+    def check(self) -> None:
+        """Read the vectors of queries and passages."""
+        super().check()
+        _ = self.vectors
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The test queries' vectors."""
+        queries = self.systems.queries
+        vectors = self._read(self.settings.queries, [query.id for query in queries], "test queries")
+        return retrieval.KnownQueries(self.label, queries, vectors)
+
+    @cached_property
+    def vectors(self) -> Vectors:
+        """The passages' vectors."""
+        settings = self.settings
+        vectors = self._read(settings.passages, self.pipeline.passages.ids, "passages")
+        if vectors.shape[1] != self.dimension:
+            raise InputError(
+                f"{settings.passages} has {vectors.shape[1]} dimensions and {settings.queries} "
+                f"{self.dimension}: make both with one model"
+            )
+        return vectors
+
+    def _read(self, path: str, ids: Sequence[str], what: str) -> np.ndarray:
+        """float32 [ids, dimension], of unit length where the similarity is cosine."""
+        if path:
+            vectors, others = retrieval.read_parquet_vectors(path, ids, what)
+        else:
+            path, blocks = "the corpus's own vectors", self._blocks(what)
+            vectors, others = retrieval.gather_vectors(path, blocks, ids, what)
+        if others:
+            self.systems.notes.append(
+                f"{path}: {others:,} rows are of none of the {len(ids):,} {what}"
+            )
+        if self.settings.similarity == "dot":
+            return vectors
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+
+    def _blocks(self, what: str) -> Iterable[tuple[str, list[str], np.ndarray]]:
+        source = self.pipeline.components.source
+        if not isinstance(source, PassagesWithQrels):
+            raise InputError("this corpus.source holds no vectors: give two Parquet files")
+        section = self.pipeline.recipe.corpus
+        if what != "passages" and not section.queries.vector and _OF_22_12 in section.label:
+            refuse_retired(RETIRED[0], self.pipeline.passages.contents)
+        rows = source.passage_vectors() if what == "passages" else source.query_vectors()
+        return ((place, [id], vector[None]) for place, id, vector in rows)
+
+
+class Bm25System(System):
+    """BM25, which has an index of its own."""
+
+    baseline_order = 1
+
+    @property
+    def description(self) -> str:
+        """Its parameters."""
+        settings = self.settings
+        return f"BM25, k1 {settings.k1:g}, b {settings.b:g}, {settings.language or 'no'} stemmer"
+
+    def identity(self) -> str:
+        """Digest of its parameters."""
+        return digest([self.settings.k1, self.settings.b, self.settings.language])
+
+    @cached_property
+    def _retriever(self) -> Retriever:
+        return self.pipeline.components.bm25(self.settings, self.pipeline.passages)
+
+    def retriever(self, over: Mapping[str, Retriever]) -> Retriever:
+        """BM25 over the passages; `over` is not used."""
+        return self._retriever
+
+    def check(self) -> None:
+        """Build the index."""
+        _ = self._retriever
+
+
+class HybridSystem(System):
+    """Two systems combined by reciprocal rank fusion."""
+
+    @property
+    def description(self) -> str:
+        """The names of both."""
+        return "reciprocal rank fusion of " + " and ".join(self.settings.of)
+
+    def identity(self) -> str:
+        """Digest of both, in any order."""
+        return digest(sorted(_identities(self.parts), key=str))
+
+    def retriever(self, over: Mapping[str, Retriever]) -> Retriever:
+        """The fusion of both retrievers."""
+        of = [part.retriever(over) for part in self.parts]
+        return retrieval.HybridRetriever(of, name=self.label)
+
+
+class RerankSystem(System):
+    """A system whose first passages are reordered by a cross-encoder."""
+
+    reranks = True
+
+    @property
+    def description(self) -> str:
+        """The system's name, the depth, and the cross-encoder's name."""
+        of, teacher = "".join(self.settings.of), Path(self._section.name).name
+        return f"first {self.settings.depth} of {of}, reordered by {teacher}"
+
+    @property
+    def _section(self) -> TeacherSection:
         section = self.pipeline.recipe.teacher
-        if system.teacher is None:
+        if self.settings.teacher is None:
             return section
-        return replace(section, name=system.teacher, revision=system.revision)
+        return replace(section, name=self.settings.teacher, revision=self.settings.revision)
 
-    def retriever(self, label: str, dense: Mapping[str, Retriever]) -> Retriever:
-        """A system over one index, which `dense` holds the systems with vectors of."""
-        system = self.settings[label]
-        if system.kind in DENSE:
-            return dense[label]
-        if system.kind == "bm25":
-            if label not in self._bm25:
-                self._bm25[label] = self.pipeline.components.bm25(system, self.pipeline.passages)
-            return self._bm25[label]
-        of = [self.retriever(part, dense) for part in system.of]
-        if system.kind == "hybrid":
-            return retrieval.HybridRetriever(of, name=label)
-        texts = self.pipeline.passages.texts
-        section = self._teacher(system)
+    def identity(self) -> str:
+        """Digest of the first-stage system, the cross-encoder and the depth."""
+        teacher = self._section
+        files = weight_files(teacher.name, teacher.backend)
+        model = resolve(teacher.name, teacher.revision, files).identity
+        settings = {k: v for k, v in asdict(teacher).items() if k not in ("name", "revision")}
+        return digest([_identities(self.parts), model, settings, self.settings.depth])
+
+    def retriever(self, over: Mapping[str, Retriever]) -> Retriever:
+        """The first-stage retriever, reranked."""
+        (part,) = self.parts
+        return retrieval.RerankedRetriever(
+            part.retriever(over),
+            self.systems.teacher(self._section),
+            self.pipeline.passages.texts,
+            self.settings.depth,
+            name=self.label,
+        )
+
+
+_CLASSES: dict[SystemKind, type[System]] = {
+    "bm25": Bm25System,
+    "base": BaseSystem,
+    "adapted": AdaptedSystem,
+    "dense": DenseSystem,
+    "vectors": VectorsSystem,
+    "api": ApiSystem,
+    "hybrid": HybridSystem,
+    "rerank": RerankSystem,
+}
+
+
+class Systems(dict[str, System]):
+    """The systems of a recipe by label, in its order, and what they share."""
+
+    def __init__(
+        self, pipeline: Pipeline, settings: Sequence[SystemSettings], queries: Sequence[Query]
+    ) -> None:
+        self.pipeline = pipeline
+        self.queries = queries
+        #: Notes on the files that were read, for the report.
+        self.notes: list[str] = []
+        self._teachers: dict[TeacherSection, modeling.CrossEncoderTeacher] = {}
+        super().__init__({each.label: _CLASSES[each.kind](each, self) for each in settings})
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts of the test queries."""
+        return [query.text for query in self.queries]
+
+    def last(self, kind: type[_Kind]) -> _Kind | None:
+        """The last system of a class, such as `AdaptedSystem`, or None."""
+        return next((each for each in reversed(self.values()) if isinstance(each, kind)), None)
+
+    def check(self) -> None:
+        """Load or look up every model and file. Raises InputError if one is missing or unfit."""
+        for system in self.values():
+            system.check()
+
+    def known_queries(self, label: str, encoder: Any, **options: Any) -> Encoder:
+        """The test queries' vectors by an encoder, each of which is encoded once, beforehand."""
+        vectors = encoder.encode_queries(self.texts, **options)
+        return retrieval.KnownQueries(label, self.queries, vectors)
+
+    def teacher(self, section: TeacherSection) -> modeling.CrossEncoderTeacher:
+        """A cross-encoder, loaded once."""
         if section not in self._teachers:
             self._teachers[section] = self.pipeline.components.teacher(section)
-        teacher = self._teachers[section]
-        return retrieval.RerankedRetriever(of[0], teacher, texts, system.depth, name=label)
+        return self._teachers[section]
 
-    def facts(self, label: str) -> SystemFacts:
-        """What the report says that a system is."""
-        system, recipe = self.settings[label], self.pipeline.recipe
-        names = {
-            "bm25": f"BM25, k1 {system.k1:g}, b {system.b:g}, {system.language or 'no'} stemmer",
-            "base": f"{recipe.model.name}, as it came",
-            "adapted": f"{recipe.model.name}, adapted to this corpus",
-            "dense": system.model,
-            "vectors": f"vectors of {system.passages or 'the corpus itself'}, {system.similarity}",
-            "cohere": f"{system.model} by Cohere's API, prices by an estimate of tokens",
-            "hybrid": "reciprocal rank fusion of " + " and ".join(system.of),
-            "rerank": f"first {system.depth} of {''.join(system.of)}, reordered by "
-            f"{Path(self._teacher(system).name).name}",
-        }
-        queries, passages = self._prices(label)
-        first = f"; its first {system.top_k} alone" if system.top_k else ""
-        cut = f", first {system.truncate_dim} dimensions" if system.truncate_dim else ""
-        return SystemFacts(
-            name=label,
-            kind=system.kind,
-            description=names[system.kind] + cut + first,
-            encoded_before=self.encoded_before(label),
-            dimension=self.encoder(label).dimension if system.kind in DENSE else None,
-            dollars_per_1000_queries=queries,
-            dollars_per_million_passages=passages,
-        )
+
+def compared_systems(recipe: Recipe) -> list[SystemSettings]:
+    """The recipe's systems; by default BM25, the base and, once trained, the adapted model."""
+    if recipe.evaluation.systems:
+        return recipe.evaluation.systems
+    kinds: list[SystemKind] = ["bm25", "base"]
+    if (recipe.folder / "model" / "manifest.json").exists():
+        kinds.append("adapted")
+    return [SystemSettings(kind=kind) for kind in kinds]
+
+
+def _identities(parts: Sequence[System]) -> list[list[Any]]:
+    return [[part.identity(), part.settings.top_k] for part in parts]
 
 
 def _sha256(path: str) -> str:
@@ -367,10 +623,3 @@ def _sha256(path: str) -> str:
         return file_sha256(Path(path))
     except OSError:
         raise InputError(f"{path}: no such file: give a Parquet of id and vector") from None
-
-
-def _as_asked(vectors: np.ndarray, system: SystemSettings) -> np.ndarray:
-    if system.similarity == "dot":
-        return vectors
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(lengths, np.finfo(np.float32).tiny)

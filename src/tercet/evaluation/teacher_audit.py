@@ -1,4 +1,4 @@
-"""Is the teacher worth learning from? Told in minutes, before hours are spent on training."""
+"""The teacher audit of train.py --audit: minutes of work before hours of training."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from tercet.data.targets import calibrate
 from tercet.evaluation.audit import Audit, HeadRoom, audit, audit_lists, measure_head_room
 from tercet.pipeline.pipeline import Pipeline
 
-QUERIES = 200  # synthetic ones, enough to tell whether they are about their passages
-DEPTH = 100
-#: What reranking can change whatever its depth: not whether a passage is among the first hundred.
-ORDERED = ("ndcg", "map", "mrr")
+_QUERIES = 200  # synthetic queries to audit
+_DEPTH = 100
+#: Metrics that reranking can improve at any depth, unlike recall@100.
+_ORDERED = ("ndcg", "map", "mrr")
 
 
 def audit_teacher(pipeline: Pipeline) -> Audit:
-    """Head-room on the judged queries there are, and what a few synthetic queries show.
+    """Head-room on judged queries, if there are any, and statistics of a few synthetic ones.
 
     Raises InputError in a launch of several processes.
     """
     if process()[1] > 1:
-        raise InputError("an audit is made in one process: python train.py RECIPE --audit")
+        raise InputError("the audit runs in one process: python train.py RECIPE --audit")
     recipe = pipeline.recipe
     small = Pipeline(
         replace(
             recipe,
             runs_dir=str(recipe.folder),
             name="audit",
-            queries=replace(recipe.queries, count=min(QUERIES, recipe.queries.count)),
+            queries=replace(recipe.queries, count=min(_QUERIES, recipe.queries.count)),
         )
     )
-    # The passages and their vectors are those of the run itself, which will want them too.
+    # The passages and their vectors are the run's own, which training reuses.
     small.reuse(pipeline, "corpus", "embeddings", "student")
     lists = small.triplets.dataset("lists")[:]
     texts = pipeline.passages.texts(passage for ids in lists["passages"] for passage in ids)
@@ -52,7 +52,7 @@ def _head_room(pipeline: Pipeline) -> HeadRoom | None:
     index = retrieval.ExactIndex()
     index.build(pipeline.passages.ids, pipeline.vectors)
     student = retrieval.DenseRetriever(pipeline.starting_model, index)
-    rankings = student.search([query.text for query in queries], DEPTH)
+    rankings = student.search([query.text for query in queries], _DEPTH)
     texts = pipeline.passages.texts(passage for ranking in rankings for passage, _ in ranking)
     recipe, primary = pipeline.recipe, pipeline.recipe.evaluation.primary_metric
     return measure_head_room(
@@ -62,17 +62,17 @@ def _head_room(pipeline: Pipeline) -> HeadRoom | None:
         {query.id: ranking for query, ranking in zip(queries, rankings, strict=True)},
         texts,
         judgements,
-        measure=primary if primary.startswith(ORDERED) else "ndcg@10",
+        measure=primary if primary.startswith(_ORDERED) else "ndcg@10",
         resamples=recipe.evaluation.resamples,
         seed=recipe.seed,
     )
 
 
 def judged_to_audit(pipeline: Pipeline) -> tuple[list[Query], Qrels, str]:
-    """Judged queries that cost the test split nothing, if there are any; and what they are.
+    """Judged queries for the audit, their judgements, and a description that names the split.
 
-    The dev split's; else those of other splits that share no relevant passage with a test query;
-    else the test split's own, and the words say so.
+    The dev split; else queries of other splits that share no relevant passage with a test query;
+    else the test split itself, with a warning in the description.
     """
     corpus, section = pipeline.corpus, pipeline.recipe.corpus
     splits = sorted(set(corpus.dataset("qrels")["split"][:]))

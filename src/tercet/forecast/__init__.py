@@ -1,1 +1,1 @@
-"""What a run will take, estimated before it starts."""
+"""Estimates a run's time, memory and disk use before it starts."""

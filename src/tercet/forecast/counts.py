@@ -1,4 +1,4 @@
-"""How many queries, pairs and steps a run will have, told from a run in small."""
+"""Estimates how many queries, pairs and steps a run will have, from a probe of it."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from tercet import modeling
 from tercet.config.recipe import Recipe
 from tercet.data.near_duplicates import NearDuplicates, normalised
 from tercet.data.queries import plan as passages_to_sample
-from tercet.forecast.probe import SmallRun
+from tercet.forecast.probe import Probe
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How many of each thing a run is expected to have."""
+    """Expected numbers of rows, batches and steps of a run."""
 
     passages: int
     sampled: int  # passages that queries are written about
     written: int
     queries: int  # kept
-    candidates: int  # of a query
+    candidates: int  # per query
     pairs: int
     train: int
-    held_out: int  # to choose by
+    held_out: int  # validation and guard queries
     tested: int
     steps: int
     batches: float
-    #: In training; the one before it is not counted.
+    #: During training, without the one before it.
     evaluations: int
-    #: Measures, of two systems, of every test query.
-    figures: int
+    #: Metric values: two systems, every metric, every test query.
+    metric_values: int
 
     @property
     def rows(self) -> dict[str, int]:
-        """What `tercet.forecast.forecast.ROWS` names, of each stage."""
+        """Rows of each stage: see `tercet.forecast.forecast.ROWS`."""
         return {
             "corpus": self.passages,
             "queries": self.queries,
@@ -48,36 +48,36 @@ class Counts:
             "triplets": self.train,
             "targets": self.queries,
             "model": self.steps,
-            "evaluation": self.figures,
+            "evaluation": self.metric_values,
         }
 
     @property
     def listed(self) -> int:
-        """Passages of all lists, the queries' own among them."""
+        """Passages of all lists, including each query's source passage."""
         return self.queries * (self.candidates + 1)
 
 
-def count(recipe: Recipe, small: SmallRun) -> Counts:
-    """Queries kept, different pairs of them, queries to train on."""
-    section, passages = recipe.queries, small.reading.passages
+def count(recipe: Recipe, probe: Probe) -> Counts:
+    """Scale the probe's counts to the whole run."""
+    section, passages = recipe.queries, probe.reading.passages
     per_passage, sampled = passages_to_sample(passages, section.count, section.per_passage)
-    texts = [query for each in small.written for query, _ in each.queries]
-    asked = sum(each.asked for each in small.written)
-    written = min(section.count, round(len(texts) / asked * sampled))
-    kept = _kept(small)
+    texts = [query for each in probe.written for query, _ in each.queries]
+    tried = sum(each.passages for each in probe.written)
+    written = min(section.count, round(len(texts) / tried * sampled))
+    kept = _kept(probe)
     queries = max(1, round(written * len(kept) / len(texts)))
-    distinct = max(1, round(queries * float(np.mean(1 / (1 + shared(kept, queries))))))
+    distinct = max(1, round(queries * float(np.mean(1 / (1 + expected_duplicates(kept, queries))))))
     candidates = min(recipe.negatives.candidates, passages - 1)
-    train = max(1, round(queries * _trained_on(recipe, small, kept, queries)))
+    train = max(1, round(queries * _trained_on(recipe, probe, kept, queries)))
     batches, steps, evaluations = _steps(recipe, train)
-    tested = small.reading.tested or round(queries * recipe.triplets.held_out / 2)
+    tested = probe.reading.tested or round(queries * recipe.triplets.held_out / 2)
     return Counts(
         passages=passages,
         sampled=sampled,
         written=written,
         queries=queries,
         candidates=candidates,
-        # Queries of one text have one list, but for their own passages.
+        # Queries with the same text share one list, except for their source passages.
         pairs=distinct * candidates + queries,
         train=train,
         held_out=round(queries * recipe.triplets.held_out),
@@ -85,35 +85,35 @@ def count(recipe: Recipe, small: SmallRun) -> Counts:
         steps=steps,
         batches=batches,
         evaluations=evaluations,
-        figures=2 * len(recipe.measures) * tested,
+        metric_values=2 * len(recipe.metrics) * tested,
     )
 
 
-def _kept(small: SmallRun) -> list[str]:
-    """The sampled queries that the stage would not drop."""
-    near = NearDuplicates(query.text for query in small.reading.judged)
+def _kept(probe: Probe) -> list[str]:
+    """The sampled queries that the queries stage would keep."""
+    near = NearDuplicates(query.text for query in probe.reading.judged)
     seen = set[tuple[str, str]]()
     kept = []
-    for each in small.written:
+    for each in probe.written:
         for query, passage in each.queries:
             text = normalised(query)
             if text and (passage.id, text) not in seen and text not in near:
                 kept.append(query)
             seen.add((passage.id, text))
-    return kept or [query for query, _ in small.lists.queries]
+    return kept or [query for query, _ in probe.lists.queries]
 
 
-def _trained_on(recipe: Recipe, small: SmallRun, kept: list[str], queries: int) -> float:
-    """The part of the queries that is neither held out, nor says what one that is says."""
+def _trained_on(recipe: Recipe, probe: Probe, kept: list[str], queries: int) -> float:
+    """The share of queries that are neither held out nor equal in text to a held-out query."""
     section = recipe.triplets
-    held = section.held_out * (1.0 if small.reading.tested else 1.5)
-    others = shared([normalised(text) for text in kept], queries)
+    held = section.held_out * (1.0 if probe.reading.tested else 1.5)
+    others = expected_duplicates([normalised(text) for text in kept], queries)
     part = (1 - held) * float(np.mean((1 - held) ** others))
     return part * (1 - (section.filter_percentile or 0) / 100)
 
 
 def _steps(recipe: Recipe, train: int) -> tuple[float, int, int]:
-    """Batches and steps of all epochs, and evaluations, the one before training not counted."""
+    """Batches, optimizer steps and evaluations of all epochs, without the one before training."""
     args = modeling.training_arguments(recipe)
     batches = math.ceil(train / args.per_device_train_batch_size)
     each = math.ceil(batches / args.gradient_accumulation_steps)
@@ -127,8 +127,8 @@ def _steps(recipe: Recipe, train: int) -> tuple[float, int, int]:
     return batches * epochs, steps, math.ceil(steps / every)
 
 
-def shared(texts: Sequence[str], total: int) -> np.ndarray:
-    """For each sampled text, how many of `total` like them are expected to equal it, beside it."""
+def expected_duplicates(texts: Sequence[str], total: int) -> np.ndarray:
+    """For each sampled text, the expected number of others among `total` texts that equal it."""
     counts = Counter(texts)
     scale = (total - 1) / max(1, len(texts) - 1)
     return np.array([(counts[text] - 1) * scale for text in texts])

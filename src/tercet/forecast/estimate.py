@@ -1,6 +1,6 @@
-"""A forecast of a run before any work: what a run in small measured, reckoned up to the whole.
+"""Estimates the cost of every stage of a run from a probe on a sample.
 
-What the run has made already is asked for one thing only: whether it is still of this recipe.
+Existing artifacts are only used to decide which stages are finished.
 """
 
 from __future__ import annotations
@@ -22,50 +22,50 @@ from tercet.data.embeddings import shard_size
 from tercet.data.targets import WEIGHTS
 from tercet.forecast.counts import count
 from tercet.forecast.forecast import ROWS, Expected, Forecast, TrainingSize, settings_of
-from tercet.forecast.probe import SmallRun, small_run
+from tercet.forecast.probe import Probe, probe
 from tercet.forecast.timing import padded
 from tercet.modeling.encoders.query_adapter import EPOCHS
 from tercet.modeling.training.adapter_trial import FEWEST, MOST_TRAINED
 from tercet.pipeline.pipeline import Pipeline
 
-#: Copies of the weights in a checkpoint: they and the optimizer's two moments.
-SAVED = 3
+#: Copies of the weights in a checkpoint: the weights and two optimizer moments.
+_SAVED = 3
 
 
-def plan(pipeline: Pipeline) -> Forecast:
-    """What is expected of each stage of the recipe's run. Raises InputError as the run would."""
+def estimate(pipeline: Pipeline) -> Forecast:
+    """Forecast every stage of the recipe's run. Raises InputError where the run would."""
     if process()[1] > 1:
-        raise InputError("a plan is made in one process: python train.py RECIPE --forecast")
+        raise InputError("--forecast needs a single process: python train.py RECIPE --forecast")
     if pipeline.recipe.model.frozen:
         raise InputError(
-            "--forecast knows no model.train query_encoder or query_adapter yet: its stages before "
-            "the model are those of model.train both; training takes minutes, an adapter seconds"
+            "--forecast supports only model.train both. With query_encoder or query_adapter the "
+            "earlier stages take the same time, training takes minutes or seconds"
         )
     start = time.monotonic()
-    done = finished(pipeline)
-    reckoning = Reckoning(pipeline.recipe, small_run(pipeline))
+    done = _finished(pipeline)
+    estimates = _Estimates(pipeline.recipe, probe(pipeline))
     stages = {
         name: replace(
-            getattr(reckoning, name)(), done=name in done, rows=reckoning.counts.rows[name]
+            getattr(estimates, name)(), done=name in done, rows=estimates.counts.rows[name]
         )
         for name in ROWS
     }
     return Forecast(
         stages=stages,
-        size=reckoning.size(),
-        notes=reckoning.notes(),
+        size=estimates.size(),
+        notes=estimates.notes(),
         settings=settings_of(pipeline.recipe),
         seconds=time.monotonic() - start,
     )
 
 
-def finished(pipeline: Pipeline) -> set[str]:
-    """The stages that the run would reuse. Nothing is made."""
+def _finished(pipeline: Pipeline) -> set[str]:
+    """The stages whose artifacts the run would reuse."""
     found = set[str]()
     try:
         with only_existing():
             for name in ROWS:
-                if name != "evaluation":  # asking for it may fill an index anew
+                if name != "evaluation":  # reading it may fill an index
                     getattr(pipeline, name)
                 elif not pipeline.stage("evaluation").finished()[0]:
                     break
@@ -75,25 +75,25 @@ def finished(pipeline: Pipeline) -> set[str]:
     return found
 
 
-class Reckoning:
-    """Rows, tokens, seconds and bytes of each stage, from what a small run measured."""
+class _Estimates:
+    """Tokens, seconds and bytes of each stage, scaled from a probe."""
 
-    def __init__(self, recipe: Recipe, small: SmallRun) -> None:
-        self.recipe, self.small = recipe, small
+    def __init__(self, recipe: Recipe, probe: Probe) -> None:
+        self.recipe, self.probe = recipe, probe
         self.args = modeling.training_arguments(recipe)
-        self.counts = count(recipe, small)
+        self.counts = count(recipe, probe)
 
     # ── stages ───────────────────────────────────────────────────────────────────────────────
 
     def corpus(self) -> Expected:
-        """Read once more, and written."""
-        reading = self.small.reading
+        """The source is read twice, and the passages written."""
+        reading = self.probe.reading
         disk = reading.size + reading.size_of_judged
-        return self._expected(2 * reading.seconds, self.small.read, disk)
+        return self._expected(2 * reading.seconds, self.probe.read, disk)
 
     def queries(self) -> Expected:
         """Each generator writes about its share of the sampled passages."""
-        c, written = self.counts, self.small.written
+        c, written = self.counts, self.probe.written
         shares = self._shares()
         read = sum(n * each.tokens_read for n, each in zip(shares, written, strict=True))
         new = sum(n * each.tokens_written for n, each in zip(shares, written, strict=True))
@@ -102,7 +102,7 @@ class Reckoning:
         disk = round((c.written + c.queries) * (text + len(written[0].name) + 12) + 8 * c.queries)
         return self._expected(
             sum(seconds),
-            _together([(s, each.taken) for s, each in zip(seconds, written, strict=True)]),
+            _combined([(s, each.taken) for s, each in zip(seconds, written, strict=True)]),
             disk,
             round(read + new),
             tokens_read=round(read),
@@ -110,62 +110,62 @@ class Reckoning:
         )
 
     def _shares(self) -> list[float]:
-        """Passages that each generator writes about."""
-        shares = [each.share for each in self.small.written]
+        """Number of passages for each generator."""
+        shares = [each.share for each in self.probe.written]
         return [self.counts.sampled * share / sum(shares) for share in shares]
 
     def embeddings(self) -> Expected:
-        """All passages, in shards sorted by length."""
-        small, c = self.small, self.counts
-        tokens = round(float(small.embedded.lengths.mean()) * c.passages)
+        """All passages are encoded, in shards sorted by length."""
+        probe, c = self.probe, self.counts
+        tokens = round(float(probe.embedded.lengths.mean()) * c.passages)
         size = self._vectors(c.passages)
         shard = self._vectors(min(c.passages, shard_size(c.passages)))
-        taken = replace(small.embedded.taken, peak=_plus(small.embedded.taken.peak, shard))
+        taken = replace(probe.embedded.taken, peak=_plus(probe.embedded.taken.peak, shard))
         return self._expected(self._encoding(c.passages), taken, size, tokens)
 
     def _vectors(self, passages: int) -> int:
-        return 4 * self.small.embedded.vectors.shape[1] * passages
+        return 4 * self.probe.embedded.vectors.shape[1] * passages
 
     def _held(self, index: IndexSettings) -> int:
-        """Bytes of vectors that an index holds in memory: the others leave them in files."""
+        """Bytes of vectors that an index keeps in memory, where other indexes map files."""
         in_memory = index.backend == "faiss" and not index.on_disk
         return self._vectors(self.counts.passages) if in_memory else 0
 
     def _encoding(self, passages: int) -> float:
-        """Seconds of encoding so many passages, padded as a whole shard of them is."""
-        embedded = self.small.embedded
+        """Seconds of encoding `passages`, with the padding of a whole shard."""
+        embedded = self.probe.embedded
         lengths = np.resize(embedded.lengths, min(passages, shard_size(passages)))
         whole = padded(lengths, embedded.batch_tokens) / len(lengths) * passages
         return whole * embedded.seconds_per_token
 
     def negatives(self) -> Expected:
-        """Each retriever built and searched with every query."""
-        small, c = self.small, self.counts
-        build, search = small.mining
-        seconds = build + c.queries * (search + small.embedded.seconds_per_query)
-        seconds += sum(each.begin + c.queries * each.seconds for each in small.lists.found)
+        """Each retriever is built, and searched with every query."""
+        probe, c = self.probe, self.counts
+        build, search = probe.mining
+        seconds = build + c.queries * (search + probe.embedded.seconds_per_query)
+        seconds += sum(each.begin + c.queries * each.seconds for each in probe.lists.found)
         candidates = c.queries * c.candidates
-        disk = candidates * (self._id + 4 + 8 * len(small.lists.found)) + c.queries * self._query
+        disk = candidates * (self._id + 4 + 8 * len(probe.lists.found)) + c.queries * self._query
         held = self._held(self.recipe.negatives.index)
-        taken = replace(small.mined, peak=_plus(small.mined.peak, held))
+        taken = replace(probe.mined, peak=_plus(probe.mined.peak, held))
         return self._expected(seconds, taken, disk)
 
     @property
     def _id(self) -> float:
-        """Bytes of a passage's id."""
-        return float(np.mean([len(p.id.encode()) for p in self.small.reading.sample]))
+        """Mean bytes of a passage's id."""
+        return float(np.mean([len(p.id.encode()) for p in self.probe.reading.sample]))
 
     @property
     def _query(self) -> float:
-        """Bytes of a query with its id and its place in an Arrow file."""
-        texts = [len(query.encode()) for query, _ in self.small.lists.queries]
+        """Mean bytes of a query with its id and offsets in an Arrow file."""
+        texts = [len(query.encode()) for query, _ in self.probe.lists.queries]
         return float(np.mean(texts)) + len(str(self.counts.queries)) + 9
 
     def scores(self) -> Expected:
-        """Each different pair, sorted by length."""
-        small, c = self.small, self.counts
-        scored = small.scored
-        tokens = small.tokens_per_pair * c.pairs
+        """Each different pair is scored, in shards sorted by length."""
+        probe, c = self.probe, self.counts
+        scored = probe.scored
+        tokens = probe.tokens_per_pair * c.pairs
         alike = np.resize(scored.lengths, min(c.pairs, self.recipe.teacher.shard_pairs))
         waste = padded(alike, scored.batch_tokens) / alike.sum()
         seconds = scored.begin + c.pairs * scored.seconds_per_pair
@@ -175,44 +175,44 @@ class Reckoning:
         return self._expected(seconds, scored.taken, disk, round(tokens))
 
     def triplets(self) -> Expected:
-        """Every query encoded once more."""
-        small, c = self.small, self.counts
+        """Every query is encoded again."""
+        probe, c = self.probe, self.counts
         listed = c.listed
         disk = listed * (self._id + 12) + c.queries * (self._query + 10)
-        return self._expected(c.queries * small.embedded.seconds_per_query, small.mined, disk)
+        return self._expected(c.queries * probe.embedded.seconds_per_query, probe.mined, disk)
 
     def targets(self) -> Expected:
-        """A query adapter for each of the weights that are tried, where any is."""
-        small, c = self.small, self.counts
+        """A query adapter is trained for each teacher weight, unless the recipe sets the weight."""
+        probe, c = self.probe, self.counts
         seconds = 0.0
         validation = round(c.queries * self.recipe.triplets.held_out * 2 / 3)
         if self.recipe.triplets.teacher_weight is None and validation >= FEWEST:
-            learnt = min(c.train, MOST_TRAINED)
-            seconds = len(WEIGHTS) * EPOCHS * learnt * small.adapting
-            seconds += (learnt + validation) * small.embedded.seconds_per_query
+            trained = min(c.train, MOST_TRAINED)
+            seconds = len(WEIGHTS) * EPOCHS * trained * probe.adapting
+            seconds += (trained + validation) * probe.embedded.seconds_per_query
         disk = 4 * c.listed + 10 * c.queries
-        return self._expected(seconds, small.mined, disk)
+        return self._expected(seconds, probe.mined, disk)
 
     def model(self) -> Expected:
-        """Steps; evaluations of each epoch; mixtures of the model as it came and as trained."""
-        small, c, section = self.small, self.counts, self.recipe.evaluation
-        training = self.tokens * small.rehearsal.seconds_per_token
-        training += c.steps * small.rehearsal.update
-        # Weights of a last epoch that ships as it is are not encoded again.
+        """Training steps, evaluations, and interpolations between base and trained weights."""
+        probe, c, section = self.probe, self.counts, self.recipe.evaluation
+        training = self.tokens * probe.rehearsal.seconds_per_token
+        training += c.steps * probe.rehearsal.update
+        # With one interpolation step the last epoch ships as it is: it is not encoded again.
         steps = section.interpolation_steps
         encoded = c.evaluations + (steps if steps > 1 else 0)
         passages = min(section.passages or c.passages, c.passages)
         searched = 1 + c.evaluations + steps + 1
         encoding, searching = encoded * self._encoding(passages), searched * self._searching()
-        checkpoint = 4 * (small.parameters + (SAVED - 1) * small.rehearsal.trained_parameters)
+        checkpoint = 4 * (probe.parameters + (_SAVED - 1) * probe.rehearsal.trained_parameters)
         kept = min(self.args.save_total_limit or c.evaluations, c.evaluations)
-        weights = 4 * small.parameters
-        # The model as it came is kept beside, for mixtures with it.
+        weights = 4 * probe.parameters
+        # The base weights stay in memory for interpolation.
         extra = weights + self._held(self.recipe.index)
-        parts = [(training, small.trained), (encoding + searching, small.embedded.taken)]
+        parts = [(training, probe.trained), (encoding + searching, probe.embedded.taken)]
         return self._expected(
             training + encoding + searching,
-            replace(_together(parts), peak=_plus(small.trained.peak, extra)),
+            replace(_combined(parts), peak=_plus(probe.trained.peak, extra)),
             weights + kept * checkpoint,
             round(self.tokens),
             training_seconds=training,
@@ -222,33 +222,33 @@ class Reckoning:
 
     @cached_property
     def tokens(self) -> float:
-        """Tokens of all training batches: each query, each different passage of a batch once."""
-        c, small, k = self.counts, self.small, self.recipe.negatives_per_query
+        """Tokens of all training batches; a passage counts once per batch."""
+        c, probe, k = self.counts, self.probe, self.recipe.negatives_per_query
         epochs = c.batches * self.args.per_device_train_batch_size / c.train
         batch = min(self.args.per_device_train_batch_size, c.train)
         k = min(k, self.recipe.negatives.candidates)
-        different = small.lists.passages_a_batch(batch, k, self.recipe.seed) / batch
-        each = small.embedded.tokens_per_query + different * small.tokens_per_passage
+        different = probe.lists.passages_a_batch(batch, k, self.recipe.seed) / batch
+        each = probe.embedded.tokens_per_query + different * probe.tokens_per_passage
         return round(epochs, 6) * c.train * each
 
     def _searching(self, *, held_out: bool = True) -> float:
-        """Seconds of filling the index, and of searching it with the queries of the splits."""
-        (build, search), rates = self.small.served, self.small.embedded
-        judged = self.small.reading.tested
+        """Seconds of filling the index and searching it with the queries of the splits."""
+        (build, search), rates = self.probe.served, self.probe.embedded
+        judged = self.probe.reading.tested
         seconds = build + judged * (search + rates.seconds_per_judged)
         synthetic = (self.counts.held_out if held_out else 0) + self.counts.tested - judged
         return seconds + synthetic * (search + rates.seconds_per_query)
 
     def evaluation(self) -> Expected:
-        """The test queries, by the model as it came and as adapted."""
+        """The test queries are searched with the base model and the adapted one."""
         seconds = 2 * self._searching(held_out=False)
-        if self.recipe.evaluation.passages:  # the epochs' index does not hold all
+        if self.recipe.evaluation.passages:  # the index during training holds a sample
             seconds += self._encoding(self.counts.passages)
-        ids = [len(query.id.encode()) for query in self.small.reading.judged] or [6]
-        names = [len(measure) for measure in self.recipe.measures]
-        # System, measure and query by name, and the figure.
-        disk = self.counts.figures * (8 + float(np.mean(names) + np.mean(ids)) + 3 * 4 + 8)
-        taken = replace(self.small.embedded.taken, peak=self.small.trained.peak)
+        ids = [len(query.id.encode()) for query in self.probe.reading.judged] or [6]
+        names = [len(metric) for metric in self.recipe.metrics]
+        # Names of system, metric and query, and the value.
+        disk = self.counts.metric_values * (8 + float(np.mean(names) + np.mean(ids)) + 3 * 4 + 8)
+        taken = replace(self.probe.embedded.taken, peak=self.probe.trained.peak)
         return self._expected(seconds, taken, disk)
 
     def _expected(
@@ -264,42 +264,44 @@ class Reckoning:
             parts=parts,
         )
 
-    # ── in words ─────────────────────────────────────────────────────────────────────────────
+    # ── the whole run ─────────────────────────────────────────────────────────────────────────────
 
     def size(self) -> TrainingSize:
-        """The student beside what it reads."""
-        small, c = self.small, self.counts
+        """Training tokens and parameters of the student."""
+        probe, c = self.probe, self.counts
         return TrainingSize(
-            parameters=small.parameters,
-            trained_parameters=small.rehearsal.trained_parameters,
+            parameters=probe.parameters,
+            trained_parameters=probe.rehearsal.trained_parameters,
             tokens=round(self.tokens),
             queries=c.train,
             steps=c.steps,
-            tokens_of_a_triplet=small.embedded.tokens_per_query + 2 * small.tokens_per_passage,
+            tokens_of_a_triplet=probe.embedded.tokens_per_query + 2 * probe.tokens_per_passage,
         )
 
     def notes(self) -> list[str]:
-        """What the figures rest on."""
-        small = self.small
-        written = sum(len(each.queries) for each in small.written)
+        """The sample sizes, and what the forecast leaves out."""
+        probe = self.probe
+        written = sum(len(each.queries) for each in probe.written)
         notes = [
-            f"from {written:,} queries written, {len(small.embedded.passages):,} passages "
-            f"embedded and {len(small.scored.lengths):,} pairs tokenised, in {small.seconds:.0f} s"
+            f"based on {written:,} generated queries, {len(probe.embedded.passages):,} embedded "
+            f"passages and {len(probe.scored.lengths):,} tokenised pairs ({probe.seconds:.0f} s)"
         ]
-        if small.reading.note:
-            notes.append(small.reading.note)
+        if probe.reading.note:
+            notes.append(probe.reading.note)
         if self.recipe.index.backend == "weaviate":
-            notes.append("the server's part of filling and searching its index is not in it")
+            notes.append(
+                "the Weaviate server's time for filling and searching its index is not included"
+            )
         filters = self.recipe.triplets
         if filters.filter_rank or filters.filter_max_matches:
-            notes.append("what filter_rank and filter_max_matches drop is not known before")
+            notes.append("queries that filter_rank and filter_max_matches will drop are included")
         if self.recipe.evaluation.early_stopping_patience:
-            notes.append("training may end earlier, by early_stopping_patience")
+            notes.append("early_stopping_patience may end training earlier")
         return notes
 
 
-def _together(all_taken: list[tuple[float, Resources]]) -> Resources:
-    """The machine's speed, a mean by the seconds that each part takes, and the most memory."""
+def _combined(all_taken: list[tuple[float, Resources]]) -> Resources:
+    """The machine's mean speed, weighted by seconds, and the largest peak of memory."""
     peaks = [taken.peak for _, taken in all_taken if taken.peak is not None]
     seconds = sum(each for each, _ in all_taken) or 1.0
     speed = sum(each * taken.gflops for each, taken in all_taken) / seconds

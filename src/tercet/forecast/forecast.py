@@ -1,4 +1,4 @@
-"""What a run was expected to take, stage by stage, and beside it what it took.
+"""The forecast of a run, stage by stage, and its comparison with the run.
 
 `train.py RECIPE --forecast` writes it to `forecast.json`; no stage depends on it.
 """
@@ -17,7 +17,8 @@ from tercet.core.files import read_json
 from tercet.core.resources import Resources, read_resources
 
 FORECAST = "forecast.json"
-#: What is counted of each stage: in words, and the manifest's fact, or the shards whose rows tell.
+#: Rows of each stage: their name, and the manifest's fact or the prefix of the shards (ending in -)
+#: that counts them.
 ROWS = {
     "corpus": ("passages", "passages"),
     "queries": ("queries", "queries"),
@@ -27,19 +28,19 @@ ROWS = {
     "triplets": ("training queries", "train_queries"),
     "targets": ("lists", "targets-"),
     "model": ("steps", "steps"),
-    "evaluation": ("figures", "figures-"),
+    "evaluation": ("metric values", "figures-"),
 }
-#: Facts that add up to the tokens that a stage's model reads and writes.
-TOKENS = ("tokens", "tokens_read", "tokens_written")
-#: Sections and keys of a recipe that change neither what a run makes nor what that takes.
-ASIDE = ("name", "runs_dir", "tracking", "ingest", "chat")
+#: Facts whose sum is the number of tokens that a stage's model reads and writes.
+_TOKENS = ("tokens", "tokens_read", "tokens_written")
+#: Sections and keys of a recipe that affect neither the artifacts nor the cost of a run.
+_IGNORED = ("name", "runs_dir", "tracking", "ingest", "chat")
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What one stage is expected to take. `disk` and `peak` (memory of its own) are in bytes.
+    """The forecast of one stage. `disk` and `peak` (memory) are in bytes.
 
-    `gflops` is the speed of a matrix product when this was measured: see `tercet.core.resources`.
+    `gflops` is the speed of a matrix product during the probe: see `tercet.core.resources`.
     """
 
     rows: int
@@ -49,56 +50,56 @@ class Expected:
     peak: int | None
     disk: int
     dollars: float = 0.0
-    #: Finished and unchanged: nothing of this is left to take.
+    #: The stage is finished and up to date.
     done: bool = False
-    #: Tokens and seconds by what they are for.
+    #: Tokens and seconds by purpose.
     parts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class TrainingSize:
-    """How much the student reads in training, beside how large it is."""
+    """Training tokens and parameters of the student."""
 
     parameters: int
     trained_parameters: int
     tokens: int
     queries: int
     steps: int
-    #: Tokens of a query and of two of its passages, on average: a triplet of this corpus.
+    #: Mean tokens of a query and two of its passages.
     tokens_of_a_triplet: float
 
     @property
     def ratio(self) -> float:
-        """Training tokens a parameter."""
+        """Training tokens per parameter."""
         return self.tokens / self.parameters
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """All of it, with what it was made from."""
+    """The forecast of all stages, and what it was made from."""
 
     stages: Mapping[str, Expected]
     size: TrainingSize
-    #: Sentences that the figures must not be read without.
+    #: Qualifications of the forecast, a sentence each.
     notes: list[str]
     settings: Mapping[str, Any]
-    #: Seconds that making it took.
+    #: Seconds for making the forecast.
     seconds: float
 
     @property
     def left(self) -> dict[str, Expected]:
-        """Stages that are not done."""
+        """Stages that are not finished."""
         return {name: stage for name, stage in self.stages.items() if not stage.done}
 
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's settings that a forecast is for, as JSON gives them back."""
-    settings = {name: value for name, value in asdict(recipe).items() if name not in ASIDE}
+    """The settings of a recipe that a forecast depends on, as JSON values."""
+    settings = {name: value for name, value in asdict(recipe).items() if name not in _IGNORED}
     return dict(json.loads(json.dumps(settings)))
 
 
 def read_forecast(run: Path) -> Forecast | None:
-    """The forecast of a run; None where there is none."""
+    """The forecast in a run's folder, or None."""
     file = run / FORECAST
     if not file.exists():
         return None
@@ -109,17 +110,17 @@ def read_forecast(run: Path) -> Forecast | None:
 
 @dataclass(frozen=True)
 class Amount:
-    """One figure, as expected and as it was; None where it cannot be told."""
+    """A forecast value and the actual one; None if unknown."""
 
     expected: float
     fact: float | None
 
 
 @dataclass(frozen=True)
-class Compared:
-    """One stage's forecast beside what happened.
+class ComparedStage:
+    """The forecast of one stage compared with the run.
 
-    `scaled` are the expected seconds at the speed that the machine had as the stage began.
+    `scaled` is the forecast of seconds corrected for the machine's speed when the stage began.
     """
 
     rows: Amount
@@ -132,14 +133,14 @@ class Compared:
 
 @dataclass(frozen=True)
 class ComparedForecast:
-    """A forecast beside the run; or `changed`, the settings that it was not made for."""
+    """A forecast compared with the run; no stages if settings have `changed` since."""
 
-    stages: Mapping[str, Compared]
+    stages: Mapping[str, ComparedStage]
     changed: list[str]
 
 
 def compare_forecast(recipe: Recipe) -> ComparedForecast | None:
-    """Every stage's forecast beside what the recipe's run counted; None where there is none."""
+    """The forecast of every stage compared with the recipe's run; None without a forecast."""
     run, forecast = recipe.folder, read_forecast(recipe.folder)
     if forecast is None:
         return None
@@ -156,8 +157,8 @@ def compare_forecast(recipe: Recipe) -> ComparedForecast | None:
 
 def _compared(
     stage: str, expected: Expected, made: Artifact | None, took: Resources | None
-) -> Compared:
-    return Compared(
+) -> ComparedStage:
+    return ComparedStage(
         rows=Amount(expected.rows, _rows(stage, made) if made else None),
         tokens=Amount(expected.tokens, _tokens(made) if made else None),
         seconds=Amount(expected.seconds, took.seconds if took else None),
@@ -176,12 +177,12 @@ def _rows(stage: str, made: Artifact) -> int | None:
 
 
 def _tokens(made: Artifact) -> int | None:
-    counted = [made.facts[name] for name in TOKENS if name in made.facts]
+    counted = [made.facts[name] for name in _TOKENS if name in made.facts]
     return sum(counted) if counted else None
 
 
 def _bytes(stage: str, made: Artifact) -> int:
-    """Bytes of a stage's files; the checkpoints count as the model's."""
+    """Bytes of a stage's files; the model stage includes the checkpoints."""
     beside = (made.path.parent / "training").rglob("*") if stage == "model" else ()
     checkpoints = sum(file.stat().st_size for file in beside if file.is_file())
     return checkpoints + sum(entry["bytes"] for entry in made.manifest["files"].values())

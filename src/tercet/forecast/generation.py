@@ -1,6 +1,6 @@
-"""Each generator's first queries, timed and counted: what all of them will take.
+"""Times each generator on a sample of passages and counts its tokens and queries.
 
-A batch is as large as the stage's and has passages of like length, as there.
+Batches have the size of the stage's batches, and passages of similar length as there.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from tercet.forecast.timing import TOKENISED, halfway
 from tercet.modeling.generators.base import Sampler
 from tercet.pipeline.components import Components
 
-#: Seconds of timed work, of all generators together.
+#: Seconds of timed work for all generators together.
 WRITING = 20.0
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Written:
-    """What one generator wrote about its sample. Seconds, tokens and queries are a passage's.
+    """Queries of one generator for its sample. Seconds and tokens are per passage.
 
-    `begin` is what loading it and its first words took, in seconds, which no passage repeats.
+    `begin` is the seconds for loading the generator and a first, untimed passage.
     """
 
     name: str
     share: float
     queries: list[tuple[str, Passage]]
-    asked: int
+    passages: int
     seconds: float
     begin: float
     tokens_read: float
@@ -42,8 +42,8 @@ class Written:
     taken: Resources
 
 
-def spread(items: Sequence[T]) -> list[T]:
-    """The middle one, those in the middle of both halves, and so on: any beginning is spread."""
+def spread(items: Sequence[_T]) -> list[_T]:
+    """The items reordered so that any prefix is spread evenly: the middle, the quarters, ..."""
     places, step = dict.fromkeys([len(items) // 2] if items else []), 4
     while len(places) < len(items):
         places |= dict.fromkeys(len(items) * part // step for part in range(1, step, 2))
@@ -63,25 +63,24 @@ def write(
     seed: Callable[[str, int], int],
     budget: float,
 ) -> Written:
-    """Let a generator write about some of `passages`, batch by batch as the stage would.
+    """Time a generator on some of `passages`, in batches as in the queries stage.
 
-    They are sorted by length, as its batches are, and those that are timed are spread over the
-    lengths. `seed` tells that of the shard in which a passage will be, from the
-    generator's name and the passage's place.
+    `passages` are sorted by length, as in the stage; the timed batches are spread over the lengths.
+    `seed` returns a shard's seed for the generator's name and the passage's position.
     """
     start = time.perf_counter()
     generator = parts.generator(settings, corpus)
     size = max(1, settings.batch_size // per_passage) * getattr(generator, "streams", 1)
     starts = spread(range(0, len(passages), size))
     generator.generate(passages[starts[0] : starts[0] + 1], per_passage, 0)
-    begin, written, asked = time.perf_counter() - start, list[tuple[str, Passage]](), 0
+    begin, written, done = time.perf_counter() - start, list[tuple[str, Passage]](), 0
     with measured() as taken, counting(generator) as counts:
         start = time.perf_counter()
         for number, first in enumerate(starts, 1):
             group = passages[first : first + size]
             found = generator.generate(group, per_passage, seed(generator.name, first))
             written += [(q, p) for p, each in zip(group, found, strict=True) for q in each]
-            asked += len(group)
+            done += len(group)
             elapsed = time.perf_counter() - start
             if elapsed * (1 + 1 / number) > budget:
                 break
@@ -89,11 +88,11 @@ def write(
         generator.name,
         settings.share,
         written,
-        asked,
-        elapsed / asked,
+        done,
+        elapsed / done,
         begin,
         _tokens_read(generator, passages[:: 1 + len(passages) // TOKENISED]),
-        counts["written"] / asked,
+        counts["written"] / done,
         halfway(taken),
     )
 

@@ -1,6 +1,6 @@
-"""A run in small: every stage's work on a sample of a recipe's own corpus, one after the other.
+"""Runs and times every stage of a recipe on a small sample of its corpus.
 
-It writes nothing. Models stay loaded as they do in the run, so that memory is that of the run.
+Nothing is written. Models stay loaded as in a real run, so that the memory is comparable.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from tercet.core.console import console
 from tercet.core.resources import Resources, measured
 from tercet.core.schema import InputError, Passage, Retriever
 from tercet.data import Passages
-from tercet.data.queries import Part, deal, seed_of_shard
-from tercet.data.queries import plan as passages_to_sample
+from tercet.data.queries import Part, deal, plan as passages_to_sample, seed_of_shard
 from tercet.forecast.generation import WRITING, Written, write
 from tercet.forecast.sampling import Lists
 from tercet.forecast.source import Reading, read_source
@@ -40,13 +39,12 @@ from tercet.forecast.timing import (
 )
 from tercet.pipeline.pipeline import Pipeline
 
-#: Sampled queries that are searched with, and trained on: as many as tell, and no more.
-ASKED = 1_024
+_QUERIES = 1_024  # sampled queries for searching and training
 
 
 @dataclass(frozen=True)
-class SmallRun:
-    """What was measured, in the order of the stages."""
+class Probe:
+    """Samples and rates, in the order of the stages."""
 
     reading: Reading
     read: Resources
@@ -55,39 +53,40 @@ class SmallRun:
     lists: Lists
     mined: Resources
     scored: Scored
-    #: Seconds of building the index that is mined, and of a search in it; of the one that serves.
+    #: Seconds to build an index and per search: of the index for mining, and of the served one.
     mining: tuple[float, float]
     served: tuple[float, float]
+    #: Seconds of query adapter training per query and epoch.
     adapting: float
-    rehearsal: modeling.Rehearsal
+    rehearsal: modeling.DryRun
     trained: Resources
-    #: Tokens of a query with one of its list's passages, its own or another, as the teacher reads.
+    #: Mean tokens of a pair as the teacher reads it.
     tokens_per_pair: float
-    #: Tokens of such a passage as the student reads it.
+    #: Mean tokens of a training passage as the student reads it.
     tokens_per_passage: float
-    #: Parameters of the student, and bytes of what is saved with them.
+    #: Parameters of the student.
     parameters: int
     seconds: float
 
 
-def small_run(pipeline: Pipeline) -> SmallRun:
-    """Measure everything that a recipe's run will do. Raises InputError as the run would."""
+def probe(pipeline: Pipeline) -> Probe:
+    """Time every stage on a sample. Raises InputError where the run would."""
     recipe, start = pipeline.recipe, time.monotonic()
     with measured() as read:
         reading = read_source(
             pipeline.components.source, recipe.corpus.test_split, seed=recipe.seed
         )
-    console.print(f"  {reading.passages:,} passages; writing a few queries", style="dim")
+    console.print(f"  {reading.passages:,} passages; generating queries for a sample", style="dim")
     written = _write(pipeline, reading)
-    queries = _asked([query for each in written for query in each.queries], recipe.seed)
+    queries = _sample([query for each in written for query in each.queries], recipe.seed)
     if not queries:
-        asked = sum(each.asked for each in written)
-        raise InputError(f"the generators write no query about any of {asked} passages tried")
+        tried = sum(each.passages for each in written)
+        raise InputError(f"the generators wrote no query for any of {tried} passages")
     order = np.random.default_rng(recipe.seed + 1).permutation(len(reading.sample))
     shuffled = [reading.sample[i] for i in order]
-    console.print("  embedding, searching and scoring a few", style="dim")
+    console.print("  embedding, searching and scoring a sample", style="dim")
     texts, judged = [query for query, _ in queries], [query.text for query in reading.judged]
-    encoder = pipeline.starting_model
+    encoder = pipeline.components.base_model()
     assert isinstance(encoder, modeling.BiEncoder)
     embedded = embed(encoder, shuffled, texts, judged, budget=EMBEDDING)
     with measured() as mined:
@@ -119,7 +118,7 @@ def small_run(pipeline: Pipeline) -> SmallRun:
     with measured() as trained:
         rehearsal = _train(student, recipe, queries, drawn)
     halfway(trained)
-    return SmallRun(
+    return Probe(
         reading=reading,
         read=read,
         written=written,
@@ -140,7 +139,7 @@ def small_run(pipeline: Pipeline) -> SmallRun:
 
 
 def _write(pipeline: Pipeline, reading: Reading) -> list[Written]:
-    """Each generator writes about passages of its own, as in the run."""
+    """Let each generator write about different passages, as in the run."""
     section, seed = pipeline.recipe.queries, pipeline.recipe.seed
     per_passage, wanted = passages_to_sample(reading.passages, section.count, section.per_passage)
     order = np.random.default_rng(seed).permutation(len(reading.sample))[:wanted]
@@ -168,8 +167,8 @@ def _write(pipeline: Pipeline, reading: Reading) -> list[Written]:
     return written
 
 
-def _asked(queries: list[tuple[str, Passage]], seed: int) -> list[tuple[str, Passage]]:
-    order = np.random.default_rng(seed).permutation(len(queries))[:ASKED]
+def _sample(queries: list[tuple[str, Passage]], seed: int) -> list[tuple[str, Passage]]:
+    order = np.random.default_rng(seed).permutation(len(queries))[:_QUERIES]
     return [queries[i] for i in sorted(order)]
 
 
@@ -187,7 +186,7 @@ def _find(
     def make() -> Retriever:
         if settings.kind == "bm25":
             return pipeline.components.bm25(settings, Passages.of(passages))
-        encoder, vectors = pipeline.starting_model, embedded.vectors
+        encoder, vectors = pipeline.components.base_model(), embedded.vectors
         if settings.model:
             encoder = modeling.BiEncoder.from_pretrained(settings.model)
             vectors = encoder.encode_passages([p.contents for p in passages])
@@ -211,8 +210,8 @@ def _train(
     recipe: Recipe,
     queries: list[tuple[str, Passage]],
     drawn: list[list[Passage]],
-) -> modeling.Rehearsal:
-    """A few steps on sampled lists; what they are taught is nothing in particular."""
+) -> modeling.DryRun:
+    """Train a few steps on sampled lists with random targets."""
     random = np.random.default_rng(recipe.seed)
     rows = [(query, each) for (query, _), each in zip(queries, drawn, strict=True) if each[1:]]
     scores = [random.normal(scale=0.1, size=len(each)).astype(np.float32) for _, each in rows]
@@ -232,4 +231,4 @@ def _train(
         seed=recipe.seed,
     )
     texts = {p.id: p.contents for _, each in rows for p in each}
-    return modeling.rehearse(student, train, texts, recipe, budget=TRAINING)
+    return modeling.dry_run(student, train, texts, recipe, budget=TRAINING)

@@ -1,4 +1,4 @@
-"""A look at a source before any work: how many passages it has, and a seeded sample of them."""
+"""Reads a source for a few seconds: the number of passages, and a seeded sample of them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pathlib import Path
 from tercet.core.schema import Passage, Query
 from tercet.data.sources import Source
 
-#: Passages kept of a source, and the seconds after which it is not read on.
-KEPT, SECONDS = 20_000, 10.0
+#: Largest sample of passages.
+KEPT = 20_000
+_SECONDS = 10.0  # of reading
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What was seen of a source."""
+    """Size of a source, and a sample of it."""
 
     passages: int
     #: Bytes of ids, titles and texts of all passages; of judged queries and judgements.
@@ -24,19 +25,19 @@ class Reading:
     size_of_judged: int
     sample: list[Passage]
     judged: list[Query]
-    #: Different queries of the test split.
+    #: Number of judged queries of the test split.
     tested: int
     seconds: float
-    #: How the number of passages is known, if they were not all read.
+    #: How the number of passages was extrapolated, if they were not all read.
     note: str = ""
 
-    def longer(self, sample: int) -> float:
-        """How many times as many passages there are as in a sample of this size."""
+    def scale(self, sample: int) -> float:
+        """The number of passages divided by the size of a sample."""
         return self.passages / max(1, sample)
 
 
-def read_source(source: Source, test_split: str, *, seed: int, budget: float = SECONDS) -> Reading:
-    """Read a source for at most about `budget` seconds; what lies beyond is extrapolated."""
+def read_source(source: Source, test_split: str, *, seed: int, budget: float = _SECONDS) -> Reading:
+    """Read a source for about `budget` seconds at most, and extrapolate the rest."""
     start, stopped = time.perf_counter(), ""
     draw, sample, count, size = random.Random(seed), list[Passage](), 0, 0
     for place, passage in source.passages():
@@ -54,9 +55,9 @@ def read_source(source: Source, test_split: str, *, seed: int, budget: float = S
     if stopped:
         part = _part_read(stopped, count)
         note = f"the source was read for {budget:.0f} s, {count:,} passages: " + (
-            f"{part:.1%} of it, and the rest is taken to be alike"
+            f"{part:.1%} of it; the forecast assumes that the rest is alike"
             if part
-            else "it has more, and every figure is for these alone"
+            else "it has more, and the forecast is for these only"
         )
         count, size = int(count / (part or 1)), int(size / (part or 1))
         seconds /= part or 1
@@ -70,14 +71,14 @@ def read_source(source: Source, test_split: str, *, seed: int, budget: float = S
 
 
 def _stored(*texts: str) -> int:
-    """Bytes of a row of texts in an Arrow file: UTF-8, and where each begins."""
+    """Bytes of a row of texts in an Arrow file: UTF-8 and an offset each."""
     return sum(len(text.encode()) + 4 for text in texts)
 
 
 def _part_read(place: str, count: int) -> float | None:
-    """The part of a plain file that ends at FILE:LINE; None where a place is no such.
+    """The share of a plain text file before `place`, FILE:LINE; None for other places.
 
-    More passages than lines come from several files, the sizes of which are not known here.
+    More passages than lines means several files, whose sizes are not known here.
     """
     name, _, line = place.rpartition(":")
     file = Path(name)

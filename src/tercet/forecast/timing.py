@@ -1,7 +1,7 @@
-"""A few seconds of each stage's own work on a sample, timed: what the forecast is reckoned from.
+"""Times each stage's work on a sample for a few seconds; the forecast scales these rates.
 
-Each model is loaded, warmed up, and given as much as fits its budget, in batches of the size and
-the likeness of lengths that the stage will make.
+Each model is loaded and warmed up, then processes as much as fits its time budget, in batches with
+the sizes and the length distribution of the stage.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from tercet.modeling.batching import plan_batches
 
 #: Seconds of timed work for embedding, scoring and training.
 EMBEDDING, SCORING, TRAINING = 6.0, 6.0, 8.0
-#: Texts tokenised to learn their lengths, and pairs.
+#: Texts and pairs that are tokenised for their lengths.
 TOKENISED, PAIRS = 4_096, 4_096
-_WARM = 8  # texts, pairs or passages that are not timed
-DEPTH = 100  # of the searches that evaluate
+_WARM = 8  # untimed items
+_DEPTH = 100  # of evaluation searches
 
-T = TypeVar("T")
-R = TypeVar("R")
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """Vectors of a sample, and the rates of encoding."""
+    """Vectors of a sample of passages, and encoding rates."""
 
     passages: list[Passage]
     vectors: np.ndarray
-    #: Tokens of each of a larger sample of passages, after truncation.
+    #: Tokens per passage of a larger sample, after truncation.
     lengths: np.ndarray
     batch_tokens: int
     seconds_per_token: float  # padding included
@@ -48,15 +48,15 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Found:
-    """What one retriever found for the sampled queries among a sample of the passages.
+    """Rankings of one retriever for the sampled queries over a sample of the passages.
 
-    `part` is the part of the passages that was searched. `begin` and `seconds` (a query's) are
-    what building and searching all of them will take.
+    `part` is the share of the passages that was searched. `begin` and `seconds` (per query) are
+    extrapolated: building an index of all passages and searching it.
     """
 
     share: float
     part: float
-    reach: int  # passages of a ranking, if so many were found
+    reach: int  # passages in a ranking, at most
     rankings: list[list[Passage]]
     begin: float
     seconds: float
@@ -64,31 +64,31 @@ class Found:
 
 @dataclass(frozen=True)
 class Scored:
-    """Tokens of each sampled pair, and what scoring takes."""
+    """Tokens of each sampled pair, and scoring rates."""
 
     lengths: np.ndarray
     batch_tokens: int
     seconds_per_token: float  # padding included
-    seconds_per_pair: float  # of tokenising
+    seconds_per_pair: float  # for tokenising
     begin: float
     taken: Resources
 
 
 def padded(lengths: np.ndarray, batch_tokens: int) -> int:
-    """Tokens of texts of these lengths with the padding of batches of at most `batch_tokens`."""
+    """Tokens of texts with these lengths, including padding in batches of `batch_tokens`."""
     batches = plan_batches(lengths, batch_tokens)
     return sum(len(batch) * int(lengths[batch].max()) for batch in batches)
 
 
 def paced(
-    work: Callable[[list[T]], R], items: Sequence[T], budget: float
-) -> tuple[list[R], list[slice], float]:
-    """`work` on growing slices of the items until about `budget` seconds are over.
+    work: Callable[[list[_T]], _R], items: Sequence[_T], budget: float
+) -> tuple[list[_R], list[slice], float]:
+    """Apply `work` to growing slices of the items for about `budget` seconds.
 
-    What it made of each slice, the slices, and the seconds; the first few items only warm it up.
+    Returns the result of each slice, the slices, and the seconds. A few items warm it up first.
     """
     work(list(items[:_WARM]))
-    made, slices, start, size, taken = list[R](), list[slice](), 0, 4 * _WARM, 0.0
+    made, slices, start, size, taken = list[_R](), list[slice](), 0, 4 * _WARM, 0.0
     began = time.perf_counter()
     while start < len(items) and size >= _WARM:
         part = slice(start, min(start + size, len(items)))
@@ -100,7 +100,7 @@ def paced(
 
 
 def halfway(taken: Resources) -> Resources:
-    """With the machine's speed as it was at the middle: the mean of before and after."""
+    """`taken` with the mean of the machine's speed before and after the work."""
     taken.gflops = (taken.gflops + gigaflops()) / 2
     return taken
 
@@ -113,7 +113,7 @@ def embed(
     *,
     budget: float,
 ) -> Embedded:
-    """Encode some of the passages, which are in random order, and the queries."""
+    """Time the encoding of passages, which are in random order, and of queries."""
     contents = [passage.contents for passage in passages[:TOKENISED]]
     lengths = np.array([len(ids) for ids in encoder.tokenize(contents, "passage")])
     with measured() as taken:
@@ -151,9 +151,9 @@ def search(
     depth: int,
     timed: bool,
 ) -> Found:
-    """Search a sample of the passages as deep as reaches as far as `depth` among all.
+    """Search a sample of the passages at a depth equivalent to `depth` among all passages.
 
-    Of the student's own vectors no time is told: its rates are known without.
+    Without `timed` the times are zero: the student's rates are known from elsewhere.
     """
     start = time.perf_counter()
     retriever = make()
@@ -161,14 +161,14 @@ def search(
     texts = [query for query, _ in queries]
     retriever.search(texts[:_WARM], 1)
     start = time.perf_counter()
-    part = 1 / reading.longer(len(passages))
+    part = 1 / reading.scale(len(passages))
     reach = max(1, round(depth * part))
     found = retriever.search(texts, min(len(passages), reach + 1))
     seconds = (time.perf_counter() - start) / len(texts)
     by_id = {passage.id: passage for passage in passages}
     rankings = []
-    for (_, own), ranking in zip(queries, found, strict=True):
-        others = [by_id[id] for id, _ in ranking if by_id[id].contents != own.contents]
+    for (_, source), ranking in zip(queries, found, strict=True):
+        others = [by_id[id] for id, _ in ranking if by_id[id].contents != source.contents]
         rankings.append(others[:reach])
     if not timed:
         begin = seconds = 0.0
@@ -178,7 +178,7 @@ def search(
 def score(
     load: Callable[[], modeling.CrossEncoderTeacher], pairs: list[tuple[str, str]], *, budget: float
 ) -> Scored:
-    """Score some of the pairs, which are in random order."""
+    """Time the teacher on pairs, which are in random order."""
     start = time.perf_counter()
     teacher = load()
     begin = time.perf_counter() - start
@@ -192,28 +192,28 @@ def score(
 
 
 def time_index(make: Callable[[], Index], vectors: np.ndarray, rows: int) -> tuple[float, float]:
-    """Seconds of building an index of `rows` vectors like these, and of one search, 100 deep.
+    """Seconds for building an index of `rows` vectors like these, and per search of depth 100.
 
-    A larger one than the passages that are kept is timed smaller, and taken to grow in proportion.
+    Above `KEPT` rows a smaller index is timed and the times are scaled linearly.
     """
     size = min(rows, KEPT)
     noise = np.random.default_rng(0).normal(scale=1e-3, size=(size, vectors.shape[1]))
     like = (np.resize(vectors, noise.shape) + noise).astype(np.float32)
-    asked = like[:: max(1, size // 64)][:64]
+    queries = like[:: max(1, size // 64)][:64]
     index = make()
     start = time.perf_counter()
     index.build([str(row) for row in range(size)], like)
     built = time.perf_counter() - start
-    index.search(asked[:1], min(size, DEPTH))
+    index.search(queries[:1], min(size, _DEPTH))
     start = time.perf_counter()
-    index.search(asked, min(size, DEPTH))
-    searched = (time.perf_counter() - start) / len(asked)
+    index.search(queries, min(size, _DEPTH))
+    searched = (time.perf_counter() - start) / len(queries)
     index.discard()
     return built * rows / size, searched * rows / size
 
 
 def time_adapter(dimension: int, candidates: int) -> float:
-    """Seconds that a query adapter learns from one query's list in one epoch."""
+    """Seconds of query adapter training per query and epoch."""
     random, queries = np.random.default_rng(0), 256
     vectors = random.normal(size=(queries, dimension)).astype(np.float32)
     lists = random.integers(0, queries, size=(queries, candidates + 1))

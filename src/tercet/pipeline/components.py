@@ -1,9 +1,8 @@
-"""A recipe's parts: its source, models, retrievers and index, each loaded when first asked for."""
+"""Loads the components of a recipe: source, models, retrievers, indexes."""
 
 from __future__ import annotations
 
 import copy
-import importlib.util
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,8 +14,9 @@ from tercet import data, modeling, retrieval
 from tercet.config.evaluation import SystemSettings
 from tercet.config.index import UUIDS, IndexSettings
 from tercet.config.recipe import GeneratorSettings, Recipe, RetrieverSettings, TeacherSection
+from tercet.core.extras import check_installed
 from tercet.core.files import digest, read_json
-from tercet.core.schema import Generator, Index, InputError, Retriever
+from tercet.core.schema import Generator, Index, Retriever
 from tercet.data import Passages
 from tercet.data.sources import Source, open_source
 from tercet.modeling.cross_encoder import weight_files
@@ -29,20 +29,12 @@ if TYPE_CHECKING:
     from tercet.retrieval.weaviate.live import LiveCollection
 
 
-def check_installed(*extras: str) -> None:
-    """Raises InputError for the first of these packages, each an extra's only one, that lacks."""
-    for extra in extras:
-        found = importlib.util.find_spec(extra)
-        if found is None or found.origin is None:  # a folder of that name is no package
-            raise InputError(f"{extra} is not installed: pip install 'tercet[{extra}]'")
-
-
 #: The file of a student artifact that names a model instead of holding one.
 STUDENT = "student.json"
 
 
 class Components:
-    """Loads what the steps of one recipe are made of, each model once."""
+    """The components of one recipe, each loaded when first used."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe: Any = recipe
@@ -58,7 +50,7 @@ class Components:
         return other
 
     def check(self) -> None:
-        """Meet every source, model and server before any work. Raises InputError."""
+        """Find every source, model and server before any work. Raises InputError."""
         for name in self.models:
             modeling.check_doc2query(name)
         _ = self.source, [self.identity(name) for name in self.models]
@@ -73,8 +65,8 @@ class Components:
 
     @cached_property
     def source(self) -> Source:
-        """Where the corpus is read from."""
-        return open_source(self.recipe.corpus, retrieval.read_collection)
+        """The source of the corpus."""
+        return open_source(self.recipe.corpus)
 
     @cached_property
     def passage_vectors(self) -> PrecomputedVectors:
@@ -119,7 +111,7 @@ class Components:
 
     @property
     def models(self) -> dict[str, tuple[str | None, tuple[str, ...]]]:
-        """Revision and weight files of every model by its name in the recipe."""
+        """Revision and weight files of every model, by its name in the recipe."""
         recipe, teacher = self.recipe, self.recipe.teacher
         models: dict[str, tuple[str | None, tuple[str, ...]]] = {
             g.model: (None, (g.gguf_file,) if g.gguf_file else SAFETENSORS)
@@ -133,7 +125,7 @@ class Components:
         return models
 
     def identity(self, name: str) -> str:
-        """Digest or Hub commit of a model of the recipe, and what else decides what it writes."""
+        """Digest or Hub commit of a model, with the engine that runs it where that matters."""
         if self.recipe.model.api and name == self.recipe.model.name:
             return f"{self.recipe.model.api} {name}"
         if name not in self._identities:
@@ -149,7 +141,7 @@ class Components:
         return self._identities[name]
 
     def folder(self, name: str) -> Path:
-        """Where a model of the recipe lies, downloaded if need be."""
+        """Folder of a model, downloaded if necessary."""
         return resolve(name, *self.models[name]).path
 
     def base(self, path: Path | None = None, similarity: Any = None) -> modeling.BiEncoder:
@@ -192,16 +184,16 @@ class Components:
         return self.base(student.path if self.recipe.model.given else None)
 
     def adapted(self, path: Path) -> modeling.BiEncoder | modeling.AdaptedEncoder:
-        """The model that ships, in `path`."""
+        """The adapted model in `path`."""
         if not self.recipe.model.api:
             return self.base(path)
         dimension = read_json(path / modeling.ADAPTER_CONFIG)["dimension"]
         return modeling.AdaptedEncoder.from_pretrained(path, encoder=self.api(dimension))
 
     def api(self, dimension: int | None = None) -> CohereEncoder:
-        """The recipe's model behind an API, with vectors of this length or its usual one.
+        """The recipe's model behind an API, with vectors of this or its default dimension.
 
-        It is one object, so that one budget holds.
+        All callers share one object, and so one budget.
         """
         if dimension not in self._apis:
             # Its SDK is an extra.
@@ -214,7 +206,7 @@ class Components:
         return self._apis[dimension]
 
     def teacher(self, section: TeacherSection | None = None) -> modeling.CrossEncoderTeacher:
-        """The recipe's cross-encoder, or another one."""
+        """The recipe's cross-encoder, or another section's."""
         section = section or self.recipe.teacher
         return modeling.CrossEncoderTeacher.from_pretrained(
             section.name,
@@ -225,7 +217,7 @@ class Components:
         )
 
     def generator(self, settings: GeneratorSettings, passages: Passages) -> Generator:
-        """A way to write queries about `passages`."""
+        """A generator of queries about `passages`."""
         if settings.kind == "spans":
             return data.SpanGenerator(passages.contents)
         longest = settings.max_new_tokens or {"seq2seq": 64, "causal": 32}[settings.kind]
@@ -247,7 +239,7 @@ class Components:
         return modeling.Seq2SeqGenerator.from_pretrained(settings.model, **given)
 
     def _causal(self, settings: GeneratorSettings, given: dict[str, Any]) -> Generator:
-        """One loaded model for all generators that differ in what it is shown."""
+        """A prompted model; generators that differ in the prompt alone share the loaded weights."""
         loaded = (settings.model, settings.gguf_file, *(str(value) for value in given.values()))
         if loaded not in self._language_models:
             self._language_models[loaded] = modeling.CausalGenerator.from_pretrained(
@@ -272,16 +264,16 @@ class Components:
         )
 
     def make_index(self) -> Index:
-        """A fresh index of the recipe's kind."""
+        """A new index of the recipe's kind."""
         return self.index_of(self.recipe.index)
 
     def index_of(self, settings: IndexSettings) -> Index:
-        """A fresh index of any kind, marked as this run's where it stands on a server."""
+        """A new index of any kind; on a server it is marked as this run's."""
         name = f"Tercet_{self.recipe.name}"
         return retrieval.make_index(self.live(settings), name, owner=self._owner)
 
     def live(self, settings: IndexSettings) -> IndexSettings:
-        """The settings, with the ids of a collection that is the corpus too as they are there."""
+        """The index settings, with the id property of a collection that is the corpus too."""
         corpus = self.recipe.corpus
         if corpus.source == "weaviate" and settings.collection == corpus.path and not settings.id:
             return replace(settings, id=corpus.passages.id or UUIDS)
@@ -289,5 +281,5 @@ class Components:
 
     @property
     def _owner(self) -> str:
-        """This run's folder, of all folders of all machines that share a server."""
+        """Identifies this run's folder among all machines that share a server."""
         return f"Tercet run {digest([platform.node(), str(self.recipe.folder.resolve())])[:16]}"

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def finished(recipe: Recipe, *, served: bool = True) -> Pipeline:
-    """The pipeline of a run whose every stage is made; `served`, where a server has its passages.
+    """Return the pipeline of a finished run; if `served`, a server must hold its passages.
 
-    Raises InputError for one that is not finished, or of other inputs or settings.
+    Raises InputError for a run that is unfinished, or finished with other inputs or settings.
     """
     pipeline = Pipeline(recipe)
     try:
@@ -36,7 +36,7 @@ def finished(recipe: Recipe, *, served: bool = True) -> Pipeline:
 
 
 def served(pipeline: Pipeline) -> tuple[IndexSettings, LiveCollection]:
-    """The Weaviate collection that serves a run: the live one it learnt beside, or its alias'."""
+    """The Weaviate collection that serves a run: its live index, or the one behind its alias."""
     section: IndexSettings = pipeline.components.live(pipeline.recipe.index)
     if not section.collection:
         section = IndexSettings(backend="weaviate", collection=pipeline.recipe.alias)

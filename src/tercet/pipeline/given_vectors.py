@@ -1,4 +1,4 @@
-"""The passages' vectors where they exist already: of the corpus, of a file, of a live index."""
+"""Precomputed passage vectors: from a column of the corpus, a file or a live index."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from tercet.core.schema import Encoder, InputError
 from tercet.data import Passages
 from tercet.data.sources import PassagesWithQrels, Source
 from tercet.modeling import SimilarityEncoder, from_first_process
+from tercet.retrieval.vector_files import cosines
 
 if TYPE_CHECKING:
     from tercet.pipeline.run import Inputs
     from tercet.retrieval.weaviate.reader import WeaviateReader
 
-#: Where, ids, and their vectors, float32 [ids, dimension].
+#: Place for messages, ids, and vectors, float32 [ids, dimension].
 Block = tuple[str, list[str], np.ndarray]
 #: A vector is of length 1 if it differs by less: half precision does.
 UNIT = 1e-2
@@ -33,22 +34,22 @@ FEW, FEW_PAID = 64, 4
 
 
 class PrecomputedVectors(Protocol):
-    """Vectors by the passages' ids, in blocks."""
+    """Passage vectors with ids, read in blocks."""
 
-    #: In words, where they are.
+    #: Where they are, for messages and reports.
     place: str
 
     def identity(self) -> str:
-        """Digest of what is read."""
+        """Digest of everything that is read."""
         ...
 
     def blocks(self) -> Iterator[Block]:
-        """All of them."""
+        """Read all vectors."""
         ...
 
 
 class _Column:
-    """The column of the corpus's table."""
+    """A column of the corpus's table."""
 
     def __init__(self, source: PassagesWithQrels, column: str, label: str) -> None:
         self._source = source
@@ -64,14 +65,14 @@ class _Column:
             wide = next((i for i, v in enumerate(vectors) if len(v) != len(vectors[0])), None)
             if wide is not None:
                 raise InputError(
-                    f"{places[wide]}: a vector of {len(vectors[wide])} numbers, and "
-                    f"{len(vectors[0])} before it: all must be of one model"
+                    f"{places[wide]}: a vector of {len(vectors[wide])} numbers after ones of "
+                    f"{len(vectors[0])}: all must be of one model"
                 )
             yield places[0], list(ids), np.stack(vectors).astype(np.float32, copy=False)
 
 
 class _Parquet:
-    """A file of id and vector."""
+    """A Parquet file with id and vector."""
 
     def __init__(self, path: str) -> None:
         self._path, self.place = path, Path(path).name
@@ -89,14 +90,14 @@ class _Parquet:
 
 
 class _Index:
-    """A collection that stands on a server."""
+    """A collection on a server."""
 
     def __init__(self, reader: WeaviateReader, vector: str | None, id: str | None) -> None:
         self._reader, self._vector, self._id = reader, reader.vector_name(vector), id
         self.place = f"Weaviate collection {reader.name}, vector {self._vector}"
 
     def identity(self) -> str:
-        """Of its size and its first page: a live database says not when it changed."""
+        """Digest of its size and first page: a live database does not say when it changed."""
         first = next(self.blocks(), None)
         seen = [first[1], digest(first[2].tolist())] if first else []
         return digest([self.place, len(self._reader), *seen])
@@ -132,10 +133,10 @@ def write_given(
     *,
     as_they_are: bool,
 ) -> None:
-    """Keep the vectors of all passages as an artefact; unit length where they compare by cosine.
+    """Store the vectors of all passages, normalised where they compare by cosine.
 
-    `similarity` is found from their lengths where it is None; `as_they_are` changes none. Raises
-    InputError for passages without a vector, and vectors that are of no use.
+    If `similarity` is None it is inferred from their lengths; `as_they_are` changes no vector.
+    Raises InputError for passages without a vector and for unusable vectors.
     """
 
     def room(shape: tuple[int, int]) -> np.ndarray:
@@ -159,7 +160,7 @@ def write_given(
 
 
 def _similarity(vectors: Vectors) -> str:
-    """Unit vectors are compared by their cosines: so is their dot product."""
+    """Cosine if the vectors have unit length, where it equals the dot product; else dot."""
     rows = np.random.default_rng(0).permutation(len(vectors))[:BLOCK]
     lengths = np.linalg.norm(vectors[np.sort(rows)], axis=1)
     return "cosine" if np.abs(lengths - 1).max() < UNIT else "dot"
@@ -175,8 +176,7 @@ def mean_cosine_to(encoder: Encoder, passages: Passages, vectors: Vectors, few: 
         return 0.0
     found = encoder.encode_passages([passages.contents[row] for row in rows.tolist()])
     known = np.asarray(vectors[rows])
-    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(known, axis=1)
-    return float(np.mean(np.einsum("nd,nd->n", found, known) / lengths))
+    return float(np.mean(cosines(found, known)))
 
 
 def similarity_to_given(encoder: SimilarityEncoder, inputs: Inputs) -> float:

@@ -1,8 +1,8 @@
-"""Vectors that exist already, into Weaviate: an arrow whose far end is a collection of a server."""
+"""Vectors that the corpus carries -> a Weaviate collection."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,6 @@ from tercet.core.files import read_json, write_json
 from tercet.core.processes import locked
 from tercet.core.schema import InputError
 from tercet.data.sources import PassagesWithQrels, open_source
-from tercet.retrieval import read_collection
 
 if TYPE_CHECKING:
     from tercet.retrieval.weaviate.ingest import Row
@@ -22,8 +21,8 @@ REACHED = "reached.json"
 OWNER = "vectors that a corpus carries, written by Tercet"
 
 
-def ingest(recipe: Recipe, flags: set[str]) -> None:
-    """Fill the recipe's collection from its corpus, or find that it is full."""
+def ingest(recipe: Recipe, flags: Mapping[str, str]) -> None:
+    """Fill the recipe's collection from its corpus, unless it is full already."""
     with locked(recipe.folder):
         _Run(recipe).ensure()
 
@@ -34,7 +33,7 @@ class _Run:
         from tercet.retrieval.weaviate.ingest import Ingest
         from tercet.retrieval.weaviate.settings import WeaviateSettings
 
-        source = open_source(recipe.corpus, read_collection)
+        source = open_source(recipe.corpus)
         if not isinstance(source, PassagesWithQrels):
             raise InputError("only tables hold vectors of passages (corpus.source)")
         next(source.embedded(), None)  # a missing column is refused now
@@ -58,7 +57,7 @@ class _Run:
         )
 
     def ensure(self) -> None:
-        """Write what the server lacks, and note what it holds."""
+        """Write the passages that the server lacks, and the manifest."""
         held = self.target.count()
         if self.finished and held != self.finished.facts["passages"]:
             raise InputError(
@@ -74,7 +73,7 @@ class _Run:
 
         note = writer.folder / REACHED
         start = read_json(note)["rows"] if note.exists() else 0
-        if (self.target.count() or 0) < start:  # the server lost some, or all: once more
+        if (self.target.count() or 0) < start:  # the server lost some or all: write again
             start = 0
         write_json(note, {"rows": start})
         with progress(f"writing {self.target.name}", None, "passages") as advance:

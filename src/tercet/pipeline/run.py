@@ -18,6 +18,7 @@ from tercet.core.processes import is_main_process
 from tercet.core.schema import Index, Qrels, Query
 from tercet.data import Passages
 from tercet.data.corpus import read_judged
+from tercet.modeling.training.callbacks import Log
 from tercet.pipeline.components import Components
 from tercet.pipeline.needs import Needs, RecipeView, UndeclaredInput, key_value
 
@@ -153,7 +154,7 @@ class Run:
         #: What the processes of one launch, and no other, have in common.
         self.launch = modeling.from_first_process(lambda: uuid4().hex)
         #: Receives the training curves, in the first process.
-        self.log: modeling.Log | None = None
+        self.log: Log | None = None
         #: Passages, vectors and encoders by kind and digest of their artifact.
         self.loaded: dict[tuple[str, str], Any] = {}
 

@@ -1,4 +1,4 @@
-"""The audit of a teacher, in the terminal."""
+"""The audit of a teacher as terminal tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tercet.core.console import console
-from tercet.evaluation.audit import Audit, HeadRoom, Lists, Outlook, signed
+from tercet.core.text import difference_text
+from tercet.evaluation.audit import Audit, HeadRoom, ListStatistics, Outlook
 from tercet.evaluation.results import Margins
 
 _ROWS = 20  # of the printed histogram
@@ -17,7 +18,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def print_audit(audit: Audit) -> None:
-    """Tables, the margins' histogram, examples, and the verdict: green, yellow or red."""
+    """Print tables, the histogram of margins, examples and the coloured verdict."""
     console.print(Text(f"audit of the teacher {audit.teacher}", "bold"))
     if audit.head_room:
         console.print(_head_room_table(audit.head_room))
@@ -31,35 +32,43 @@ def print_audit(audit: Audit) -> None:
 
 def _head_room_table(h: HeadRoom) -> Table:
     sample = "" if h.queries == h.judged else f"a sample of {h.queries:,} of "
-    table = _titled(f"head-room: its order of the model's first {h.depth}, {sample}{h.judgements}")
-    for name in ("measure", "model", "teacher", "difference", "won", "lost", "tied"):
-        table.add_column(name, justify="left" if name == "measure" else "right")
+    table = _titled(
+        f"head-room: the model's top {h.depth} reranked by the teacher, {sample}{h.judgements}"
+    )
+    for name in ("metric", "model", "teacher", "difference", "won", "lost", "tied"):
+        table.add_column(name, justify="left" if name == "metric" else "right")
     counts = (f"{count:,}" for count in (h.wins, h.losses, h.ties))
-    table.add_row(h.measure, f"{h.model:.4f}", f"{h.teacher:.4f}", signed(h), *counts)
+    table.add_row(
+        h.measure,
+        f"{h.model:.4f}",
+        f"{h.teacher:.4f}",
+        difference_text(h.difference, h.low, h.high),
+        *counts,
+    )
     return table
 
 
-def _lists_table(lists: Lists) -> Table:
+def _lists_table(lists: ListStatistics) -> Table:
     table = _titled(f"{lists.queries:,} synthetic queries with their candidates")
     table.add_column("by the teacher")
     table.add_column("", justify="right")
-    table.add_row("mean rank of the query's own passage", f"{lists.rank:.2f}")
+    table.add_row("mean rank of the query's source passage", f"{lists.rank:.2f}")
     table.add_row("  in a list of", f"{lists.length:.1f}")
-    table.add_row("mean logit of the query's own passage", f"{lists.logit:+.2f}")
-    table.add_row("queries whose own passage is not first", f"{lists.not_first:.1%}")
+    table.add_row("mean logit of the query's source passage", f"{lists.logit:+.2f}")
+    table.add_row("queries whose source passage is not first", f"{lists.not_first:.1%}")
     table.add_row(
         f"likely false negatives: over {lists.amount:.2f} logits above it",
         f"{lists.false_negatives:.1%}",
     )
-    table.add_row("correlation with the model within lists", f"{lists.correlation:.2f}")
+    table.add_row("correlation with the model's scores within lists", f"{lists.correlation:.2f}")
     if lists.without_candidates:
-        table.add_row("queries without candidates, left out", f"{lists.without_candidates:,}")
+        table.add_row("queries without candidates, excluded", f"{lists.without_candidates:,}")
     return table
 
 
 def _histogram(margins: Margins) -> Table:
-    """Shares of the margins, in half as many rows as there are bins; zero begins a row."""
-    table = _titled(f"margins to the query's own passage, the teacher's x {margins.scale:.3g}")
+    """Histogram of the margins; bins are merged into about 20 rows, and a row begins at zero."""
+    table = _titled(f"source passage minus candidate; teacher's margins x {margins.scale:.3g}")
     table.add_column("from", justify="right")
     table.add_column("teacher", min_width=_BAR)
     table.add_column("model", min_width=_BAR)
@@ -77,18 +86,16 @@ def _histogram(margins: Margins) -> Table:
 
 
 def _bar(share: float) -> str:
-    eighths = math.ceil(share * _BAR * 8)  # what is there at all is seen
+    eighths = math.ceil(share * _BAR * 8)  # any share above zero is visible
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
 
-def _print_examples(lists: Lists) -> None:
+def _print_examples(lists: ListStatistics) -> None:
     if lists.examples:
-        console.print(
-            Text("likely false negatives, from the farthest above to the nearest", "bold")
-        )
+        console.print(Text("likely false negatives, largest difference first", "bold"))
     for e in lists.examples:
         console.print(Text(f"  {e.query}", "cyan"))
-        console.print(Text(f"    its own    {e.positive_logit:+6.2f}  {e.positive_text}", "dim"))
+        console.print(Text(f"    source     {e.positive_logit:+6.2f}  {e.positive_text}", "dim"))
         console.print(Text(f"    candidate  {e.candidate_logit:+6.2f}  {e.candidate_text}"))
 
 

@@ -1,13 +1,14 @@
-"""Results -> files that other tools read: JSON, CSV, TREC runs, Parquet."""
+"""Results as files: JSON (which is read back), CSV, TREC runs, Parquet."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,33 +20,66 @@ from tercet.evaluation.results import Cell, Results
 from tercet.retrieval.latency import Timing
 from tercet.retrieval.trec import write_qrels, write_run
 
-#: System and index -> what belongs to them.
-ByCell = Mapping[tuple[str, str], Any]
-
 
 def write_results(
     folder: Path,
     results: Results,
     qrels: Qrels,
     runs: Mapping[tuple[str, str], Run],
-    figures: Mapping[tuple[str, str], Mapping[str, Mapping[str, float]]],
+    per_query: Mapping[tuple[str, str], Mapping[str, Mapping[str, float]]],
 ) -> None:
-    """`metrics.json`, `qrels.trec`, `runs/*.trec`, `rankings.parquet`, `per_query.parquet`."""
+    """Write metrics.json, qrels.trec, runs/*.trec, rankings.parquet and per_query.parquet.
+
+    Keys of `runs` and `per_query` are a system and an index; metric values are by metric and query.
+    """
     (folder / "runs").mkdir(parents=True, exist_ok=True)
     wanted = {run_file(*name) for name in runs}
     for old in (folder / "runs").glob("*.trec"):
-        if old.name not in wanted:  # of systems or indexes that are not compared any more
+        if old.name not in wanted:  # from systems or indexes that are no longer compared
             old.unlink()
     for name, run in runs.items():
         write_run(folder / "runs" / run_file(*name), run, tag=slug(name[0]))
     write_qrels(folder / "qrels.trec", qrels)
     _write_parquet(folder / "rankings.parquet", map(_ranking_rows, runs.items()))
-    _write_parquet(folder / "per_query.parquet", map(_figure_rows, figures.items()))
+    _write_parquet(folder / "per_query.parquet", map(_metric_rows, per_query.items()))
     write_json(folder / "metrics.json", asdict(results))
 
 
+def results_from(metrics: Mapping[str, Any], place: str) -> Results:
+    """The results in a metrics.json, which was read from `place`.
+
+    Raises InputError if they are not those of eval.py.
+    """
+    missing = [field.name for field in fields(Results) if field.name not in metrics]
+    if missing:
+        raise InputError(
+            f"{place} has no results of eval.py ({', '.join(missing)} missing): use the "
+            "metrics.json in the `results` folder of a run"
+        )
+    results: Results = _typed(Results, metrics)
+    return results
+
+
+def _typed(kind: Any, value: Any) -> Any:
+    """A JSON value as an instance of the annotation `kind`, dataclasses within it included."""
+    if value is None:
+        return None
+    arguments = get_args(kind)
+    if isinstance(kind, UnionType):
+        return _typed(arguments[0], value)
+    if isinstance(kind, type) and is_dataclass(kind):
+        hints = get_type_hints(kind)
+        known = {name: inner for name, inner in value.items() if name in hints}
+        return kind(**{name: _typed(hints[name], inner) for name, inner in known.items()})
+    if get_origin(kind) is Mapping:
+        return {name: _typed(arguments[1], inner) for name, inner in value.items()}
+    if get_origin(kind) is Sequence:
+        return [_typed(arguments[0], inner) for inner in value]
+    return value
+
+
 def run_file(system: str, index: str) -> str:
-    """The name of the TREC file of a system over an index."""
+    """The file name of the TREC run of a system over an index."""
     return f"{slug(system)}@{slug(index)}.trec"
 
 
@@ -69,9 +103,9 @@ def _ranking_rows(item: tuple[tuple[str, str], Run]) -> pa.Table:
     )
 
 
-def _figure_rows(item: tuple[tuple[str, str], Mapping[str, Mapping[str, float]]]) -> pa.Table:
-    (system, index), measures = item
-    queries = list(next(iter(measures.values())))
+def _metric_rows(item: tuple[tuple[str, str], Mapping[str, Mapping[str, float]]]) -> pa.Table:
+    (system, index), metrics = item
+    queries = list(next(iter(metrics.values())))
     columns = {
         "system": pa.array([system] * len(queries), pa.string()),
         "index": pa.array([index] * len(queries), pa.string()),
@@ -80,14 +114,14 @@ def _figure_rows(item: tuple[tuple[str, str], Mapping[str, Mapping[str, float]]]
     return pa.table(
         columns
         | {
-            measure: pa.array([values[query] for query in queries], pa.float64())
-            for measure, values in measures.items()
+            metric: pa.array([values[query] for query in queries], pa.float64())
+            for metric, values in metrics.items()
         }
     )
 
 
-def _write_parquet(path: Path, tables: Any) -> None:
-    """Table after table into one file, which takes its name when it is whole."""
+def _write_parquet(path: Path, tables: Iterable[pa.Table]) -> None:
+    """Write tables to one file, which appears under its name when it is complete."""
     temporary = path.with_name(path.name + ".tmp")
     writer: pq.ParquetWriter | None = None
     try:
@@ -102,17 +136,16 @@ def _write_parquet(path: Path, tables: Any) -> None:
 
 
 def append_csv(path: Path, results: Results) -> None:
-    """One row for each system and index: when, what, all figures and all settings.
+    """Append a row for each system and index: date, corpus, all metrics and all settings.
 
-    A file of fewer columns is written again with the new ones, empty in its old rows; several runs
-    may append at once.
+    New columns are added to the file, empty in its old rows. Concurrent runs may append.
     """
     rows = [_csv_row(results, cell) for cell in results.cells]
     with FileLock(path.with_name(path.name + ".lock")):
         try:
             before = path.read_text(encoding="utf-8") if path.exists() else ""
         except UnicodeDecodeError:
-            raise InputError(f"{path} is not a CSV in UTF-8: move it away") from None
+            raise InputError(f"{path} is not UTF-8 text: move it to another place") from None
         old = list(csv.DictReader(io.StringIO(before, newline="")))
         names = dict.fromkeys([*(old[0] if old else ()), *(name for row in rows for name in row)])
         text = io.StringIO(newline="")
@@ -133,26 +166,23 @@ def _csv_row(results: Results, cell: Cell) -> dict[str, Any]:
         "refused": cell.refused,
         "overlap@10": cell.overlap,
     }
-    for measure in results.measures:
-        figure = cell.figures.get(measure)
-        row[measure] = figure and figure.mean
-        row[f"{measure} low"], row[f"{measure} high"] = (
-            figure and figure.low,
-            figure and figure.high,
-        )
+    for metric in results.measures:
+        found = cell.figures.get(metric)
+        row[metric] = found and found.mean
+        row[f"{metric} low"], row[f"{metric} high"] = found and found.low, found and found.high
     row["build seconds"] = cell.build and cell.build.seconds
     row["memory bytes"] = cell.build and cell.build.memory
     row["disk bytes"] = cell.build and cell.build.disk
-    row |= _clock_columns("single", cell.single) | _clock_columns("batched", cell.batched)
-    return row | {name: value for name, value in results.settings.items()}
+    row |= _latency_columns("single", cell.single) | _latency_columns("batched", cell.batched)
+    return row | dict(results.settings)
 
 
-def _clock_columns(name: str, timing: Timing | None) -> dict[str, Any]:
+def _latency_columns(name: str, timing: Timing | None) -> dict[str, Any]:
     columns: dict[str, Any] = {f"{name} queries": timing and timing.queries}
     phases = {"total": timing.total, **timing.phases} if timing else {}
     for phase in ("encode", "search", "rerank", "total"):
         found = phases.get(phase)
-        for figure in ("p50", "p95", "p99", "per_second"):
-            unit = "queries/s" if figure == "per_second" else f"{figure} ms"
-            columns[f"{name} {phase} {unit}"] = found and getattr(found, figure)
+        for field in ("p50", "p95", "p99", "per_second"):
+            unit = "queries/s" if field == "per_second" else f"{field} ms"
+            columns[f"{name} {phase} {unit}"] = found and getattr(found, field)
     return columns

@@ -1,13 +1,12 @@
-"""A forecast, and a forecast beside what happened, in the terminal and in Markdown."""
+"""A forecast, and its comparison with the run, in the terminal and in Markdown."""
 
 from __future__ import annotations
-
-import math
 
 from rich.table import Table
 from rich.text import Text
 
 from tercet.core.console import console
+from tercet.core.text import bytes_text, seconds_text
 from tercet.forecast.forecast import (
     ROWS,
     Amount,
@@ -17,24 +16,24 @@ from tercet.forecast.forecast import (
     TrainingSize,
 )
 
-#: GPL's training: steps and triplets a step (its train.py), and the step by which its curve of
-#: quality has made about half its gain (its repository's gpl_steps.png).
-GPL_STEPS, GPL_BATCH, GPL_HALFWAY = 140_000, 32, 10_000
-#: Tokens a parameter with which a language model is best trained from nothing for its compute
+#: GPL's training: steps and triplets a step (its train.py), and the step at which its quality curve
+#: has reached about half its gain (gpl_steps.png in its repository).
+_GPL_STEPS, _GPL_BATCH, _GPL_HALFWAY = 140_000, 32, 10_000
+#: Compute-optimal training tokens per parameter for a language model trained from scratch
 #: (Hoffmann et al. 2022, arXiv 2203.15556).
-CHINCHILLA = 20
+_CHINCHILLA = 20
 
 
 def print_forecast(forecast: Forecast) -> None:
-    """What is left to do, stage by stage; what to make of it; what it rests on."""
-    console.print(_plan_table(forecast))
+    """Print the expected time and resources of each stage, advice, and the notes."""
+    console.print(_forecast_table(forecast))
     for line in (*_outlook(forecast), *size_in_words(forecast.size), *forecast.notes):
         console.print(Text(f"  {line}"))
 
 
-def _plan_table(forecast: Forecast) -> Table:
+def _forecast_table(forecast: Forecast) -> Table:
     costs = any(stage.dollars for stage in forecast.stages.values())
-    table = Table(title="what is expected", title_style="bold", title_justify="left")
+    table = Table(title="forecast", title_style="bold", title_justify="left")
     table.add_column("stage", no_wrap=True)
     for name in ("rows", "tokens", "time", "disk", "memory", *(["dollars"] if costs else [])):
         table.add_column(name, justify="right", no_wrap=name != "rows")
@@ -45,7 +44,8 @@ def _plan_table(forecast: Forecast) -> Table:
             table.add_row(name, rows, "", "done", "", "", *["" for _ in money], style="dim")
             continue
         tokens = f"{stage.tokens:,}" if stage.tokens else ""
-        taken = (clock(stage.seconds), size(stage.disk), size(stage.peak), *money)
+        peak = "" if stage.peak is None else bytes_text(stage.peak)
+        taken = (seconds_text(stage.seconds), bytes_text(stage.disk), peak, *money)
         table.add_row(name, rows, tokens, *taken)
     left = forecast.left.values()
     table.add_section()
@@ -53,9 +53,9 @@ def _plan_table(forecast: Forecast) -> Table:
         "all" if len(left) == len(forecast.stages) else "left",
         "",
         f"{sum(stage.tokens for stage in left):,}",
-        clock(sum(stage.seconds for stage in left)),
-        size(sum(stage.disk for stage in left)),
-        size(max((stage.peak or 0 for stage in left), default=0)),
+        seconds_text(sum(stage.seconds for stage in left)),
+        bytes_text(sum(stage.disk for stage in left)),
+        bytes_text(max((stage.peak or 0 for stage in left), default=0)),
         *([f"{sum(stage.dollars for stage in left):,.2f}"] if costs else []),
         style="bold",
     )
@@ -63,7 +63,7 @@ def _plan_table(forecast: Forecast) -> Table:
 
 
 def _outlook(forecast: Forecast) -> list[str]:
-    """How long in all, which stage is the longest, and what would make it shorter."""
+    """The longest stage, its share of the time, and settings that shorten it."""
     left = forecast.left
     if not left:
         return ["every stage is done: nothing is left to do"]
@@ -71,73 +71,72 @@ def _outlook(forecast: Forecast) -> list[str]:
     longest = max(left, key=lambda name: left[name].seconds)
     part = left[longest].seconds / total if total else 0.0
     lines = [
-        f"time is for one process and a machine that goes on as it is now "
+        f"times are for one process at the machine's present speed "
         f"({left[longest].gflops:.0f} GFLOP/s)"
     ]
     if total >= 60:
-        lines.append(f"{longest} takes {part:.0%} of it; {_shorter(longest, left[longest])}")
+        lines.append(f"{longest} takes {part:.0%} of the time; {_shorter(longest, left[longest])}")
     return lines
 
 
 def _shorter(stage: str, expected: Expected) -> str:
-    """What to change where a stage takes too long."""
+    """Advice on settings that shorten a stage."""
     if stage == "model":
         training = expected.parts["training_seconds"]
         encoding = expected.parts["encoding_seconds"]
         if encoding > training:
             return (
-                "most of that is encoding the corpus anew for each evaluation: shorter with "
-                "evaluation.passages, or fewer evaluation.interpolation_steps"
+                "most of it encodes the corpus again for each evaluation: evaluation.passages, or "
+                "fewer evaluation.interpolation_steps, shortens it"
             )
-        return "shorter in proportion with a smaller queries.count, or fewer epochs"
+        return "proportional to queries.count and to the number of epochs"
     return {
-        "queries": "shorter in proportion with a smaller queries.count, or with spans",
-        "embeddings": "shorter with a smaller model.max_length, or a smaller model",
-        "scores": "shorter in proportion with fewer negatives.candidates, or a smaller "
-        "queries.count",
-    }.get(stage, "shorter with a smaller queries.count")
+        "queries": "proportional to queries.count; generators of kind spans take almost no time",
+        "embeddings": "a smaller model.max_length or a smaller model shortens it",
+        "scores": "proportional to negatives.candidates and to queries.count",
+    }.get(stage, "a smaller queries.count shortens it")
 
 
 def size_in_words(s: TrainingSize) -> list[str]:
-    """The student's training beside Chinchilla's rule and GPL's practice, as advice."""
-    triplets = GPL_STEPS * GPL_BATCH
+    """Compare the training tokens with Chinchilla's rule and with GPL's setup, and advise."""
+    triplets = _GPL_STEPS * _GPL_BATCH
     gpl = triplets * s.tokens_of_a_triplet / s.parameters
-    half = gpl * GPL_HALFWAY / GPL_STEPS
+    half = gpl * _GPL_HALFWAY / _GPL_STEPS
     trained = ""
     if s.trained_parameters < s.parameters / 2:
         trained = f", of which {_number(s.trained_parameters)} are trained"
     return [
         f"training reads {_number(s.tokens)} tokens with {_number(s.parameters)} parameters"
         f"{trained}: {_ratio(s.ratio)} a parameter",
-        f"beside that: {CHINCHILLA} a parameter are Chinchilla's, for models trained from nothing "
-        "(arXiv 2203.15556); fine-tuning begins from weights that have had theirs",
-        f"GPL's {_number(triplets)} triplets, with texts as long as these, would be "
-        f"{_ratio(gpl)}, and about half its gain came by {_ratio(half)} "
-        f"({GPL_HALFWAY:,} of {GPL_STEPS:,} steps)",
-        f"as advice: {_advice(s, half, gpl)}",
+        f"for comparison: Chinchilla's rule is {_CHINCHILLA} a parameter for models trained from "
+        "scratch (arXiv 2203.15556); fine-tuning starts from trained weights and needs far fewer",
+        f"GPL's {_number(triplets)} triplets, with texts of this length, would be {_ratio(gpl)} a "
+        f"parameter; it reached about half its gain at {_ratio(half)} "
+        f"({_GPL_HALFWAY:,} of {_GPL_STEPS:,} steps)",
+        f"advice: {_advice(s, half, gpl)}",
     ]
 
 
 def _advice(s: TrainingSize, half: float, gpl: float) -> str:
     if s.ratio < half:
         return (
-            "fewer than that is no fault where margins are anchored; more of queries.count or "
-            "training.num_train_epochs is worth trying while the last epoch is still the best"
+            "with anchored margins fewer tokens than that can be enough; try a larger "
+            "queries.count or training.num_train_epochs as long as the last epoch is the best"
         )
     if s.ratio < gpl:
-        return "of the order of GPL's practice; the report's evaluations tell when it is enough"
+        return "comparable to GPL's setup; the evaluations in the report show whether it is enough"
     return (
-        "more than GPL's practice: see in the report whether the last evaluations still gain, and "
-        "save the rest (evaluation.early_stopping_patience)"
+        "more than GPL's setup: check in the report whether the last evaluations still gain, and "
+        "stop earlier if they do not (evaluation.early_stopping_patience)"
     )
 
 
-#: Columns of the comparison.
-HEADER = ("stage", "", "expected", "happened", "of expected")
+#: Header of `forecast_rows`.
+FORECAST_HEADER = ("stage", "", "forecast", "actual", "actual / forecast")
 
 
-def comparison_rows(comparison: ComparedForecast) -> list[tuple[str, str, str, str, str]]:
-    """Each stage's figures that can be compared, as text, a line for each."""
+def forecast_rows(comparison: ComparedForecast) -> list[tuple[str, str, str, str, str]]:
+    """A row of text for each quantity of a stage that has a forecast and an actual value."""
     rows = []
     for name, stage in comparison.stages.items():
         scaled = Amount(stage.scaled or 0, stage.seconds.fact)
@@ -146,45 +145,45 @@ def comparison_rows(comparison: ComparedForecast) -> list[tuple[str, str, str, s
             ("tokens", stage.tokens, _count),
             ("time", stage.seconds, _precise),
             ("time, scaled", scaled, _precise),
-            ("memory", stage.peak, size),
-            ("disk", stage.disk, size),
+            ("memory", stage.peak, bytes_text),
+            ("disk", stage.disk, bytes_text),
         ]
-        for what, amount, shown in lines:
+        for quantity, amount, shown in lines:
             if amount.fact is None or not amount.expected:
                 continue
             ratio = f"{amount.fact / amount.expected:.2f}"
-            rows.append((name, what, shown(amount.expected), shown(amount.fact), ratio))
+            rows.append((name, quantity, shown(amount.expected), shown(amount.fact), ratio))
             name = ""
     return rows
 
 
-def comparison_notes(comparison: ComparedForecast) -> list[str]:
-    """What the figures must not be read without."""
+def forecast_notes(comparison: ComparedForecast) -> list[str]:
+    """How to read the comparison, or why there is none."""
     if comparison.changed:
         changes = ", ".join(comparison.changed)
-        return [f"forecast.json is of other settings ({changes}), and is not compared"]
+        return [f"forecast.json is of other settings ({changes}) and is not compared"]
     return [
-        "Expected before the run, by `train.py RECIPE --forecast`. A machine that others use too "
-        "is not always as fast: the scaled time is what was expected at the speed that a matrix "
-        "product had as the stage began."
+        "The forecast was made by `train.py RECIPE --forecast` before the run. The speed of a "
+        "shared machine changes: the scaled time is the forecast corrected for the speed of a "
+        "matrix product when the stage began."
     ]
 
 
 def print_compared(comparison: ComparedForecast) -> None:
-    """The forecast beside the run."""
+    """Print the forecast compared with the run."""
     if comparison.changed:
-        console.print(Text(f"  {comparison_notes(comparison)[0]}"))
+        console.print(Text(f"  {forecast_notes(comparison)[0]}"))
         return
-    table = Table(title="forecast and fact", title_style="bold", title_justify="left")
-    for name in HEADER:
-        table.add_column(name, justify="left" if name in HEADER[:2] else "right")
-    for row in comparison_rows(comparison):
+    table = Table(title="forecast and actual use", title_style="bold", title_justify="left")
+    for name in FORECAST_HEADER:
+        table.add_column(name, justify="left" if name in FORECAST_HEADER[:2] else "right")
+    for row in forecast_rows(comparison):
         table.add_row(*row)
     console.print(table)
 
 
 def _number(value: float) -> str:
-    """Three figures of a large number."""
+    """A large number with three significant digits."""
     for unit, name in ((1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
         if value >= unit:
             return f"{value / unit:.3g} {name}"
@@ -201,24 +200,3 @@ def _count(value: float) -> str:
 
 def _precise(seconds: float) -> str:
     return f"{seconds:.1f} s"
-
-
-def clock(seconds: float) -> str:
-    """Seconds as a person says them."""
-    if seconds < 60:
-        return f"{math.ceil(seconds)} s"
-    minutes = round(seconds / 60)
-    if minutes < 120:
-        return f"{minutes} min"
-    hours = seconds / 3600
-    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
-
-
-def size(amount: float | None) -> str:
-    """Bytes as a person says them."""
-    if amount is None:
-        return ""
-    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if amount >= unit:
-            return f"{amount / unit:.3g} {name}"
-    return f"{amount:.0f} B"

@@ -1,37 +1,33 @@
-"""Texts of strangers in Markdown: shown as they are, and never read as markup."""
+"""Untrusted text in Markdown: shown literally, never interpreted as markup."""
 
 from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-#: Controls that change the direction of what follows them.
-_BIDI = {*"\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"}
+from tercet.core.text import is_control, one_line
+
 _MARKUP = re.compile(r"[\\`*_\[\]<>~&$#!{}]")
 
 
 def clean(text: str) -> str:
-    """In one line, without control characters."""
-    line = " ".join(text.split())
-    return "".join(
-        c for c in line if unicodedata.category(c) not in ("Cc", "Cs") and c not in _BIDI
-    )
+    """The text on one line, without control characters."""
+    return "".join(c for c in one_line(text) if not is_control(c))
 
 
 def escape(text: str) -> str:
-    """As prose or in a cell: one line in which nothing is markup, HTML or a link."""
+    """The text on one line for prose or a table cell: no markup, HTML or link takes effect."""
     line = _MARKUP.sub(lambda found: "\\" + found[0], clean(text))
-    # A backslash before a bar is read in two ways, and links are made of plain addresses too.
+    # Renderers read a backslash before a bar differently; many turn plain addresses into links.
     line = line.replace("|", "&#124;").replace("://", ":\\/\\/")
     return re.sub(r"(?i)(www)\.", r"\1\\.", line)
 
 
 def code(text: str) -> str:
-    """As a code span: one line, whatever backticks it has. Not for cells of tables."""
+    """The text as a code span on one line; it may hold backticks. Not for table cells."""
     line = clean(text)
     ticks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     room = " " if line[:1] in ("", "`") or line[-1:] == "`" else ""
@@ -39,24 +35,24 @@ def code(text: str) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table; cells are Markdown of one line."""
+    """Lines of a table; each cell is one line of Markdown."""
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
     return lines + ["| " + " | ".join(row) + " |" for row in cells]
 
 
 def front_matter(values: Mapping[str, Any]) -> list[str]:
-    """Lines of what the Hub reads at the head of a card: plain values, and lists of them."""
+    """Lines of a card's YAML front matter; values are scalars or lists of scalars."""
     lines = []
     for key, value in values.items():
         items = value if isinstance(value, list) else [value]
-        plain = [json.dumps(item, ensure_ascii=False) for item in items]  # YAML reads it
+        plain = [json.dumps(item, ensure_ascii=False) for item in items]  # JSON scalars are YAML
         listed = isinstance(value, list)
         lines += [f"{key}:", *(f"- {item}" for item in plain)] if listed else [f"{key}: {plain[0]}"]
     return ["---", *lines, "---"]
 
 
 def shown(name: str) -> str:
-    """A name as others may see it: of a path, which is this machine's, its last part alone."""
+    """A name for publication: a Hub name as it is, of a local path the last part only."""
     hub = re.fullmatch(r"[\w.-]+/[\w.-]+", name) and name[0] != "." and not Path(name).exists()
     return name if hub else re.split(r"[/\\]", name.rstrip("/\\"))[-1]

@@ -1,4 +1,4 @@
-"""Results -> tables in the terminal."""
+"""The results of an experiment as terminal tables."""
 
 from __future__ import annotations
 
@@ -9,36 +9,37 @@ from rich.table import Table
 from rich.text import Text
 
 from tercet.core.console import console
-from tercet.evaluation.results import EXACT, Cell, Pair, Results
+from tercet.core.text import interval_text
+from tercet.evaluation.results import EXACT, Results
+from tercet.reports.views import pair_of, ranked
 
-_WIDE = 116  # columns; a narrower terminal gets fewer figures, and the files hold them all
+_WIDE = 116  # characters; narrower terminals show fewer metrics
 
 
 def print_results(results: Results) -> None:
-    """Who is better, over which index, how fast: green for a gain beyond chance, red for a loss."""
+    """Print quality, index and latency tables; significant gains are green, losses red."""
     console.print(_quality(results))
     if any(cell.index != EXACT for cell in results.cells):
         console.print(_indexes(results))
     if any(cell.single for cell in results.cells):
-        console.print(_clock(results))
+        console.print(_latency(results))
     if results.forgetting:
         f = results.forgetting
-        text, style = _difference(f.difference, f.low, f.high)
         console.print(
-            f"  on {f.collection}, which nothing was adapted to ({f.queries:,} queries): "
-            f"{results.primary} {f.before:.4f} -> {f.after:.4f} ",
-            Text(text, style),
+            f"  out of domain, on {f.collection} ({f.queries:,} queries): "
+            f"{results.primary} {f.before:.4f} -> {f.after:.4f}",
+            *_difference(f.difference, f.low, f.high),
         )
     for note in results.notes:
         console.print(f"  {note}", style="dim")
 
 
 def _quality(results: Results) -> Table:
-    """Systems over the exact index, the best first, each beside the baseline."""
+    """Systems over the exact index, best first, each compared with the baseline."""
     primary = results.primary
     shown = [m for m in ("map@10", "mrr@10", "ndcg@10", "recall@100") if m in results.measures]
     wide = console.width >= _WIDE
-    shown = [measure for measure in shown if measure != primary and wide]
+    shown = [metric for metric in shown if metric != primary and wide]
     prices = {
         s.name: (s.dollars_per_1000_queries, s.dollars_per_million_passages)
         for s in results.systems
@@ -46,58 +47,40 @@ def _quality(results: Results) -> Table:
     priced = any(price is not None for both in prices.values() for price in both)
     table = _titled(f"{results.title}, {results.queries:,} queries, exact search")
     table.add_column("system")
-    beside = (f"- {results.baseline}", "95% interval", "p (Holm)")
+    compared = (f"- {results.baseline}", "95% interval", "p (Holm)")
     prices_of = ("$/1,000 q.", "$/M pass.") if priced else ()
     own = ("95% interval",) if wide else ()
-    _add_figures(table, (primary, *own, *beside, *shown, *prices_of))
-    for cell in _ranked(results):
-        figure = cell.figures[primary]
-        row: list[str | Text] = [cell.system, f"{figure.mean:.4f}"]
-        row += [_span(figure.low, figure.high)] if wide else []
-        row += _beside_baseline(results, cell.system)
-        row += [f"{cell.figures[measure].mean:.4f}" for measure in shown]
+    _add_numbers(table, (primary, *own, *compared, *shown, *prices_of))
+    for cell in ranked(results):
+        metric = cell.figures[primary]
+        row: list[str | Text] = [cell.system, f"{metric.mean:.4f}"]
+        row += [f"[{metric.low:.4f}, {metric.high:.4f}]"] if wide else []
+        pair = pair_of(results, cell.system, results.baseline)
+        row += _difference(pair.difference, pair.low, pair.high) if pair else ["", ""]
+        row += [f"{pair.p_holm:.4f}" if pair else ""]
+        row += [f"{cell.figures[name].mean:.4f}" for name in shown]
         row += ["" if p is None else f"{p:,.4f}" for p in prices[cell.system]] if priced else []
         table.add_row(*row)
     return table
 
 
-def _ranked(results: Results) -> list[Cell]:
-    cells = [cell for cell in results.cells if cell.index == EXACT and not cell.refused]
-    return sorted(cells, key=lambda cell: (-cell.figures[results.primary].mean, cell.system))
-
-
-def _beside_baseline(results: Results, system: str) -> list[str | Text]:
-    for pair in results.pairs:
-        if {pair.first, pair.second} == {system, results.baseline}:
-            sign = 1 if pair.first == system else -1
-            low, high = sorted((sign * pair.low, sign * pair.high))
-            text, style = _difference(sign * pair.difference, low, high)
-            difference, _, span = text.partition(" ")
-            return [Text(difference, style), Text(span, style), _p(pair)]
-    return ["", "", ""]
-
-
-def _p(pair: Pair) -> str:
-    return f"{pair.p_holm:.4f}"
-
-
-def _difference(difference: float, low: float, high: float) -> tuple[str, str]:
+def _difference(difference: float, low: float, high: float) -> list[Text]:
     style = "green" if low > 0 else "red" if high < 0 else "dim"
-    return f"{difference:+.4f} [{low:+.4f}, {high:+.4f}]", style
+    return [Text(f"{difference:+.4f}", style), Text(interval_text(low, high), style)]
 
 
 def _indexes(results: Results) -> Table:
-    """What an index costs, and what it loses."""
-    table = _titled("indexes: what each loses and costs")
+    """Quality, overlap with exact search, and cost of each index."""
+    table = _titled("indexes: recall lost and cost")
     table.add_column("index")
     table.add_column("system")
-    _add_figures(table, (results.primary, "recall@10", "build s", "memory MB", "disk MB"))
+    _add_numbers(table, (results.primary, "recall@10", "build s", "memory MB", "disk MB"))
     for cell in results.cells:
         if cell.refused:
-            table.add_row(cell.index, cell.system, Text(f"not possible: {cell.refused}", "yellow"))
+            table.add_row(cell.index, cell.system, Text(f"not supported: {cell.refused}", "yellow"))
             continue
         if cell.build is None and cell.index == EXACT:
-            continue  # BM25 and what is made of others have no vectors of their own
+            continue  # BM25, hybrids and rerankers have no vectors to index
         build = cell.build
         table.add_row(
             cell.index,
@@ -115,12 +98,12 @@ def _megabytes(size: int | None, note: str = "") -> str:
     return "" if size is None else f"{'~' if note else ''}{size / 1e6:,.1f}"
 
 
-def _clock(results: Results) -> Table:
-    """Milliseconds from the query's text to the ten best passages."""
-    table = _titled("the clock: from text to the ten best; ms by query, and queries a second")
+def _latency(results: Results) -> Table:
+    """Latency in ms from the query's text to the top ten passages, and queries a second."""
+    table = _titled("latency: from text to the top ten; ms a query, and queries a second")
     for name in ("system", "index"):
         table.add_column(name)
-    _add_figures(table, ("encode", "search", "p50", "p95", "p99", "q/s", "batched"))
+    _add_numbers(table, ("encode", "search", "p50", "p95", "p99", "q/s", "batched"))
     for cell in results.cells:
         if cell.single is None:
             continue
@@ -137,21 +120,16 @@ def _clock(results: Results) -> Table:
 
 
 def _short(value: float) -> str:
-    """Three figures or more."""
+    """At least three significant digits."""
     return f"{value:,.{0 if value >= 99.95 else 1 if value >= 9.995 else 2}f}"
 
 
 def _titled(title: str) -> Table:
-    """A table whose names wrap where the terminal is narrow, and whose figures never do."""
     return Table(
         title=title, title_style="bold", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
     )
 
 
-def _add_figures(table: Table, names: Iterable[str]) -> None:
+def _add_numbers(table: Table, names: Iterable[str]) -> None:
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
-
-
-def _span(low: float, high: float) -> str:
-    return f"[{low:.4f}, {high:.4f}]"

@@ -1,4 +1,4 @@
-"""What a run of train.py came to: its figures, and what they must not be read without."""
+"""Collects a training run's artifacts into a report."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tercet.config.parsing import flatten
 from tercet.config.recipe import Recipe
 from tercet.core.files import read_json
 from tercet.core.resources import read_times
+from tercet.core.text import difference_text
 from tercet.data import warnings_of
 from tercet.forecast.forecast import compare_forecast
 from tercet.modeling.training.model_selection import Step, read_choices
@@ -18,13 +19,13 @@ from tercet.pipeline.pipeline import Pipeline
 from tercet.reports.report import Report, compare
 
 STAGES = (
-    *("corpus", "queries", "embeddings", "student", "negatives", "scores", "triplets"),
+    *("corpus", "embeddings", "student", "queries", "negatives", "scores", "triplets"),
     *("targets", "model"),
 )
 
 
 def run_report(pipeline: Pipeline) -> Report:
-    """The run's artefacts, compared and put in words; stages that are missing are made."""
+    """The report of a run. Stages that are missing are run first."""
     recipe, figures = pipeline.recipe, retrieval.read_figures(pipeline.evaluation)
     draws = {"resamples": recipe.evaluation.resamples, "seed": recipe.seed}
     steps = read_choices(
@@ -36,7 +37,7 @@ def run_report(pipeline: Pipeline) -> Report:
     )
     times = read_times(recipe.folder)
     return Report(
-        title=f"{recipe.name}: {_what_learnt(recipe)}, zero-shot and adapted",
+        title=f"{recipe.name}: {_trained_part(recipe)}, zero-shot and adapted",
         comparisons=compare(figures["zero-shot"], figures["adapted"], **draws),
         notes=_notes(pipeline, steps),
         steps=steps,
@@ -53,59 +54,57 @@ def run_report(pipeline: Pipeline) -> Report:
     )
 
 
-def _what_learnt(recipe: Recipe) -> str:
+def _trained_part(recipe: Recipe) -> str:
     if not recipe.model.frozen:
         return recipe.model.name
-    what = "query adapter" if recipe.model.adapter else "query encoder"
-    return f"{what} {recipe.model.name}"
+    part = "query adapter" if recipe.model.adapter else "query encoder"
+    return f"{part} {recipe.model.name}"
 
 
 def _notes(pipeline: Pipeline, steps: Sequence[Step]) -> list[str]:
-    recipe, facts, asked = pipeline.recipe, pipeline.model.facts, pipeline.evaluation.facts
-    measure = recipe.training["metric_for_best_model"]
-    candidates = recipe.negatives.candidates
+    recipe, facts, queries = pipeline.recipe, pipeline.model.facts, pipeline.evaluation.facts
+    metric = recipe.training["metric_for_best_model"]
     sample, passages = len(pipeline.evaluated_rows), len(pipeline.passages)
     notes = [
-        f"measured on {asked['test']}, over the {recipe.index.backend} index",
-        f"{measure} on {asked['validation']} chose the epoch and how far to go from the model as "
-        f"it came: {facts['best_weight']:g} of the way",
-        _guard(measure, asked["guard"], facts["best_weight"], steps),
+        f"evaluated on {queries['test']}, over the {recipe.index.backend} index",
+        f"{metric} on {queries['validation']} chose the epoch and the weight of the trained "
+        f"parameters in the interpolation with the base model: {facts['best_weight']:g}",
+        _guard(metric, queries["guard"], facts["best_weight"], steps),
         _teacher_weight(pipeline),
     ]
     if facts["base_kept"]:
-        notes.append("the trained model did not gain on both, so the model as it came is shipped")
+        notes.append("the trained model did not gain on both splits, so the base model is shipped")
     if cut := pipeline.embeddings.facts.get("truncated"):
         notes.append(
-            f"{cut:,} of {passages:,} passages are longer than the model reads "
-            "(model.max_length): their ends cannot be found"
+            f"{cut:,} of {passages:,} passages are longer than model.max_length: they are "
+            "truncated, and the rest of their text cannot be searched"
         )
     if space := pipeline.vector_space:
         notes.append(
-            f"the passages' vectors stayed as they are: {space.place}, {space.passages:,} compared "
-            f"by {space.similarity}"
+            f"the passage vectors are frozen: {space.place}, {space.passages:,} vectors, "
+            f"{space.similarity} similarity"
         )
     if sample < passages:
-        notes.append(f"every epoch searched {sample:,} of {passages:,} passages")
-    return notes + warnings_of(pipeline.triplets.facts | pipeline.targets.facts, candidates)
+        notes.append(f"evaluations during training searched {sample:,} of {passages:,} passages")
+    return notes + warnings_of(
+        pipeline.triplets.facts | pipeline.targets.facts, recipe.negatives.candidates
+    )
 
 
-def _guard(measure: str, queries: str, weight: float, steps: Sequence[Step]) -> str:
+def _guard(metric: str, queries: str, weight: float, steps: Sequence[Step]) -> str:
     for step in steps:
         if step.weight == weight:
-            gain = step.guard
-            return (
-                f"guard: there {measure} changed by {gain.difference:+.4f} [{gain.low:+.4f}, "
-                f"{gain.high:+.4f}] on {queries}, which chose nothing else"
-            )
-    return f"guard: its {queries} were not asked, for nothing gained on the others"
+            gain = difference_text(step.guard.difference, step.guard.low, step.guard.high)
+            return f"guard: {metric} changed by {gain} on {queries}, which chose nothing else"
+    return f"guard: not evaluated on its {queries}, because nothing gained on the validation ones"
 
 
 def _teacher_weight(pipeline: Pipeline) -> str:
-    facts, how = pipeline.targets.facts, "given by the recipe"
+    facts, how = pipeline.targets.facts, "set in the recipe"
     if pipeline.recipe.triplets.teacher_weight is None:
         tried = any(name.startswith("tried_") for name in facts)
-        how = "tried with a query adapter" if tried else "too few held-out queries to choose it"
+        how = "chosen with a query adapter" if tried else "too few held-out queries to choose it"
     return (
-        f"targets: {facts['teacher_weight']:g} of the way from the model's own scores to the "
-        f"teacher's, {how}"
+        f"targets: the teacher's scores have weight {facts['teacher_weight']:g}, the base model's "
+        f"scores the rest ({how})"
     )

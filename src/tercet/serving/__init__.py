@@ -1,1 +1,1 @@
-"""A finished run that answers questions."""
+"""Search in, and chat with, a finished run."""

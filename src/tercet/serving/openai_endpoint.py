@@ -1,4 +1,4 @@
-"""A language model behind an OpenAI-compatible API, in LangChain's terms."""
+"""A language model behind an OpenAI-compatible API, as a LangChain chat model."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tercet.config.chat import ChatSection
+from tercet.core.extras import missing
 from tercet.core.schema import InputError
 
 try:
@@ -18,63 +19,63 @@ try:
     from langchain_openai import ChatOpenAI
     from pydantic import SecretStr
 except ImportError:
-    raise InputError("langchain-openai is not installed: pip install 'tercet[chat]'") from None
+    raise missing("langchain-openai", "chat") from None
 
-KEY = "OPENAI_API_KEY"
-# What openai stands on: httpx2 since its version 3, httpx before. A broken stream is theirs.
+_KEY = "OPENAI_API_KEY"
+# The HTTP library of openai (httpx2 since version 3), which raises the errors of broken streams.
 _HTTP = [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
 _BROKEN = tuple(library.HTTPError for library in _HTTP)
 _TOO_LATE = (openai.APITimeoutError, *(library.TimeoutException for library in _HTTP))
-#: What a call may end in, beside an answer: the last three where a server speaks another language.
-FAULTS = (openai.OpenAIError, *_BROKEN, ValueError, KeyError, TypeError)
+# Errors of a call; the last three occur if a server does not follow the protocol.
+_FAULTS = (openai.OpenAIError, *_BROKEN, ValueError, KeyError, TypeError)
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
-_PATIENCE = 120.0  # seconds without a byte
+_TIMEOUT = 120.0  # seconds without data
 _MEANINGS = {
-    401: f"refuses the key: set {KEY} in the environment",
-    403: f"refuses the key: set another {KEY} in the environment",
-    404: "knows no such model or address: set chat.model and chat.endpoint",
-    413: "was sent more than it takes: lower chat.passages or chat.passage_characters",
-    429: "is busy, or the account has nothing left: wait, or look at its quota",
+    401: f"refuses the key: set {_KEY} in the environment",
+    403: f"refuses the key: set another {_KEY} in the environment",
+    404: "does not know the model or the address: check chat.model and chat.endpoint",
+    413: "refuses the request as too long: lower chat.passages or chat.passage_characters",
+    429: "is busy or the quota is used up: wait, or check the account",
 }
 
 
 def endpoint_model(section: ChatSection) -> ChatOpenAI:
-    """The model at `chat.endpoint`; no tool is ever bound to it.
+    """The model at `chat.endpoint`, without tools.
 
-    The key is taken from OPENAI_API_KEY, and goes into the Authorization header alone. Raises
-    InputError for a key that would travel in the clear, or is none.
+    The key from OPENAI_API_KEY is sent in the Authorization header only. Raises InputError for a
+    key that would be sent unencrypted and for an invalid key.
     """
-    key = os.environ.get(KEY, "")
+    key = os.environ.get(_KEY, "")
     url = urlsplit(section.endpoint or "")
     if key and url.scheme == "http" and url.hostname not in _THIS_MACHINE:
         raise InputError(
-            f"chat.endpoint is http, and {KEY} would travel in the clear: give https, or unset it"
+            f"chat.endpoint is http, and {_KEY} would be sent in the clear: use https, or unset it"
         )
     if not re.fullmatch(r"[!-~]*", key):
-        raise InputError(f"{KEY} holds a blank or another character that is in no key")
-    asked: dict[str, Any] = {
+        raise InputError(f"{_KEY} holds a blank or another character that is invalid in a key")
+    options: dict[str, Any] = {
         "temperature": section.temperature,
         "max_completion_tokens": section.max_new_tokens,
     }
     return ChatOpenAI(
         model=section.model,
         base_url=section.endpoint,
-        api_key=SecretStr(key or "none"),  # a server without keys does not look at it
-        timeout=_PATIENCE,
+        api_key=SecretStr(key or "none"),  # servers without keys ignore it
+        timeout=_TIMEOUT,
         use_responses_api=False,
-        **{name: value for name, value in asked.items() if value is not None},
+        **{name: value for name, value in options.items() if value is not None},
     )
 
 
 @contextmanager
 def explained(section: ChatSection) -> Iterator[None]:
-    """What goes wrong within is one line, which repeats nothing of what the server said.
+    """Turn errors of the model within the block into InputError, with one line each.
 
-    That may hold the key that it was sent.
+    The line omits the server's message, which may repeat the key.
     """
     try:
         yield
-    except FAULTS as error:
+    except _FAULTS as error:
         host = urlsplit(section.endpoint or "").hostname
         raise InputError(f"{host} {_meaning(error)}") from None
 
@@ -83,9 +84,9 @@ def _meaning(error: Exception) -> str:
     if isinstance(error, openai.APIStatusError):
         return _MEANINGS.get(error.status_code, f"answers with status {error.status_code}")
     if isinstance(error, _TOO_LATE):
-        return f"says nothing for {_PATIENCE:.0f} s: try again"
+        return f"did not respond for {_TIMEOUT:.0f} s: try again"
     if isinstance(error, openai.APIConnectionError):
-        return "does not answer: look at chat.endpoint and the network"
+        return "does not answer: check chat.endpoint and the network"
     if isinstance(error, (openai.APIError, *_BROKEN)):
         return "broke off its answer: try again"
-    return "gives no chat completions: look at chat.endpoint, which often ends in /v1"
+    return "returns no chat completions: check chat.endpoint, which often ends in /v1"

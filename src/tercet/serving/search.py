@@ -1,4 +1,4 @@
-"""A finished run as something to ask: its passages, found by one of its systems."""
+"""Search in finished runs and in live Weaviate collections."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ from tercet.core.schema import Index, InputError, Passage
 from tercet.evaluation.systems import Systems
 from tercet.pipeline.finished import served
 from tercet.pipeline.pipeline import Pipeline
+from tercet.retrieval.vector_files import cosines
 
 if TYPE_CHECKING:
     from tercet.retrieval.weaviate.live import LiveCollection
 
-#: Systems that encode a question that nobody has asked before.
-LIVE = ("base", "adapted", "dense", "cohere")
-#: Of 100 held-out queries so many give no passage the usual score.
+#: Percentile of held-out queries' best scores that is the answerability threshold.
 BELOW = 5
-#: Held-out queries that tell the usual score, and passages that tell a collection from another.
-ASKED, SAMPLE = 256, 16
-#: Cosine of a passage's vector with itself: encoded in another batch, kept by a server.
-SAME = 0.98
+#: Held-out queries that the threshold is computed from, and passages compared with a collection's.
+_QUERIES, _SAMPLE = 256, 16
+#: Least cosine of a passage's vector with itself, encoded in another batch and stored by a server.
+_SAME = 0.98
 
 
 class RunSearch:
-    """The passages of a finished run for a question; close it, or use it as a context manager.
+    """Searches the passages of a finished run; close it, or use it as a context manager.
 
-    `system` is "adapted", "base", or the label of one in `evaluation.systems`. Searched is the
-    Weaviate collection that serves the run, where it has one and holds that system's vectors, and
-    else all vectors in the process, exactly. Raises InputError for a system that cannot be asked
-    anything new, and for a collection with other vectors.
+    `system` is "adapted", "base", or the label of a system in `evaluation.systems`. If the run is
+    served by a Weaviate collection with that system's vectors, it is searched; otherwise the search
+    is exact and in this process. Raises InputError for a system that cannot encode new queries, and
+    for a collection with other vectors.
     """
 
     def __init__(self, pipeline: Pipeline, system: str) -> None:
-        recipe = pipeline.recipe
-        systems = {"adapted": SystemSettings(kind="adapted"), "base": SystemSettings(kind="base")}
-        systems |= {each.label: each for each in recipe.evaluation.systems if each.kind in LIVE}
+        listed = Systems(pipeline, pipeline.recipe.evaluation.systems, [])
+        settings = [SystemSettings(kind="adapted"), SystemSettings(kind="base")]
+        settings += [each.settings for each in listed.values() if each.live]
+        systems = Systems(pipeline, settings, [])
         if system not in systems:
             raise InputError(
                 f"chat.system {system!r} is no system with an encoder{nearest(system, [*systems])}"
             )
         self.pipeline, self.system = pipeline, system
-        self._systems = Systems(pipeline, list(systems.values()), [])
-        self._encoder = self._systems.live_encoder(system)
-        self._index, self.place = self._open(systems[system].kind)
+        (self._system,) = systems[system].encoded
+        self._encoder = self._system.live_encoder()
+        self._index, self.place = self._open()
         self._retriever = retrieval.DenseRetriever(self._encoder, self._index)
 
     def __enter__(self) -> RunSearch:
@@ -62,7 +62,7 @@ class RunSearch:
         self.close()
 
     def close(self) -> None:
-        """Let the index go; a collection stays as it is."""
+        """Free the index; a collection on a server is kept."""
         self._index.discard()
 
     def search(self, question: str, k: int) -> list[tuple[Passage, float]]:
@@ -70,23 +70,23 @@ class RunSearch:
         passages = self.pipeline.passages
         (ranking,) = self._retriever.search([question], k)
         rows = passages.rows(id for id, _ in ranking)
-        strange = [id for id, _ in ranking if id not in rows]
-        if strange:
+        unknown = [id for id, _ in ranking if id not in rows]
+        if unknown:
             console.print(
-                f"{len(strange)} found in {self.place} and not in the run's corpus, left out: "
-                f"{', '.join(map(repr, strange))}",
+                f"left out {len(unknown)} results from {self.place} that are not in the run's "
+                f"corpus: {', '.join(map(repr, unknown))}",
                 markup=False,
             )
         return [(passages[rows[id]], score) for id, score in ranking if id in rows]
 
     def answerability_threshold(self) -> float:
-        """What the best passage of all but `BELOW` of 100 held-out queries scores.
+        """The 5th percentile of held-out queries' best scores.
 
-        The corpus can answer them, so what scores less for another is likely to be no answer. It is
-        measured once, and kept in the run's folder.
+        The corpus answers those queries, so a query with a lower best score probably has no answer
+        in it. Computed once and kept in the run's folder.
         """
         pipeline = self.pipeline
-        inputs = {"system": self._systems.identity(self.system)}
+        inputs = {"system": self._system.identity()}
         inputs |= {
             "triplets": pipeline.triplets.digest,
             "passages": pipeline.corpus.digest_of("passages"),
@@ -97,26 +97,24 @@ class RunSearch:
             writer.facts |= {"usual_score": float(np.percentile(scores, BELOW))}
             writer.facts |= {"queries": len(scores)}
 
-        settings = {"below": BELOW, "asked": ASKED}
+        settings = {"below": BELOW, "asked": _QUERIES}
         stage = pipeline.run.stage(f"usual_score_{slug(self.system)}", settings, inputs)
         return float(produce(stage, make).facts["usual_score"])
 
     def _best_scores(self) -> list[float]:
-        """The best score of each held-out query, of a seeded sample of them."""
+        """The best score of each query in a seeded sample of the held-out ones."""
         splits = (self.pipeline.split(split)[0] for split in ("validation", "guard"))
         texts = sorted({query.text for queries in splits for query in queries})
-        drawn = sorted(np.random.default_rng(0).permutation(len(texts))[:ASKED].tolist())
+        drawn = sorted(np.random.default_rng(0).permutation(len(texts))[:_QUERIES].tolist())
         rankings = self._retriever.search([texts[row] for row in drawn], 1)
         return [score for ((_, score),) in rankings]
 
-    # ── where it searches ────────────────────────────────────────────────────────────────────
+    # ── the index ────────────────────────────────────────────────────────────────────────────
 
-    def _open(self, kind: str) -> tuple[Index, str]:
-        """An index of the system's vectors, and in words where it is."""
+    def _open(self) -> tuple[Index, str]:
+        """An index of the system's vectors, and its place in words."""
         recipe, passages = self.pipeline.recipe, self.pipeline.passages
-        # Where the passages' vectors stay as they are, they are those of both.
-        holds = kind == "adapted" or (kind == "base" and recipe.model.frozen)
-        if recipe.index.backend == "weaviate" and holds:
+        if recipe.index.backend == "weaviate" and self._system.published:
             section, live = served(self.pipeline)
             try:
                 self._check_vectors(live)
@@ -125,26 +123,23 @@ class RunSearch:
                 raise
             return live, f"collection {section.collection}"
         index = retrieval.ExactIndex()
-        index.build(passages.ids, self._systems.vectors(self.system))
+        index.build(passages.ids, self._system.vectors)
         return index, f"{len(passages):,} passages, exactly"
 
     def _check_vectors(self, live: LiveCollection) -> None:
-        """Refuse a collection that holds others than the run's: an alias may be pointed away."""
+        """Raises InputError if the collection holds other vectors: an alias may have been moved."""
         passages = self.pipeline.passages
-        rows = np.sort(np.random.default_rng(0).permutation(len(passages))[:SAMPLE])
+        rows = np.sort(np.random.default_rng(0).permutation(len(passages))[:_SAMPLE])
         ids = [passages.ids[row] for row in rows.tolist()]
-        found, what = live.vectors_of(ids), f"collection {live.name}, vector {live.vector}"
+        found, place = live.vectors_of(ids), f"collection {live.name}, vector {live.vector}"
         if self.pipeline.recipe.model.frozen:
             known = np.asarray(self.pipeline.vectors[rows])
         else:
             known = self._encoder.encode_passages([passages.contents[row] for row in rows.tolist()])
-        if found.shape == known.shape:
-            lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(known, axis=1)
-            cosines = np.einsum("nd,nd->n", found, known) / np.maximum(lengths, 1e-30)
-            if cosines.min() >= SAME:
-                return
+        if found.shape == known.shape and cosines(found, known).min() >= _SAME:
+            return
         raise InputError(
-            f"{what} holds other vectors than those of run {self.pipeline.recipe.name}: give the "
+            f"{place} holds other vectors than those of run {self.pipeline.recipe.name}: move the "
             "alias back to its collection, or run train.py with another index.alias"
         )
 
@@ -157,12 +152,12 @@ def live_retriever(
     id: str | None = None,
     **given: Any,
 ) -> retrieval.DenseRetriever:
-    """Searches a Weaviate collection, or what an alias names, with a model that `train.py` wrote.
+    """A retriever of a model that `train.py` wrote over a Weaviate collection or alias.
 
-    `vector` and `id` are as a recipe's `index.vector` and `index.id`, and unset as the model knows
-    them; `given` goes to the model's `from_pretrained`. A query encoder knows a sample of the
-    vectors that it was adapted to: raises InputError for a collection that holds others, as for one
-    that is not there.
+    `vector` and `id` are as a recipe's `index.vector` and `index.id`, by default those stored with
+    the model; `given` goes to its `from_pretrained`. A query encoder is stored with a sample of the
+    vectors that it was adapted to. Raises InputError for a collection with other vectors, and for
+    one that does not exist.
     """
     encoder = modeling.load_query_encoder(model, **given)
     space = encoder.space

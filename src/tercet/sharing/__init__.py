@@ -1,1 +1,1 @@
-"""A finished run shared: model card, Hub, W&B, datasets, retriever, Space."""
+"""Shares a finished run: model card, Hub, W&B, datasets, retriever file, Space."""

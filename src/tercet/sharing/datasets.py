@@ -1,4 +1,4 @@
-"""A run's lists and triplets -> Parquet files with texts, for other trainers and for the Hub."""
+"""Writes a run's lists and triplets as Parquet files with texts, for other trainers and the Hub."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from tercet.core.files import replacing
 from tercet.data.passages import Passages
 from tercet.data.triplets import Triplets
 
-#: Rows written at once: their texts are all that is held.
-ROWS = 10_000
+_ROWS = 10_000  # written at a time, so that few texts are in memory
 
-TRIPLETS = pa.schema(
+_TRIPLETS = pa.schema(
     {"query": pa.string(), "positive": pa.string(), "negative": pa.string(), "label": pa.float32()}
 )
-SCORES = pa.schema(
+_SCORES = pa.schema(
     {
         "query_id": pa.string(),
         "query": pa.string(),
@@ -33,23 +32,23 @@ SCORES = pa.schema(
         "target": pa.list_(pa.float32()),
     }
 )
-PASSAGES = pa.schema({"id": pa.string(), "text": pa.string()})
+_PASSAGES = pa.schema({"id": pa.string(), "text": pa.string()})
 
 
 def write_published(
     folder: Path, lists: Dataset, targets: Dataset, triplets: Triplets, passages: Passages
 ) -> dict[str, int]:
-    """Write `triplets`, `scores` and `passages`, each as train.parquet in its folder; their rows.
+    """Write the configs `triplets`, `scores` and `passages`, each as NAME/train.parquet.
 
-    `lists` and `targets` are of `tercet.data.triplets` and `tercet.data.targets`; the triplets are
-    those of the epoch that `triplets` is at.
+    `lists` and `targets` come from `tercet.data.triplets` and `tercet.data.targets`; the triplets
+    are those of the current epoch of `triplets`. Returns the number of rows by config.
     """
     listed = {id for block in _blocks(lists) for ids in block["passages"] for id in ids}
     rows = np.array(sorted(passages.rows(listed).values()))
     made = {
-        "triplets": (TRIPLETS, _triplets(triplets, passages)),
-        "scores": (SCORES, _scores(lists, targets)),
-        "passages": (PASSAGES, _passages(rows, passages)),
+        "triplets": (_TRIPLETS, _triplets(triplets, passages)),
+        "scores": (_SCORES, _scores(lists, targets)),
+        "passages": (_PASSAGES, _passages(rows, passages)),
     }
     return {
         name: _write(folder / name / "train.parquet", schema, columns)
@@ -58,12 +57,12 @@ def write_published(
 
 
 def _blocks(rows: Dataset) -> Iterator[dict[str, list[Any]]]:
-    return (rows[start : start + ROWS] for start in range(0, len(rows), ROWS))
+    return (rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS))
 
 
 def _triplets(triplets: Triplets, passages: Passages) -> Iterator[dict[str, list[Any]]]:
     drawn = triplets.rows()
-    while block := list(islice(drawn, ROWS)):
+    while block := list(islice(drawn, _ROWS)):
         texts = passages.texts({row[side] for row in block for side in ("positive", "negative")})
         yield {
             "query": [row["query"] for row in block],
@@ -74,13 +73,13 @@ def _triplets(triplets: Triplets, passages: Passages) -> Iterator[dict[str, list
 
 
 def _scores(lists: Dataset, targets: Dataset) -> Iterator[dict[str, list[Any]]]:
-    for block, aims in zip(_blocks(lists), _blocks(targets), strict=True):
-        yield block | {"target": aims["target"]}
+    for block, targeted in zip(_blocks(lists), _blocks(targets), strict=True):
+        yield block | {"target": targeted["target"]}
 
 
 def _passages(rows: np.ndarray, passages: Passages) -> Iterator[dict[str, list[Any]]]:
-    for start in range(0, len(rows), ROWS):
-        block = rows[start : start + ROWS].tolist()
+    for start in range(0, len(rows), _ROWS):
+        block = rows[start : start + _ROWS].tolist()
         ids, texts = [passages.ids[row] for row in block], [passages.contents[row] for row in block]
         yield {"id": ids, "text": texts}
 

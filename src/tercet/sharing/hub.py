@@ -1,4 +1,4 @@
-"""A finished run to the Hub: its model with its card, and the lists that it learnt from."""
+"""Pushes a finished run to the Hub: the model with its card, and its training data."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from tercet.sharing.datasets import write_published
 from tercet.sharing.model_card import stamp, writers
 from tercet.sharing.snippets import ANY_NAME
 
-#: Files of the `model` artefact that are about the run, and no part of the model.
-OF_THE_RUN = ("choices-", "history.json", CARD)
-#: A dataset's name on the Hub is its model's with this.
-DATASETS = "-triplets"
-#: Upper ends of the Hub's classes of sizes.
-SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
+#: Files in the model's artifact that describe the run and do not belong to the model.
+_OF_THE_RUN = ("choices-", "history.json", CARD)
+_DATASET_SUFFIX = "-triplets"  # added to the model's name on the Hub
+_AGAIN = "run train.py with the recipe, which runs only the stages that are missing"
+#: The Hub's size categories by upper limit.
+_SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
 
 
-def repo_of(recipe: Recipe) -> str:
-    """Where the recipe's model goes on the Hub; a name without an owner is the token's owner's."""
+def _repo(recipe: Recipe) -> str:
+    """The model's name on the Hub; without an owner it belongs to the token's owner."""
     return str(recipe.training.get("hub_model_id") or recipe.name)
 
 
 def push_model(recipe: Recipe, *, private: bool | None) -> str:
-    """Push the run's model and card; the commit's address.
+    """Push the run's model and card; returns the URL of the commit.
 
-    `private` None: as the account's new repositories are. Raises InputError for a run that is not
-    finished, or whose card is of another model.
+    `private` None uses the account's default for new repositories. Raises InputError if the run is
+    not finished or its card belongs to another model.
     """
-    model, repo = _finished(recipe, "model"), repo_of(recipe)
+    model, repo = _finished(recipe, "model"), _repo(recipe)
     model.verify()
     text = own_card(recipe)
     files: dict[str, Path | bytes] = dict(model_files(model))
@@ -49,47 +49,48 @@ def push_model(recipe: Recipe, *, private: bool | None) -> str:
 
 
 def own_card(recipe: Recipe) -> str:
-    """The run's card. Raises InputError where it is of another model, or not there."""
+    """The run's card. Raises InputError if it is missing or belongs to another model."""
     model, card = _finished(recipe, "model"), recipe.folder / CARD
     text = card.read_text(encoding="utf-8") if card.exists() else ""
     if stamp(model, _finished(recipe, "evaluation")) not in text:
-        raise InputError(f"{card} is not the card of {model.path}: {_again(recipe)}")
+        raise InputError(f"{card} is not the card of {model.path}: {_AGAIN}")
     return text
 
 
 def model_files(model: Artifact) -> dict[str, Path]:
-    """The files that are the model, by their paths in its folder."""
-    names = [name for name in model.manifest["files"] if not name.startswith(OF_THE_RUN)]
+    """The files of the model itself, by their paths in its folder."""
+    names = [name for name in model.manifest["files"] if not name.startswith(_OF_THE_RUN)]
     return {name: model.path / name for name in names}
 
 
 def push_datasets(recipe: Recipe, *, private: bool | None) -> str:
-    """Write the run's triplets and scores to `datasets/`, with a card, and push them.
+    """Write the run's triplets and scores to `datasets/` with a card, and push them.
 
-    Raises InputError where they are not those that the model learnt from.
+    Returns the URL of the commit. Raises InputError if the model was trained on other data.
     """
-    folder, repo = recipe.folder / "datasets", repo_of(recipe) + DATASETS
-    counts = write_datasets(recipe, folder)
-    card = dataset_card(recipe, counts).replace(ANY_NAME, repo)
+    folder, repo = recipe.folder / "datasets", _repo(recipe) + _DATASET_SUFFIX
+    counts = _write_datasets(recipe, folder)
+    card = _dataset_card(recipe, counts).replace(ANY_NAME, repo)
     write_file(folder / CARD, card.encode())
     files: dict[str, Path | bytes] = dict(files_of(folder))
     message = "Triplets and scores, made with Tercet"
     return push_files(files, repo, kind="dataset", private=private, message=message)
 
 
-def write_datasets(recipe: Recipe, folder: Path) -> dict[str, int]:
-    """Parquet files of what the run's model learnt from, in `folder`; rows by their names."""
+def _write_datasets(recipe: Recipe, folder: Path) -> dict[str, int]:
+    """Write the model's training data to `folder` as Parquet; returns the rows by config."""
     model = _finished(recipe, "model")
     made = {name: _finished(recipe, name) for name in ("corpus", "triplets", "targets")}
     digests = {
-        "passages": made["corpus"].digest_of("passages"),
+        "corpus/passages": made["corpus"].digest_of("passages"),
         "triplets": made["triplets"].digest,
         "targets": made["targets"].digest,
     }
     plan = model.manifest["plan"]
     for name, digest in digests.items():
         if plan["inputs"][name] != digest:
-            raise InputError(f"{model.path} learnt from other {name}: {_again(recipe)}")
+            rows = name.rpartition("/")[2]
+            raise InputError(f"{model.path} was trained on other {rows}: {_AGAIN}")
     for artifact in made.values():
         artifact.verify()
     lists, targets = made["triplets"].dataset("lists"), made["targets"].dataset("targets")
@@ -102,10 +103,10 @@ def write_datasets(recipe: Recipe, folder: Path) -> dict[str, int]:
     return write_published(folder, lists, targets, drawn, data.Passages.read(made["corpus"]))
 
 
-def dataset_card(recipe: Recipe, counts: dict[str, int]) -> str:
-    """Markdown for the Hub of what `write_datasets` wrote."""
+def _dataset_card(recipe: Recipe, counts: dict[str, int]) -> str:
+    """The dataset card: Markdown for the Hub, for the number of rows by config."""
     facts = _finished(recipe, "triplets").facts
-    size = next((name for end, name in SIZES.items() if counts["scores"] < end), "n>1M")
+    size = next((name for end, name in _SIZES.items() if counts["scores"] < end), "n>1M")
     configs = [
         line
         for name in counts
@@ -113,23 +114,23 @@ def dataset_card(recipe: Recipe, counts: dict[str, int]) -> str:
     ]
     columns = {
         "triplets: query": "a synthetic query",
-        "triplets: positive, negative": "the passage that it was written of, and another",
-        "triplets: label": "the teacher's score of the positive less that of the negative",
+        "triplets: positive, negative": "the query's source passage, and another passage",
+        "triplets: label": "the teacher's score of the positive minus that of the negative",
         "scores: query_id, query": "every synthetic query",
-        "scores: split": "train; validation, guard and test were held out; others were left out",
-        "scores: passages": "ids of its list, the passage that it was written of first",
-        "scores: teacher": "the cross-encoder's scores of them, raw",
-        "scores: student": "the scores of the model before it was adapted",
-        "scores: target": "the scores that it should get, on its own scale",
-        "passages: id, text": "every passage of the lists, title and text",
+        "scores: split": "train; validation, guard and test are held out; the rest was not used",
+        "scores: passages": "passage ids of the query's list, its source passage first",
+        "scores: teacher": "the cross-encoder's raw scores of the list",
+        "scores: student": "the base model's scores of the list",
+        "scores: target": "the target scores for training, on the base model's scale",
+        "passages: id, text": "every passage in the lists, title and text",
     }
     splits = {k.removesuffix("_queries"): v for k, v in facts.items() if k.endswith("_queries")}
     made: dict[str, str] = {
         "corpus": shown(recipe.corpus.label),
-        "queries written by": ", ".join(writers(recipe)),
+        "query generators": ", ".join(writers(recipe)),
         "candidates a query": str(recipe.negatives.candidates),
         "teacher": shown(recipe.teacher.name),
-        "model adapted": shown(recipe.model.name),
+        "base model": shown(recipe.model.name),
         "seed": str(recipe.seed),
         "queries of each split": ", ".join(f"{name} {n:,}" for name, n in splits.items()),
     }
@@ -139,8 +140,8 @@ def dataset_card(recipe: Recipe, counts: dict[str, int]) -> str:
         *("size_categories:", f"- {size}", "configs:", *configs, "---", ""),
         f"# {escape(recipe.name)}: triplets and scores",
         "",
-        "Synthetic queries about a corpus, lists of its passages, and a cross-encoder's scores of",
-        "them: what a dense retriever learnt from, with Tercet. No judged query is among them.",
+        "Training data of a dense retriever, made with Tercet: synthetic queries about a corpus,",
+        "lists of its passages, and a cross-encoder's scores. It contains no judged queries.",
         "",
         "```python",
         "from datasets import load_dataset",
@@ -148,12 +149,12 @@ def dataset_card(recipe: Recipe, counts: dict[str, int]) -> str:
         f'load_dataset("{ANY_NAME}", "triplets", split="train")  # or "scores", "passages"',
         "```",
         "",
-        "The columns of `triplets` are those of sentence-transformers' `MarginMSELoss`. Negatives",
-        "are the first epoch's draw from the lists of the training queries.",
+        "`triplets` has the columns of sentence-transformers' `MarginMSELoss`. Its negatives are",
+        "those that the first epoch drew from the lists of the training queries.",
         "",
         *table(("config", "rows"), rows),
         "",
-        *table(("column", "what"), list(columns.items())),
+        *table(("column", "content"), list(columns.items())),
         "",
         "## How it was made",
         "",
@@ -161,9 +162,8 @@ def dataset_card(recipe: Recipe, counts: dict[str, int]) -> str:
         "",
         "## Licence",
         "",
-        "Passages are the corpus's, under its licence, which Tercet does not know: name it here.",
-        "Queries were written and scored by the models above, whose terms may apply to what they",
-        "write.",
+        "The passages are under the licence of the corpus, which Tercet does not know: name it",
+        "here. The models above generated and scored the queries; their terms may apply.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -171,9 +171,5 @@ def dataset_card(recipe: Recipe, counts: dict[str, int]) -> str:
 def _finished(recipe: Recipe, stage: str) -> Artifact:
     artifact = existing(recipe.folder / stage)
     if artifact is None:
-        raise InputError(f"{recipe.folder / stage} is not made yet: {_again(recipe)}")
+        raise InputError(f"{recipe.folder / stage} does not exist yet: {_AGAIN}")
     return artifact
-
-
-def _again(recipe: Recipe) -> str:
-    return "run train.py with the recipe, which makes only what is missing"

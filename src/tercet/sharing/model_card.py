@@ -1,4 +1,4 @@
-"""A run's model card: what the model is, how much better it got, how to load it, what it is not."""
+"""The model card of a run: what the model is, its results, how to load it, its limits."""
 
 from __future__ import annotations
 
@@ -23,38 +23,37 @@ from tercet.reports.markdown import code, escape, front_matter, shown, table
 from tercet.reports.report import Report, comparison_table, steps_table
 from tercet.sharing.snippets import snippets
 
-#: Synthetic queries that are quoted, and their longest length in characters.
-EXAMPLES, LONGEST = 3, 100
-#: Settings that say where things are on one machine, or are too long to read in a card.
-UNSAID = re.compile(
+_EXAMPLES, _LONGEST = 3, 100  # quoted synthetic queries, and their longest length in characters
+#: Settings that name places on this machine or are too long for a card.
+_OMITTED = re.compile(
     r"(name|runs_dir|(tracking|ingest|chat)\..*"
-    r"|evaluation\.(systems|indexes|clock|second|baseline).*"
+    r"|evaluation\.(systems|indexes|latency|out_of_domain|baseline).*"
     r"|training\.(hub_|trackio_|push_to_hub|.*(dir|path)$).*"
     r"|.*\.(prompt|examples.*|dollars.*)|index\.alias)"
 )
 
 
 def write_card(pipeline: Pipeline, report: Report, command: Sequence[str]) -> Path:
-    """`README.md` in the run's folder, beside the model, of the run that `command` ended."""
+    """Write the card to README.md in the run's folder. `command` started the run."""
     path = pipeline.recipe.folder / CARD
-    write_file(path, model_card(pipeline, report, command).encode())
+    write_file(path, _card(pipeline, report, command).encode())
     return path
 
 
 def stamp(model: Artifact, evaluation: Artifact) -> str:
-    """What tells that a card is of these two."""
+    """A line of the card that identifies the model and its evaluation."""
     return f"model {model.digest[:16]}, evaluation {evaluation.digest[:16]}"
 
 
-def model_card(pipeline: Pipeline, report: Report, command: Sequence[str]) -> str:
-    """Markdown for the Hub, the same bytes for equal runs.
+def _card(pipeline: Pipeline, report: Report, command: Sequence[str]) -> str:
+    """Markdown for the Hub; equal runs have equal bytes.
 
-    `tercet.sharing.snippets.ANY_NAME` stands where the model's own name is to be.
+    `tercet.sharing.snippets.ANY_NAME` is a placeholder for the model's name.
     """
     sections = (
         _front(pipeline),
-        _what_it_is(pipeline),
-        _figures(report),
+        _description(pipeline),
+        _results(report),
         _choice(pipeline, report),
         ["## How to load it", "", *snippets(pipeline.model.path, pipeline.recipe)],
         _how_made(pipeline, command),
@@ -64,7 +63,7 @@ def model_card(pipeline: Pipeline, report: Report, command: Sequence[str]) -> st
     return text.rstrip("\n") + "\n"
 
 
-# ── what it is ───────────────────────────────────────────────────────────────────────────────────
+# ── description ───────────────────────────────────────────────────────────────────────────────────
 
 
 def _front(pipeline: Pipeline) -> list[str]:
@@ -77,26 +76,26 @@ def _front(pipeline: Pipeline) -> list[str]:
     }
     if section.frozen:
         front["tags"] = [*front["tags"], "query-encoder"]
-    # A folder's name says nothing to the Hub, and may be a path of this machine.
+    # The Hub does not know local folders, and their paths are private.
     if from_hub(pipeline, section.name):
         front["base_model"] = section.name
     return front_matter(front | licence(pipeline))
 
 
 def from_hub(pipeline: Pipeline, name: str) -> bool:
-    """Whether a model of the recipe is the Hub's, and not a folder's."""
+    """Whether a model of the recipe comes from the Hub instead of a local folder."""
     return pipeline.components.identity(name).startswith("commit:")
 
 
 def licence(pipeline: Pipeline) -> dict[str, str]:
-    """`license`, with its name and link, as the card of the recipe's model has it, if it does."""
+    """The licence fields in the card of the recipe's base model, if any."""
     if pipeline.recipe.model.api:
         return {}
     return inherited_licence(pipeline.components.folder(pipeline.recipe.model.name))
 
 
 def inherited_licence(folder: Path) -> dict[str, str]:
-    """`license`, with its name and link, from the front matter of a model folder's own card."""
+    """The licence fields in the front matter of the card in a model folder, if any."""
     try:
         text = (folder / CARD).read_text(encoding="utf-8", errors="replace")
         found = re.match(r"---\s*\n(.*?)\n---\s*(\n|$)", text, re.DOTALL)
@@ -104,18 +103,18 @@ def inherited_licence(folder: Path) -> dict[str, str]:
     except (OSError, yaml.YAMLError):
         return {}
     keys = ("license", "license_name", "license_link")
-    said = {k: front[k] for k in keys if k in front} if isinstance(front, dict) else {}
-    said = {k: v for k, v in said.items() if isinstance(v, str)}
-    if not said.get("license_link", "https:").startswith("https:"):
-        del said["license_link"]  # a file of the base's repository
-    return said if "license" in said else {}
+    fields = {k: front[k] for k in keys if k in front} if isinstance(front, dict) else {}
+    fields = {k: v for k, v in fields.items() if isinstance(v, str)}
+    if not fields.get("license_link", "https:").startswith("https:"):
+        del fields["license_link"]  # a file in the base model's repository
+    return fields if "license" in fields else {}
 
 
-def _what_it_is(pipeline: Pipeline) -> list[str]:
+def _description(pipeline: Pipeline) -> list[str]:
     recipe, base = pipeline.recipe, code(shown(pipeline.recipe.model.name))
     corpus = code(shown(recipe.corpus.label))
     passages = f"{len(pipeline.passages):,} passages"
-    how = "by Tercet: on synthetic queries, towards a cross-encoder's margins, without labels"
+    how = "with Tercet: on synthetic queries and a cross-encoder's margins, without labels"
     space = pipeline.vector_space
     if not space:
         lines = [
@@ -125,25 +124,25 @@ def _what_it_is(pipeline: Pipeline) -> list[str]:
         ]
         return lines + _base_kept(pipeline)
     where = f"collection {space.collection}" if space.collection else space.place
-    learnt = "a low-rank adapter of the query vectors of" if recipe.model.adapter else "queries of"
+    part = "a low-rank query adapter for" if recipe.model.adapter else "the query encoder of"
     rows = {
-        "passages' vectors": space.place,
+        "passage vectors": space.place,
         "passages": f"{space.passages:,}",
         "dimensions": str(space.vectors.shape[1]),
         "distance": space.similarity,
     }
     rows |= {"collection": space.collection} if space.collection else {}
     rows |= {"named vector": space.vector} if space.vector else {}
-    rows |= {"ids are in": space.id} if space.id else {}
+    rows |= {"id property": space.id} if space.id else {}
     lines = [
-        f"# {escape(recipe.name)}: queries for {escape(where)}",
+        f"# {escape(recipe.name)}: query encoder for {escape(where)}",
         "",
-        f"This is {learnt} {base}, adapted to {corpus} ({passages}) {how}. It",
-        "encodes queries, and no passages: those keep the vectors that they have.",
+        f"This is {part} {base}, adapted to {corpus} ({passages}) {how}.",
+        "It encodes queries only; the passage vectors are frozen.",
         "",
-        *table(("it belongs to", ""), [(name, escape(value)) for name, value in rows.items()]),
+        *table(("belongs to", ""), [(name, escape(value)) for name, value in rows.items()]),
         "",
-        "`space.safetensors` holds a sample of those vectors: another collection is refused.",
+        "`space.safetensors` holds a sample of these vectors: other collections are refused.",
     ]
     return lines + _base_kept(pipeline)
 
@@ -154,26 +153,26 @@ def _base_kept(pipeline: Pipeline) -> list[str]:
     return [
         "",
         "**Training did not help:** the trained weights did not gain on both sets of held-out",
-        "queries, so these are the weights that it began with.",
+        "queries, so these are the weights of the base model.",
     ]
 
 
-# ── what it came to ──────────────────────────────────────────────────────────────────────────────
+# ── results ──────────────────────────────────────────────────────────────────────────────
 
 
-def _figures(report: Report) -> list[str]:
+def _results(report: Report) -> list[str]:
     clear: dict[str, list[str]] = {"Better": [], "Worse": [], "No clear difference": []}
     for c in report.comparisons:
         gain = "Better" if c.interval.difference > 0 else "Worse"
         clear[gain if c.interval.excludes_zero else "No clear difference"].append(c.measure)
     return [
-        "## Figures",
+        "## Results",
         "",
         *comparison_table(report.comparisons),
         "",
-        "Intervals are of the paired difference over queries, by bootstrap.",
+        "Intervals: 95%, paired bootstrap over queries.",
         "",
-        *(f"- {name}: {', '.join(measures) or 'none'}" for name, measures in clear.items()),
+        *(f"- {name}: {', '.join(metrics) or 'none'}" for name, metrics in clear.items()),
         *(f"- {escape(note)}" for note in report.notes),
     ]
 
@@ -181,15 +180,15 @@ def _figures(report: Report) -> list[str]:
 def _choice(pipeline: Pipeline, report: Report) -> list[str]:
     facts = pipeline.model.facts
     ships = (
-        "It did not gain on both, so the model as it came ships."
+        "The trained weights did not gain on both, so the base model ships."
         if facts["base_kept"]
-        else f"It gained on both: {facts['weight']:g} of the way to the trained weights ships."
+        else f"Both gained: weight {facts['weight']:g} of the trained weights ships."
     )
     lines = [
-        "## What chose it",
+        "## Model selection",
         "",
-        "No judged query chose anything. Held-out synthetic queries chose the epoch and how far to",
-        "go from the model as it came to the trained weights; others of them guarded that choice.",
+        "Judged queries were not used. Held-out synthetic queries chose the epoch and the weight",
+        "of the trained parameters in the interpolation with the base model; others confirmed it.",
         ships,
     ]
     return [*lines, "", *steps_table(report.steps)] if report.steps else lines
@@ -204,25 +203,25 @@ def _how_made(pipeline: Pipeline, command: Sequence[str]) -> list[str]:
     rows = {
         **_steps_of(pipeline),
         "versions": versions,
-        "artefacts": stamp(pipeline.model, pipeline.evaluation),
+        "artifacts": stamp(pipeline.model, pipeline.evaluation),
     }
     queries = pipeline.queries.dataset("queries")
-    examples = queries.select(range(min(EXAMPLES, len(queries))))["query"][:]
+    examples = queries.select(range(min(_EXAMPLES, len(queries))))["query"][:]
     changed = [f"{name}: {json.dumps(value)}" for name, value in changed_settings(recipe).items()]
     return [
         "## How it was made",
         "",
         *table(("", ""), [(name, escape(value)) for name, value in rows.items()]),
         "",
-        "Queries that were written, for example:",
+        "Examples of the synthetic queries:",
         "",
-        *(f"- {code(example[:LONGEST])}" for example in examples),
+        *(f"- {code(example[:_LONGEST])}" for example in examples),
         "",
         "```",
         shown_command(command),
         "```",
         "",
-        "Settings that are not Tercet's defaults:",
+        "Settings that differ from Tercet's defaults:",
         "",
         "```yaml",
         *changed,
@@ -238,27 +237,27 @@ def _steps_of(pipeline: Pipeline) -> dict[str, str]:
     retrievers = [
         f"{r.kind} {shown(r.model)}" if r.model else r.kind for r in recipe.negatives.retrievers
     ]
-    learnt = "query adapter" if recipe.model.adapter else "all weights"
-    learnt = f"LoRA of rank {recipe.model.lora_rank}" if recipe.model.lora_rank else learnt
+    trained = "query adapter" if recipe.model.adapter else "all weights"
+    trained = f"LoRA of rank {recipe.model.lora_rank}" if recipe.model.lora_rank else trained
     return {
         "base model": " ".join(filter(None, [shown(base), commit])),
         "corpus": f"{shown(recipe.corpus.label)}, {len(pipeline.passages):,} passages",
         "synthetic queries": (
             f"{pipeline.queries.facts['queries']:,}, by {', '.join(writers(recipe))}; "
-            f"{lists['train_queries']:,} to train on, {lists['validation_queries']:,} to choose "
-            f"by, {lists['guard_queries']:,} to guard the choice"
+            f"{lists['train_queries']:,} for training, {lists['validation_queries']:,} for "
+            f"validation, {lists['guard_queries']:,} for confirmation"
         ),
         "negatives": (
-            f"{recipe.negatives.candidates} candidates a query, by {', '.join(retrievers)}; "
-            f"{recipe.negatives_per_query} an epoch"
+            f"{recipe.negatives.candidates} candidates per query, by {', '.join(retrievers)}; "
+            f"{recipe.negatives_per_query} per epoch"
         ),
         "teacher": shown(recipe.teacher.name),
-        "targets": f"{targets['teacher_weight']:g} of the way to the teacher's margins",
+        "targets": f"weight {targets['teacher_weight']:g} for the teacher's margins",
         "loss": recipe.loss.kind,
         "training": (
-            f"{learnt}, {facts['steps']:,} steps in {training['num_train_epochs']:g} epochs of "
-            f"{training['per_device_train_batch_size']} queries a step and process, learning rate "
-            f"{training['learning_rate']:g}"
+            f"{trained}, {facts['steps']:,} steps in {training['num_train_epochs']:g} epochs of "
+            f"{training['per_device_train_batch_size']} queries per step and process, learning "
+            f"rate {training['learning_rate']:g}"
         ),
         "index": recipe.index.backend,
         "seed": str(recipe.seed),
@@ -266,17 +265,17 @@ def _steps_of(pipeline: Pipeline) -> dict[str, str]:
 
 
 def writers(recipe: Recipe) -> Iterator[str]:
-    """What wrote the synthetic queries, in words."""
+    """Descriptions of the query generators."""
     for generator in recipe.queries.generators:
         style = f" ({generator.style})" if generator.style else ""
         yield f"{generator.kind} {shown(generator.model)}".strip() + style
 
 
 def changed_settings(recipe: Recipe) -> dict[str, Any]:
-    """Dotted keys of a recipe whose values are not the defaults, without this machine's paths."""
+    """The recipe's settings that differ from the defaults, by dotted key, without local paths."""
     plain = flatten(asdict(Recipe(training=training_defaults(recipe.model))))
     given = flatten(asdict(recipe))
-    changed = {k: v for k, v in given.items() if plain.get(k) != v and not UNSAID.fullmatch(k)}
+    changed = {k: v for k, v in given.items() if plain.get(k) != v and not _OMITTED.fullmatch(k)}
     return {
         name: shown(value) if isinstance(value, str) and "prompt" not in name else value
         for name, value in changed.items()
@@ -284,7 +283,7 @@ def changed_settings(recipe: Recipe) -> dict[str, Any]:
 
 
 def shown_command(command: Sequence[str]) -> str:
-    """A command as others may see it: programs and paths by their last parts."""
+    """A command for publication: of programs and paths the last part only."""
     words = ["python"]
     for word in command:
         key, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
@@ -292,29 +291,29 @@ def shown_command(command: Sequence[str]) -> str:
     return shlex.join(re.sub(r"\s+", " ", word) for word in words)
 
 
-# ── what it is not ───────────────────────────────────────────────────────────────────────────────
+# ── limits ───────────────────────────────────────────────────────────────────────────────
 
 
 def _limits(pipeline: Pipeline, report: Report) -> list[str]:
     recipe, judged = pipeline.recipe, pipeline.split("test")[2]
     worse = [c.measure for c in report.comparisons if c.interval.difference < 0]
-    lines = [f"- Measured on {escape(judged)} of this corpus, and on nothing else."]
+    lines = [f"- Evaluated on {escape(judged)} of this corpus only."]
     if "synthetic" in judged:
         lines.append(
-            "- Nobody judged them: the passage that a query was written of is its only answer."
+            "- Their judgements are synthetic: only a query's source passage counts as relevant."
         )
     lines += [
-        "- It was trained on synthetic queries. What users ask may differ from them.",
-        "- On other corpora it may be worse than the model it came from: that was not measured.",
-        f"- Lower than before, within chance or beyond it: {', '.join(worse) or 'no measure'}.",
+        "- It was trained on synthetic queries, which may differ from real ones.",
+        "- On other corpora it may be worse than the base model: that was not tested.",
+        f"- Lower than the base model, significantly or not: {', '.join(worse) or 'no metric'}.",
     ]
     if recipe.model.frozen:
-        lines.append("- It is of no use for passages, nor for vectors that another model made.")
-    said = licence(pipeline)
-    name = said.get("license_name", said.get("license", ""))
+        lines.append("- It cannot encode passages, and does not fit vectors of other models.")
+    fields = licence(pipeline)
+    name = fields.get("license_name", fields.get("license", ""))
     lines.append(
-        f"- Licence, inherited from the base model's card: {escape(name)}."
+        f"- Licence, from the card of the base model: {escape(name)}."
         if name
-        else "- Licence: no card of the base model names one here; its own terms apply."
+        else "- Licence: the base model has no card that names one; its terms apply."
     )
     return ["## Limits", "", *lines]

@@ -1,4 +1,4 @@
-"""A finished run's retriever as a file of its own: what it searches, and what it must find."""
+"""Exports a finished run's retriever as a standalone Python file with a self-test."""
 
 from __future__ import annotations
 
@@ -30,8 +30,14 @@ from tercet.pipeline.pipeline import Pipeline
 if TYPE_CHECKING:
     from tercet.retrieval.weaviate.live import LiveCollection
 
-#: Test queries that the file keeps, and how many passages of each.
-ASKED, DEPTH = 10, 10
+#: The file that an exported one is made of: see `write_retriever`.
+TEMPLATE = Path(__file__).parent / "templates" / "retriever.py"
+_MARK = b"class TercetRetriever(BaseRetriever):"  # in every exported file
+_QUERIES, _DEPTH = 10, 10  # of the self-test: test queries, and passages per query
+_WIDTH = 100  # of a line
+_REGION = re.compile(r"\s*# region (\w+)\n")
+_END = re.compile(r"\s*# endregion\n")
+_ONLY = re.compile(r"  # only: (\w+)\n")
 
 
 def export_retriever(
@@ -42,12 +48,12 @@ def export_retriever(
     revision: str | None = None,
     k: int = 10,
 ) -> list[Path]:
-    """Write a LangChain retriever of the run's model and index; what was written.
+    """Write a LangChain retriever of the run's model and index; returns the paths written.
 
-    That is `path` (unset: `retriever.py` in the run's folder) and, unless a live collection has the
-    texts, a folder of the passages beside it. The model is loaded from the run's folder, or where
-    it was pushed to: `hub`, at a `revision`. Exact and FAISS indexes become exact search.
-    Raises InputError for a run that is not finished, and for a model behind an API.
+    These are `path` (default: `retriever.py` in the run's folder) and, unless a live collection has
+    the texts, a folder of passages beside it. The file loads the model from the run's folder, or
+    from the Hub (`hub`, at `revision`). Exact and FAISS indexes become exact search.
+    Raises InputError for an unfinished run and for a model behind an API.
     """
     path = path or recipe.folder / "retriever.py"
     check_exportable(recipe, path, k)
@@ -56,17 +62,17 @@ def export_retriever(
 
 
 def check_exportable(recipe: Recipe, path: Path, k: int = 1) -> None:
-    """Raises InputError, before any work, for what no file can be of, or cannot be written."""
+    """Raises InputError, before any work, for what cannot be exported to `path`."""
     if recipe.model.api:
         raise InputError(
-            f"{recipe.model.name} answers behind {recipe.model.api}'s API, and a retriever's file "
-            "has a local model: search with scripts/search.py"
+            f"{recipe.model.name} is behind {recipe.model.api}'s API, and an exported retriever "
+            "needs a local model: use scripts/search.py"
         )
     if k < 1:
-        raise InputError(f"--k is {k}: ask for at least 1 passage")
+        raise InputError(f"--k is {k}: it must be at least 1")
     if path.suffix != ".py":
-        raise InputError(f"{path}: a retriever is a Python file: let its name end in .py")
-    check_ours(path)
+        raise InputError(f"{path}: the name of a retriever must end in .py")
+    _check_replaceable(path)
 
 
 def export(
@@ -78,10 +84,10 @@ def export(
     k: int = 10,
     exact: bool = False,
 ) -> list[Path]:
-    """As `export_retriever`, of a finished run.
+    """As `export_retriever`, for a pipeline whose run is finished.
 
-    The file looks for its model where `model` says, "./NAME" being beside it. `exact`: it searches
-    exactly, with the vectors beside it, whatever the run's index is.
+    `model` is the model's folder or Hub name for the file; "./NAME" is a folder beside it. With
+    `exact` the file searches exactly, over vectors beside it, for any index of the run.
     """
     made = _Export(pipeline, path, exact)
     values = made.values() | {"K": k}
@@ -92,12 +98,12 @@ def export(
 
 
 class _Export:
-    """What the file of one run says."""
+    """The kinds of regions and the constants of one exported file."""
 
     def __init__(self, pipeline: Pipeline, path: Path, exact: bool) -> None:
         self.pipeline, self.recipe = pipeline, pipeline.recipe
         self.folder = path.with_name(f"{path.stem}.passages")
-        # Half precision is for speed over millions; the file's queries, one by one, need none.
+        # The file encodes in float32: single queries need no half precision.
         precise = replace(self.recipe, model=replace(self.recipe.model, precision="fp32"))
         encoder = Components(precise).adapted(pipeline.model.path)
         assert isinstance(encoder, modeling.BiEncoder)
@@ -108,7 +114,7 @@ class _Export:
             self.kinds.add("space")
 
     def values(self) -> dict[str, Any]:
-        """Every constant of the template, by name; the passages' folder is written."""
+        """The template's constants by name. Writes the passages' folder."""
         config, folder = self.encoder.config, self.pipeline.model.path
         dense = [] if self.encoder.projection is None else [*folder.glob("*_Dense")]
         values = {
@@ -130,7 +136,8 @@ class _Export:
     def _exact(self) -> dict[str, Any]:
         pipeline = self.pipeline
         queries = pipeline.split("test")[0]
-        vectors = Systems(pipeline, [SystemSettings(kind="adapted")], queries).vectors("adapted")
+        systems = Systems(pipeline, [SystemSettings(kind="adapted")], queries)
+        vectors = systems["adapted"].encoded[0].vectors
         write_passages(self.folder, pipeline.passages, pipeline.passages.ids, vectors)
         index = retrieval.ExactIndex()
         index.build(pipeline.passages.ids, vectors)
@@ -161,7 +168,7 @@ class _Export:
             index.discard()
 
     def _texts_there(self, index: LiveCollection) -> dict[str, str | None]:
-        """The properties that hold texts and titles, where the collection is the corpus."""
+        """The properties with texts and titles if the collection is also the corpus, else None."""
         source = self.pipeline.components.source
         corpus = source.source if isinstance(source, PassagesWithQrels) else None
         if not isinstance(corpus, WeaviateCollection) or corpus.reader.name != index.name:
@@ -169,58 +176,39 @@ class _Export:
         return {"TEXT_PROPERTY": corpus.text, "TITLE_PROPERTY": corpus.title or None}
 
     def _sample(self, index: LiveCollection, name: str) -> modeling.VectorSpace:
-        """What tells the collection that was measured from another under its alias."""
+        """A sample of the collection's vectors, to detect another collection under its alias."""
         ids, similarity = self.pipeline.passages.ids, self.encoder.similarity
-        rows = np.random.default_rng(0).permutation(len(ids))[:ASKED]
+        rows = np.random.default_rng(0).permutation(len(ids))[:_QUERIES]
         sample = [ids[row] for row in rows.tolist()]
         place = f"Weaviate collection {name}"
         return modeling.VectorSpace(sample, index.vectors_of(sample), similarity, len(ids), place)
 
     def _expected(self, index: Index) -> list[tuple[str, list[tuple[str, float]]]]:
-        """Some test queries with what the run's model and index find, in float32."""
+        """Some test queries with the passages and scores that the run's model and index find."""
         queries = self.pipeline.split("test")[0]
-        rows = np.random.default_rng(0).permutation(len(queries))[:ASKED]
+        rows = np.random.default_rng(0).permutation(len(queries))[:_QUERIES]
         texts: Sequence[str] = [queries[row].text for row in sorted(rows.tolist())]
-        rankings = index.search(self.encoder.encode_queries(texts), DEPTH)
+        rankings = index.search(self.encoder.encode_queries(texts), _DEPTH)
         return [
             (text, [(id, round(score, 6)) for id, score in ranking])
             for text, ranking in zip(texts, rankings, strict=True)
         ]
 
 
-TEMPLATE = Path(__file__).parent / "templates" / "retriever.py"
-
-
-#: What every such file has in it.
-MARK = b"class TercetRetriever(BaseRetriever):"
-
-
-_WIDTH = 100  # of a line
-
-
-_REGION = re.compile(r"\s*# region (\w+)\n")
-
-
-_END = re.compile(r"\s*# endregion\n")
-
-
-_ONLY = re.compile(r"  # only: (\w+)\n")
-
-
-def check_ours(path: Path) -> None:
-    """Raises InputError for a file there that is somebody's own."""
-    if path.exists() and MARK not in path.read_bytes():
-        raise InputError(f"{path} is there and is no retriever: give --out another name")
+def _check_replaceable(path: Path) -> None:
+    """Raises InputError if another file than a retriever would be overwritten."""
+    if path.exists() and _MARK not in path.read_bytes():
+        raise InputError(f"{path} exists and is no retriever: give another name with --out")
 
 
 def write_retriever(path: Path, kinds: Collection[str], values: Mapping[str, Any]) -> None:
-    """Write the file: the template's parts for `kinds`, its constants set to `values` by name.
+    """Write the template's regions for `kinds`, with its constants set to `values` by name.
 
-    Values are None, booleans, numbers, strings, and lists and tuples of them; whatever a string
-    holds, it stays a string. Raises KeyError for a constant that the template does not have, and
-    InputError for a file there that is somebody's own.
+    Values are None, booleans, numbers, strings, and lists and tuples of them. Any string is written
+    as a string literal and cannot become code. Raises KeyError for a constant that the template
+    lacks, and InputError if another file than a retriever would be overwritten.
     """
-    check_ours(path)
+    _check_replaceable(path)
     source = _fill(_parts(TEMPLATE.read_text(encoding="utf-8"), kinds), values)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, source.encode())
@@ -229,10 +217,10 @@ def write_retriever(path: Path, kinds: Collection[str], values: Mapping[str, Any
 def write_passages(
     folder: Path, passages: Sequence[Passage], ids: Sequence[str], vectors: Vectors | None
 ) -> None:
-    """The passages, and their vectors float32 [passages, dimension] if given, for such a file.
+    """Write a folder of passages, and of vectors float32 [passages, dimension] if given.
 
-    In the order of ids, block by block: `passages.jsonl` with id, title and text, `ends.npy` with
-    the bytes up to each line's end, `vectors.npy`. Whole or not at all; a folder there is replaced.
+    Sorted by id: `passages.jsonl` with id, title and text, `ends.npy` with the byte offset of each
+    line's end, `vectors.npy`. The folder is replaced when the new one is complete.
     """
     partial, order = folder.with_name(folder.name + ".partial"), by_id(ids)
     shutil.rmtree(partial, ignore_errors=True)
@@ -256,7 +244,7 @@ def write_passages(
 
 
 def _parts(template: str, kinds: Collection[str]) -> str:
-    """The template without the parts of other kinds, and without marks."""
+    """The template without the regions of other kinds and without the region comments."""
     kept, inside = [], []
     for line in template.splitlines(keepends=True):
         if region := _REGION.fullmatch(line):
@@ -271,14 +259,14 @@ def _parts(template: str, kinds: Collection[str]) -> str:
 
 
 def _fill(source: str, values: Mapping[str, Any]) -> str:
-    """The module with its top-level constants of these names set to these values."""
+    """The module's source with its top-level constants set to `values` by name."""
     lines = source.splitlines()
     constants = {
         ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target): node
         for node in ast.parse(source).body
         if isinstance(node, ast.AnnAssign | ast.Assign)
     }
-    # From the end, so that the places of those before stay as they are.
+    # From the end, so that earlier line numbers stay valid.
     for name in sorted(values, key=lambda name: -constants[name].lineno):
         node = constants[name]
         assert node.value is not None and node.end_lineno is not None
@@ -290,7 +278,7 @@ def _fill(source: str, values: Mapping[str, Any]) -> str:
 def literal(value: Any, column: int = 0, indent: int = 0, after: int = 0) -> str:
     """Python source of a value that begins at `column`, in lines of up to 100 characters.
 
-    `indent` is that of the statement's line, and `after` what follows the value on its last line.
+    `indent` is the indentation of the line, `after` the number of characters after the value.
     """
     flat = _flat(value)
     if column + len(flat) + after <= _WIDTH:
@@ -309,7 +297,7 @@ def literal(value: Any, column: int = 0, indent: int = 0, after: int = 0) -> str
 
 
 def _flat(value: Any) -> str:
-    """A value's source in one line."""
+    """A value's source on one line."""
     if isinstance(value, str):
         return _quoted(value)
     if isinstance(value, list):
@@ -318,12 +306,12 @@ def _flat(value: Any) -> str:
         return f"({', '.join(map(_flat, value))}{',' if len(value) == 1 else ''})"
     if value is None or isinstance(value, bool | int | float):
         return repr(value)
-    raise TypeError(f"{type(value).__name__} is no constant of a retriever's file")
+    raise TypeError(f"a constant of a retriever cannot be a {type(value).__name__}")
 
 
 def _quoted(text: str) -> str:
     """A string's source, in the quotes that need fewer escapes."""
-    # With a double quote in it, repr chooses single ones, and escapes all within that are single.
+    # With a double quote in the text, repr uses single quotes and escapes single quotes only.
     body = repr('"' + text)[2:-1]
     if text.count('"') > text.count("'"):
         return f"'{body}'"
@@ -331,7 +319,7 @@ def _quoted(text: str) -> str:
 
 
 def _pieces(text: str, width: int) -> list[str]:
-    """The text in pieces whose source is at most so wide, cut after spaces where there are any."""
+    """The text in pieces whose source has at most `width` characters, cut after spaces if any."""
     pieces, start = [], 0
     while start < len(text):
         end = start + 1

@@ -1,4 +1,4 @@
-"""How a model folder is loaded, as code for its card: its pooling, projection and prompts in it."""
+"""Code for a model card that loads the model, with its pooling, projection and prompts."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 from tercet.config.recipe import Recipe
 from tercet.modeling.encoders.st_format import EncoderConfig, read_config
 
-#: Stands in a card for the model's folder or its name on the Hub.
+#: Placeholder in a card for the model's folder or its name on the Hub.
 ANY_NAME = "PATH-OR-HUB-NAME"
 
 
 def snippets(folder: Path, recipe: Recipe) -> list[str]:
-    """Lines of Markdown for the model that a run left in `folder`, by all that can load it."""
+    """Lines of Markdown that load the model in `folder` with each library that can."""
     if recipe.model.api:
         return [
-            "Queries go to the service first: neither transformers nor sentence-transformers can",
-            "load it. Its key is taken from the environment.",
+            "The model adapts query vectors of an API, so neither transformers nor",
+            "sentence-transformers can load it. The API key is read from the environment.",
             "",
             *_python(
                 "from huggingface_hub import snapshot_download",
@@ -53,13 +53,13 @@ def _python(*lines: str) -> list[str]:
 
 
 def _live(recipe: Recipe, model: str) -> list[str]:
-    """How to search where the passages' vectors are, with a query encoder."""
+    """Code that searches a live collection with a query encoder."""
     if not recipe.model.frozen:
         return []
     collection = json.dumps(recipe.index.collection or "COLLECTION", ensure_ascii=False)
     return [
         "",
-        "Over the Weaviate collection that holds the passages' vectors:",
+        "Search the Weaviate collection that holds the passage vectors:",
         "",
         *_python(
             "from tercet.serving.search import live_retriever",
@@ -91,7 +91,8 @@ def _sentence_transformers(frozen: bool) -> list[str]:
 def _shorter_queries(config: EncoderConfig) -> list[str]:
     if config.query_max_length in (None, config.max_length):
         return []
-    return ["", f"Queries were cut to {config.query_max_length} tokens, as Tercet alone knows."]
+    limit = f"{config.query_max_length} tokens"
+    return ["", f"Queries were truncated to {limit}; only Tercet applies this limit."]
 
 
 def _transformers(folder: Path, config: EncoderConfig, frozen: bool) -> list[str]:

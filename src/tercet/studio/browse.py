@@ -1,6 +1,6 @@
-"""A run's data, page by page: passages, queries, lists with both models' scores, what was dropped.
+"""A run's data, page by page: passages, queries, scored candidate lists, dropped queries.
 
-Tables are read from their mapped files as they are asked for; a search looks at all of them.
+Tables are memory-mapped; a search reads all of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tercet.core.artifacts import Artifact, existing
 from tercet.core.mapped import read_table
 from tercet.core.schema import InputError
 from tercet.data import Passages
-from tercet.data.triplets import FILTERED, LEFT_OUT, rank_of_own
+from tercet.data.triplets import FILTERED, LEFT_OUT, source_rank
 
 SIZE = 15  # rows a page
 _SHORT = 160  # characters of a text in a table
@@ -30,36 +30,36 @@ class Page:
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
-    #: Of all that match.
+    #: Number of matching rows on all pages.
     total: int
-    #: What there is to say of it: counts of what was dropped.
+    #: Counts from the stage's manifest.
     note: str = ""
 
 
 @dataclass(frozen=True)
 class Text:
-    """A text beside others, with what is said of it."""
+    """A text with a heading and facts about it, shown beside others."""
 
     heading: str
     text: str
     facts: Sequence[str] = ()
-    #: Whether it is what the others are compared with.
+    #: Whether the others belong to it: the query of a list.
     first: bool = False
 
 
 class Data:
-    """What one run's stages wrote."""
+    """The data written by one run's stages."""
 
     def __init__(self, run: Path) -> None:
         self.run = run
 
     @property
     def kinds(self) -> list[str]:
-        """What there is to look at."""
-        return [kind for kind, (stage, *_) in KINDS.items() if existing(self.run / stage)]
+        """The kinds of data that the run has so far."""
+        return [kind for kind, (stage, *_) in _KINDS.items() if existing(self.run / stage)]
 
     def page(self, kind: str, search: str = "", number: int = 0) -> Page:
-        """Rows of a kind that hold the words `search`, upper or lower case, from page 0 on."""
+        """Page `number`, from 0, of the rows that contain `search`, in any case."""
         stage, prefix, columns, row = self._kind(kind)
         rows: list[Sequence[Any]] = []
         total, start = 0, max(0, number) * SIZE
@@ -68,21 +68,21 @@ class Data:
             here = found[max(0, start - total) : max(0, start + SIZE - total)]
             rows += [row(self, _at(table, int(place))) for place in here]
             total += len(found)
-        return Page(HEADERS[kind], rows, total, self._note(kind))
+        return Page(_HEADERS[kind], rows, total, self._note(kind))
 
     def texts(self, kind: str, key: str) -> list[Text]:
-        """The texts behind the row of this id, side by side. Raises InputError for another id."""
+        """The texts of the row with id `key`. Raises InputError if there is no such row."""
         stage, prefix, columns, _ = self._kind(kind)
         for table in _tables(self._artifact(stage), prefix):
             place = pc.index(table[columns[0]], key).as_py()
             if place >= 0:
                 return _TEXTS[kind](self, _at(table, place))
-        raise InputError(f"{key!r} is none of {kind}")
+        raise InputError(f"{kind} have no {key!r}")
 
     def _kind(self, kind: str) -> tuple[str, str, tuple[str, ...], Callable[..., list[Any]]]:
         if kind not in self.kinds:
             raise InputError(f"there are no {kind} in {self.run.name} yet")
-        return KINDS[kind]
+        return _KINDS[kind]
 
     def _artifact(self, stage: str) -> Artifact:
         artifact = existing(self.run / stage)
@@ -91,14 +91,14 @@ class Data:
         return artifact
 
     def _note(self, kind: str) -> str:
-        facts = self._artifact("triplets" if kind == DROPPED else KINDS[kind][0]).facts
-        if kind == QUERIES or kind == DROPPED:
-            said = {k: v for k, v in facts.items() if isinstance(v, int) and v and _tells(k)}
-            return ", ".join(f"{v:,} {k.replace('_', ' ')}" for k, v in said.items())
+        facts = self._artifact("triplets" if kind == _DROPPED else _KINDS[kind][0]).facts
+        if kind == _QUERIES or kind == _DROPPED:
+            counts = {k: v for k, v in facts.items() if isinstance(v, int) and v and _counts(k)}
+            return ", ".join(f"{v:,} {k.replace('_', ' ')}" for k, v in counts.items())
         return ""
 
     def queries(self, ids: Iterable[str]) -> dict[str, str]:
-        """The texts of test queries: the judged ones, or the synthetic ones that stand for them."""
+        """Query id -> text of test queries, which are judged or, without judgements, synthetic."""
         wanted = [*ids]
         found: dict[str, str] = {}
         for stage, prefix, id, text in (
@@ -106,8 +106,8 @@ class Data:
             ("queries", "queries", "id", "query"),
         ):
             for table in _tables(self._artifact(stage), prefix):
-                asked = table.filter(pc.is_in(table[id], pa.array(wanted, table[id].type)))
-                found |= dict(zip(asked[id].to_pylist(), asked[text].to_pylist(), strict=True))
+                rows = table.filter(pc.is_in(table[id], pa.array(wanted, table[id].type)))
+                found |= dict(zip(rows[id].to_pylist(), rows[text].to_pylist(), strict=True))
         return found
 
     def passages(self) -> Passages:
@@ -115,7 +115,7 @@ class Data:
         return Passages.read(self._artifact("corpus"))
 
     def scores(self, query: str) -> list[float] | None:
-        """The targets of a list, if they are made."""
+        """The targets of a query's candidate list, or None before they are computed."""
         targets = existing(self.run / "targets")
         for table in _tables(targets, "targets") if targets else ():
             place = pc.index(table["query_id"], query).as_py()
@@ -124,7 +124,7 @@ class Data:
         return None
 
 
-def _tells(name: str) -> bool:
+def _counts(name: str) -> bool:
     return not name.startswith(("tokens", "texts", "read", "written"))
 
 
@@ -135,9 +135,9 @@ def _tables(artifact: Artifact, prefix: str) -> Iterator[pa.Table]:
 
 
 def _matches(table: pa.Table, kind: str, columns: Sequence[str], search: str) -> np.ndarray:
-    """Rows of a table that hold the words."""
+    """Indices of the rows that contain the search words: int64."""
     mask = np.ones(len(table), bool)
-    if kind == DROPPED:
+    if kind == _DROPPED:
         mask &= np.isin(np.array(table["split"]), [FILTERED, LEFT_OUT])
     if search.strip():
         held = np.zeros(len(table), bool)
@@ -166,7 +166,7 @@ def _query(data: Data, row: dict[str, Any]) -> list[Any]:
 
 
 def _list(data: Data, row: dict[str, Any]) -> list[Any]:
-    ranks = [rank_of_own(np.array(row[name])) for name in ("teacher", "student")]
+    ranks = [source_rank(row[name]) for name in ("teacher", "student")]
     return [row["query_id"], _short(row["query"]), row["split"], len(row["passages"]) - 1, *ranks]
 
 
@@ -174,23 +174,23 @@ def _judged(data: Data, row: dict[str, Any]) -> list[Any]:
     return [row["id"], _short(row["text"])]
 
 
-PASSAGES, QUERIES, LISTS = "passages", "synthetic queries", "candidates with scores"
-DROPPED, JUDGED = "dropped queries", "judged queries"
-HEADERS = {
-    PASSAGES: ("id", "title", "text"),
-    QUERIES: ("id", "query", "passage", "written by"),
-    LISTS: ("id", "query", "split", "candidates", "own passage's rank, teacher", "model"),
-    DROPPED: ("id", "query", "why", "candidates", "own passage's rank, teacher", "model"),
-    JUDGED: ("id", "query"),
+_PASSAGES, _QUERIES, _LISTS = "passages", "synthetic queries", "candidates with scores"
+_DROPPED, _JUDGED = "dropped queries", "judged queries"
+_HEADERS = {
+    _PASSAGES: ("id", "title", "text"),
+    _QUERIES: ("id", "query", "passage", "written by"),
+    _LISTS: ("id", "query", "split", "candidates", "source passage's rank, teacher", "model"),
+    _DROPPED: ("id", "query", "why", "candidates", "source passage's rank, teacher", "model"),
+    _JUDGED: ("id", "query"),
 }
-#: Kind -> the stage that wrote it, its shards, its columns that are searched (the first is the id),
-#: and its row in the table.
-KINDS: dict[str, tuple[str, str, tuple[str, ...], Callable[..., list[Any]]]] = {
-    PASSAGES: ("corpus", "passages", ("id", "title", "text"), _passage),
-    QUERIES: ("queries", "queries", ("id", "query", "passage_id"), _query),
-    LISTS: ("triplets", "lists", ("query_id", "query"), _list),
-    DROPPED: ("triplets", "lists", ("query_id", "query"), _list),
-    JUDGED: ("corpus", "queries", ("id", "text"), _judged),
+#: Kind -> its stage, the prefix of its shards, the searched columns (the id first), and the
+#: function from a row of data to a row of the table.
+_KINDS: dict[str, tuple[str, str, tuple[str, ...], Callable[..., list[Any]]]] = {
+    _PASSAGES: ("corpus", "passages", ("id", "title", "text"), _passage),
+    _QUERIES: ("queries", "queries", ("id", "query", "passage_id"), _query),
+    _LISTS: ("triplets", "lists", ("query_id", "query"), _list),
+    _DROPPED: ("triplets", "lists", ("query_id", "query"), _list),
+    _JUDGED: ("corpus", "queries", ("id", "text"), _judged),
 }
 
 
@@ -218,7 +218,7 @@ def _of_list(data: Data, row: dict[str, Any]) -> list[Text]:
         passage = passages[rows[id]]
         facts = [id, f"teacher {row['teacher'][place]:.2f}", f"model {row['student'][place]:.3f}"]
         facts += [f"target {targets[place]:.3f}"] if targets else []
-        own = "its own passage: " if place == 0 else ""
+        own = "source passage: " if place == 0 else ""
         texts.append(Text(f"{own}{passage.title or id}", passage.text, facts))
     return texts
 
@@ -236,9 +236,9 @@ def _of_judged(data: Data, row: dict[str, Any]) -> list[Text]:
 
 
 _TEXTS: dict[str, Callable[[Data, dict[str, Any]], list[Text]]] = {
-    PASSAGES: _of_passage,
-    QUERIES: _of_query,
-    LISTS: _of_list,
-    DROPPED: _of_list,
-    JUDGED: _of_judged,
+    _PASSAGES: _of_passage,
+    _QUERIES: _of_query,
+    _LISTS: _of_list,
+    _DROPPED: _of_list,
+    _JUDGED: _of_judged,
 }

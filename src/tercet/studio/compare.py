@@ -1,29 +1,31 @@
-"""All runs in one table, two of them side by side, and each query that won or lost."""
+"""All runs in one table, two runs compared, and the queries that a run won or lost."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tercet.core.artifacts import existing
 from tercet.core.schema import InputError
-from tercet.retrieval import paired_bootstrap, read_figures
+from tercet.reports.report import Comparison, compare
+from tercet.retrieval import read_figures
+from tercet.retrieval.significance import Interval
 from tercet.studio.runs import changed, report_of, state
 
-TEXTS = ("run", "state", "changed", "model", "measure")
+TEXTS = ("run", "state", "changed", "model", "metric")
 COLUMNS = (
     *TEXTS,
     *("zero-shot", "adapted", "difference", "low", "high", "minutes"),
 )
-ADAPTED, ZERO_SHOT = "adapted", "zero-shot"
+_ADAPTED, _ZERO_SHOT = "adapted", "zero-shot"
 
 
 def results(runs: Sequence[Path]) -> list[list[Any]]:
-    """A row for each run, with the recipe's primary measure where there are figures."""
+    """A row of `COLUMNS` for each run, with the recipe's primary metric if it was evaluated."""
     rows = []
     for run in runs:
         report = report_of(run)
@@ -34,32 +36,31 @@ def results(runs: Sequence[Path]) -> list[list[Any]]:
             changed(run),
             Path(settings.get("model.name", "")).name,
         ]
-        measure = settings.get("evaluation.primary_metric", "")
-        found = next((c for c in report.get("comparisons", ()) if c["measure"] == measure), None)
+        metric = settings.get("evaluation.primary_metric", "")
+        found = next((c for c in comparisons_of(run) if c.measure == metric), None)
         if found:
-            interval = found["interval"]
-            figures = [found["before"], found["after"], interval["difference"]]
-            figures += [interval["low"], interval["high"]]
-            row += [measure, *(round(figure, 4) for figure in figures)]
+            interval = found.interval
+            values = [found.before, found.after, interval.difference, interval.low, interval.high]
+            row += [metric, *(round(value, 4) for value in values)]
             row += [round(sum(report["seconds"].values()) / 60, 1)]
         else:
-            row += [measure, *[None] * 6]
+            row += [metric, *[None] * 6]
         rows.append(row)
     return rows
 
 
 def as_csv(runs: Sequence[Path]) -> str:
-    """Hyperparameters and results, one row for each run that has any."""
+    """A CSV of settings and results with a row for each finished run."""
     rows = []
     for run in runs:
         report = report_of(run)
         if not report:
             continue
         row: dict[str, Any] = {"run": run.name, "command": report["command"]}
-        for each in report["comparisons"]:
-            name, interval = each["measure"], each["interval"]
-            row |= {f"{name} zero-shot": each["before"], f"{name} adapted": each["after"]}
-            row |= {f"{name} {end}": interval[end] for end in ("difference", "low", "high")}
+        for each in comparisons_of(run):
+            name = each.measure
+            row |= {f"{name} zero-shot": each.before, f"{name} adapted": each.after}
+            row |= {f"{name} {end}": value for end, value in asdict(each.interval).items()}
         row |= {f"seconds of {stage}": took for stage, took in report["seconds"].items()}
         rows.append(row | report["settings"])
     names = dict.fromkeys(name for row in rows for name in row)
@@ -71,50 +72,54 @@ def as_csv(runs: Sequence[Path]) -> str:
 
 
 def _cell(value: Any) -> Any:
-    """A text that a spreadsheet would take for a formula is kept a text."""
+    """The value, quoted if a spreadsheet would run it as a formula."""
     formula = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
     return f"'{value}" if formula else value
 
 
-def figures_of(run: Path) -> dict[str, dict[str, dict[str, float]]]:
-    """System -> measure -> query id -> figure, on the test queries."""
+def comparisons_of(run: Path) -> list[Comparison]:
+    """Each metric of a finished run, zero-shot against adapted; empty before."""
+    return [
+        Comparison(each["measure"], each["before"], each["after"], Interval(**each["interval"]))
+        for each in report_of(run).get("comparisons", ())
+    ]
+
+
+def _per_query(run: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """System -> metric -> query id -> value, on the test queries."""
     evaluation = existing(run / "evaluation")
     if evaluation is None:
-        raise InputError(f"{run.name} has no figures yet")
+        raise InputError(f"{run.name} is not evaluated yet")
     return read_figures(evaluation)
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Two runs: what was set otherwise, and the paired difference of what they came to."""
+    """Two runs: the settings that differ, and both results with their paired difference."""
 
-    #: (key, in the first, in the second).
+    #: (key, value in the first, value in the second).
     settings: Sequence[tuple[str, str, str]]
-    #: (measure, first, second, difference, low, high) of the adapted models.
-    figures: Sequence[tuple[str, float, float, float, float, float]]
+    #: Of the adapted models, the first run before the second.
+    comparisons: Sequence[Comparison]
     note: str
 
 
 def compare_runs(first: Path, second: Path) -> Compared:
-    """Both runs' adapted models on the queries that both were tested on.
+    """Compare both runs' adapted models on the test queries that they share.
 
-    Raises InputError where they have no such queries.
+    Raises InputError if they share none.
     """
-    before, after = figures_of(first)[ADAPTED], figures_of(second)[ADAPTED]
-    measures = [measure for measure in before if measure in after]
-    shared = [q for q in before[measures[0]] if q in after[measures[0]]] if measures else []
+    both = [_per_query(run)[_ADAPTED] for run in (first, second)]
+    metrics = [metric for metric in both[0] if metric in both[1]]
+    shared = [q for q in both[0][metrics[0]] if q in both[1][metrics[0]]] if metrics else []
     if not shared:
         raise InputError(f"{first.name} and {second.name} were tested on no query in common")
-    rows = []
-    for measure in measures:
-        a, b = ([each[measure][q] for q in shared] for each in (before, after))
-        interval = paired_bootstrap(a, b)
-        figures = (sum(a) / len(a), sum(b) / len(b), interval.difference)
-        rows.append((measure, *figures, interval.low, interval.high))
-    left = {len(each[measures[0]]) - len(shared) for each in (before, after)} - {0}
+    before, after = ({m: {q: each[m][q] for q in shared} for m in metrics} for each in both)
+    comparisons = compare(before, after, resamples=10_000, seed=13)
     note = f"{len(shared):,} test queries, paired, 95% intervals of second minus first"
-    note += "; each was asked others too, which are left out" if left else ""
-    return Compared(_differing(first, second), rows, note)
+    if any(len(each[metrics[0]]) > len(shared) for each in both):
+        note += "; queries that only one run was tested on are left out"
+    return Compared(_differing(first, second), comparisons, note)
 
 
 def _differing(first: Path, second: Path) -> list[tuple[str, str, str]]:
@@ -126,21 +131,20 @@ def _differing(first: Path, second: Path) -> list[tuple[str, str, str]]:
     ]
 
 
-def wins_and_losses(run: Path, measure: str) -> list[tuple[str, float, float, float]]:
+def wins_and_losses(run: Path, metric: str) -> list[tuple[str, float, float, float]]:
     """(query id, zero-shot, adapted, difference) of every query that changed, losses first."""
-    found = figures_of(run)
-    if measure not in found[ADAPTED]:
-        raise InputError(f"{run.name} did not measure {measure}")
-    before: Mapping[str, float] = found[ZERO_SHOT][measure]
-    after: Mapping[str, float] = found[ADAPTED][measure]
+    found = _per_query(run)
+    if metric not in found[_ADAPTED]:
+        raise InputError(f"{run.name} was not evaluated with {metric}")
+    before: Mapping[str, float] = found[_ZERO_SHOT][metric]
+    after: Mapping[str, float] = found[_ADAPTED][metric]
     rows = [(q, round(before[q], 4), round(after[q], 4)) for q in before]
     changed = [(q, b, a, round(a - b, 4)) for q, b, a in rows if a != b]
     return sorted(changed, key=lambda row: (row[3], row[0]))
 
 
-def measures_of(run: Path) -> list[str]:
-    """What a run measured, the recipe's primary measure first."""
-    report = report_of(run)
-    names = [each["measure"] for each in report.get("comparisons", ())]
-    primary = report.get("settings", {}).get("evaluation.primary_metric")
+def metrics_of(run: Path) -> list[str]:
+    """The metrics of a run, the recipe's primary metric first."""
+    primary = report_of(run).get("settings", {}).get("evaluation.primary_metric")
+    names = [each.measure for each in comparisons_of(run)]
     return sorted(names, key=lambda name: name != primary)

@@ -1,4 +1,4 @@
-"""A recipe as a form: every key with the widget that fits it, made from the dataclasses."""
+"""A recipe as a form: a widget for every key, derived from the dataclasses."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from tercet.config.training import TRAINING
 from tercet.core.schema import InputError
 from tercet.studio.places import Places, check_name
 
-#: `text` and `yaml` are written, and so are numbers that may be unset.
+#: Text fields serve `text`, `yaml`, and numbers that may be unset.
 Kind = Literal["choice", "flag", "whole", "number", "text", "yaml"]
-#: TrainingArguments that Tercet gives no default of its own, as one mapping.
-OTHERS = "training"
+#: The key of the TrainingArguments without a default in Tercet, as one mapping.
+_OTHERS = "training"
 UNSET = "unset"
 
 
@@ -43,18 +43,18 @@ class Field:
 
     @property
     def section(self) -> str:
-        """The section that it is in; of a key at the top, "run"."""
+        """The section of the key; "run" for a key outside all sections."""
         first, dot, _ = self.path.partition(".")
-        return first if dot or self.path == OTHERS else "run"
+        return first if dot or self.path == _OTHERS else "run"
 
     @property
     def label(self) -> str:
-        """Its name within the section."""
+        """The name within the section."""
         within = self.path.removeprefix(f"{self.section}.")
-        return "others" if self.path == OTHERS else within
+        return "others" if self.path == _OTHERS else within
 
     def shown(self, value: Any) -> Any:
-        """A recipe's value as the widget has it."""
+        """A recipe's value as the widget's value."""
         if self.kind == "yaml":
             return "" if value is None else yaml.safe_dump(value, sort_keys=False).strip()
         if self.kind in ("choice", "text"):
@@ -81,7 +81,7 @@ class Field:
 
 @cache
 def fields() -> tuple[Field, ...]:
-    """Every key of a recipe, in its order, but where runs are: the studio's have their place."""
+    """Every key of a recipe in order, without `runs_dir`, which is fixed in the studio."""
     return tuple(field for field in _fields(Recipe, "") if field.path != "runs_dir")
 
 
@@ -90,8 +90,8 @@ def _fields(kind: type, path: str) -> list[Field]:
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         full = f"{path}{field.name}"
-        if full == OTHERS:
-            found += [*_training(), Field(OTHERS, "yaml", "any other of TrainingArguments")]
+        if full == _OTHERS:
+            found += [*_training(), Field(_OTHERS, "yaml", "any other of TrainingArguments")]
         elif dataclasses.is_dataclass(hints[field.name]):
             found += _fields(typing.cast(type, hints[field.name]), f"{full}.")
         else:
@@ -120,22 +120,22 @@ def _training() -> list[Field]:
     for name, (default, meaning) in TRAINING.items():
         kinds: dict[Any, Kind] = {bool: "flag", int: "whole", float: "number", str: "text"}
         kind = kinds.get(type(default), "yaml")
-        # Some take fractions and whole numbers alike, and bf16 may be unset: YAML tells which.
+        # Two accept fractions and whole numbers, and bf16 may be unset: YAML distinguishes them.
         kind = "yaml" if name in ("warmup_steps", "logging_steps", "bf16") else kind
         found.append(Field(f"training.{name}", kind, meaning, (), default is None))
     return found
 
 
 def values(recipe: Recipe) -> dict[str, Any]:
-    """Each key's value as its widget has it."""
+    """Each key's value as its widget's value."""
     whole: Any = _brief(recipe, everything=True)
-    others = {k: v for k, v in whole[OTHERS].items() if k not in TRAINING}
+    others = {k: v for k, v in whole[_OTHERS].items() if k not in TRAINING}
     shown = {}
     for field in fields():
         value: Any = whole
         for step in field.path.split("."):
             value = value[step]
-        value = others or None if field.path == OTHERS else value
+        value = others or None if field.path == _OTHERS else value
         if isinstance(value, bool) and field.kind == "choice":
             value = "true" if value else "false"
         shown[field.path] = field.shown(value)
@@ -143,39 +143,40 @@ def values(recipe: Recipe) -> dict[str, Any]:
 
 
 def _brief(value: Any, *, everything: bool = False) -> Any:
-    """Settings as YAML has them; those in a list without what they leave as it is."""
+    """Settings as plain values for YAML; those in a list without keys at their default."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         plain = type(value)()
         found = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        told = {k: v for k, v in found.items() if k == "kind" or v != getattr(plain, k)}
         return {
-            k: _brief(v, everything=everything) for k, v in (found if everything else told).items()
+            k: _brief(v, everything=everything)
+            for k, v in found.items()
+            if everything or k == "kind" or v != getattr(plain, k)
         }
     return [_brief(inner) for inner in value] if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
 class Filled:
-    """A form as somebody filled it in."""
+    """A filled-in form."""
 
     recipe: Recipe | None
-    #: What differs from the recipe that it began with, as a command line has it.
+    #: Command-line overrides for the values that differ from the recipe.
     options: tuple[str, ...] = ()
-    #: What is wrong, by key; "" for what is of none.
+    #: Key -> error; "" is the key of an error that names none.
     errors: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def whole(self) -> Recipe:
-        """The recipe. Raises InputError that tells all that is wrong."""
+        """The recipe. Raises InputError with all errors of the form."""
         if self.recipe is None:
             raise InputError("; ".join(f"{key} {why}" for key, why in self.errors.items()))
         return self.recipe
 
 
 def fill(places: Places, name: str, shown: Mapping[str, Any]) -> Filled:
-    """The recipe of a form: a project's recipe with other values put over it.
+    """Apply a form's values, key -> widget's value, to a recipe of the project.
 
-    What is wrong is told key by key; a recipe with an error is none. Values that the page changed
-    are refused where they lead out of the project (see `Places.check_value`).
+    Errors are collected by key, and the recipe is None if there are any. A changed value that
+    leads out of the project is an error (see `Places.check_value`).
     """
     path = places.recipe(name)
     before = values(load_recipe(path, cross_check=False))
@@ -220,25 +221,25 @@ def _same(shown: Any, before: Any) -> bool:
 
 
 def _options(field: Field, shown: Any) -> list[str]:
-    if field.path != OTHERS:
+    if field.path != _OTHERS:
         return [f"--{field.path}={field.given(shown)}"]
     node = parse_yaml(str(shown or ""), "--training", lines=False)
     others = node.plain() or {}
     if not isinstance(others, dict):
-        raise InputError("--training: others are lines of `name: value`")
+        raise InputError("--training: others must be lines of `name: value`")
     return [f"--training.{name}={_as_json(value)}" for name, value in others.items()]
 
 
 def _as_json(value: Any) -> str:
-    """Raises InputError for what YAML knows and JSON does not."""
+    """JSON of a value. Raises InputError for a YAML value that JSON lacks."""
     try:
         return json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
-        raise InputError("a date, or what is no finite number: put it in quotes") from None
+        raise InputError("a date or non-finite number: put it in quotes") from None
 
 
 def _field_of(message: str) -> str:
-    """The key that a refusal is about; "" where it names none."""
+    """The key that an error message names, or ""."""
     paths = sorted((field.path for field in fields()), key=len, reverse=True)
     flag = re.match(r"--([\w.]+)", message)
     named = flag[1] if flag else ""
@@ -249,19 +250,19 @@ def _field_of(message: str) -> str:
 
 
 def _reason(message: str) -> str:
-    """A refusal without the place that the page shows already."""
+    """An error message without the key, which the page shows already."""
     return re.sub(r"^(--[\w.]+|[\w.]+|\S+\.yaml(:\d+)?): ", "", message)
 
 
-def command(name: str, options: Sequence[str], program: str = "train.py") -> list[str]:
-    """What a terminal would be told, in its parts."""
-    return ["python", program, name, *options]
+def command(name: str, options: Sequence[str]) -> list[str]:
+    """The command line of a run, word by word."""
+    return ["python", "train.py", name, *options]
 
 
 def save(places: Places, name: str, new: str, options: Sequence[str]) -> Path:
-    """Keep a form as a recipe of its own: the one it began with, and what differs.
+    """Write a new recipe: the recipe `name` with `options` applied.
 
-    Raises InputError for a name that is taken, or is none.
+    Raises InputError if `new` is in use or cannot name a file.
     """
     target = places.new_recipe(new)
     whole = yaml.safe_load(places.recipe(name).read_text(encoding="utf-8")) or {}

@@ -1,4 +1,4 @@
-"""Parts of the studio's page as HTML; every text of a corpus, a file or a person is escaped."""
+"""Parts of the studio's page as HTML; texts of corpora, files and users are escaped."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tercet.core.text import bytes_text, seconds_text
 from tercet.forecast.forecast import FORECAST, ROWS, read_forecast
-from tercet.reports.forecast_table import clock, size, size_in_words
+from tercet.reports.forecast_table import size_in_words
+from tercet.reports.report import metric_rows
 from tercet.studio.browse import Text
-from tercet.studio.compare import COLUMNS, TEXTS, Compared
+from tercet.studio.compare import COLUMNS, TEXTS, Compared, comparisons_of
 from tercet.studio.form import Filled, command
 from tercet.studio.runs import State, read_process, report_of
 from tercet.studio.searchers import Answer
@@ -21,24 +23,26 @@ from tercet.studio.watch import Stage
 if TYPE_CHECKING:
     from tercet.serving.chat import Citation
 
-SHOWN = 100  # rows of a table that a browser lays out before somebody asks for all
+SHOWN = 100  # rows of a long table that are laid out before "show all" is clicked
 HEADER = """<header class="tercet"><h1>Tercet</h1>
 <p>Adapt a retriever to a corpus that nobody labelled, and prove whether it got better.</p></header>
 """
 
 
-def note(*said: str) -> str:
-    """A line in small."""
-    return f'<p class="note">{escape(" · ".join(part for part in said if part))}</p>'
+def note(*parts: str) -> str:
+    """A line in small print: the parts that are not empty, with dots between."""
+    return f'<p class="note">{escape(" · ".join(part for part in parts if part))}</p>'
 
 
 def refusal(why: str) -> str:
-    """What is wrong, in one line."""
+    """An error in one line."""
     return f'<p class="refusal">{escape(why)}</p>'
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]], texts: Sequence[int] = (0,)) -> str:
-    """A table that scrolls sideways where it must; columns of `texts` are set left."""
+def _table(
+    header: Sequence[str], rows: Iterable[Sequence[Any]], texts: Sequence[int] = (0,)
+) -> str:
+    """A table that scrolls sideways if it is wide; the columns `texts` are aligned left."""
 
     def cells(row: Sequence[Any], tag: str) -> str:
         return "".join(
@@ -51,19 +55,19 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]], texts: Sequence[
     return f'<div class="scroll"><table class="plain">{head}<tbody>{body}</tbody></table></div>'
 
 
-def recipe_said(name: str, filled: Filled) -> str:
-    """The command that a form amounts to, and what is wrong with it."""
+def recipe_summary(name: str, filled: Filled) -> str:
+    """The command that is equal to a form, and the form's errors."""
     wrong = "".join(
         refusal(f"{key}: {why}" if key and key not in why else why)
         for key, why in filled.errors.items()
     )
     changed = f"{len(filled.options)} changed" if filled.options else "as the recipe has it"
-    told = shlex.join(command(name, filled.options))
-    return f"{note(changed)}<pre class=command>{escape(told)}</pre>{wrong}"
+    line = shlex.join(command(name, filled.options))
+    return f"{note(changed)}<pre class=command>{escape(line)}</pre>{wrong}"
 
 
 def forecast(run: Path) -> str:
-    """What a run is expected to take, stage by stage, if that was told."""
+    """A run's forecast of time, disk and cost, stage by stage, if there is one."""
     found = read_forecast(run)
     if found is None:
         return note(f"no forecast of {run.name} yet: it takes a minute or two")
@@ -72,38 +76,39 @@ def forecast(run: Path) -> str:
         for name, stage in found.stages.items()
     ]
     left = found.left.values()
-    whole = clock(sum(stage.seconds for stage in left))
+    whole = seconds_text(sum(stage.seconds for stage in left))
     dollars = sum(stage.dollars for stage in left)
-    rows.append(("left", "", whole, size(sum(s.disk for s in left)), f"${dollars:,.2f}"))
+    rows.append(("left", "", whole, bytes_text(sum(s.disk for s in left)), f"${dollars:,.2f}"))
     advice = "".join(note(line) for line in size_in_words(found.size))
     when = note(f"{FORECAST} of {run.name}: {whole} and ${dollars:,.2f} to come")
-    return when + table(("stage", "rows", "time", "disk", "cost"), rows, (0, 1)) + advice
+    return when + _table(("stage", "rows", "time", "disk", "cost"), rows, (0, 1)) + advice
 
 
 def _taken(stage: Any) -> tuple[str, str, str]:
     if stage.done:
         return ("done", "", "")
-    return (clock(stage.seconds), size(stage.disk), f"${stage.dollars:,.2f}")
+    return (seconds_text(stage.seconds), bytes_text(stage.disk), f"${stage.dollars:,.2f}")
 
 
 def status(run: Path, state: State) -> str:
-    """A run's state, and the command that the studio began last."""
+    """A run's state, and the command that the studio started last."""
     process = read_process(run)
-    said = shlex.join(process.command) if process else report_of(run).get("command", "")
-    shown = f"<pre class=command>{escape(said)}</pre>" if said else ""
+    line = shlex.join(process.command) if process else report_of(run).get("command", "")
+    shown = f"<pre class=command>{escape(line)}</pre>" if line else ""
     return f'<p class="state {state}"><b>{escape(run.name)}</b> {state}</p>{shown}'
 
 
 def stages(found: Sequence[Stage]) -> str:
-    """Every stage with a bar, its rate and the time left."""
+    """Every stage with a progress bar, its rate and the time left."""
     rows = []
     for stage in found:
         took = "" if stage.seconds is None else str(timedelta(seconds=round(stage.seconds)))
         part = "" if stage.part is None else f"{stage.part:.0%}"
         bar = f'<div class="bar"><i style="width:{100 * (stage.part or 0):.0f}%"></i></div>'
         left = f"left {stage.left}" if stage.left else took
-        said = (stage.state if stage.state != "at work" else part or "at work", stage.rate, left)
-        cells = "".join(f"<td>{escape(text)}</td>" for text in (*said, stage.counted))
+        progress = stage.state if stage.state != "at work" else part or "at work"
+        columns = (progress, stage.rate, left, stage.counted)
+        cells = "".join(f"<td>{escape(text)}</td>" for text in columns)
         rows.append(
             f'<tr class="{stage.state.replace(" ", "-")}"><th>{escape(stage.name)}</th>'
             f"<td>{bar}</td>{cells}</tr>"
@@ -115,33 +120,35 @@ def listing(
     header: Sequence[str],
     rows: Iterable[Sequence[Any]],
     texts: Sequence[int],
-    said: str = "",
+    caption: str = "",
     *,
     opens: bool = True,
 ) -> str:
-    """A table whose rows can be chosen, if it `opens`; with something `said` it sorts and filters.
+    """A table for a component with the script `LISTING`.
 
-    Goes into a component with the script `LISTING`.
+    Its rows can be clicked if it `opens`. With a caption it can be sorted and filtered.
     """
-    shown = table(header, ([*("" if c is None else c for c in row)] for row in rows), texts)
+    shown = _table(header, ([*("" if c is None else c for c in row)] for row in rows), texts)
     kind = "rows" if opens else ""
-    if not said:
+    if not caption:
         return f'<div class="{kind}">{shown}</div>'
     field = '<input class="filter" placeholder="Filter..." aria-label="Filter the rows">'
     more = '<button class="all" hidden></button>'
-    return f'<div class="{kind} sorts" data-shown="{SHOWN}">{field}{note(said)}{shown}{more}</div>'
+    return (
+        f'<div class="{kind} sorts" data-shown="{SHOWN}">{field}{note(caption)}{shown}{more}</div>'
+    )
 
 
 def all_runs(rows: Sequence[Sequence[Any]]) -> str:
-    """Every run in a table."""
+    """Every run in a table that sorts and filters."""
     texts = [n for n, name in enumerate(COLUMNS) if name in TEXTS]
-    said = f"{len(rows):,} run{'' if len(rows) == 1 else 's'}; a click on a column sorts by it"
-    said += ", a click on a run chooses it"
-    return listing(COLUMNS, rows, texts, said)
+    caption = f"{len(rows):,} run{'' if len(rows) == 1 else 's'}; a click on a column sorts by it"
+    caption += ", a click on a run chooses it"
+    return listing(COLUMNS, rows, texts, caption)
 
 
 def texts(found: Sequence[Text]) -> str:
-    """Texts side by side, what they are compared with first."""
+    """Texts side by side, the text that the others belong to first."""
     cards = "".join(
         f'<article class="{"first" if text.first else ""}"><h4>{escape(text.heading)}</h4>'
         f'<p class="note">{escape(" · ".join(text.facts))}</p><p>{escape(text.text)}</p></article>'
@@ -151,38 +158,30 @@ def texts(found: Sequence[Text]) -> str:
 
 
 def compared(first: str, second: str, found: Compared) -> str:
-    """Two runs: figures with intervals, then what was set otherwise."""
-    header = ("measure", first, second, "difference", "95% interval")
-    rows = [
-        (m, f"{a:.4f}", f"{b:.4f}", f"{d:+.4f}", f"[{low:+.4f}, {high:+.4f}]")
-        for m, a, b, d, low, high in found.figures
-    ]
-    settings = note("nothing was set otherwise")
+    """Two runs: their results with intervals, then the settings that differ."""
+    header = ("metric", first, second, "difference", "95% interval")
+    settings = note("all settings are the same")
     if found.settings:
-        settings = table(("key", first, second), found.settings, (0, 1, 2))
-    return table(header, rows) + note(found.note) + settings
+        settings = _table(("key", first, second), found.settings, (0, 1, 2))
+    return _table(header, metric_rows(found.comparisons)) + note(found.note) + settings
 
 
 def report(run: Path) -> str:
-    """The page that eval.py wrote, shut in a frame of its own; else train.py's figures."""
+    """The page that eval.py wrote, in a sandboxed frame; else train.py's results."""
     page = run / "results" / "report.html"
     if page.is_file() and not page.is_symlink():
         shown = escape(page.read_text(encoding="utf-8"))
         return f'<iframe class="report" sandbox="allow-scripts" srcdoc="{shown}"></iframe>'
-    told = report_of(run)
-    if not told:
+    found = report_of(run)
+    if not found:
         return note(f"{run.name} has no report yet")
-    rows = []
-    for each in told["comparisons"]:
-        i = each["interval"]
-        figures = (f"{each['before']:.4f}", f"{each['after']:.4f}", f"{i['difference']:+.4f}")
-        rows.append((each["measure"], *figures, f"[{i['low']:+.4f}, {i['high']:+.4f}]"))
-    header = ("measure", "zero-shot", "adapted", "difference", "95% interval")
-    return table(header, rows) + "".join(note(line) for line in told["notes"])
+    header = ("metric", "zero-shot", "adapted", "difference", "95% interval")
+    notes = "".join(note(line) for line in found["notes"])
+    return _table(header, metric_rows(comparisons_of(run))) + notes
 
 
 def answers(query: str, found: Sequence[Answer], votes: Sequence[Mapping[str, int]]) -> str:
-    """What each system found for a query, side by side, with its votes: passage id -> grade."""
+    """Each system's answer side by side, with its votes: passage id -> grade."""
     columns = (
         f"<section>{_answer(answer)}{_hits(query, answer, of)}</section>"
         for answer, of in zip(found, votes, strict=True)
@@ -191,7 +190,7 @@ def answers(query: str, found: Sequence[Answer], votes: Sequence[Mapping[str, in
 
 
 def _answer(found: Answer) -> str:
-    """A system's name, where it searched and how long it took, or why it did not answer."""
+    """A system's name, its index and its time, or the reason why it did not answer."""
     name = f"<h3>{escape(found.system)}</h3>"
     if found.refusal:
         return name + refusal(found.refusal)
@@ -199,7 +198,7 @@ def _answer(found: Answer) -> str:
 
 
 def _hits(query: str, found: Answer, votes: Mapping[str, int]) -> str:
-    """The passages that were found, each with two buttons for a vote."""
+    """The passages found, each with two vote buttons."""
 
     def vote(passage: str, grade: int) -> str:
         of = {"query": query, "system": found.system, "passage": passage, "relevant": str(grade)}
@@ -217,7 +216,7 @@ def _hits(query: str, found: Answer, votes: Mapping[str, int]) -> str:
 
 
 def cited(found: Sequence[Citation]) -> str:
-    """The passages that an answer rests on; each opens."""
+    """The passages that an answer cites; a click shows their text."""
     if not found:
         return note("no passage is cited")
     return "".join(
@@ -233,5 +232,5 @@ def _beside(name: str) -> str:
 
 
 CSS = _beside("studio.css")
-#: Scripts of `gr.HTML` components, which have `element`, `trigger` and `watch` from Gradio.
+#: Scripts of `gr.HTML` components; Gradio supplies `element`, `trigger` and `watch`.
 LISTING, VOTING = _beside("listing.js"), _beside("voting.js")

@@ -1,7 +1,7 @@
-"""Where the studio may look: names of recipes and runs, and what a field of a page may say.
+"""The project's recipes and runs by name, and the checks on values from the page.
 
-A page's fields come from whoever reaches the page. Names are looked up among those that are there,
-and values that lead out of the project, or to a machine's own services, are refused.
+Anyone who reaches the page can send any value. Names are looked up among the existing ones, and
+values that lead out of the project, or to a machine's own services, are refused.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 
 from tercet.core.schema import InputError
 
-RECIPES, RUNS = "recipes", "runs"
-#: A folder that holds one of these is a run's.
+_RECIPES, _RUNS = "recipes", "runs"
+#: A folder with one of these is a run.
 _MARKS = ("corpus", "recipe.yaml", "metrics.json", "forecast.json", "studio")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-RECENT = 30  # runs that a page offers by name: a browser takes long over hundreds of choices
+RECENT = 30  # runs listed by name on the page: a browser is slow with hundreds of choices
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*):(?=//|/)")
 
 
@@ -33,12 +33,12 @@ class Places:
 
     @property
     def runs(self) -> Path:
-        """Where runs are."""
-        return self.root / RUNS
+        """The folder of all runs."""
+        return self.root / _RUNS
 
     def recipes(self) -> list[str]:
-        """Paths of recipes below the project: its own, then those of the runs in `recent`."""
-        found = sorted((self.root / RECIPES).glob("*.yaml"))
+        """Recipe paths relative to the project: its own, then those of the runs in `recent`."""
+        found = sorted((self.root / _RECIPES).glob("*.yaml"))
         found += [self.runs / name / "recipe.yaml" for name in self.recent()]
         inside = [path for path in found if path.is_file() and self._plain(path)]
         return [path.relative_to(self.root).as_posix() for path in inside]
@@ -46,22 +46,26 @@ class Places:
     def recipe(self, name: str | None) -> Path:
         """The path of a recipe of the project, or of any run. Raises InputError for any other."""
         path = self.root / (name if isinstance(name, str) else "")
-        own = path.parent == self.root / RECIPES and path.suffix == ".yaml"
+        own = path.parent == self.root / _RECIPES and path.suffix == ".yaml"
         of_run = path.name == "recipe.yaml" and path.parent.parent == self.runs
         if not (own or of_run) or not self._plain_file(path):
             raise InputError(f"{name!r} is no recipe of this project" if name else "no recipe yet")
         return path
 
+    def recipe_of_run(self, name: str) -> str:
+        """The path of a run's recipe relative to the project, as `recipe` takes it."""
+        return (self.run(name) / "recipe.yaml").relative_to(self.root).as_posix()
+
     def new_recipe(self, name: str) -> Path:
-        """Where a recipe of this name goes. Raises InputError for a path, or one that is there."""
+        """The path for a new recipe. Raises InputError for a path as name, or a name in use."""
         name = check_name(name.removesuffix(".yaml"), "a recipe")
-        path = self.root / RECIPES / f"{name}.yaml"
+        path = self.root / _RECIPES / f"{name}.yaml"
         if path.exists() or path.is_symlink():
-            raise InputError(f"{RECIPES}/{name}.yaml is there already: choose another name")
+            raise InputError(f"{_RECIPES}/{name}.yaml exists already: choose another name")
         return path
 
     def recent(self) -> list[str]:
-        """Names of the runs that changed last, the last first."""
+        """Names of the runs that changed last, the newest first."""
         return [folder.name for folder in self.run_folders()[:RECENT]]
 
     def run(self, name: str | None) -> Path:
@@ -71,14 +75,14 @@ class Places:
         return folder
 
     def find(self, name: object) -> Path | None:
-        """The folder of a run; None for whatever else a page may say."""
+        """The folder of a run; None for any other value that the page may send."""
         if not isinstance(name, str) or not name or Path(name).name != name:
             return None
         folder = self.runs / name
         return folder if _marked(folder) and self._plain(folder) else None
 
     def run_folders(self) -> list[Path]:
-        """Every run's folder, those that changed last first."""
+        """Every run's folder, the one that changed last first."""
         if not self.runs.is_dir() or not self._plain(self.runs):
             return []
         folders = [path for path in self.runs.iterdir() if not path.is_symlink() and _marked(path)]
@@ -91,14 +95,15 @@ class Places:
             return False
 
     def _plain(self, path: Path) -> bool:
-        """Whether no symbolic link has a part in a path below the root."""
+        """Whether a path below the root contains no symbolic link."""
         return path.resolve() == path
 
     def check_value(self, value: Any, where: str) -> None:
-        """Refuse a field's value that leads out of the project, or to what only a machine serves.
+        """Raise InputError for a field's value that leads out of the project.
 
-        That is a parent's or another user's folder, an absolute path, a symbolic link out of the
-        project, any scheme but http and https, and link-local addresses. Raises InputError.
+        Refused are parent folders and other users' homes, absolute paths, symbolic links out of
+        the project, schemes other than http and https, and link-local addresses, at which cloud
+        machines serve their own credentials.
         """
         if isinstance(value, dict):
             for key, inner in value.items():
@@ -134,12 +139,12 @@ class Places:
 
 
 def _marked(folder: Path) -> bool:
-    """Whether it is a folder with what a run's has."""
+    """Whether a folder contains a file or folder that marks a run."""
     return any(os.path.exists(f"{folder}/{mark}") for mark in _MARKS)
 
 
 def _changed(folder: Path) -> float:
-    """When a folder changed; long ago, if it was deleted meanwhile."""
+    """Modification time of a folder; 0 if it was deleted meanwhile."""
     try:
         return folder.stat().st_mtime
     except FileNotFoundError:
@@ -147,14 +152,14 @@ def _changed(folder: Path) -> float:
 
 
 def check_name(name: str, what: str) -> str:
-    """A name of one folder or file. Raises InputError for a path or anything else."""
+    """Return `name` if it can name one folder or file; else raise InputError."""
     if not _NAME.fullmatch(name):
         raise InputError(f"{name!r} cannot name {what}: letters, digits, '.', '_' and '-' can")
     return name
 
 
 def _link_local(host: str) -> bool:
-    """Whether a host is a link-local address, in whatever notation a C library reads it."""
+    """Whether a host is a link-local address, in any notation that a C library accepts."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

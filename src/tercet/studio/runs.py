@@ -1,4 +1,4 @@
-"""Runs as processes of their own: begun, watched and stopped, whether or not a page is open."""
+"""Runs as separate processes: started, watched and stopped, whether or not a page is open."""
 
 from __future__ import annotations
 
@@ -23,21 +23,20 @@ from tercet.core.files import read_json, write_json
 from tercet.core.schema import InputError
 from tercet.studio.places import Places, check_name
 
-FOLDER, PROCESS, LOG, STOPPED = "studio", "process.json", "log.txt", "stopped"
-#: Seconds between two lines of progress, where a terminal would have a bar.
+_FOLDER, _PROCESS, _LOG, _STOPPED = "studio", "process.json", "log.txt", "stopped"
+#: Seconds between two lines of progress in the log, in place of a terminal's bar.
 _EVERY = "1"
-_PATIENCE = 20.0  # seconds that a run has to end by itself
-_TAIL, _END = 200_000, 20_000  # bytes of the log that are read: to show it, to see how it ended
+_PATIENCE = 20.0  # seconds between the interrupt and the kill
+_TAIL, _END = 200_000, 20_000  # bytes read from the log: to show it, to find a failure
 _FAILURE = re.compile("^(error:|Traceback)", re.MULTILINE)
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 State = Literal["running", "finished", "failed", "stopped", "begun"]
-PROGRAMS = ("train.py", "eval.py")
 
 
 @dataclass(frozen=True)
 class Process:
-    """What was started: enough to know the process again among later ones of its number."""
+    """A started process; its start time tells it from a later process with the same number."""
 
     pid: int
     created: float
@@ -45,18 +44,18 @@ class Process:
 
 
 def start(places: Places, name: str, recipe: str, options: Sequence[str], program: str) -> Process:
-    """Begin `python PROGRAM RECIPE OPTIONS` for run `name`; it outlives whoever began it.
+    """Start `python PROGRAM RECIPE OPTIONS` for run `name`, in a session of its own.
 
-    Raises InputError while the run is at work.
+    The process outlives the studio. Raises InputError while the run is at work.
     """
-    assert program in PROGRAMS
+    assert program in ("train.py", "eval.py")
     run = places.runs / check_name(name, "a run")
     if run.is_symlink() or (running := find(run)):
         raise InputError(f"run {name} is at work already" if running else f"{run} is a link")
-    (run / FOLDER).mkdir(parents=True, exist_ok=True)
-    (run / FOLDER / STOPPED).unlink(missing_ok=True)
+    (run / _FOLDER).mkdir(parents=True, exist_ok=True)
+    (run / _FOLDER / _STOPPED).unlink(missing_ok=True)
     command = [sys.executable, program, recipe, *options]
-    with (run / FOLDER / LOG).open("wb") as log:
+    with (run / _FOLDER / _LOG).open("wb") as log:
         child = subprocess.Popen(
             command,
             cwd=places.root,
@@ -68,24 +67,24 @@ def start(places: Places, name: str, recipe: str, options: Sequence[str], progra
         )
     _children.append(child)
     process = Process(child.pid, psutil.Process(child.pid).create_time(), ["python", *command[1:]])
-    write_json(run / FOLDER / PROCESS, asdict(process))
+    write_json(run / _FOLDER / _PROCESS, asdict(process))
     return process
 
 
-#: So that those that ended are waited for, and are not taken for running ones.
+#: Polled, so that a finished child does not stay a zombie and count as running.
 _children: list[subprocess.Popen[bytes]] = []
 
 
 def read_process(run: Path) -> Process | None:
-    """What the studio started last in a run's folder."""
+    """The process that the studio started last for a run, if any."""
     try:
-        return Process(**read_json(run / FOLDER / PROCESS))
+        return Process(**read_json(run / _FOLDER / _PROCESS))
     except (FileNotFoundError, TypeError, InputError):
         return None
 
 
 def find(run: Path) -> psutil.Process | None:
-    """The process at work in a run's folder, if the studio started it; on Linux, whoever did."""
+    """The process at work on a run; on Linux also one that the studio did not start."""
     for child in _children:
         child.poll()
     known = read_process(run)
@@ -106,7 +105,7 @@ def _alive(pid: int, created: float | None = None) -> psutil.Process | None:
 
 
 def _holder(lock: Path) -> int | None:
-    """Who holds a lock on a file, without trying to take it, which might be in a run's way."""
+    """The process id that holds a file lock, found without taking the lock from the run."""
     try:
         inode = lock.stat().st_ino
         lines = Path("/proc/locks").read_text().splitlines()
@@ -123,7 +122,7 @@ def _holder(lock: Path) -> int | None:
 
 
 def _has_open(process: psutil.Process, path: Path) -> bool:
-    """Whether a process has a file open: another file system may have a file of that number too."""
+    """Whether a process has a file open: inode numbers repeat across file systems."""
     try:
         return any(Path(file.path) == path for file in process.open_files())
     except psutil.Error:
@@ -131,7 +130,7 @@ def _has_open(process: psutil.Process, path: Path) -> bool:
 
 
 def recipe_of(run: Path, options: Sequence[str] = ()) -> Recipe:
-    """The recipe that a run was made with. Raises InputError where the folder is another's copy."""
+    """The recipe of a run. Raises InputError if the folder is a copy of another run."""
     recipe = load_recipe(run / "recipe.yaml", options)
     if recipe.folder.resolve() != run:
         raise InputError(
@@ -142,47 +141,47 @@ def recipe_of(run: Path, options: Sequence[str] = ()) -> Recipe:
 
 
 def stop(run: Path) -> None:
-    """End a run as Ctrl-C would, so that the same command goes on where it was."""
+    """End a run as Ctrl-C would, so that the same command resumes it."""
     process = find(run)
     if process is None:
         return
-    if (run / FOLDER).is_dir():
-        (run / FOLDER / STOPPED).touch()
+    if (run / _FOLDER).is_dir():
+        (run / _FOLDER / _STOPPED).touch()
     for one in [*process.children(recursive=True), process]:
-        _tell(one, signal.SIGINT)
+        _send(one, signal.SIGINT)
     gone, alive = psutil.wait_procs([process], timeout=_PATIENCE)
     for one in [*(child for each in alive for child in each.children(recursive=True)), *alive]:
-        _tell(one, signal.SIGKILL)
+        _send(one, signal.SIGKILL)
     psutil.wait_procs(alive, timeout=_PATIENCE)
 
 
-def _tell(process: psutil.Process, what: signal.Signals) -> None:
+def _send(process: psutil.Process, number: signal.Signals) -> None:
     try:
-        process.send_signal(what)
+        process.send_signal(number)
     except psutil.Error:
         pass  # it ended meanwhile
 
 
 def state(run: Path) -> State:
-    """How a run stands."""
+    """Whether a run is at work, and if not, how it ended."""
     if find(run):
         return "running"
-    # A failure of what was started last says more than what an earlier one had finished.
-    if _failed(run, _extent(run / FOLDER / LOG)):
-        return "stopped" if (run / FOLDER / STOPPED).exists() else "failed"
+    # A failure of the last process outweighs what an earlier one finished.
+    if _failed(run, _extent(run / _FOLDER / _LOG)):
+        return "stopped" if (run / _FOLDER / _STOPPED).exists() else "failed"
     if (run / "evaluation" / "manifest.json").exists():
         return "finished"
-    return "begun" if not (run / FOLDER / PROCESS).exists() else "stopped"
+    return "begun" if not (run / _FOLDER / _PROCESS).exists() else "stopped"
 
 
 @functools.lru_cache(maxsize=4096)
 def _failed(run: Path, extent: tuple[int, int] | None) -> bool:
-    """Whether a run's log ends in a failure; read again when its `extent` is another."""
+    """Whether a run's log ends in a failure; read again when its `extent` changes."""
     return bool(extent and _FAILURE.search(_end_of_log(run, _END)))
 
 
 def _extent(path: Path) -> tuple[int, int] | None:
-    """A file's time and size, other ones when it was written; None where there is none."""
+    """A file's modification time and size, which change when it is written; None if missing."""
     try:
         stat = path.stat()
     except FileNotFoundError:
@@ -191,14 +190,14 @@ def _extent(path: Path) -> tuple[int, int] | None:
 
 
 def tail(run: Path) -> list[str]:
-    """The last lines of the log, without control characters; of each bar's, the last one alone."""
+    """The last lines of the log, without control characters, one line a progress bar."""
     return [*_collapsed(_ESCAPES.sub("", _end_of_log(run, _TAIL)).splitlines())]
 
 
 def _end_of_log(run: Path, most: int) -> str:
-    """The log's last bytes; none where there is no log."""
+    """The last bytes of the log as text; empty if there is no log."""
     try:
-        with (run / FOLDER / LOG).open("rb") as file:
+        with (run / _FOLDER / _LOG).open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - most))
             return file.read().decode("utf-8", "replace")
     except FileNotFoundError:
@@ -208,8 +207,8 @@ def _end_of_log(run: Path, most: int) -> str:
 def _collapsed(lines: Sequence[str]) -> Iterator[str]:
     for number, line in enumerate(lines):
         following = lines[number + 1] if number + 1 < len(lines) else ""
-        what = PROGRESS.match(line)
-        if what and following.startswith(f"  {what['what']}: "):
+        progress = PROGRESS.match(line)
+        if progress and following.startswith(f"  {progress['label']}: "):
             continue
         line = line.rpartition("\r")[2]
         shown = line.isprintable()
@@ -217,26 +216,26 @@ def _collapsed(lines: Sequence[str]) -> Iterator[str]:
 
 
 PROGRESS = re.compile(
-    r"  (?P<what>[^:]+): (?P<done>[\d,]+)(?: of (?P<total>[\d,]+))? (?P<unit>[a-z ]+), "
+    r"  (?P<label>[^:]+): (?P<done>[\d,]+)(?: of (?P<total>[\d,]+))? (?P<unit>[a-z ]+), "
     r"(?P<rate>[\d,.e+-]+)/s(?:, left (?P<left>[\d:]+|\?))?$"
 )
 
 
 def report_of(run: Path) -> Mapping[str, Any]:
-    """A finished run's report, as `metrics.json` has it; empty where there is none."""
+    """The content of a finished run's `metrics.json`; empty if missing or damaged."""
     path = run / "metrics.json"
     try:
         return _read_report(path, _extent(path))
-    except (FileNotFoundError, InputError):  # a damaged one is none, and spoils no table
+    except (FileNotFoundError, InputError):  # one damaged run must not break the table
         return {}
 
 
 @functools.lru_cache(maxsize=4096)
 def _read_report(path: Path, extent: tuple[int, int] | None) -> dict[str, Any]:
-    """A table of hundreds of runs reads each once, and again when its `extent` is another."""
+    """Cached, as a table may list hundreds of runs; read again when the file changes."""
     return dict(read_json(path))
 
 
 def changed(run: Path) -> str:
-    """When something changed in a run's folder: local time, which sorts as text."""
+    """When a run's folder changed: local time, as text that sorts."""
     return datetime.fromtimestamp(run.stat().st_mtime).strftime("%Y-%m-%d %H:%M")

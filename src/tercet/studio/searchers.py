@@ -1,6 +1,6 @@
-"""One query against several models and indexes, side by side and timed; and the chats of runs.
+"""Search with several runs' systems side by side, timed; and chat with a run's passages.
 
-What is loaded for a run is kept, until its figures are made anew.
+A loaded system is kept in memory until its run is evaluated again.
 """
 
 from __future__ import annotations
@@ -24,15 +24,14 @@ from tercet.studio.runs import recipe_of
 if TYPE_CHECKING:
     from tercet.serving.chat import Chat
 
-ADAPTED, BASE, BM25 = "adapted", "as it came", "BM25"
-_OF_RECIPES = {ADAPTED: "adapted", BASE: "base"}
-KEPT = 8  # systems and chats: each has a model and may have a corpus's vectors
-Found = list[tuple[Passage, float]]
+_ADAPTED, _BASE, _BM25 = "adapted", "base", "BM25"
+_KEPT = 8  # systems and chats: each has a model and may have a corpus's vectors
+_Hits = list[tuple[Passage, float]]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one system found, where and in how many milliseconds; or why it could not."""
+    """One system's hits with scores, its index and its time; or the reason why it has none."""
 
     system: str
     hits: tuple[tuple[Passage, float], ...] = ()
@@ -44,46 +43,46 @@ class Answer:
 class _Searches(Protocol):
     place: str
 
-    def search(self, question: str, k: int) -> Found: ...
+    def search(self, question: str, k: int) -> _Hits: ...
 
 
-class _Bm25:
+class _Keywords:
     """Keyword search over a run's passages."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         systems = Systems(pipeline, [SystemSettings(kind="bm25")], [])
-        self._passages, self._retriever = pipeline.passages, systems.retriever("bm25", {})
+        self._passages, self._retriever = pipeline.passages, systems["bm25"].retriever({})
         self.place = f"{len(self._passages):,} passages"
 
-    def search(self, question: str, k: int) -> Found:
+    def search(self, question: str, k: int) -> _Hits:
         (ranking,) = self._retriever.search([question], k)
         rows = self._passages.rows(id for id, _ in ranking)
         return [(self._passages[rows[id]], score) for id, score in ranking]
 
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class Searchers:
-    """The runs' systems and chats, loaded when first asked; one is asked at a time."""
+    """The runs' systems and chats, loaded at first use; one searches at a time."""
 
     def __init__(self) -> None:
         self._loaded: dict[tuple[str, ...], tuple[float, object]] = {}
         self._lock = RLock()
 
     def systems_of(self, run: Path) -> list[str]:
-        """Names of what can be asked of a run: none before it is finished."""
+        """Names of the systems of a run that can search: none before it is finished."""
         whole = (run / "recipe.yaml").exists() and _made(run)
-        return [ADAPTED, BASE, BM25] if whole else []
+        return [_ADAPTED, _BASE, _BM25] if whole else []
 
-    def ask(self, query: str, of: Sequence[tuple[Path, str]], k: int) -> list[Answer]:
-        """What each (run, one of `systems_of` the run) finds for a query."""
+    def search(self, query: str, of: Sequence[tuple[Path, str]], k: int) -> list[Answer]:
+        """The `k` best passages of each (run, one of its `systems_of`), in that order."""
         answers = []
         for run, system in of:
             label = f"{run.name}: {system}"
             try:
                 with self._lock:
-                    answers.append(self._ask(label, run, system, query, k))
+                    answers.append(self._answer(label, run, system, query, k))
             except InputError as error:
                 answers.append(Answer(label, refusal=str(error)))
         return answers
@@ -93,34 +92,34 @@ class Searchers:
         kept = self._loaded.get((str(run), system))
         return system in self.systems_of(run) and (kept is None or kept[0] != _made(run))
 
-    def _ask(self, label: str, run: Path, system: str, query: str, k: int) -> Answer:
+    def _answer(self, label: str, run: Path, system: str, query: str, k: int) -> Answer:
         if system not in self.systems_of(run):
-            raise InputError(f"{run.name} has no {system} to ask yet")
-        searcher = self._search(run, system)
+            raise InputError(f"{run.name} has no {system} to search yet")
+        searcher = self._searcher(run, system)
         start = time.perf_counter()
         hits = tuple(searcher.search(query, k))
         return Answer(label, hits, searcher.place, 1e3 * (time.perf_counter() - start))
 
-    def _search(self, run: Path, system: str) -> _Searches:
+    def _searcher(self, run: Path, system: str) -> _Searches:
         def load() -> _Searches:
             with locked(run):
                 pipeline = finished(recipe_of(run))
-                if system == BM25:
-                    return _Bm25(pipeline)
-                return RunSearch(pipeline, _OF_RECIPES[system])
+                if system == _BM25:
+                    return _Keywords(pipeline)
+                return RunSearch(pipeline, system)
 
         return self._kept(run, (system,), load)
 
-    def _kept(self, run: Path, what: tuple[str, ...], load: Callable[[], T]) -> T:
-        key, made = (str(run), *what), _made(run)
+    def _kept(self, run: Path, kind: tuple[str, ...], load: Callable[[], _T]) -> _T:
+        key, made = (str(run), *kind), _made(run)
         if key in self._loaded and self._loaded[key][0] != made:
             self._forget(key)
         if key not in self._loaded:
             self._loaded[key] = made, load()
-        self._loaded[key] = self._loaded.pop(key)  # the one asked last is forgotten last
-        while len(self._loaded) > KEPT:
+        self._loaded[key] = self._loaded.pop(key)  # the one used last is forgotten last
+        while len(self._loaded) > _KEPT:
             self._forget(next(iter(self._loaded)))
-        return cast(T, self._loaded[key][1])
+        return cast(_T, self._loaded[key][1])
 
     def _forget(self, key: tuple[str, ...]) -> None:
         _, loaded = self._loaded.pop(key)
@@ -128,20 +127,20 @@ class Searchers:
             close()
 
     def chat(self, run: Path, options: Sequence[str]) -> Chat:
-        """A finished run's chat, `options` being overrides of its recipe's `chat` section."""
+        """A finished run's chat; `options` override its recipe's `chat` section."""
         from tercet.serving.chat import Chat
 
         with self._lock:
             if not self.systems_of(run):
-                raise InputError(f"{run.name} is not finished: there is nothing to ask yet")
-            what = ("chat", *options)
-            for key in [k for k in self._loaded if k[1] == "chat" and k != (str(run), *what)]:
+                raise InputError(f"{run.name} is not finished: it cannot answer yet")
+            kind = ("chat", *options)
+            for key in [k for k in self._loaded if k[1] == "chat" and k != (str(run), *kind)]:
                 self._forget(key)  # one language model at a time
             recipe = recipe_of(run, options)
-            return self._kept(run, what, lambda: Chat.of(recipe))
+            return self._kept(run, kind, lambda: Chat.of(recipe))
 
 
 def _made(run: Path) -> float:
-    """When a run's figures were made; 0 before."""
+    """When a run was evaluated, as a modification time; 0 before."""
     manifest = run / "evaluation" / "manifest.json"
     return manifest.stat().st_mtime if manifest.exists() else 0.0

@@ -1,4 +1,4 @@
-"""A person's votes on passages, kept as queries and qrels in BEIR's format."""
+"""Votes on passages, stored as queries and qrels in BEIR's format."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from filelock import FileLock
 from tercet.core.files import write_file
 from tercet.core.schema import InputError
 
-FOLDER, QUERIES, QRELS = "votes", "queries.jsonl", "qrels/test.tsv"
+_FOLDER, _QUERIES, _QRELS = "votes", "queries.jsonl", "qrels/test.tsv"
 _HEADER = ["query-id", "corpus-id", "score"]
 
 
 class Votes:
-    """Votes on one run's passages: the last one on a query and passage counts."""
+    """Votes on one run's passages: the last vote on a query and passage counts."""
 
     def __init__(self, run: Path) -> None:
-        self.folder = run / FOLDER
+        self.folder = run / _FOLDER
 
     def cast(self, query: str, passage: str, relevant: bool) -> None:
-        """Keep a vote, written at once."""
+        """Write a vote to disk. Raises InputError for an empty query."""
         query = " ".join(query.split())
         if not query:
             raise InputError("a vote needs a query")
@@ -38,28 +38,28 @@ class Votes:
             lines = (
                 json.dumps({"_id": i, "text": t}, ensure_ascii=False) for i, t in queries.items()
             )
-            write_file(self.folder / QUERIES, "".join(f"{line}\n" for line in lines).encode())
+            write_file(self.folder / _QUERIES, "".join(f"{line}\n" for line in lines).encode())
             text = io.StringIO(newline="")
             rows = csv.writer(text, delimiter="\t", lineterminator="\n")
             rows.writerows([_HEADER, *([q, p, grade] for (q, p), grade in grades.items())])
-            (self.folder / QRELS).parent.mkdir(exist_ok=True)
-            write_file(self.folder / QRELS, text.getvalue().encode())
+            (self.folder / _QRELS).parent.mkdir(exist_ok=True)
+            write_file(self.folder / _QRELS, text.getvalue().encode())
 
     def queries(self) -> dict[str, str]:
         """Query id -> text."""
-        path = self.folder / QUERIES
+        path = self.folder / _QUERIES
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else ()
         return {row["_id"]: row["text"] for row in map(json.loads, lines)}
 
     def qrels(self) -> dict[tuple[str, str], int]:
         """(query id, passage id) -> 1 for relevant, 0 for not."""
-        path = self.folder / QRELS
+        path = self.folder / _QRELS
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         rows = [*csv.reader(io.StringIO(text, newline=""), delimiter="\t")][1:]
         return {(query, passage): int(grade) for query, passage, grade in rows}
 
     def of(self, query: str) -> dict[str, int]:
-        """Passage id -> grade, of one query's text."""
+        """Passage id -> grade for the text of one query."""
         query = " ".join(query.split())
         ids = {id for id, text in self.queries().items() if text == query}
         return {passage: grade for (id, passage), grade in self.qrels().items() if id in ids}

@@ -1,4 +1,4 @@
-"""What a run is at: its stages with rate and time left, and the curves of its training."""
+"""The state of a run: its stages with rate and time left, and its training curves."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ZERO_SHOT = "zero-shot"
 
 @dataclass(frozen=True)
 class Stage:
-    """One row of the progress."""
+    """A stage of a run: its state, the seconds it took, its progress."""
 
     name: str
     state: str
     seconds: float | None = None
-    #: From 0 to 1, where it is known.
+    #: Finished part, from 0 to 1, if known.
     part: float | None = None
     rate: str = ""
     left: str = ""
@@ -50,10 +50,10 @@ def stages(run: Path) -> list[Stage]:
 
 
 def _at_work(run: Path, name: str) -> Stage:
-    """A stage that is being made, as the log or, of training, the last logged step tells."""
+    """The stage in progress, read from the log, or from the last logged step in training."""
     steps = _rows(run)
     if name == "model" and steps:
-        return _trained(steps)
+        return _in_training(steps)
     for line in reversed(tail(run)):
         if line.startswith(("make ", "reuse ")):
             break
@@ -65,30 +65,30 @@ def _at_work(run: Path, name: str) -> Stage:
     return Stage(name, "at work")
 
 
-def _trained(rows: list[dict[str, Any]]) -> Stage:
+def _in_training(rows: list[dict[str, Any]]) -> Stage:
     last = rows[-1]
     step, steps = int(last["step"]), int(last["max_steps"])
     since = [row for row in rows if row["began"] == last["began"]]
     passed = since[-1]["time"] - since[0]["time"]
     rate = (step - since[0]["step"]) / passed if passed > 0 else 0.0
     left = str(timedelta(seconds=round((steps - step) / rate))) if rate else ""
-    said = f"{rate:.2g} steps/s" if rate else ""
+    speed = f"{rate:.2g} steps/s" if rate else ""
     return Stage(
-        "model", "at work", None, step / max(steps, 1), said, left, f"step {step} of {steps}"
+        "model", "at work", None, step / max(steps, 1), speed, left, f"step {step} of {steps}"
     )
 
 
 def _counted(facts: dict[str, Any]) -> str:
-    said = [
+    counts = [
         f"{value:,} {name.replace('_', ' ')}"
         for name, value in facts.items()
         if value and isinstance(value, int) and not isinstance(value, bool)
     ]
-    return ", ".join(said[:3])
+    return ", ".join(counts[:3])
 
 
 def _rows(run: Path) -> list[dict[str, Any]]:
-    """What the Trainer logged, line by line; a line that is being written is left out."""
+    """The rows logged by the Trainer, without a line that is only half written."""
     try:
         text = (run / "training" / CURVES).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -102,10 +102,10 @@ def _rows(run: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def curves(run: Path, measures: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
-    """Points of step, value and series, as "loss" and as "measures"; zero-shot is a level line.
+def curves(run: Path, metrics: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
+    """Points of step, value and series under "loss" and "metrics"; zero-shot is a level line.
 
-    Where a run was resumed, the later value of a step counts.
+    If a resumed run logged a step twice, its later value counts.
     """
     loss: dict[int, float] = {}
     found: dict[tuple[str, int], float] = {}
@@ -113,15 +113,15 @@ def curves(run: Path, measures: tuple[str, ...]) -> dict[str, list[dict[str, Any
         step = int(row["step"])
         if "loss" in row:
             loss[step] = row["loss"]
-        for measure in measures:
-            if f"eval_{measure}" in row:
-                found[measure, step] = row[f"eval_{measure}"]
+        for metric in metrics:
+            if f"eval_{metric}" in row:
+                found[metric, step] = row[f"eval_{metric}"]
     points = []
     last = max([0, *loss, *(step for _, step in found)])
-    for (measure, step), value in sorted(found.items()):
-        points.append({"step": step, "value": value, "series": measure})
+    for (metric, step), value in sorted(found.items()):
+        points.append({"step": step, "value": value, "series": metric})
         if step == 0:
-            line = f"{measure}, {ZERO_SHOT}"
+            line = f"{metric}, {ZERO_SHOT}"
             points += [{"step": at, "value": value, "series": line} for at in (0, max(last, 1))]
     losses = [{"step": s, "value": v, "series": "loss"} for s, v in sorted(loss.items())]
-    return {"loss": losses, "measures": points}
+    return {"loss": losses, "metrics": points}

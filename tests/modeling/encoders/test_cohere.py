@@ -24,8 +24,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cohere_server import Api, Trouble, serve, vector
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from tercet.core.schema import Encoder, InputError
 from tercet.modeling.encoders import cohere, cohere_prices
@@ -193,11 +192,15 @@ def test_a_storm_delays_and_nothing_answered_is_sent_again(api: Api, seed: int) 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
 def test_retry_after_is_honoured(api: Api, form: str) -> None:
-    wait = {"seconds": "0.4", "date": formatdate(time.time() + 2, usegmt=True)}[form]
+    until = int(time.time()) + 2
+    wait = {"seconds": "0.4", "date": formatdate(until, usegmt=True)}[form]
     api.troubles = [Trouble(status=429, headers={"Retry-After": wait})]
     encoder(api).encode_queries(["a"])
     first, second = (call.time for call in api.calls)
-    assert second - first >= (0.4 if form == "seconds" else 0.9)
+    if form == "seconds":
+        assert second - first >= 0.4
+    else:
+        assert time.time() >= until - 0.01  # the clock may be set while this sleeps
 
 
 def test_a_wait_beyond_patience_is_told_instead(api: Api) -> None:
@@ -306,7 +309,6 @@ def test_an_answer_that_does_not_fit_is_refused_and_not_kept(
     assert "\n" not in str(refused.value)
     assert len(api.calls) == 1  # another try would be paid for again
     assert one.spent >= api.billed * PRICE / 1e6 > 0  # this one was
-    assert one.spent_ever == one.spent
     np.testing.assert_allclose(one.encode_passages(texts), expected(texts), atol=1e-6)
 
 
@@ -399,7 +401,7 @@ def _encode(address: str, texts: list[str]) -> None:
 
 def test_kills_at_any_moment_lose_a_call_each_at_most(api: Api) -> None:
     texts = numbered(400)
-    api.troubles = [Trouble(delay=0.004)] * 80  # the child does not end by itself
+    api.troubles = [Trouble(delay=0.01)] * 80  # the child does not end by itself
     context = multiprocessing.get_context("fork")
     chance = random.Random(0)
     safe: set[str] = set()
@@ -407,9 +409,10 @@ def test_kills_at_any_moment_lose_a_call_each_at_most(api: Api) -> None:
         before = len(api.calls)
         child = context.Process(target=_encode, args=(api.address, texts))
         child.start()
-        while len(api.calls) == before:
+        calls = before + chance.randint(1, 6)
+        while len(api.calls) < calls:
             time.sleep(1e-3)
-        time.sleep(chance.uniform(0, 0.06))
+        time.sleep(chance.uniform(0, 0.01))
         child.kill()
         child.join()
         assert child.exitcode == -signal.SIGKILL
@@ -471,7 +474,7 @@ def test_a_damaged_vector_is_refused_by_name(api: Api, tmp_path: Path, change: s
     file = cache_file(tmp_path)
     with sqlite3.connect(file) as db:
         db.execute(change)
-    with refuses(f"^{file} has a damaged vector: to buy it anew, run") as refused:
+    with refuses(f"^{file} has a damaged vector: to buy it again, run") as refused:
         encoder(api).encode_queries(["a"])
     assert len(api.calls) == 1
     with sqlite3.connect(file) as db:  # as the message says
@@ -563,9 +566,8 @@ def test_the_budget_is_used_as_far_as_calls_fit() -> None:
         assert one.spent == pytest.approx(bill(api))
         again = encoder(api, dollars=0.0005, batch_size=5)
         assert again.forecast(texts).texts == 40
-        again.encode_passages(texts)  # a run's budget is its own; the sum can be read
-        assert again.spent_ever == pytest.approx(one.spent + again.spent)
-        assert again.spent_ever == pytest.approx(bill(api))
+        again.encode_passages(texts)  # a run's budget is its own
+        assert one.spent + again.spent == pytest.approx(bill(api))
         assert sorted(api.texts()) == sorted(texts)
 
 
@@ -609,17 +611,16 @@ def test_tokens_are_bounded_by_the_bytes_of_any_form(text: str) -> None:
     assert cohere_prices.tokens_of(text) <= most
 
 
-def test_the_pace_is_kept(api: Api) -> None:
+def test_the_pace_is_kept(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = numbered(40)
     one = encoder(api, batch_size=10, texts_per_minute=60 * 100)
-    one.encode_passages(texts)
-    times = [call.time for call in api.calls]
-    assert (
-        times[-1] - times[0] >= 0.28
-    )  # three times a tenth of a second, less what a request takes
     start = time.monotonic()
     one.encode_passages(texts)
-    assert time.monotonic() - start < 0.2  # what is cached keeps no pace
+    assert time.monotonic() - start >= 0.3  # a tenth of a second after each call but the last
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    one.encode_passages(texts)
+    assert not any(slept)  # what is cached keeps no pace
 
 
 # Settings

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tercet.modeling import QueryAdapter, all_pairs_margin_mse, train_adapter
+from tercet.modeling import all_pairs_margin_mse, train_adapter
+from tercet.modeling.encoders.query_adapter import QueryAdapter
 
 DIMENSION, QUERIES, PASSAGES = 16, 80, 50
 

@@ -27,7 +27,7 @@ def ranked() -> Ranked:
 
 def found(map: Map, ranked: Ranked) -> float:
     """Mean reciprocal rank of each text's own passage."""
-    scores = map(ranked.asked[0].astype(np.float64)) @ ranked.stored.T.astype(np.float64)
+    scores = map(ranked.as_queries[0].astype(np.float64)) @ ranked.stored.T.astype(np.float64)
     own = np.diag(scores)[:, None]
     return float(np.mean(1 / (1 + (scores > own).sum(axis=1))))
 
@@ -54,7 +54,9 @@ def test_the_same_seed_finds_the_same_map_and_the_start_is_kept(ranked: Ranked) 
 @pytest.mark.parametrize("count", [1, 5, 16, 17])
 def test_a_handful_of_passages_breaks_nothing(ranked: Ranked, count: int) -> None:
     few = Ranked(
-        [each[:count] for each in ranked.asked], ranked.told[:count], ranked.stored[:count]
+        [each[:count] for each in ranked.as_queries],
+        ranked.as_passages[:count],
+        ranked.stored[:count],
     )
     found = refine(start(), few, seed=3)
     assert np.isfinite(found.weight).all() and np.isfinite(found.bias).all()
@@ -63,12 +65,12 @@ def test_a_handful_of_passages_breaks_nothing(ranked: Ranked, count: int) -> Non
 @pytest.mark.parametrize("unit", [0.01, 100.0])
 def test_the_unit_of_the_vectors_makes_no_difference(ranked: Ranked, unit: float) -> None:
     given = start()
-    other = Ranked(ranked.asked, ranked.told, ranked.stored * np.float32(unit))
+    other = Ranked(ranked.as_queries, ranked.as_passages, ranked.stored * np.float32(unit))
     scaled = refine(Map(given.weight * unit, given.bias * unit), other, seed=3)
     assert scaled.weight == pytest.approx(refine(given, ranked, seed=3).weight * unit, rel=1e-2)
 
 
 def test_passages_in_one_place_break_nothing(ranked: Ranked) -> None:
-    alike = Ranked(ranked.asked, np.ones_like(ranked.told), np.ones_like(ranked.stored))
+    alike = Ranked(ranked.as_queries, np.ones_like(ranked.as_passages), np.ones_like(ranked.stored))
     found = refine(start(), alike, seed=3)
     assert np.isfinite(found.weight).all()

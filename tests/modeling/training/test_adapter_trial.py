@@ -74,3 +74,19 @@ def test_the_figure_tells_good_targets_from_none_and_from_bad_ones() -> None:
 @pytest.mark.parametrize(("count", "enough"), [(FEWEST, True), (FEWEST - 1, False)])
 def test_few_held_out_queries_choose_nothing(count: int, enough: bool) -> None:
     assert (trial(count) is not None) == enough
+
+
+def test_the_adapter_learns_from_training_queries_alone() -> None:
+    held = np.arange(QUERIES) % 2 == 0
+    split = np.where(held, "validation", "train").tolist()
+    lists = LISTS.remove_columns("split").add_column("split", split)
+    held_out = [Query(f"q{i}", str(i)) for i in np.flatnonzero(held)]
+    qrels = {f"q{i}": {IDS[OWN[i]]: 1} for i in np.flatnonzero(held)}
+    student: Any = Student()
+    figure: Any = adapter_trial(student, CORPUS, VECTORS, lists, held_out, qrels, seed=1)
+    good, bad = scores(MEANT), scores(SEEN - 2 * MEANT)
+    found = figure(good)
+    spoilt = [bad[i] if held[i] else good[i] for i in range(QUERIES)]
+    assert np.array_equal(figure(spoilt), found)
+    spoilt = [good[i] if held[i] else bad[i] for i in range(QUERIES)]
+    assert figure(spoilt).mean() < found.mean()

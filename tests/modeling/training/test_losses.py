@@ -5,8 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tercet.modeling.training.losses import all_pairs_margin_mse, info_nce, listwise_kl, margin_mse
 

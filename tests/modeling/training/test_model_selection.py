@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from tercet.modeling.training.model_selection import choose, interpolated
+from tercet.core.artifacts import Artifact, Stage, Writer, produce
+from tercet.modeling.training.model_selection import (
+    choose,
+    interpolated,
+    read_choices,
+    read_mixture,
+    write_choices,
+)
 
 
 class Index:
@@ -69,10 +77,10 @@ def test_validation_chooses_and_the_guard_may_refuse(
     shipped: float,
 ) -> None:
     evaluation = Evaluation(model, {"validation": validation, "guard": guard})
-    choice = choose(model, BASE, evaluation, steps=4, measure="mrr@10")  # type: ignore[arg-type]
+    choice = choose(model, BASE, evaluation, steps=4, metric="mrr@10")  # type: ignore[arg-type]
     assert (choice.best, choice.weight) == (best, shipped)
     assert model.weight.item() == 8 * shipped
-    assert sorted(choice.found) == [0, 0.25, 0.5, 0.75, 1]
+    assert sorted(choice.metrics) == [0, 0.25, 0.5, 0.75, 1]
     assert choice.gain == guard(8 * best) - guard(0)
     kept = [index for index in evaluation.made if not index.discarded]
     assert kept == ([choice.index] if choice.index else [])
@@ -87,3 +95,55 @@ def test_a_mixture_is_exact_at_its_ends_and_between_them_elsewhere() -> None:
     middle = interpolated(base, trained, 0.5)
     assert middle["w"].tolist() == pytest.approx([2.0, 1.05])
     assert middle["n"].tolist() == [3]
+
+
+# ── what each mixture gained comes back from the artefact, query by query ────────────────────────
+
+SPLITS = {"validation": 3, "guard": 2, "test": 4}
+
+
+def found(weight: float) -> dict[str, dict[str, dict[str, float]]]:
+    """Both measures of a few queries of each split, whose ids are the same in all splits."""
+    return {
+        split: {
+            measure: {f"q{i}": base + weight * (i + 1) / 100 for i in range(count)}
+            for measure, base in (("mrr@10", 0.5), ("ndcg@10", 0.25))
+        }
+        for split, count in SPLITS.items()
+    }
+
+
+def made(folder: Path) -> Artifact:
+    def write(writer: Writer) -> None:
+        write_choices(writer, {w: found(w) for w in (1.0, 0.0, 0.5)})
+        writer.facts["tested_on"] = "these"
+
+    return produce(Stage(folder / "model", {}, {}), write)
+
+
+def test_gains_are_over_the_model_as_it_came(tmp_path: Path) -> None:
+    steps = read_choices(made(tmp_path), "mrr@10", "ndcg@10", "these", resamples=200, seed=1)
+    assert [step.weight for step in steps] == [0.5, 1.0]
+    for step in steps:
+        for split, gain in (
+            ("validation", step.validation),
+            ("guard", step.guard),
+            ("test", step.test),
+        ):
+            assert gain
+            expected = step.weight * (SPLITS[split] + 1) / 2 / 100
+            assert gain.difference == pytest.approx(expected)
+            assert gain.low <= gain.difference <= gain.high
+
+
+@pytest.mark.parametrize(("measure", "queries"), [("ndcg@10", "others"), ("ndcg@7", "these")])
+def test_figures_of_other_test_queries_or_measures_are_not_shown(
+    tmp_path: Path, measure: str, queries: str
+) -> None:
+    steps = read_choices(made(tmp_path), "mrr@10", measure, queries, resamples=200, seed=1)
+    assert [step.test for step in steps] == [None, None]
+
+
+def test_a_mixture_s_figures_come_back_by_query(tmp_path: Path) -> None:
+    figures = read_mixture(made(tmp_path), 0.5, "test", "ndcg@10")
+    assert figures == found(0.5)["test"]["ndcg@10"]

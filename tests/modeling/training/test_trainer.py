@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_training import LOSSES, train_with_every_loss, trainer
+from tiny_training import LOSSES, Drawn, train_with_every_loss, trainer
 
 from tercet.config.loading import load_recipe
 from tercet.core.schema import InputError
@@ -18,6 +18,7 @@ from tercet.modeling.training.checkpoints import last_checkpoint
 from tercet.modeling.training.collator import IGNORED, TripletCollator, margins
 from tercet.modeling.training.gradient_cache import GradientCache
 from tercet.modeling.training.trainer import MarginMSETrainer, training_arguments
+from tercet.retrieval import ExactIndex
 
 ROOT = Path(__file__).parents[3]
 #: Losses of lists, which a batch may be cut up for.
@@ -232,6 +233,7 @@ def lists(query: torch.Tensor, passage: torch.Tensor, batch: dict[str, Any]) -> 
     return student, batch["labels"], batch["labels"].ne(IGNORED)
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does_with_every_loss(
     tiny_encoder_path: Path, texts: dict[str, str], tmp_path: Path
 ) -> None:
@@ -335,3 +337,90 @@ def test_weights_that_were_encoded_last_are_not_encoded_again(
         weight[0, 0] += 1e-6  # the least step is another model
     evaluation.measure()
     assert kinds.count("passage") == 2
+
+
+def test_every_epoch_is_searched_with_the_vectors_of_its_own_weights(
+    encoder: BiEncoder, texts: dict[str, str], tmp_path: Path
+) -> None:
+    options = ["--training.num_train_epochs=2", "--training.per_device_train_batch_size=4"]
+    run = trainer(encoder, texts, tmp_path, "--training.learning_rate=1e-2", *options)
+    searched: list[tuple[np.ndarray, np.ndarray]] = []
+
+    class Recording(ExactIndex):
+        def build(self, ids: Any, vectors: Any) -> None:
+            searched.append((np.array(vectors), encoder.encode_passages(list(texts.values()))))
+            super().build(ids, vectors)
+
+    run.evaluation.make_index = Recording
+    zero_shot = run.evaluation.zero_shot_vectors = encoder.encode_passages(list(texts.values()))
+    run.train()
+    assert len(searched) == 3
+    for vectors, by_weights in searched:
+        assert np.allclose(vectors, by_weights, atol=1e-5)
+    assert np.array_equal(searched[0][0], zero_shot)
+    assert np.abs(searched[1][0] - zero_shot).max() > 1e-3
+
+
+def test_each_epoch_trains_on_its_own_draws_and_one_that_is_resumed_halfway_on_the_same(
+    encoder: BiEncoder, texts: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[int, int]] = []
+
+    class Recording(Drawn):
+        epoch = -1
+
+        def set_epoch(self, epoch: int) -> None:
+            self.epoch = epoch
+
+        def __getitem__(self, row: int) -> dict[str, Any]:
+            read.append((self.epoch, row))
+            return super().__getitem__(row)
+
+    monkeypatch.setattr("tiny_training.Drawn", Recording)
+    options = ["--training.num_train_epochs=2", "--training.per_device_train_batch_size=8"]
+    options += ["--training.eval_strategy=steps", "--training.save_strategy=steps"]
+    options += ["--training.eval_steps=3", "--training.save_steps=3"]
+    trainer(encoder, texts, tmp_path, *options).train()
+    whole = read.copy()
+    assert sorted(whole) == [(epoch, row) for epoch in range(2) for row in range(16)]
+    read.clear()
+    # accelerate tells the dataset its epoch too, but neither here nor in several processes.
+    halfway = tmp_path / "run" / "training" / "checkpoint-3"
+    trainer(encoder, texts, tmp_path, *options).train(resume_from_checkpoint=str(halfway))
+    assert read == whole[-8:]
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan], ids=str)
+def test_a_gradient_that_is_not_finite_stops_training_before_it_reaches_the_weights(
+    encoder: BiEncoder, texts: dict[str, str], tmp_path: Path, value: float
+) -> None:
+    # Clipping would spread it over all of them.
+    run = trainer(encoder, texts, tmp_path, "--training.max_grad_norm=0")
+    before = {name: weight.clone() for name, weight in encoder.backbone.state_dict().items()}
+    next(encoder.backbone.parameters()).register_hook(lambda gradient: gradient + value)
+    with pytest.raises(RuntimeError, match="gradient is not finite at step 0"):
+        run.train()
+    for name, weight in encoder.backbone.state_dict().items():
+        assert torch.equal(weight, before[name]), name
+
+
+def test_the_best_checkpoint_outlives_later_ones_and_is_what_training_ends_with(
+    encoder: BiEncoder, texts: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs = ("--training.num_train_epochs=4", "--training.save_total_limit=2")
+    run = trainer(encoder, texts, tmp_path, "--training.learning_rate=1e-3", *epochs)
+    figures = [0.1, 0.5, 0.9, 0.3, 0.2]
+    weights: list[torch.Tensor] = []
+
+    def measure(**given: Any) -> Any:
+        weights.append(next(encoder.backbone.parameters()).detach().clone())
+        figure = {"q": figures[len(weights) - 1]}
+        return {"validation": {name: figure for name in run.evaluation.measures}}
+
+    monkeypatch.setattr(run.evaluation, "measure", measure)
+    run.train()
+    steps = run.state.max_steps // 4
+    left = {path.name for path in (tmp_path / "run" / "training").glob("checkpoint-*")}
+    assert left == {f"checkpoint-{2 * steps}", f"checkpoint-{4 * steps}"}
+    assert not torch.equal(weights[2], weights[4])
+    assert torch.equal(next(encoder.backbone.parameters()), weights[2])

@@ -62,12 +62,9 @@ def command(folder: Path, *overrides: str) -> list[str]:
 
 
 def environment(weaviate_server: Any) -> dict[str, str]:
-    given = {
-        "WEAVIATE_URL": weaviate_server.url,
-        "WEAVIATE_GRPC_URL": weaviate_server.grpc_url,
-        "WEAVIATE_API_KEY": weaviate_server.api_key,
+    return os.environ | {
+        name: value for name, value in weaviate_server.environment.items() if value
     }
-    return os.environ | {name: value for name, value in given.items() if value}
 
 
 def ingested(

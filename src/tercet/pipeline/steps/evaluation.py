@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tercet import data, modeling, retrieval
+from tercet import modeling, retrieval
 from tercet.core.artifacts import Writer
 from tercet.core.mapped import Vectors, map_scratch, new_scratch
 from tercet.core.schema import Encoder, Index
@@ -26,7 +26,7 @@ class Evaluation(Step):
     name = "evaluation"
     needs = Needs(
         artifacts=("corpus", "embeddings", "student", "triplets", "model"),
-        keys=("measures", "index.settings", "index.alias", "corpus.test_split"),
+        keys=("metrics", "index.settings", "index.alias", "corpus.test_split"),
         unrecorded_keys=(
             # How the model is read: the student's artifact records it.
             *("model.pooling", "model.query_prompt", "model.passage_prompt", "model.max_length"),
@@ -46,7 +46,7 @@ class Evaluation(Step):
         adapted = inputs.components.adapted(inputs["model"].path)
         if self._model.index:
             values["adapted"] = _search(inputs, adapted, self._model.index)
-            self._model.index.publish(inputs.recipe.alias)
+            retrieval.publish(self._model.index, inputs.recipe.alias)
         else:
             values["adapted"] = _publish(inputs, adapted)
         retrieval.write_figures(writer, values)
@@ -55,7 +55,7 @@ class Evaluation(Step):
     def after(self, inputs: Inputs) -> None:
         """A server that lost the model's passages, or never had them, gets them again."""
         index = inputs.components.make_index()
-        published = index.serves(inputs.recipe.alias)
+        published = retrieval.is_published(index, inputs.recipe.alias)
         index.discard()
         if not published:
             _publish(inputs, inputs.components.adapted(inputs["model"].path))
@@ -69,8 +69,7 @@ def _publish(inputs: Inputs, adapted: Encoder) -> Values:
     path = new_scratch(inputs.recipe.folder, *shape)
     vectors = map_scratch(path, *shape)
     path.unlink()
-    blocks = data.id_blocks(inputs.passages.ids)
-    modeling.encode_blocks(adapted, inputs.passages.contents, blocks, vectors)
+    modeling.encode_blocks(adapted, inputs.passages.ids, inputs.passages.contents, vectors)
     return _measured(inputs, adapted, vectors, publish=True)
 
 
@@ -89,7 +88,7 @@ def _measured(
         index.discard()
         raise
     if publish:
-        index.publish(inputs.recipe.alias)
+        retrieval.publish(index, inputs.recipe.alias)
     else:
         index.discard()
     return values
@@ -97,4 +96,4 @@ def _measured(
 
 def _search(inputs: Inputs, encoder: Encoder, index: Index) -> Values:
     queries, qrels, _ = inputs.split("test")
-    return retrieval.search_and_measure(encoder, index, queries, qrels, inputs.recipe.measures)
+    return retrieval.search_and_measure(encoder, index, queries, qrels, inputs.recipe.metrics)

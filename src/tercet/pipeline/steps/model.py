@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from tercet.config.index import UUIDS
 from tercet.core.artifacts import Writer
 from tercet.core.console import console
 from tercet.core.files import digest, write_json
-from tercet.core.mapped import Vectors
 from tercet.core.processes import is_main_process
 from tercet.core.schema import Index
 from tercet.modeling.training.model_selection import write_choices
@@ -43,7 +41,7 @@ class Model(Step):
         unrecorded_keys=(
             # How the base model is read: the student's artifact records it.
             *(*MODEL_KEYS["base"], *MODEL_PLACES["base"]),
-            *("name", "folder", "training", "tracking", "index", "measures"),
+            *("name", "folder", "training", "tracking", "index", "metrics"),
             *("corpus.source", "corpus.path", "corpus.passages.id", "corpus.label"),
             *("corpus.test_split", "evaluation.passages", "negatives.candidates"),
         ),
@@ -99,7 +97,7 @@ class Model(Step):
         if is_main_process():
             student.save_pretrained(writer.folder)
             write_json(writer.folder / "history.json", outcome.history)
-            write_choices(writer, outcome.choice.found)
+            write_choices(writer, outcome.choice.metrics)
             writer.facts |= outcome.facts | {"tested_on": tested_on(inputs)}
 
 
@@ -190,24 +188,14 @@ def tested_on(inputs: Inputs) -> str:
 
 
 def _evaluation(inputs: Inputs, student: modeling.Student) -> modeling.RetrievalEvaluation:
-    ids: Sequence[str] = inputs.passages.ids
-    contents: Sequence[str] = inputs.passages.contents
-    vectors: Vectors = inputs.vectors
-    rows = evaluated_rows(inputs)
-    if len(rows) < len(ids):
-        chosen = rows.tolist()
-        ids, contents = [ids[i] for i in chosen], [contents[i] for i in chosen]
-        vectors = vectors[rows]
     return modeling.RetrievalEvaluation(
         student,
-        ids,
-        contents,
+        inputs.passages,
         {name: inputs.split(name)[:2] for name in SPLITS},
         make_index=inputs.new_index,
-        search=retrieval.search_and_measure,
-        measures=inputs.recipe.measures,
-        blocks=data.id_blocks(ids),
+        metrics=inputs.recipe.metrics,
         scratch=inputs.recipe.folder,
-        zero_shot_vectors=vectors,
+        rows=evaluated_rows(inputs),
+        zero_shot_vectors=inputs.vectors,
         frozen=inputs.recipe.model.frozen,
     )

@@ -1,8 +1,7 @@
-"""Numbers that know where they come from, and how the page of an experiment writes them.
+"""Numbers as the page of an experiment shows them.
 
-What a page shows of a number is rounded; `<data value="..." data-key="...">` keeps all its digits
-and the JSON pointer (RFC 6901) of the number in `metrics.json`. A key that begins with `-` names
-the number whose negative is shown: the same difference, seen from the other system.
+A number is rounded for display; `<data value="...">` keeps all its digits. Negative numbers have a
+minus sign (U+2212), missing ones a dash.
 """
 
 from __future__ import annotations
@@ -10,100 +9,52 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import Any, Self
 
 from markupsafe import Markup
+
+from tercet.core.text import bytes_text
 
 _NONE = Markup('<span class="none" title="not measured">–</span>')
 
 
-class Number(float):
-    """A number of the results, with its place in them."""
-
-    key: str
-    digits: str
-
-    @classmethod
-    def of(cls, value: float, key: str) -> Self:
-        """The number at a JSON pointer; an integer keeps being written as one."""
-        number = cls(value)
-        number.key, number.digits = key, json.dumps(value, allow_nan=False)
-        return number
-
-    def negative(self) -> Number:
-        """Its negative, at the same place."""
-        digits = self.digits[1:] if self.digits.startswith("-") else f"-{self.digits}"
-        number = Number(digits)
-        number.key, number.digits = f"-{self.key}", digits
-        return number
-
-
-def with_keys(value: Any, key: str = "") -> Any:
-    """Plain data again, its numbers as `Number`s."""
-    if isinstance(value, dict):
-        return {k: with_keys(v, f"{key}/{_token(k)}") for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [with_keys(inner, f"{key}/{i}") for i, inner in enumerate(value)]
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return Number.of(value, key)
-    return value
-
-
-def _token(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")
-
-
-def shown(number: Number | None, text: Callable[[float], str]) -> Markup:
-    """The number as `text` writes it; a dash for None."""
-    if number is None:
-        return _NONE
-    return Markup('<data value="{}" data-key="{}">{}</data>').format(
-        number.digits, number.key, re.sub("^-", "−", text(number))
-    )
-
-
-def _figure(value: float) -> str:
+def _metric(value: float) -> str:
     text = f"{value:.4f}"
     return text if float(text) else "0.0000"
 
 
 def _change(value: float) -> str:
-    text = _figure(value)
+    text = _metric(value)
     return f"+{text}" if float(text) > 0 else text
 
 
 def _p(value: float) -> str:
-    return "<0.0001" if 0 < value < 0.0001 else _figure(value)
-
-
-def _size(value: float) -> str:
-    for least, unit, name in ((1e9, 1e9, "GB"), (1e5, 1e6, "MB")):
-        if value >= least:
-            return f"{value / unit:,.2f} {name}"
-    return f"{value / 1e3:,.2f} kB"
+    return "<0.0001" if 0 < value < 0.0001 else _metric(value)
 
 
 def _rate(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:,.1f}"
 
 
-def _plain(value: float) -> str:
-    return value.digits if isinstance(value, Number) else str(value)
+def _filter(text: Callable[[float], str]) -> Callable[[float | None], Markup]:
+    def shown(number: float | None) -> Markup:
+        if number is None:
+            return _NONE
+        return Markup('<data value="{}">{}</data>').format(
+            json.dumps(number, allow_nan=False), re.sub("^-", "−", text(number))
+        )
+
+    return shown
 
 
-def _filter(text: Callable[[float], str]) -> Callable[[Number | None], Markup]:
-    return lambda number: shown(number, text)
-
-
-#: What a template calls to write a number. Milliseconds and seconds have their unit in the header.
-FILTERS: dict[str, Callable[[Number | None], Markup]] = {
-    "figure": _filter(_figure),
+#: Template filters that format a number. Headers give the unit of milliseconds and seconds.
+FILTERS: dict[str, Callable[[float | None], Markup]] = {
+    "metric": _filter(_metric),
     "change": _filter(_change),
     "p": _filter(_p),
     "count": _filter(lambda value: f"{value:,.0f}"),
     "time": _filter(lambda value: f"{value:,.2f}"),
-    "size": _filter(_size),
+    "size": _filter(bytes_text),
     "rate": _filter(_rate),
     "dollars": _filter(lambda value: f"${value:,.4f}"),
-    "plain": _filter(_plain),
+    "plain": _filter(lambda value: json.dumps(value)),
 }

@@ -5,7 +5,7 @@
     getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const themed = ["ink", "up", "down"];
 
-  // Traces may ask for a colour of the page by its name; axes and texts always have the page's.
+  // Traces may name a colour of the page; axes and texts always use the page's colours.
   const inColours = (trace) => {
     const copy = structuredClone(trace);
     for (const part of [copy.line, copy.marker]) {

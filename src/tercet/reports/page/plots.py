@@ -1,6 +1,6 @@
-"""The plots of an experiment's page, as Plotly draws them from JSON: plain data, no objects.
+"""The plots of an experiment's page as plain data, which `page.js` gives to Plotly.
 
-All numbers are those of the results; `retrieval/page.js` adds colours of the page's theme.
+All numbers are those of the results; `page.js` adds the colours of the page's theme.
 """
 
 from __future__ import annotations
@@ -8,29 +8,30 @@ from __future__ import annotations
 import html
 from typing import Any
 
-from tercet.core.schema import InputError
+from tercet.core.extras import missing
+from tercet.evaluation.results import Margins, Results
 
-#: Colours apart for the colour-blind too, and 3:1 against white and near-black.
+#: Distinct for colour-blind readers too; contrast 3:1 against white and near-black.
 COLOURS = ("#2878b5", "#d55e00", "#0a9370", "#b5609a", "#7a7f87", "#b58100", "#2592ba", "#8a6bd1")
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "triangle-down", "cross")
-GLYPHS = "●■◆▲✖★▼✚"
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "triangle-down", "cross")
+_GLYPHS = "●■◆▲✖★▼✚"
 
 Plot = dict[str, Any]
 
 
 def plotly_js() -> str:
-    """Plotly's library, whole, to stand in the page. Raises InputError if it is not installed."""
+    """The source of plotly.js, for embedding. Raises InputError if plotly is not installed."""
     try:
         from plotly.offline import get_plotlyjs
     except ImportError:
-        raise InputError("plotly is not installed: pip install 'tercet[report]'") from None
+        raise missing("plotly", "report") from None
     return str(get_plotlyjs())
 
 
-def marks(results: dict[str, Any]) -> dict[str, tuple[str, str, str]]:
-    """Each system's colour, plot symbol and glyph, the same all over the page."""
-    names = [system["name"] for system in results["systems"]]
-    kinds = list(zip(COLOURS, SYMBOLS, GLYPHS, strict=True))
+def marks(results: Results) -> dict[str, tuple[str, str, str]]:
+    """Each system's colour, plot symbol and glyph, the same throughout the page."""
+    names = [system.name for system in results.systems]
+    kinds = list(zip(COLOURS, _SYMBOLS, _GLYPHS, strict=True))
     return {
         # The ninth system has the first one's colour, and the second one's symbol.
         name: (kinds[i % 8][0], *kinds[(i + i // 8) % 8][1:])
@@ -38,14 +39,14 @@ def marks(results: dict[str, Any]) -> dict[str, tuple[str, str, str]]:
     }
 
 
-def differences(results: dict[str, Any]) -> Plot:
+def differences(results: Results) -> Plot:
     """Each query's difference from the baseline, sorted: two traces a system, losses and gains.
 
-    In the order of `results["changes"]`; page.js shows one system at a time.
+    Systems are in the order of `results.changes`; page.js shows one at a time.
     """
     data = []
-    for number, changes in enumerate(results["changes"]):
-        rows = sorted(changes["differences"].items(), key=lambda item: (item[1], item[0]))
+    for number, changes in enumerate(results.changes):
+        rows = sorted(changes.differences.items(), key=lambda item: (item[1], item[0]))
         for sign, colour in ((-1, "down"), (1, "up")):
             bars = [(place, *row) for place, row in enumerate(rows, 1) if row[1] * sign > 0]
             data.append(
@@ -60,7 +61,7 @@ def differences(results: dict[str, Any]) -> Plot:
                 }
             )
     layout = layout_of("queries, sorted", "difference")
-    every = [list(changes["differences"].values()) for changes in results["changes"]]
+    every = [list(changes.differences.values()) for changes in results.changes]
     count = max(len(values) for values in every)
     reach = 1.05 * max((abs(value) for values in every for value in values), default=0) or 1
     layout |= {"bargap": 0, "barmode": "overlay"}
@@ -69,12 +70,12 @@ def differences(results: dict[str, Any]) -> Plot:
     return {"data": data, "layout": layout}
 
 
-def curves(results: dict[str, Any]) -> list[tuple[str, Plot]]:
-    """The primary and a few other measures by epoch; the first evaluation, zero-shot, dashed."""
-    rows = results["curve"]
-    wanted = [results["primary"], "ndcg@10", "map@10", "mrr@10", "recall@100", "recall@10"]
+def curves(results: Results) -> list[tuple[str, Plot]]:
+    """Plots of up to four metrics by epoch; the zero-shot value is a dashed line."""
+    rows = results.curve
+    wanted = [results.primary, "ndcg@10", "map@10", "mrr@10", "recall@100", "recall@10"]
     known = [name for name in dict.fromkeys(wanted) if rows and all(name in row for row in rows)]
-    kinds = {system["kind"]: system["name"] for system in results["systems"]}
+    kinds = {system.kind: system.name for system in results.systems}
     colour = marks(results)[kinds["adapted"]][0] if "adapted" in kinds else COLOURS[0]
     plots = []
     for name in known[:4]:
@@ -100,13 +101,12 @@ def curves(results: dict[str, Any]) -> list[tuple[str, Plot]]:
     return plots
 
 
-def margins(results: dict[str, Any]) -> Plot:
-    """How the teacher's margins are spread, beside the student's."""
-    found = results["margins"]
+def margins(found: Margins) -> Plot:
+    """Histograms of the teacher's and the student's margins."""
     data = [
         {
-            "x": found["edges"],
-            "y": [*found[who], found[who][-1]] if found[who] else [],
+            "x": found.edges,
+            "y": [*counts, *counts[-1:]],
             "name": who,
             "mode": "lines",
             "line": {"shape": "hv", "color": colour, "width": 2, "dash": dash},
@@ -114,9 +114,9 @@ def margins(results: dict[str, Any]) -> Plot:
             "fillcolor": f"{colour}22",
             "hovertemplate": f"{who}<br>from %{{x:.4~g}}: %{{y:,}}<extra></extra>",
         }
-        for who, colour, dash in (
-            ("student", COLOURS[0], "solid"),
-            ("teacher", COLOURS[1], "dash"),
+        for who, counts, colour, dash in (
+            ("student", found.student, COLOURS[0], "solid"),
+            ("teacher", found.teacher, COLOURS[1], "dash"),
         )
     ]
     layout = layout_of("positive minus candidate", "pairs")
@@ -128,7 +128,7 @@ def margins(results: dict[str, Any]) -> Plot:
 
 
 def layout_of(x: str, y: str = "") -> Plot:
-    """Room for the figures: no dragging, narrow margins; what y is may be said by the caption."""
+    """A layout without dragging and with narrow margins; the caption may name y instead."""
     return {
         "showlegend": False,
         "dragmode": False,
@@ -152,5 +152,5 @@ def layout_of(x: str, y: str = "") -> Plot:
 
 
 def safe(text: str) -> str:
-    """Text that Plotly shows as it is: it reads some HTML in texts."""
+    """Text escaped for Plotly, which renders some HTML in texts."""
     return html.escape(str(text), quote=False)

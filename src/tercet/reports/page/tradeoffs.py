@@ -1,4 +1,4 @@
-"""Quality against what it costs: latency, memory, price, and the Pareto front of each."""
+"""Quality against latency, memory and price, with the Pareto front of each."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from tercet.core.text import bytes_text
+from tercet.evaluation.results import Cell, Results
 from tercet.reports.page.plots import Plot, layout_of, marks, safe
-from tercet.reports.page.verdict import ranked
+from tercet.reports.views import ranked
 
 _HOVERS = {
     "latency": "%{x:,.4~g} ms",
     "memory": "%{x:.4~s}B",
-    "price": "$%{x:,.4~g} a thousand queries",
+    "price": "$%{x:,.4~g} per 1,000 queries",
 }
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Which (cost, quality) points no other is both cheaper and better than, the cheapest first."""
+    """Indices of the Pareto-optimal (cost, quality) points, cheapest first."""
     best, chosen = -math.inf, []
     for i in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
         if points[i][1] > best:
@@ -26,28 +28,26 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
     return chosen
 
 
-def tradeoffs(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """Quality against latency, memory and price, where two cells or a price are known.
+def tradeoffs(results: Results) -> list[dict[str, Any]]:
+    """Quality against latency, memory and price, where at least two costs or a price are known.
 
-    Each with its `plot`, and `named`: the Pareto front's letters, cells and costs. Who encodes
-    nothing, because its vectors were made beforehand, has no latency to compare.
+    Each has its `plot`, and in `named` the letters, cells and costs of the Pareto front. Systems
+    with precomputed vectors have no encoding time, so their latency is not comparable: left out.
     """
-    known = {system["name"] for system in results["systems"] if system["encoded_before"]}
-    prices = {s["name"]: s["dollars_per_1000_queries"] for s in results["systems"]}
-    measured = [c for c in results["cells"] if results["primary"] in c["figures"]]
+    precomputed = {system.name for system in results.systems if system.encoded_before}
+    prices = {s.name: s.dollars_per_1000_queries for s in results.systems}
+    evaluated = [c for c in results.cells if results.primary in c.figures]
     kinds = {
-        "latency": ("latency", "ms a query, one by one, median", "time"),
+        "latency": ("latency", "median ms a query, one query at a time", "time"),
         "memory": ("memory", "memory of the index", "size"),
-        "price": ("price", "dollars a thousand queries", "dollars"),
+        "price": ("price", "dollars per 1,000 queries", "dollars"),
     }
-    costs: dict[str, list[tuple[dict[str, Any], Any]]] = {
+    costs: dict[str, list[tuple[Cell, float | None]]] = {
         "latency": [
-            (c, c["single"]["total"]["p50"])
-            for c in measured
-            if c["single"] and c["system"] not in known
+            (c, c.single.total.p50) for c in evaluated if c.single and c.system not in precomputed
         ],
-        "memory": [(c, c["build"]["memory"]) for c in measured if c["build"]],
-        "price": [(c, prices.get(c["system"])) for c in ranked(results)],
+        "memory": [(c, c.build.memory) for c in evaluated if c.build],
+        "price": [(c, prices.get(c.system)) for c in ranked(results)],
     }
     found = []
     for id, (title, unit, filter) in kinds.items():
@@ -58,15 +58,14 @@ def tradeoffs(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _tradeoff(
-    results: dict[str, Any],
-    points: list[tuple[dict[str, Any], Any]],
+    results: Results,
+    points: list[tuple[Cell, float]],
     id: str,
     title: str,
     unit: str,
     filter: str,
 ) -> dict[str, Any]:
-    primary = results["primary"]
-    quality = [cell["figures"][primary]["mean"] for cell, _ in points]
+    quality = [cell.figures[results.primary].mean for cell, _ in points]
     places = [(cost, y) for (_, cost), y in zip(points, quality, strict=True)]
     chosen = front(places)
     labels = _labels(places, chosen)
@@ -82,10 +81,10 @@ def _tradeoff(
         }
     ]
     if id == "price":
-        data += _unpriced(results, {cell["system"] for cell, _ in points})
+        data += _unpriced(results, {cell.system for cell, _ in points})
     for name, (colour, symbol, _) in marks(results).items():
-        own = [i for i, (cell, _) in enumerate(points) if cell["system"] == name]
-        # The front's points are drawn larger; the others say who they are when asked.
+        own = [i for i, (cell, _) in enumerate(points) if cell.system == name]
+        # Points on the front are larger and labelled; all show their names on hover.
         data.append(
             {
                 "x": [points[i][1] for i in own],
@@ -94,7 +93,7 @@ def _tradeoff(
                 "text": [labels.get(i, "") for i in own],
                 "textposition": "top center",
                 "textfont": {"size": 13},
-                "customdata": [f"{safe(name)}<br>{safe(points[i][0]['index'])}" for i in own],
+                "customdata": [f"{safe(name)}<br>{safe(points[i][0].index)}" for i in own],
                 "hovertemplate": f"%{{customdata}}<br>%{{y:.4f}}, {_HOVERS[id]}<extra></extra>",
                 "marker": {
                     "color": colour,
@@ -128,7 +127,7 @@ def _tradeoff(
 
 
 def _labels(points: Sequence[tuple[float, float]], chosen: Sequence[int]) -> dict[int, str]:
-    """What stands above each mark of the front; marks too close for that share the last one's."""
+    """Letters above the marks of the front; marks close together share one label, on the last."""
     scaled = [(math.log(cost) if cost > 0 else 0.0, quality) for cost, quality in points]
     spans = [(max(axis) - min(axis)) or 1 for axis in zip(*scaled, strict=True)]
     clusters = [[n] for n in range(len(chosen))][:1]
@@ -150,14 +149,14 @@ def _letter(n: int) -> str:
     return _letter(n // 26 - 1) + _letter(n % 26) if n >= 26 else chr(ord("A") + n)
 
 
-def _unpriced(results: dict[str, Any], priced: set[str]) -> Iterator[Plot]:
-    """What costs no API's money, as level lines across: what the money has to be above."""
-    known = {cell["system"]: cell["figures"][results["primary"]] for cell in ranked(results)}
+def _unpriced(results: Results, priced: set[str]) -> Iterator[Plot]:
+    """Systems without an API price as horizontal lines: the quality that a price must beat."""
+    known = {cell.system: cell.figures[results.primary].mean for cell in ranked(results)}
     for name, (colour, _, _) in marks(results).items():
         if name in known and name not in priced:
             yield {
                 "x": [0.02, 0.98],
-                "y": [known[name]["mean"]] * 2,
+                "y": [known[name]] * 2,
                 "xaxis": "x2",
                 "mode": "lines",
                 "line": {"color": colour, "width": 1.5},
@@ -167,7 +166,7 @@ def _unpriced(results: dict[str, Any], priced: set[str]) -> Iterator[Plot]:
 
 
 def _log_axis(values: Sequence[float], *, size: bool) -> Plot:
-    """A logarithmic axis with few, whole labels; a linear one if there is a zero."""
+    """A logarithmic axis with at most five round labels; linear if a value is not positive."""
     low, high = min(values), max(values)
     if low <= 0:
         pad = 0.06 * (high - low) or 1
@@ -191,12 +190,5 @@ def _log_axis(values: Sequence[float], *, size: bool) -> Plot:
         "tickangle": 0,
         "ticklabeloverflow": "allow",
         "tickvals": ticks,
-        "ticktext": [_bytes(value) if size else f"{value:,.6g}" for value in ticks],
+        "ticktext": [bytes_text(value) if size else f"{value:,.6g}" for value in ticks],
     }
-
-
-def _bytes(value: float) -> str:
-    for least, unit, name in ((0.999e9, 1e9, "GB"), (0.999e5, 1e6, "MB"), (999, 1e3, "kB")):
-        if value >= least:
-            return f"{value / unit:,.4g} {name}"
-    return f"{value:,.4g} B"

@@ -1,10 +1,10 @@
-"""A page that searches a run's passages, and tells what adapting its model came to.
+"""A web page that searches a run's passages and shows the results of adapting its model.
 
     pip install -r requirements.txt
     python app.py
 
-It listens on this machine alone, and in a Hugging Face Space where Spaces are looked for. All that
-it shows lies beside it: `retriever.py` finds passages, `results.json` has the figures.
+Outside a Hugging Face Space it listens on this machine only. Its data is in the same folder:
+`retriever.py` searches the passages, `results.json` has the metric values.
 """
 
 import html
@@ -19,14 +19,12 @@ import gradio as gr
 from retriever import EXPECTED, K, TercetRetriever
 
 HERE = Path(__file__).parent
-#: The most passages that one search gives, and characters of a query that are read.
-MOST, LONGEST = 50, 2_000
-#: Characters of a passage that are shown before it is opened.
-HEAD = 360
-#: Queries that are offered.
-OFFERED = 6
+MOST = 50  # passages per search
+LONGEST = 2_000  # characters of a query; the rest is ignored
+HEAD = 360  # characters of a passage before it is opened
+EXAMPLES = 6
 
-# Gradio puts its own names before every selector, after each comma: lists in brackets would break.
+# Gradio prefixes every selector, splitting at commas, so commas in brackets would break.
 CSS = """
 .gradio-container { --up: #0b5ea8; --down: #b04400; max-width: 860px; margin: 0 auto; }
 .dark .gradio-container { --up: #74b6f5; --down: #f2975c; }
@@ -35,7 +33,7 @@ CSS = """
 .head { padding-top: 1rem; }
 .head h1 { font-size: 1.5rem; margin: 0 0 .25rem; overflow-wrap: anywhere; }
 .quiet { color: var(--body-text-color-subdued); margin: 0; }
-.ask { align-items: end; }
+.query { align-items: end; }
 .found { list-style: none; padding: 0; margin: .75rem 0 0; overflow-wrap: anywhere; }
 .found > li { padding: 1.1rem 0; margin: 0; border-top: 1px solid var(--border-color-primary); }
 .found h3 { font-size: 1.05rem; line-height: 1.35; margin: 0 0 .3rem; }
@@ -68,14 +66,14 @@ CSS = """
 
 
 class Search:
-    """A retriever, as the page and its API ask it."""
+    """The search of the page and of its API."""
 
     def __init__(self, retriever: TercetRetriever) -> None:
         self._retriever = retriever
 
     def find(self, query: str, k: int = K) -> list[dict[str, Any]]:
-        """Find the passages that answer a query best: each with its score, id, title and text."""
-        asked, wanted = query.strip()[:LONGEST], min(max(int(k), 1), MOST)
+        """Find the passages that best match a query: id, title, text and score of each."""
+        text, k = query.strip()[:LONGEST], min(max(int(k), 1), MOST)
         return [
             {
                 "id": found.metadata["id"],
@@ -83,30 +81,30 @@ class Search:
                 "text": found.page_content,
                 "score": found.metadata["score"],
             }
-            for found in (self._retriever.invoke(asked, k=wanted) if asked else [])
+            for found in (self._retriever.invoke(text, k=k) if text else [])
         ]
 
     def show(self, query: str, k: float | None) -> str:
-        """What is found, as HTML."""
+        """The found passages as HTML."""
         if not query.strip():
-            return said("Type a question, or choose one of those that are offered.")
+            return note("Type a question, or choose an example.")
         start = perf_counter()
         try:
             found = self.find(query, int(k or K))
         except ValueError as error:
-            return said(str(error))
-        taken = 1e3 * (perf_counter() - start)
+            return note(str(error))
+        milliseconds = 1e3 * (perf_counter() - start)
         passages = f"{len(found)} passage{'' if len(found) == 1 else 's'}"
-        return said(f"{passages}, in {taken:,.0f} ms") + listed(found)
+        return note(f"{passages}, in {milliseconds:,.0f} ms") + listed(found)
 
 
-def said(text: str) -> str:
-    """A line of HTML that says it."""
+def note(text: str) -> str:
+    """A line of text as HTML."""
     return f'<p class="quiet">{html.escape(text)}</p>'
 
 
 def listed(found: Sequence[dict[str, Any]]) -> str:
-    """Passages as HTML, whatever their texts hold."""
+    """Passages as HTML; their texts are escaped."""
     return f'<ol class="found">{"".join(map(_passage, found))}</ol>'
 
 
@@ -119,7 +117,7 @@ def _passage(found: dict[str, Any]) -> str:
 
 
 def _text(text: str) -> str:
-    """A text as HTML: its head, which opens to the rest."""
+    """A text as HTML: its beginning, which opens to the rest."""
     cut = text.rfind(" ", HEAD // 2, HEAD) if len(text) > HEAD else -1
     cut = HEAD if cut < 0 and len(text) > HEAD else cut
     if cut < 0:
@@ -128,8 +126,8 @@ def _text(text: str) -> str:
     return f'<details><summary dir="auto">{head} …</summary><p dir="auto">… {rest}</p></details>'
 
 
-def figures(results: dict[str, Any]) -> str:
-    """The run's figures before and after, as HTML."""
+def comparison(results: dict[str, Any]) -> str:
+    """The metrics of the base and the adapted model as HTML."""
     rows = "".join(
         f"<tr><td>{html.escape(c['measure'])}</td><td>{c['before']:.4f}</td>"
         f"<td>{c['after']:.4f}</td>{_difference(c['interval'])}</tr>"
@@ -137,14 +135,14 @@ def figures(results: dict[str, Any]) -> str:
     )
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in results["notes"])
     return (
-        '<div class="scroll"><table class="figures"><thead><tr><th>measure</th><th>zero-shot</th>'
+        '<div class="scroll"><table class="figures"><thead><tr><th>metric</th><th>zero-shot</th>'
         "<th>adapted</th><th>difference <small>95% interval</small></th></tr></thead>"
         f'<tbody>{rows}</tbody></table></div><ul class="notes">{notes}</ul>'
     )
 
 
 def _difference(interval: dict[str, float]) -> str:
-    """A cell; it has a colour only where the interval leaves zero out."""
+    """A table cell; significant differences are coloured."""
     side = "up" if interval["low"] > 0 else "down" if interval["high"] < 0 else "even"
     span = f"[{interval['low']:+.4f}, {interval['high']:+.4f}]"
     return (
@@ -153,7 +151,7 @@ def _difference(interval: dict[str, float]) -> str:
 
 
 def framed(page: str) -> str:
-    """Another page within this one, that can reach nothing of it."""
+    """Another page in a sandboxed frame."""
     return (
         '<iframe class="report" title="All systems that were compared" sandbox="allow-scripts" '
         f'srcdoc="{html.escape(page)}"></iframe>'
@@ -169,7 +167,7 @@ def build(retriever: TercetRetriever) -> gr.Blocks:
         with gr.Tab("Search"):
             _search(Search(retriever))
         with gr.Tab("Results") as tab:
-            gr.HTML(figures(results))
+            gr.HTML(comparison(results))
             if (HERE / "report.html").exists():
                 _report(tab)
         with gr.Tab("About"):
@@ -178,33 +176,33 @@ def build(retriever: TercetRetriever) -> gr.Blocks:
 
 
 def _search(search: Search) -> None:
-    with gr.Row(elem_classes="ask"):
+    with gr.Row(elem_classes="query"):
         query = gr.Textbox(label="Question", max_lines=4, scale=6, autofocus=True)
         most = {"minimum": 1, "maximum": MOST, "precision": 0}
         k = gr.Number(min(K, MOST), label="Passages", scale=1, min_width=90, **most)
         go = gr.Button("Search", variant="primary", scale=1, min_width=110)
-    asked = [[query] for query, _ in EXPECTED[:OFFERED]]
-    examples = gr.Examples(asked, [query], label="Asked when it was measured", cache_examples=False)
-    found = gr.HTML(said("What is found comes here."))
+    queries = [[query] for query, _ in EXPECTED[:EXAMPLES]]
+    examples = gr.Examples(queries, [query], label="Examples: test queries", cache_examples=False)
+    found = gr.HTML(note("Passages appear here."))
     for event in (go.click, query.submit, examples.load_input_event.then):
         event(search.show, [query, k], found, api_visibility="private", show_progress="minimal")
     gr.api(search.find, api_name="search")
 
 
 def _head(results: dict[str, Any]) -> str:
-    words = f"{results['passages']:,} passages, searched by {results['model']} as adapted to them."
-    return f'<div class="head"><h1>{html.escape(results["run"])}</h1>{said(words)}</div>'
+    about = f"{results['passages']:,} passages, searched by {results['model']}, adapted to them."
+    return f'<div class="head"><h1>{html.escape(results["run"])}</h1>{note(about)}</div>'
 
 
 def _report(tab: gr.Tab) -> None:
-    """The page of all comparisons, fetched when it is first looked at."""
-    there, report = gr.State(False), gr.HTML()
+    """The page of eval.py, loaded when its tab is first opened."""
+    loaded, report = gr.State(False), gr.HTML()
 
-    def fetch(there: bool) -> tuple[Any, bool]:
+    def load(loaded: bool) -> tuple[Any, bool]:
         page = (HERE / "report.html").read_text(encoding="utf-8")
-        return (gr.skip() if there else framed(page)), True
+        return (gr.skip() if loaded else framed(page)), True
 
-    tab.select(fetch, [there], [report, there], api_visibility="private")
+    tab.select(load, [loaded], [report, loaded], api_visibility="private")
 
 
 def main() -> None:

@@ -11,21 +11,21 @@
 #   "weaviate-client>=4.23,<5",  # only: weaviate
 # ]
 # ///
-"""Dense search with an adapted model, as a LangChain retriever: the search that was evaluated.
+"""Dense search with an adapted model, as a LangChain retriever.
 
     from retriever import TercetRetriever
 
     retriever = TercetRetriever(k=5)
     documents = retriever.invoke("a question")  # or await retriever.ainvoke("a question")
 
-A document has the passage's text; its metadata has the passage's id, title and score, and a larger
-score is a better match. Queries are encoded in float32, and no keyword counts for anything.
+A document has the passage's text; its metadata has the passage's id, title and score (larger is
+better). Queries are encoded in float32; keywords are not used.
 
     python retriever.py "a question" [--k 5]
     python retriever.py --self-test
 
-The self-test asks queries that are kept at the end of this file, compares passages and scores with
-what the run found, and exits with code 1 where they differ.
+The self-test searches with the queries in `EXPECTED`, compares passages and scores with those that
+the run found, and exits with code 1 if they differ.
 """
 
 import argparse
@@ -58,49 +58,49 @@ from transformers import AutoModel, AutoTokenizer
 from weaviate.classes.init import AdditionalConfig, Auth, Timeout  # only: weaviate
 from weaviate.classes.query import Filter, MetadataQuery  # only: weaviate
 
-#: The run whose model this is.
+#: Name of the run.
 RUN = "example"
 #: The model's folder ("./": beside this file), or its name on the Hub and the revision there.
 MODEL = "runs/example/model"
 REVISION: str | None = None
-#: What is put before a query, whether both are lower-cased, and its longest length in tokens.
+#: Prefix of queries, whether both are lower-cased, and the maximum length in tokens.
 QUERY_PROMPT = ""
 LOWER_CASE = False
 MAX_LENGTH = 512
-#: How a vector is had of the tokens': "mean" or "cls".
+#: Pooling of token vectors: "mean" or "cls".
 POOLING = "mean"
-#: The model's subfolder with the projection of pooled vectors, and whether it takes unit vectors.
+#: The model's subfolder with a projection, and whether vectors are normalised before it.
 DENSE: str | None = None
 DENSE_TAKES_UNIT_VECTORS = False
-#: What a score is: "cosine" (the vectors have unit length) or "dot".
+#: Score: "cosine" (vectors have unit length) or "dot".
 SIMILARITY = "cosine"
-#: The folder beside this file that holds the passages; None where the collection has their texts.
+#: The folder of passages beside this file; None if the collection has their texts.
 PASSAGES: str | None = "retriever.passages"
-#: How many passages are found unless told otherwise.
+#: Default number of passages per query.
 K = 10
 # region space
-#: Which folder holds the sample of vectors that the queries are meant for: "model" or "passages".
+#: The folder that has a sample of the vectors to be searched: "model" or "passages".
 SPACE = "model"
 # endregion
 # region weaviate
-#: The collection, or the alias of one; its vector, and whether queries must name it.
+#: The collection or its alias; its vector, and whether queries must name the vector.
 COLLECTION = "Example"
 VECTOR = "default"
 VECTOR_IS_NAMED = True
-#: The property with the passages' ids, whether they are numbers there; None: the objects' UUIDs.
+#: The property with passage ids and whether it is numeric; None: ids are the objects' UUIDs.
 ID_PROPERTY: str | None = "passage_id"
 ID_IS_NUMBER = False
-#: The properties with their texts and titles, where the collection has them.
+#: The properties with texts and titles, if the collection has them.
 TEXT_PROPERTY: str | None = None
 TITLE_PROPERTY: str | None = None
-#: How the collection compares ("dot" or "cosine"), and the most that one query returns.
+#: The collection's distance ("dot" or "cosine"), and the largest result of one query.
 DISTANCE = "dot"
 MOST = 10_000
 # endregion
 
 
 class Hit(NamedTuple):
-    """A passage that was found."""
+    """A found passage."""
 
     id: str
     score: float
@@ -109,10 +109,10 @@ class Hit(NamedTuple):
 
 
 class QueryEncoder:
-    """A query to its vector, by the adapted model."""
+    """Encodes queries with the adapted model."""
 
     def __init__(self, model: str, revision: str | None, device: str | None) -> None:
-        """`device` None is the GPU where there is one. Raises FileNotFoundError for no model."""
+        """`device` None uses a GPU if available. Raises FileNotFoundError without a model."""
         self.folder = model_folder(model, revision)
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._tokenizer: Any = AutoTokenizer.from_pretrained(self.folder)
@@ -124,12 +124,12 @@ class QueryEncoder:
         if DENSE is not None:
             weights = load_file(self.folder / DENSE / "model.safetensors", device=self._device)
             self._dense = {name: value.float() for name, value in weights.items()}
-        # A tokenizer keeps its settings in itself, and threads must not change them in turn.
+        # The tokenizer stores truncation settings in itself: threads must not interleave.
         self._lock = Lock()
 
     @torch.inference_mode()
     def encode(self, query: str) -> np.ndarray:
-        """The query's vector, float32 [dimension]. Raises ValueError if it is no vector."""
+        """Encode a query: float32 [dimension]. Raises ValueError for a zero or infinite vector."""
         text = QUERY_PROMPT + query
         with self._lock:
             inputs = self._tokenizer(
@@ -156,7 +156,7 @@ class QueryEncoder:
 
 
 def model_folder(model: str, revision: str | None) -> Path:
-    """The folder of a local path or a Hub name, downloaded if need be; safetensors alone."""
+    """The folder of a local model or of a Hub model, downloaded if needed (safetensors only)."""
     path = Path(model).expanduser()
     if path.is_dir():
         return path
@@ -171,15 +171,15 @@ def model_folder(model: str, revision: str | None) -> Path:
 
 
 class PassageFiles:
-    """Passages in the order of their ids, read from their files as they are asked for.
+    """Passages sorted by id, read from disk on access.
 
-    `passages.jsonl` has one a line, and `ends.npy`, int64 [passages], where each line ends.
+    `passages.jsonl` has one per line; `ends.npy`, int64 [passages], the byte offset of its end.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Raises FileNotFoundError where the folder is not there."""
+        """Raises FileNotFoundError if the folder does not exist."""
         if not folder.is_dir():
-            raise FileNotFoundError(f"{folder} is not there: it belongs beside {Path(__file__)}")
+            raise FileNotFoundError(f"{folder} does not exist: it belongs beside {Path(__file__)}")
         self._bytes = np.memmap(folder / "passages.jsonl", np.uint8, "r")
         self._ends = np.load(folder / "ends.npy", mmap_mode="r")
 
@@ -193,33 +193,35 @@ class PassageFiles:
         return passage
 
     def row(self, id: str) -> int | None:
-        """The row of a passage; None if there is no such passage."""
+        """The row of a passage, or None."""
         row = bisect_left(range(len(self)), id, key=lambda row: self[row]["id"])
         return row if row < len(self) and self[row]["id"] == id else None
 
 
 # region exact
 class ExactIndex:
-    """Every passage's vector compared with the query's, from a file that is mapped.
+    """Compares a query with the vectors of all passages in a memory-mapped file.
 
-    `vectors.npy` is float32 [passages, dimension], in the passages' order.
+    `vectors.npy` is float32 [passages, dimension], in the order of the passages.
     """
 
     _block = 8_192  # vectors compared at a time
 
     def __init__(self, folder: Path) -> None:
-        """Reads every vector once."""
+        """Read the passages and the lengths of all vectors."""
         self.passages = PassageFiles(folder)
         self._vectors = np.load(folder / "vectors.npy", mmap_mode="r")
         if len(self._vectors) != len(self.passages):
-            raise ValueError(f"{folder} has not as many vectors as passages: export it again")
+            raise ValueError(
+                f"{folder} has different numbers of vectors and passages: export again"
+            )
         blocks = range(0, len(self._vectors), self._block)
         lengths = [np.linalg.norm(self._vectors[i : i + self._block], axis=1) for i in blocks]
         self._longest = max(float(each.max()) for each in lengths)
 
     def search(self, vector: np.ndarray, k: int) -> list[Hit]:
-        """The k best passages of a query, float32 [dimension]; of equal ones the larger id."""
-        # Twice what sums in float32 may err by: whatever could be among the k best stays.
+        """The k best passages for a query, float32 [dimension]; ties: the larger id first."""
+        # Twice the error bound of float32 sums: no passage of the true top k is dropped.
         error = 2 * len(vector) * float(np.finfo(np.float32).eps)
         error *= self._longest * float(np.linalg.norm(vector))
         rows, scores = np.empty(0, np.int64), np.empty(0, np.float32)
@@ -235,38 +237,38 @@ class ExactIndex:
         return [Hit(score=float(np.float32(exact[i])), **self.passages[rows[i]]) for i in best]
 
     async def asearch(self, vector: np.ndarray, k: int) -> list[Hit]:
-        """As `search`, in a thread."""
+        """Like `search`, in a thread."""
         return await asyncio.to_thread(self.search, vector, k)
 
     # region space
     def vectors_of(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
-        """The vectors of those of the passages that are there, float32 [dimension], by id."""
+        """The vectors of existing passages, float32 [dimension], by id."""
         rows = {id: self.passages.row(id) for id in ids}
         return {id: self._vectors[row] for id, row in rows.items() if row is not None}
 
     # endregion
     def close(self) -> None:
-        """Nothing to do: files are let go with the object."""
+        """Do nothing: the files are closed with the object."""
 
     async def aclose(self) -> None:
-        """As `close`."""
+        """Like `close`."""
 
 
 # endregion
 # region weaviate
 class WeaviateIndex:
-    """A collection on a Weaviate server, asked by near_vector alone.
+    """A collection on a Weaviate server, searched by vector.
 
-    The environment says where the server is: WEAVIATE_URL (else http://127.0.0.1:8080),
-    WEAVIATE_GRPC_URL (else port 50051 of the same host) and WEAVIATE_API_KEY.
+    The environment has the server's address: WEAVIATE_URL (default http://127.0.0.1:8080),
+    WEAVIATE_GRPC_URL (default port 50051 of the same host) and WEAVIATE_API_KEY.
     """
 
-    _ties = 16  # asked for beyond k, so that equal scores at the cut-off fall to the right id
+    _ties = 16  # more than k are requested, so that ties at the cutoff are ordered by id
 
     def __init__(self, collection: str, folder: Path | None) -> None:
-        """`folder` has the passages' texts, where the collection has not.
+        """`folder` has the texts if the collection has not.
 
-        Raises ConnectionError where no server answers.
+        Raises ConnectionError if no server answers.
         """
         self.collection = collection
         self._passages = None if folder is None else PassageFiles(folder)
@@ -279,20 +281,20 @@ class WeaviateIndex:
         ) as error:
             place = f"{address['http_host']}:{address['http_port']}"
             raise ConnectionError(f"no Weaviate at {place}: set WEAVIATE_URL") from error
-        # An asynchronous client belongs to the loop that it was opened in.
+        # An asynchronous client can only be used in the event loop that opened it.
         self._async: dict[asyncio.AbstractEventLoop, weaviate.WeaviateAsyncClient] = {}
         self._locks: dict[asyncio.AbstractEventLoop, asyncio.Lock] = {}
 
     def search(self, vector: np.ndarray, k: int) -> list[Hit]:
-        """The k best passages of a query, float32 [dimension]; of equal ones the larger id."""
+        """The k best passages for a query, float32 [dimension]; ties: the larger id first."""
         query = self._client.collections.use(self.collection).query
-        return self._hits(query.near_vector(vector.tolist(), **self._asked(k)).objects, k)
+        return self._hits(query.near_vector(vector.tolist(), **self._options(k)).objects, k)
 
     async def asearch(self, vector: np.ndarray, k: int) -> list[Hit]:
-        """As `search`, while the loop goes on with other things."""
+        """Like `search`, without blocking the event loop."""
         client = await self._opened()
         query = client.collections.use(self.collection).query
-        reply = await query.near_vector(vector.tolist(), **self._asked(k))
+        reply = await query.near_vector(vector.tolist(), **self._options(k))
         return await asyncio.to_thread(self._hits, reply.objects, k)
 
     async def _opened(self) -> weaviate.WeaviateAsyncClient:
@@ -307,9 +309,9 @@ class WeaviateIndex:
                 self._async[loop] = client
         return self._async[loop]
 
-    def _asked(self, k: int) -> dict[str, Any]:
+    def _options(self, k: int) -> dict[str, Any]:
         if k > MOST:
-            raise ValueError(f"k is {k}, and one query returns at most {MOST} passages")
+            raise ValueError(f"k is {k}, but one query returns at most {MOST} passages")
         return {
             "limit": min(k + self._ties, MOST),
             "target_vector": VECTOR if VECTOR_IS_NAMED else None,
@@ -333,26 +335,28 @@ class WeaviateIndex:
             return title, text
         row = self._passages.row(id)
         if row is None:
-            logging.getLogger(__name__).warning("passage %r came after the export: no text", id)
+            logging.getLogger(__name__).warning(
+                "passage %r was added after the export: no text", id
+            )
             return "", ""
         passage = self._passages[row]
         return passage["title"], passage["text"]
 
     # region space
     def vectors_of(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
-        """The vectors of those of the passages that are there, float32 [dimension], by id."""
+        """The vectors of existing passages, float32 [dimension], by id."""
         query = self._client.collections.use(self.collection).query
-        asked: dict[str, Any] = {
+        options: dict[str, Any] = {
             "include_vector": [VECTOR] if VECTOR_IS_NAMED else True,
             "return_properties": _properties(),
-            "limit": MOST,  # words are looked up without case: more may come than are meant
+            "limit": MOST,  # ids are compared without case, so more objects may match
         }
         if ID_PROPERTY is None:
-            objects: Sequence[Any] = query.fetch_objects_by_ids(list(ids), **asked).objects
+            objects: Sequence[Any] = query.fetch_objects_by_ids(list(ids), **options).objects
         else:
             wanted: list[Any] = [int(id) for id in ids] if ID_IS_NUMBER else list(ids)
             having = Filter.by_property(ID_PROPERTY).contains_any(wanted)
-            objects = query.fetch_objects(filters=having, **asked).objects
+            objects = query.fetch_objects(filters=having, **options).objects
         return {
             _id(stored): np.asarray(stored.vector[VECTOR], np.float32)
             for stored in objects
@@ -361,11 +365,11 @@ class WeaviateIndex:
 
     # endregion
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         self._client.close()
 
     async def aclose(self) -> None:
-        """Let the connections go, this loop's too."""
+        """Close the connections, including that of this event loop."""
         client = self._async.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.close()
@@ -382,7 +386,7 @@ def _id(stored: Any) -> str:
 
 
 def _address() -> dict[str, Any]:
-    """Where the server is and how to be let in, as weaviate's `connect_to_custom` takes it."""
+    """The server's address and key, as arguments of weaviate's `connect_to_custom`."""
     rest = _url(os.environ.get("WEAVIATE_URL") or "http://127.0.0.1:8080")
     call = _url(os.environ.get("WEAVIATE_GRPC_URL") or f"{rest.scheme}://")
     key = (os.environ.get("WEAVIATE_API_KEY") or "").strip()
@@ -395,7 +399,7 @@ def _address() -> dict[str, Any]:
         "grpc_secure": call.scheme == "https",
         "auth_credentials": Auth.api_key(key) if key else None,
         "additional_config": AdditionalConfig(timeout=Timeout(init=5, query=30)),
-        "skip_init_checks": True,  # they also ask a package registry for the client's version
+        "skip_init_checks": True,  # the checks also contact a package registry
     }
 
 
@@ -405,35 +409,34 @@ def _url(text: str) -> SplitResult:
 
 # endregion
 class TercetRetriever(BaseRetriever):
-    """Finds the passages of the run's index by the adapted model's vectors.
+    """Searches the passages of the run's index with the adapted model.
 
-    Making one loads the model and opens the index, for as long as it lives. Raises
-    FileNotFoundError where the model's or the passages' folder is not there, and ValueError for
-    passages that it was not made for.
+    The constructor loads the model and opens the index. Raises FileNotFoundError without the
+    model's or the passages' folder, and ValueError for passages with other vectors.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
     k: int = Field(default=K, ge=1)
-    """How many passages are found; one call may ask for others: `invoke(query, k=3)`."""
+    """Number of passages; a call may override it: `invoke(query, k=3)`."""
     model: str = str(Path(__file__).with_name(MODEL[2:])) if MODEL[:2] == "./" else MODEL
-    """The model's folder, or its name on the Hub."""
+    """The model's folder or Hub name."""
     revision: str | None = REVISION
     """The revision on the Hub."""
     device: str | None = None
-    """Where the model computes; None: the GPU where there is one."""
+    """The device of the model; None uses a GPU if available."""
     passages: Path | None = Path(__file__).with_name(PASSAGES) if PASSAGES else None
-    """The folder of the passages; None where the collection has their texts."""
+    """The folder of the passages; None if the collection has their texts."""
     # region weaviate
     collection: str = COLLECTION
-    """The collection, or the alias of one, that holds the passages' vectors."""
+    """The collection, or its alias, with the passage vectors."""
     # endregion
 
     _encoder: QueryEncoder = PrivateAttr()
     _index: Any = PrivateAttr()
 
     def model_post_init(self, context: Any, /) -> None:
-        """Load the model, open the index."""
+        """Load the model and open the index."""
         super().model_post_init(context)
         self._encoder = QueryEncoder(self.model, self.revision, self.device)
         # region exact
@@ -454,21 +457,23 @@ class TercetRetriever(BaseRetriever):
 
     # region space
     def _check_space(self) -> None:
-        """Refuse vectors that queries of this model are not meant for."""
+        """Refuse vectors that this model was not adapted to."""
         folder = self._encoder.folder if SPACE == "model" else self.passages
         assert folder is not None
         with safe_open(folder / "space.safetensors", framework="numpy") as file:
             vectors, about = file.get_tensor("vectors"), json.loads(file.metadata()["space"])
         found = self._index.vectors_of(about["ids"])
-        belongs = f"this model belongs to {about['place']}, and not to what it is to search here"
+        belongs = f"this model belongs to {about['place']}, not to these vectors"
         for id, vector in zip(about["ids"], vectors, strict=True):
             if id not in found or found[id].shape != vector.shape:
-                raise ValueError(f"{belongs} (there is no such vector of passage {id!r})")
-            # A server may keep vectors at length 1, or in half precision.
+                raise ValueError(f"{belongs} (passage {id!r} has no vector of that size)")
+            # A server may normalise vectors or store them in half precision.
             lengths = float(np.linalg.norm(found[id]) * np.linalg.norm(vector))
             cosine = float(found[id] @ vector) / max(lengths, 1e-30)
             if cosine < 0.999:
-                raise ValueError(f"{belongs} (passage {id!r} has another vector: {cosine:.2f})")
+                raise ValueError(
+                    f"{belongs} (passage {id!r} has another vector, cosine {cosine:.2f})"
+                )
 
     # endregion
     def _get_relevant_documents(
@@ -486,15 +491,15 @@ class TercetRetriever(BaseRetriever):
 
     def _wanted(self, k: int | None) -> int:
         if k is not None and k < 1:
-            raise ValueError(f"k is {k}: ask for at least 1 passage")
+            raise ValueError(f"k is {k}: it must be at least 1")
         return k or self.k
 
     def close(self) -> None:
-        """Let the index go."""
+        """Close the index."""
         self._index.close()
 
     async def aclose(self) -> None:
-        """As `close`, where the retriever was awaited: in the same loop."""
+        """Like `close`, for the event loop that awaited the retriever."""
         await self._index.aclose()
 
 
@@ -509,16 +514,16 @@ def _documents(hits: Sequence[Hit]) -> list[Document]:
     ]
 
 
-#: How far a score may lie from the run's, for scores of up to 1; larger ones are told by parts.
+#: Tolerance of scores up to 1; it is relative for larger scores.
 TOLERANCE = 1e-4
-#: Queries of the run, and the passages that it found for each with their scores, best first.
+#: Queries of the run, and the passages with scores that it found for each, best first.
 EXPECTED: list[tuple[str, list[tuple[str, float]]]] = [
     ("a question", [("p1", 0.75), ("p0", 0.5)]),
 ]
 
 
 def self_test(retriever: TercetRetriever) -> bool:
-    """Ask the queries of `EXPECTED`, and print a line for each; whether all is as it was."""
+    """Search with the queries of `EXPECTED` and print a line each; True if all are the same."""
     same = 0
     for query, expected in EXPECTED:
         documents = retriever.invoke(query, k=len(expected))
@@ -526,7 +531,7 @@ def self_test(retriever: TercetRetriever) -> bool:
         fault = _difference(expected, found)
         same += fault is None
         print(f"{'same' if fault is None else 'DIFFERS'}  {query!r}{f': {fault}' if fault else ''}")
-    verdict = "as the run found" if same == len(EXPECTED) else "the others are not as the run found"
+    verdict = "as the run found" if same == len(EXPECTED) else "the others differ from the run"
     print(f"{same} of {len(EXPECTED)} queries of run {RUN!r}: {verdict}")
     return same == len(EXPECTED)
 
@@ -534,34 +539,34 @@ def self_test(retriever: TercetRetriever) -> bool:
 def _difference(
     expected: Sequence[tuple[str, float]], found: Sequence[tuple[str, float]]
 ) -> str | None:
-    """What differs, in words; passages whose scores are within the tolerance may change places."""
+    """The difference in words, or None. Passages with scores within tolerance may swap."""
     tolerance = TOLERANCE * max([1.0, *(abs(score) for _, score in expected)])
     if len(found) != len(expected):
-        return f"{len(found)} passages, and not {len(expected)}"
+        return f"{len(found)} passages instead of {len(expected)}"
     for (id, score), (other, got) in zip(expected, found, strict=True):
         if abs(score - got) > tolerance:
-            return f"{other!r} with score {got:.6f} where {id!r} had {score:.6f}"
+            return f"{other!r} with score {got:.6f} instead of {id!r} with {score:.6f}"
     before, now = dict(expected), dict(found)
-    last = max(expected[-1][1], found[-1][1]) + tolerance  # any of those at the cut-off may be in
+    last = max(expected[-1][1], found[-1][1]) + tolerance  # ties at the cutoff may be in or out
     for id in before.keys() | now.keys():
         if id not in now and before[id] > last or id not in before and now[id] > last:
             return f"{id!r} was {'not ' if id in now else ''}found by the run"
         if id in now and id in before and abs(before[id] - now[id]) > tolerance:
-            return f"{id!r} has score {now[id]:.6f}, and had {before[id]:.6f}"
+            return f"{id!r} has score {now[id]:.6f} instead of {before[id]:.6f}"
     return None
 
 
-#: What ends the program with one line.
+#: Errors that end the program with one line.
 FAULTS: tuple[type[Exception], ...] = (OSError, ValueError)
 FAULTS += (weaviate.exceptions.WeaviateBaseError,)  # only: weaviate
 
 
 def main() -> int:
-    """Answer on the command line; the exit code: 1 where the self-test differs, 2 for no answer."""
+    """The command line. Exit code 1: the self-test differs; 2: an error."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("query", nargs="?", help="a question")
     parser.add_argument("--k", type=int, default=K, help="how many passages")
-    parser.add_argument("--self-test", action="store_true", help="compare with what the run found")
+    parser.add_argument("--self-test", action="store_true", help="compare with the run")
     given = parser.parse_args()
     if given.self_test == (given.query is not None):
         parser.error("give a question, or --self-test")

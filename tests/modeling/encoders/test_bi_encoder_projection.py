@@ -67,9 +67,6 @@ def test_projected_vectors_are_saved_and_loaded(
     encoder = projected(tiny_encoder_path, inner, outer, bias=bias)
     base = load(tiny_encoder_path, similarity=inner)
     assert (encoder.dimension, encoder.similarity) == (OUT, outer)
-    assert (
-        encoder.unprojected().encode_queries(tiny_texts) == base.encode_queries(tiny_texts)
-    ).all()
     layer = encoder.projection
     expected = base.encode_queries(tiny_texts) @ layer.weight.detach().numpy().T
     expected += layer.bias.detach().numpy() if bias else 0

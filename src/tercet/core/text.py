@@ -1,0 +1,70 @@
+"""Text for people: one line of it, without control characters; sizes, durations, intervals."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+
+#: Characters that reverse the direction of the text after them.
+_DIRECTION = {*map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))}
+
+
+def is_control(character: str) -> bool:
+    """Whether it is a control, changes the direction of text, or is half of a surrogate pair."""
+    return character in _DIRECTION or unicodedata.category(character) in ("Cc", "Cs")
+
+
+def printable(text: str) -> str:
+    """The text with "\ufffd" for controls other than line breaks and tabs (see `is_control`)."""
+    return "".join(
+        "\ufffd" if c not in "\n\t" and is_control(c) else c for c in text.replace("\r\n", "\n")
+    )
+
+
+def one_line(text: str) -> str:
+    """The text with each run of whitespace replaced by one space."""
+    return " ".join(text.split())
+
+
+def excerpt(text: str, longest: int) -> str:
+    """The text on one line of at most `longest` characters, cut after a word where possible."""
+    line = one_line(text)
+    if len(line) <= longest:
+        return line
+    end = line.rfind(" ", longest // 2, longest)
+    # Scripts without spaces are cut anywhere.
+    return line[: end if end > 0 else longest - 1] + "…"
+
+
+def error_text(error: Exception, longest: int = 300) -> str:
+    """The message of an error on one line, or the name of its class if it has none."""
+    return excerpt(str(error), longest) or type(error).__name__
+
+
+def bytes_text(size: float) -> str:
+    """Bytes with three digits and a decimal unit: 1.23 GB."""
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size >= 0.9995 * unit:  # 999.6 MB rounds to 1 GB
+            return f"{size / unit:.3g} {name}"
+    return f"{size:.0f} B"
+
+
+def seconds_text(seconds: float) -> str:
+    """A duration in its largest useful unit: 42 s, 12 min, 3.4 h, 2.1 days."""
+    if seconds < 60:
+        return f"{math.ceil(seconds)} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
+
+
+def interval_text(low: float, high: float) -> str:
+    """An interval of differences: [+0.0123, +0.0456]."""
+    return f"[{low:+.4f}, {high:+.4f}]"
+
+
+def difference_text(difference: float, low: float, high: float) -> str:
+    """A difference and its interval: +0.0289 [+0.0123, +0.0456]."""
+    return f"{difference:+.4f} {interval_text(low, high)}"
