@@ -25,7 +25,15 @@ sys.path[:0] = [str(Path(__file__).parent / name) for name in ("pipeline", "supp
 
 from recipe_keys import KEYS
 from test_needs import KINDS
-from test_staleness import CASES, OF_STUDENTS, Case, in_order, planned, with_given
+from test_staleness import (
+    CASES,
+    OF_STUDENTS,
+    Case,
+    in_order,
+    planned,
+    planned_by_metric,
+    with_given,
+)
 from tiny_runs import RUN, Runs, copied, recipe_of, remade
 
 from tercet.core.artifacts import MANIFEST, Stage
@@ -148,6 +156,12 @@ def noticing(runs: Runs, mutant: Mutant) -> Iterator[tuple[str, str | None, Call
                     None,
                     lambda run=run, name=name: planned(runs, name, run) == with_given(name),
                 )
+    if mutant.name == "source live_metric":
+        yield (
+            "test_how_a_live_collection_compares…",
+            None,
+            lambda: planned_by_metric(runs) == ["embeddings"],
+        )
     found = []
     for case in CASES:
         step = steps_by_kind(runs, case.run).get(mutant.kind)

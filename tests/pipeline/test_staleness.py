@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from recipe_keys import (
@@ -357,14 +358,15 @@ def test_every_run_is_whole_and_stays_so(runs: Runs) -> None:
         assert remade(runs[name], Change()) == [], name
 
 
-def test_how_a_live_collection_compares_belongs_to_the_vectors_that_are_kept(
-    runs: Runs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def planned_by_metric(runs: Runs) -> list[str]:
+    """The steps whose plans differ by how a live collection compares its vectors."""
     run, found = runs["given"], {}
     for metric in ("dot", "cosine"):
         live = SimpleNamespace(metric=metric, discard=lambda: None)
-        monkeypatch.setattr("tercet.retrieval.open_live", lambda settings, live=live: live)
-        found[metric] = plans(run.root, {**run.keys, **UNIT_LENGTH, **LIVE_INDEX})
-    assert [step for step in STEPS if found["dot"].get(step) != found["cosine"].get(step)] == [
-        "embeddings"
-    ]
+        with patch("tercet.retrieval.open_live", lambda settings, live=live: live):
+            found[metric] = plans(run.root, {**run.keys, **UNIT_LENGTH, **LIVE_INDEX})
+    return [step for step in STEPS if found["dot"].get(step) != found["cosine"].get(step)]
+
+
+def test_how_a_live_collection_compares_belongs_to_the_vectors_that_are_kept(runs: Runs) -> None:
+    assert planned_by_metric(runs) == ["embeddings"]

@@ -410,6 +410,7 @@ KEYS: dict[str, Key] = {
     "evaluation.systems.N.top_k": Key(NONE, 7),
     "evaluation.systems.N.truncate_dim": Key(NONE, 8),
     "evaluation.systems.N.model": Key(NONE, "other"),
+    "evaluation.systems.N.api": Key(NONE, "cohere"),
     "evaluation.systems.N.dollars": Key(NONE, 1.0),
     "evaluation.systems.N.revision": Key(NONE, COMMIT),
     "evaluation.systems.N.of": Key(NONE, ["base", "bm25"]),
