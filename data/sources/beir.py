@@ -8,7 +8,7 @@ from pathlib import Path
 from tercet.core.files import digest, file_sha256
 from tercet.core.schema import InputError, Passage, Query
 from tercet.data.sources.cells import as_grade, as_id, as_text
-from tercet.data.sources.rows import json_lines, lines
+from tercet.data.sources.formats import json_lines, lines
 
 
 class BeirFolder:

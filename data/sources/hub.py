@@ -15,7 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from tercet.core.files import digest, file_sha256
 from tercet.core.schema import InputError
 from tercet.core.text import error_text
-from tercet.data.sources.rows import Rows
+from tercet.data.sources.formats import Rows
 
 _SAVED = ("state.json", "dataset_dict.json")  # files of `save_to_disk`: one split, or several
 _COMMIT = re.compile(r"[0-9a-f]{40}")

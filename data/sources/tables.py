@@ -18,8 +18,8 @@ from tercet.core.files import digest, file_sha256
 from tercet.core.schema import InputError, Passage, Query
 from tercet.data.sources import cells
 from tercet.data.sources.cells import Row
+from tercet.data.sources.formats import QREL_COLUMNS, SUFFIXES, TEXT_COLUMNS, kind, read_file
 from tercet.data.sources.hub import HubDataset
-from tercet.data.sources.rows import QREL_COLUMNS, SUFFIXES, TEXT_COLUMNS, kind, read_file
 
 _MAGIC = set("*?[")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")

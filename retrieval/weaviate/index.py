@@ -18,10 +18,10 @@ from tercet.config.index import WeaviateKind
 from tercet.core.mapped import Vectors
 from tercet.core.schema import InputError, Ranking, Size, UnsupportedVectors
 from tercet.retrieval.validation import check_k, check_queries, check_vectors
+from tercet.retrieval.weaviate.alias import collection_behind, move_alias
 from tercet.retrieval.weaviate.client import (
     WeaviateError,
     WeaviateServer,
-    check_name,
     weaviate_name,
 )
 from tercet.retrieval.weaviate.collection import Collection
@@ -167,8 +167,8 @@ class WeaviateIndex:
         """
         if self.collection_name is None:
             raise InputError(f"alias {alias} needs a collection: build the index first")
-        before = self.resolve(alias)
-        self.set_alias(alias, self.collection_name)
+        before = collection_behind(self.server, alias)
+        move_alias(self.server, alias, self.collection_name)
         prefix = f"{weaviate_name(self.settings.collection)}_"
         if before not in (None, self.collection_name) and before.startswith(prefix):
             with suppress(InputError):  # another alias points at it
@@ -177,28 +177,4 @@ class WeaviateIndex:
 
     def serves(self, alias: str) -> bool:
         """Whether `alias` points at a collection on the server."""
-        return self.resolve(alias) is not None
-
-    def set_alias(self, alias: str, collection: str) -> None:
-        """Create `alias`, or move it in one step, so that it points at `collection`."""
-        self.server.need("aliases")
-        check_name(alias)
-        what, aliases = f"point alias {alias} at {collection}", self.server.client.alias
-        if self.resolve(alias) is None:
-            self.server.ask(
-                what,
-                lambda: aliases.create(alias_name=alias, target_collection=collection),
-                again=False,
-            )
-        else:
-            self.server.ask(
-                what, lambda: aliases.update(alias_name=alias, new_target_collection=collection)
-            )
-
-    def resolve(self, alias: str) -> str | None:
-        """The collection that an alias points at; None if there is no such alias."""
-        self.server.need("aliases")
-        found = self.server.ask(
-            f"read alias {alias}", lambda: self.server.client.alias.get(alias_name=alias)
-        )
-        return None if found is None else str(found.collection)
+        return collection_behind(self.server, alias) is not None

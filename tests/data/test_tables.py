@@ -24,7 +24,7 @@ from tercet.core.schema import InputError, Passage, Query
 from tercet.data import Passages, write_corpus
 from tercet.data.corpus import read_judged
 from tercet.data.sources import PassagesWithQrels, open_source
-from tercet.data.sources.rows import csv_rows
+from tercet.data.sources.formats import csv_rows
 
 LONG = "wort " * 100_000
 #: What real tables hold: a text of 100,000 tokens, other scripts, line breaks, quotes.

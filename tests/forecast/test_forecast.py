@@ -18,7 +18,7 @@ from tercet.forecast.forecast import ROWS, TrainingSize, read_forecast
 from tercet.forecast.generation import spread
 from tercet.forecast.sampling import Lists
 from tercet.forecast.source import read_source
-from tercet.forecast.timing import Found, paced, padded
+from tercet.forecast.throughput import Found, paced, padded
 from tercet.modeling.batching import plan_batches
 from tercet.modeling.encoders.bi_encoder import BiEncoder
 from tercet.reports.forecast_table import size_in_words

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from recipes import tiny_recipe
 
+from tercet.retrieval.weaviate.alias import collection_behind
+
 pytest.importorskip("weaviate")
 
 from tercet.config.loading import load_recipe
@@ -57,14 +59,14 @@ def test_epochs_measured_on_weaviate_equal_the_exact_index_and_the_best_is_publi
 
     with WeaviateIndex.connect(**weaviate_server.keywords) as index:
         exact, live = run("exact"), run("weaviate")
-        published = index.resolve("Tercet_training_test")
+        published = collection_behind(index.server, "Tercet_training_test")
         assert published
         names = index.server.client.collections.list_all()
         ours = [name for name in names if name.startswith("Tercet_weaviate_")]
         assert ours == [published]  # the other epochs' collections are gone
         index.server.client.alias.delete(alias_name="Tercet_training_test")
         run("weaviate")  # nothing to make, but what the server lost is published again
-        again = index.resolve("Tercet_training_test")
+        again = collection_behind(index.server, "Tercet_training_test")
         assert again and again != published
         index.server.client.alias.delete(alias_name="Tercet_training_test")
         for name in (published, again):

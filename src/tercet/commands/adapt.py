@@ -14,8 +14,8 @@ from tercet.core.console import console
 from tercet.core.files import write_json
 from tercet.core.processes import is_main_process, locked
 from tercet.evaluation.teacher_audit import audit_teacher
-from tercet.forecast.estimate import estimate
 from tercet.forecast.forecast import FORECAST
+from tercet.forecast.stage_estimates import estimate
 from tercet.pipeline.pipeline import Pipeline, StepReached
 from tercet.reports.audit_table import print_audit
 from tercet.reports.forecast_table import print_forecast

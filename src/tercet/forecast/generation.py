@@ -14,7 +14,7 @@ from tercet.config.recipe import GeneratorSettings
 from tercet.core.resources import Resources, counting, measured
 from tercet.core.schema import Generator, Passage
 from tercet.data import Passages
-from tercet.forecast.timing import TOKENISED, halfway
+from tercet.forecast.throughput import TOKENISED, halfway
 from tercet.modeling.generators.base import Sampler
 from tercet.pipeline.components import Components
 

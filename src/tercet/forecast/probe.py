@@ -22,7 +22,7 @@ from tercet.data.queries import Part, deal, plan as passages_to_sample, seed_of_
 from tercet.forecast.generation import WRITING, Written, write
 from tercet.forecast.sampling import Lists
 from tercet.forecast.source import Reading, read_source
-from tercet.forecast.timing import (
+from tercet.forecast.throughput import (
     EMBEDDING,
     PAIRS,
     SCORING,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tercet.core.schema import Passage
-from tercet.forecast.timing import Found
+from tercet.forecast.throughput import Found
 
 _BATCHES = 50  # simulated batches
 

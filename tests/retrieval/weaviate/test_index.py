@@ -16,6 +16,8 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
+from tercet.retrieval.weaviate.alias import collection_behind, move_alias
+
 pytest.importorskip("weaviate")
 
 import grpc
@@ -204,14 +206,14 @@ def test_a_rebuild_makes_a_new_collection_and_keeps_the_old(connect: Any) -> Non
 
 def test_an_alias_serves_one_collection_then_another(connect: Any) -> None:
     index, alias = connect("flat"), f"{PREFIX}_alias"
-    assert index.resolve(alias) is None
+    assert collection_behind(index.server, alias) is None
     index.build(IDS, VECTORS)
     first = index.collection_name
-    index.set_alias(alias, first)
-    assert index.resolve(alias) == first
+    move_alias(index.server, alias, first)
+    assert collection_behind(index.server, alias) == first
     index.build(IDS[:7], VECTORS[:7])
-    index.set_alias(alias, index.collection_name)
-    index.set_alias(alias, index.collection_name)
+    move_alias(index.server, alias, index.collection_name)
+    move_alias(index.server, alias, index.collection_name)
     live = LiveCollection.connect(alias, server=index.server)
     assert live.name == index.collection_name
     assert live.search(QUERIES, 7) == index.search(QUERIES, 7)
@@ -221,11 +223,11 @@ def test_what_an_alias_serves_is_not_dropped(connect: Any) -> None:
     index = connect("flat")
     index.build(["a"], VECTORS[:1])
     name = index.collection_name
-    index.set_alias(f"{PREFIX}_alias", name)
+    move_alias(index.server, f"{PREFIX}_alias", name)
     with pytest.raises(InputError, match=f"{PREFIX}_alias serves {name}"):
         index.drop(name)
     index.build(["a"], VECTORS[:1])
-    index.set_alias(f"{PREFIX}_alias", index.collection_name)
+    move_alias(index.server, f"{PREFIX}_alias", index.collection_name)
     index.drop(name)
     index.drop(name)
     assert written(index) == {index.collection_name}
@@ -234,9 +236,9 @@ def test_what_an_alias_serves_is_not_dropped(connect: Any) -> None:
 def test_an_alias_needs_a_valid_name_and_a_collection(connect: Any) -> None:
     index = connect()
     with pytest.raises(InputError, match="use 'My_run'"):
-        index.set_alias("my-run", "Whatever")
+        move_alias(index.server, "my-run", "Whatever")
     with pytest.raises(InputError, match="does not exist"):
-        index.set_alias(f"{PREFIX}_alias", f"{PREFIX}_missing")
+        move_alias(index.server, f"{PREFIX}_alias", f"{PREFIX}_missing")
 
 
 # --- what is refused, and leaves nothing behind --------------------------------------------------
@@ -352,7 +354,7 @@ def test_only_what_the_same_owner_left_and_no_alias_serves_is_dropped(connect: A
     served, left = built(owner="a run"), built(owner="a run")
     others = {built(owner="another run"), built(), built(owner="a run", collection=f"{PREFIX}2")}
     index = connect(owner="a run")
-    index.set_alias(f"{PREFIX}_served", served)
+    move_alias(index.server, f"{PREFIX}_served", served)
     assert index.drop_leftovers() == [left]
     assert {served, *others} <= set(index.server.client.collections.list_all())
     assert connect().drop_leftovers() == []
@@ -393,7 +395,7 @@ def test_the_key_comes_from_the_environment_and_is_never_shown(
     with WeaviateIndex.connect() as index:
         shown = repr(index) + str(index)
         with pytest.raises(InputError) as missing:
-            index.set_alias(f"{PREFIX}_alias", f"{PREFIX}_missing")
+            move_alias(index.server, f"{PREFIX}_alias", f"{PREFIX}_missing")
     shown += "".join(traceback.format_exception(missing.value))
     assert weaviate_server.url in shown
     assert not weaviate_server.api_key or weaviate_server.api_key not in shown
@@ -469,13 +471,13 @@ def test_a_server_too_old_is_refused_by_its_version() -> None:
             WeaviateIndex.connect(**old) as index,
             pytest.raises(InputError, match=r"aliases needs 1\.32"),
         ):
-            index.resolve("Alias")
+            collection_behind(index.server, "Alias")
 
 
 def test_a_busy_server_is_asked_again_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "_PAUSES", (0.01,) * 4)
     with fake_server("1.38.0", busy=4) as server, WeaviateIndex.connect(**server) as index:
-        assert index.resolve("Alias") is None
+        assert collection_behind(index.server, "Alias") is None
     with fake_server("1.38.0", busy=5) as server, WeaviateIndex.connect(**server) as index:
         with pytest.raises(InputError, match="could not read alias Alias.*503"):
-            index.resolve("Alias")
+            collection_behind(index.server, "Alias")

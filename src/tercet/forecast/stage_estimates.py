@@ -23,7 +23,7 @@ from tercet.data.targets import WEIGHTS
 from tercet.forecast.counts import count
 from tercet.forecast.forecast import ROWS, Expected, Forecast, TrainingSize, settings_of
 from tercet.forecast.probe import Probe, probe
-from tercet.forecast.timing import padded
+from tercet.forecast.throughput import padded
 from tercet.modeling.encoders.query_adapter import EPOCHS
 from tercet.modeling.training.adapter_trial import FEWEST, MOST_TRAINED
 from tercet.pipeline.pipeline import Pipeline
