@@ -128,7 +128,7 @@ BOMB = "a: [&l0 [1]" + "".join(f", &l{n} [{f'*l{n - 1}, ' * 10}]" for n in range
         ("corpus.path", "../elsewhere", "leads out"),
         ("model.name", "file:///etc/passwd", "only http"),
         ("teacher.name", "/etc", "leads out"),
-        ("evaluation.primary_metric", "best", "not a metric"),
+        ("evaluation.primary_metric", "best", "unknown metric"),
         ("name", "../x", "leads out"),
         ("name", ".studio", "name"),
     ],

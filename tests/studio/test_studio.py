@@ -217,7 +217,7 @@ def test_a_recipe_is_changed_run_stopped_and_resumed(page: Any, project: Path) -
     count.fill("50")
     count.blur()
     seen(page, "--queries.count=50").wait_for()
-    name = page.get_by_label(re.compile(r"^\s*name\s+the run")).first
+    name = page.get_by_label(re.compile(r"^\s*name\s+name of the run")).first
     name.fill("live")
     name.blur()
     page.get_by_role("button", name="training", exact=False).first.click()

@@ -415,7 +415,7 @@ def test_the_best_checkpoint_outlives_later_ones_and_is_what_training_ends_with(
     def measure(**given: Any) -> Any:
         weights.append(next(encoder.backbone.parameters()).detach().clone())
         figure = {"q": figures[len(weights) - 1]}
-        return {"validation": {name: figure for name in run.evaluation.measures}}
+        return {"validation": {name: figure for name in run.evaluation.metrics}}
 
     monkeypatch.setattr(run.evaluation, "measure", measure)
     run.train()
