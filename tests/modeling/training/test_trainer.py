@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 from tiny_training import LOSSES, Drawn, train_with_every_loss, trainer
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from tercet.config.loading import load_recipe
 from tercet.core.schema import InputError
 from tercet.modeling.encoders.bi_encoder import BiEncoder
+from tercet.modeling.training.callbacks import FiniteGradients
 from tercet.modeling.training.checkpoints import last_checkpoint
 from tercet.modeling.training.collator import IGNORED, TripletCollator, margins
 from tercet.modeling.training.gradient_cache import GradientCache
@@ -402,6 +404,17 @@ def test_a_gradient_that_is_not_finite_stops_training_before_it_reaches_the_weig
         run.train()
     for name, weight in encoder.backbone.state_dict().items():
         assert torch.equal(weight, before[name]), name
+
+
+def test_one_gradient_that_is_not_finite_is_enough_to_stop(tmp_path: Path) -> None:
+    # The Trainer spreads it over all gradients where it clips; where it does not, one is left.
+    model = torch.nn.Linear(2, 2)
+    model.weight.grad, model.bias.grad = torch.ones(2, 2), torch.tensor([0.0, np.nan])
+    step = TrainingArguments(output_dir=str(tmp_path)), TrainerState(), TrainerControl()
+    with pytest.raises(RuntimeError, match="gradient is not finite at step 0"):
+        FiniteGradients().on_pre_optimizer_step(*step, model=model)
+    model.bias.grad = torch.zeros(2)
+    FiniteGradients().on_pre_optimizer_step(*step, model=model)
 
 
 def test_the_best_checkpoint_outlives_later_ones_and_is_what_training_ends_with(

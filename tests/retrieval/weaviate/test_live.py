@@ -26,7 +26,7 @@ from tercet.core.mapped import MappedVectors, Strings
 from tercet.core.schema import InputError, ServedIndex, UnsupportedVectors
 from tercet.retrieval.exact_index import ExactIndex
 from tercet.retrieval.vector_files import gather_vectors
-from tercet.retrieval.weaviate import live
+from tercet.retrieval.weaviate import live as live_module
 from tercet.retrieval.weaviate.client import WeaviateServer
 from tercet.retrieval.weaviate.live import LiveCollection
 from tercet.retrieval.weaviate.reader import WeaviateReader
@@ -217,7 +217,7 @@ def test_passages_and_queries_may_be_mapped_from_files(theirs: Theirs, tmp_path:
 
 def test_one_query_starts_no_thread(theirs: Theirs, monkeypatch: pytest.MonkeyPatch) -> None:
     live = connected(theirs, theirs.written({"given": "dot"}), id_property="docid")
-    monkeypatch.setattr(live, "ThreadPoolExecutor", None)
+    monkeypatch.setattr(live_module, "ThreadPoolExecutor", None)
     assert len(live.search(QUERIES[:1], 5)[0]) == 5
 
 
@@ -405,4 +405,4 @@ def test_an_empty_collection_is_refused(theirs: Theirs) -> None:
 def test_an_object_of_several_vectors_is_refused() -> None:
     layout = SimpleNamespace(distance_metric=VectorDistances.COSINE, multi_vector=object())
     with pytest.raises(InputError, match="vector colbert of X is several vectors"):
-        live._settings(layout, "vector colbert of X", 4)
+        live_module._settings(layout, "vector colbert of X", 4)
