@@ -123,6 +123,7 @@ def test_the_wheel_installs_and_imports_away_from_the_checkout(wheel: Path, tmp_
     assert all(path.startswith(str(tmp_path / "site")) for path in result.stdout.split())
 
 
+@pytest.mark.slow
 def test_the_installed_package_is_this_checkout(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib, importlib.util\n"

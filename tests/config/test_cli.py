@@ -156,6 +156,7 @@ def test_the_recipes_of_the_checkout_load(path: Path) -> None:
     assert recipe.name == path.stem
 
 
+@pytest.mark.slow
 def test_help_lists_every_key_with_default_and_meaning() -> None:
     result = subprocess.run(
         [sys.executable, ROOT / "train.py", "--help"],

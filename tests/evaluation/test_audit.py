@@ -170,6 +170,7 @@ def test_a_run_that_found_nothing_has_no_head_room_and_is_no_fault():
         head_room(teacher, (queries, {}, {}, texts))
 
 
+@pytest.mark.slow
 @pytest.mark.models
 @pytest.mark.skipif(not RERANKER.exists(), reason="make models")
 def test_a_quantised_teachers_head_room_does_not_depend_on_the_order(tiny_texts):

@@ -377,6 +377,7 @@ CohereEncoder("tiny", base_url=sys.argv[1], batch_size=20, **settings).encode_pa
 """
 
 
+@pytest.mark.slow
 def test_a_kill_amid_a_call_loses_that_call_alone(api: Api, tmp_path: Path) -> None:
     api.troubles = [Trouble(), Trouble(), Trouble(delay=60)]
     child = subprocess.Popen([sys.executable, "-c", CHILD, api.address], cwd=tmp_path)
