@@ -16,7 +16,7 @@ from tercet.config.index import UUIDS, IndexSettings
 from tercet.config.recipe import GeneratorSettings, Recipe, RetrieverSettings, TeacherSection
 from tercet.core.extras import check_installed
 from tercet.core.files import digest, read_json
-from tercet.core.schema import Generator, Index, Retriever
+from tercet.core.schema import Generator, Index, InputError, Retriever
 from tercet.data import Passages
 from tercet.data.sources import Source, open_source
 from tercet.modeling.cross_encoder import weight_files
@@ -86,6 +86,14 @@ class Components:
     def live_metric(self) -> str | None:
         """How that collection compares vectors; None where there is none."""
         return self.live_collection.metric if self.live_collection else None
+
+    def check_live_metric(self, similarity: str | None) -> None:
+        """Raise InputError for dot-product queries over a live index that compares by cosine."""
+        if self.live_metric == "cosine" and similarity == "dot":
+            raise InputError(
+                f"index.collection {self.recipe.index.collection} compares by cosine, and the "
+                "model by dot: set model.similarity cosine, or leave it out"
+            )
 
     def identity_of(self, role: str) -> str:
         """Identity of the models of a role: "base", "teacher", "generators" or "retrievers"."""

@@ -97,10 +97,6 @@ class Inputs:
         """The encoder that training starts from, loaded once a run."""
         return self._run.starting_model(self["student"])
 
-    def base_model(self) -> modeling.SimilarityEncoder:
-        """The recipe's model as it is on disk or behind its API, loaded once a run."""
-        return self.components.base_model()
-
     def new_student(self) -> modeling.BiEncoder:
         """Another instance of the encoder that training starts from, to be trained."""
         return self.components.new_student(self["student"])

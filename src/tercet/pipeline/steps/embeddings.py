@@ -5,7 +5,6 @@ from __future__ import annotations
 from tercet import data
 from tercet.config.recipe import Recipe
 from tercet.core.artifacts import Writer
-from tercet.core.schema import InputError
 from tercet.pipeline.given_vectors import write_given
 from tercet.pipeline.needs import Needs
 from tercet.pipeline.run import Inputs, Run, Step
@@ -33,7 +32,7 @@ class EncodedEmbeddings(Step):
 
     def make(self, inputs: Inputs, writer: Writer) -> None:
         """As `data.embed_passages`."""
-        data.embed_passages(writer, inputs.base_model(), inputs.passages)
+        data.embed_passages(writer, inputs.components.base_model(), inputs.passages)
 
 
 class GivenEmbeddings(Step):
@@ -55,12 +54,7 @@ class GivenEmbeddings(Step):
     def check(self, run: Run) -> None:
         """Read the first block, which shows a missing column."""
         next(run.components.passage_vectors.blocks(), None)
-        collection, metric = run.recipe.index.collection, run.components.live_metric
-        if metric == "cosine" and run.recipe.model.similarity == "dot":
-            raise InputError(
-                f"index.collection {collection} compares by cosine, and the model by dot: set "
-                "model.similarity cosine, or leave it out"
-            )
+        run.components.check_live_metric(run.recipe.model.similarity)
 
     def make(self, inputs: Inputs, writer: Writer) -> None:
         """As `given_vectors.write_given`."""

@@ -40,13 +40,8 @@ class BaseStudent(Step):
     def check(self, run: Run) -> None:
         """Refuse a dot-product model over a live index that compares by cosine."""
         _check_key(run)
-        collection = run.recipe.index.collection
-        if collection and run.components.live_metric == "cosine":
-            if run.components.base_model().similarity == "dot":
-                raise InputError(
-                    f"index.collection {collection} compares by cosine, and the model by dot: set "
-                    "model.similarity cosine, or leave it out"
-                )
+        if run.recipe.index.collection:
+            run.components.check_live_metric(run.components.base_model().similarity)
 
     def make(self, inputs: Inputs, writer: Writer) -> None:
         """Write what identifies the model."""
