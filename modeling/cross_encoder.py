@@ -154,6 +154,8 @@ class CrossEncoderTeacher:
 
         Raises InputError naming a pair whose logit is not finite.
         """
+        if len(pairs) == 2 and isinstance(pairs[0], str):
+            raise InputError(f"model {self.name!r} scores a list of pairs: [(query, passage)]")
         tokens = self._tokenize(pairs)
         self.counts["tokens"] += sum(map(len, tokens["input_ids"]))
         scores = np.empty(len(pairs), dtype=np.float32)

@@ -12,6 +12,7 @@ import Stemmer
 from bm25s import stopwords
 
 from tercet.core.schema import InputError, Passage, Ranking
+from tercet.core.text import as_texts
 from tercet.retrieval.latency import phase
 from tercet.retrieval.validation import check_ids, check_k, in_order
 
@@ -63,7 +64,7 @@ class BM25Retriever:
         """As `Retriever.search`; passages that share no term with the query are not returned."""
         check_k(k)
         with phase("search"):
-            return [self._best(terms, k) for terms in self._terms(queries)]
+            return [self._best(terms, k) for terms in self._terms(as_texts(queries))]
 
     def _terms(self, texts: Sequence[str]) -> list[list[str]]:
         return bm25s.tokenize(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from tercet.core.schema import Encoder, Index, Ranking, Retriever, Teacher
+from tercet.core.text import as_texts
 from tercet.retrieval.latency import phase, phase_once
 from tercet.retrieval.validation import check_k, in_order
 
@@ -33,6 +34,7 @@ class DenseRetriever:
 
     def search(self, queries: Sequence[str], k: int) -> list[Ranking]:
         """As `Retriever.search`."""
+        queries = as_texts(queries)
         key = id(self._encoder), tuple(queries)
         vectors = phase_once("encode", key, lambda: self._encoder.encode_queries(queries))
         with phase("search"):
@@ -108,6 +110,7 @@ class RerankedRetriever:
     def search(self, queries: Sequence[str], k: int) -> list[Ranking]:
         """As `Retriever.search`; below `depth` each passage scores 1 less than the one before."""
         check_k(k)
+        queries = as_texts(queries)
         rankings = self._retriever.search(queries, max(k, self._depth))
         with phase("rerank"):
             texts = self._texts({p for ranking in rankings for p, _ in ranking[: self._depth]})

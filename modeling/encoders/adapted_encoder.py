@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tercet.core.files import read_json, write_json
 from tercet.core.schema import InputError
-from tercet.modeling.encoders.bi_encoder import BiEncoder
+from tercet.modeling.encoders.bi_encoder import BiEncoder, Kind
 from tercet.modeling.encoders.protocols import SimilarityEncoder
 from tercet.modeling.encoders.query_adapter import QueryAdapter
 from tercet.modeling.encoders.st_format import Similarity
@@ -126,16 +126,22 @@ class AdaptedEncoder(HubUpload):
             self._known |= zip(new, self.encoder.encode_queries(new), strict=True)
         return np.stack([self._known[text] for text in texts])
 
-    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 [len(texts), dimension], in the order given."""
+    def encode(self, texts: str | Sequence[str], kind: Kind = "query") -> np.ndarray:
+        """float32 [len(texts), dimension], in the order given; one text gives [dimension]."""
+        return self.encode_queries(texts) if kind == "query" else self.encode_passages(texts)
+
+    def encode_queries(self, texts: str | Sequence[str]) -> np.ndarray:
+        """float32 [len(texts), dimension], in the order given; one text gives [dimension]."""
+        if isinstance(texts, str):
+            return self.encode_queries([texts])[0]
         if not texts:
             return np.empty((0, self.dimension), np.float32)
         if all(text in self._known for text in texts):
             return self.adapter.apply_to(self.remember(texts))
         return self.adapter.apply_to(self.encoder.encode_queries(texts))
 
-    def encode_passages(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 [len(texts), dimension], by the underlying encoder alone."""
+    def encode_passages(self, texts: str | Sequence[str]) -> np.ndarray:
+        """float32 [len(texts), dimension], by the underlying encoder; one text: [dimension]."""
         return self.encoder.encode_passages(texts)
 
     def write_files(self, path: str | Path) -> None:

@@ -18,6 +18,7 @@ from transformers import AutoModel, PreTrainedModel
 
 from tercet.core.console import WORTH_A_BAR, progress
 from tercet.core.schema import InputError
+from tercet.core.text import as_texts
 from tercet.modeling.batching import cut_count, pad, plan_batches, position_limit, run_halving
 from tercet.modeling.encoders.st_format import (
     EncoderConfig,
@@ -221,7 +222,7 @@ class BiEncoder(HubUpload):
 
     def tokenize(self, texts: Sequence[str], kind: Kind) -> list[list[int]]:
         """Token ids of each text with its prompt and special tokens, truncated; not padded."""
-        query = kind == "query"
+        texts, query = as_texts(texts), kind == "query"
         prompt = self.config.query_prompt if query else self.config.passage_prompt
         limit = self.config.query_max_length if query else self.config.max_length
         ids: list[list[int]] = []
@@ -282,12 +283,15 @@ class BiEncoder(HubUpload):
         return self.encode(texts, "passage", show_progress=show_progress)
 
     def encode(
-        self, texts: Sequence[str], kind: Kind, *, show_progress: str | None = None
+        self, texts: str | Sequence[str], kind: Kind = "query", *, show_progress: str | None = None
     ) -> np.ndarray:
-        """float32 [len(texts), dimension], in the order given; `show_progress` titles a bar.
+        """float32 [len(texts), dimension], in the order given; one text gives [dimension].
 
-        Raises InputError naming a text whose vector is not finite or is zero.
+        `kind` chooses the prompt and the length; `show_progress` titles a bar. Raises InputError
+        naming a text whose vector is not finite or is zero.
         """
+        if isinstance(texts, str):
+            return self.encode([texts], kind)[0]
         ids = self._token_arrays(texts, kind)
         # Sorted by content: the vectors do not depend on the order of `texts`.
         order = np.array(sorted(range(len(ids)), key=lambda i: ids[i].tobytes()), dtype=np.int64)

@@ -209,14 +209,18 @@ class CohereEncoder:
         return self.encode(texts, "passage", show_progress=show_progress)
 
     def encode(
-        self, texts: Sequence[str], kind: Kind, *, show_progress: str | None = None
+        self, texts: str | Sequence[str], kind: Kind = "query", *, show_progress: str | None = None
     ) -> np.ndarray:
         """float32 [len(texts), dimension], in the order given; buys vectors that are not cached.
+
+        One text gives [dimension].
 
         Raises InputError for an empty text, before anything is sent. Raises it at the end of the
         budget, for an answer that does not match the texts, and for a call that fails for good;
         all valid answers are then in the cache.
         """
+        if isinstance(texts, str):
+            return self.encode([texts], kind)[0]
         _check(texts, kind)
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         shown = show_progress is not None and len(texts) >= WORTH_A_BAR

@@ -10,12 +10,14 @@ from tercet.core.schema import InputError as InputError
 from tercet.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from tercet.api import Run as Run, adapt as adapt, evaluate as evaluate, load as load
     from tercet.config.loading import load_recipe as load_recipe
     from tercet.config.recipe import Recipe as Recipe
     from tercet.modeling.encoders.bi_encoder import BiEncoder as BiEncoder
     from tercet.pipeline.pipeline import Pipeline as Pipeline
 
 _MODULES = {
+    **dict.fromkeys(("Run", "adapt", "evaluate", "load"), "tercet.api"),
     "BiEncoder": "tercet.modeling.encoders.bi_encoder",
     "Pipeline": "tercet.pipeline.pipeline",
     "Recipe": "tercet.config.recipe",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from tercet.config.parsing import RENAMED, build, override, read_yaml
+from tercet.config.parsing import RENAMED, Node, build, override, parse_yaml, read_yaml
 from tercet.config.recipe import Recipe
 from tercet.config.training import build_training, training_defaults
 from tercet.config.validation import check_across
@@ -26,6 +28,30 @@ def load_recipe(
     """
     root = read_yaml(Path(path))
     override(root, overrides)
+    return _recipe(root, cross_check)
+
+
+def recipe_of(sections: Mapping[str, Any], *, cross_check: bool = True) -> Recipe:
+    """The recipe of sections given as mappings, checked as those of a file are."""
+    try:
+        text = yaml.safe_dump(_plain(sections), sort_keys=False, allow_unicode=True)
+    except yaml.representer.RepresenterError as error:
+        raise InputError(f"a setting is no plain value: {error}") from None
+    return _recipe(parse_yaml(text, "the settings given", lines=False), cross_check)
+
+
+def _plain(value: Any) -> Any:
+    """The value as YAML has it: paths are text, tuples lists, numpy's numbers Python's."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.item() if hasattr(value, "item") else value
+
+
+def _recipe(root: Node, cross_check: bool) -> Recipe:
     training = root.value.pop("training", None)
     recipe = build(Recipe, root)
     settings = training_defaults(recipe.model)

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Sequence
 
 #: Characters that reverse the direction of the text after them.
 _DIRECTION = {*map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))}
+
+
+def as_texts(texts: str | Sequence[str]) -> Sequence[str]:
+    """A string as one text, not as the sequence of its characters."""
+    return [texts] if isinstance(texts, str) else texts
 
 
 def is_control(character: str) -> bool:

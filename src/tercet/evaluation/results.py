@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tercet.retrieval.latency import Timing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: The exact index, which the others are compared with.
 EXACT = "exact"
@@ -202,3 +205,20 @@ class Results:
         """The cell of a system and an index, or None."""
         cells = (c for c in self.cells if (c.system, c.index) == (system, index))
         return next(cells, None)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a system and index: the metrics' means, the primary one with its interval."""
+        # pandas is a dependency of datasets, and slow to import.
+        import pandas as pd
+
+        return pd.DataFrame(
+            {
+                "system": cell.system,
+                "index": cell.index,
+                **{name: figure.mean for name, figure in cell.figures.items()},
+                f"{self.primary} low": cell.figures[self.primary].low,
+                f"{self.primary} high": cell.figures[self.primary].high,
+            }
+            for cell in self.cells
+            if not cell.refused
+        )
