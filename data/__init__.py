@@ -7,6 +7,7 @@ from tercet.data.embeddings import (
     read_vectors as read_vectors,
     store_vectors as store_vectors,
 )
+from tercet.data.gate import check_gate as check_gate, halves as halves
 from tercet.data.negatives import mine_candidates as mine_candidates
 from tercet.data.passages import Passages as Passages
 from tercet.data.queries import generate_queries as generate_queries

@@ -15,6 +15,7 @@ from tercet.retrieval.indexes import (
 from tercet.retrieval.latency import TOP as TOP, time_searches as time_searches
 from tercet.retrieval.metrics import evaluate as evaluate
 from tercet.retrieval.retrievers import (
+    FUSED as FUSED,
     DenseRetriever as DenseRetriever,
     HybridRetriever as HybridRetriever,
     RerankedRetriever as RerankedRetriever,
@@ -22,6 +23,7 @@ from tercet.retrieval.retrievers import (
 from tercet.retrieval.search import (
     read_figures as read_figures,
     search_and_measure as search_and_measure,
+    search_and_measure_both as search_and_measure_both,
     write_figures as write_figures,
 )
 from tercet.retrieval.significance import (

@@ -42,7 +42,8 @@ class DenseRetriever:
 
 
 _RANK_CONSTANT = 60  # k of the paper
-_FUSED = 100  # passages of each retriever that are fused
+#: Passages of each retriever that are fused.
+FUSED = 100
 
 
 class HybridRetriever:
@@ -64,11 +65,12 @@ class HybridRetriever:
     def search(self, queries: Sequence[str], k: int) -> list[Ranking]:
         """As `Retriever.search`; the first passages do not depend on k."""
         check_k(k)
-        each = [retriever.search(queries, _FUSED) for retriever in self._retrievers]
-        return [_fuse(rankings, k) for rankings in zip(*each, strict=True)]
+        each = [retriever.search(queries, FUSED) for retriever in self._retrievers]
+        return [fuse(rankings, k) for rankings in zip(*each, strict=True)]
 
 
-def _fuse(rankings: Sequence[Ranking], k: int) -> Ranking:
+def fuse(rankings: Sequence[Ranking], k: int) -> Ranking:
+    """The k best of several rankings by the sum of 1 / (60 + rank)."""
     parts: dict[str, list[float]] = {}
     for ranking in rankings:
         for rank, (passage, _) in enumerate(ranking, 1):

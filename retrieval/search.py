@@ -8,8 +8,9 @@ import pyarrow as pa
 
 from tercet.core.artifacts import Artifact, Writer
 from tercet.core.metric_names import parse_metric
-from tercet.core.schema import Encoder, Index, Qrels, Query
+from tercet.core.schema import Encoder, Index, Qrels, Query, Ranking
 from tercet.retrieval.metrics import evaluate
+from tercet.retrieval.retrievers import FUSED, fuse
 
 #: System -> metric -> query id -> value.
 _Figures = Mapping[str, Mapping[str, Mapping[str, float]]]
@@ -23,6 +24,27 @@ def search_and_measure(
     rankings = index.search(encoder.encode_queries([query.text for query in queries]), depth)
     run = {query.id: ranking for query, ranking in zip(queries, rankings, strict=True)}
     return evaluate(qrels, run, metrics)
+
+
+def search_and_measure_both(
+    encoder: Encoder,
+    index: Index,
+    lexical: Sequence[Ranking],
+    queries: Sequence[Query],
+    qrels: Qrels,
+    metrics: Sequence[str],
+) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+    """As `search_and_measure`, and the same of its fusion with the queries' `lexical` rankings."""
+    depth = max(k for _, k in map(parse_metric, metrics))
+    vectors = encoder.encode_queries([query.text for query in queries])
+    dense = index.search(vectors, depth)
+    # An approximate index may find others with larger k.
+    deep = dense if depth == FUSED else index.search(vectors, FUSED)
+    fused = [fuse(pair, depth) for pair in zip(lexical, deep, strict=True)]
+    ids = [query.id for query in queries]
+    both = (dict(zip(ids, rankings, strict=True)) for rankings in (dense, fused))
+    found, of_fused = (evaluate(qrels, run, metrics) for run in both)
+    return found, of_fused
 
 
 def write_figures(writer: Writer, figures: _Figures) -> None:

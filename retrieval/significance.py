@@ -174,6 +174,14 @@ def smallest_detectable(differences: np.ndarray) -> np.ndarray:
     return 2.8 * np.sqrt(squares / len(matrix))
 
 
+def queries_needed(differences: np.ndarray, difference: float) -> np.ndarray:
+    """Queries with which each column's mean would be detected if it were `difference`.
+
+    With 80% power at a two-sided level of .05, as `smallest_detectable`: float64 [columns].
+    """
+    return len(differences) * (smallest_detectable(differences) / difference) ** 2
+
+
 def _resampled_sums(
     matrix: np.ndarray, resamples: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -102,8 +102,14 @@ def adapt(
     if recipe.model.lora_rank and isinstance(student, BiEncoder):
         student.backbone = merged(student.backbone)
     metric = args.metric_for_best_model or ""
-    steps = recipe.evaluation.interpolation_steps
-    choice = choose(student.trained, base, evaluation, steps=steps, metric=metric)
+    choice = choose(
+        student.trained,
+        base,
+        evaluation,
+        steps=recipe.evaluation.interpolation_steps,
+        metric=metric,
+        gate=recipe.evaluation.primary_metric if "gate" in evaluation.splits else None,
+    )
     searches = sum(gather_object([evaluation.searches]))
     if is_main_process():
         console.print(f"      evaluated with {searches} searches in all")

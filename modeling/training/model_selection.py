@@ -9,6 +9,12 @@ mean. A maximum over several mixtures is optimistic about the one that it picks,
 *confirmation* queries (split "guard" on disk), which took no part in the choice, guard it: unless
 the chosen mixture also beats the base model on them, the base model ships. The test queries decide
 nothing; their metrics are stored for the report.
+
+Judged queries may *gate* (split "gate"): a mixture whose mean on them is below the base model's is
+no candidate. The sign of the mean decides and not an interval below zero: with the few judged
+queries that there are, an interval of 95% would let most real losses pass. Where shipping a loss
+costs as much as missing a gain of that size, the sign errs at the least cost; and the gain that
+held-out queries see is still needed beside it.
 """
 
 from __future__ import annotations
@@ -50,11 +56,18 @@ class Choice:
 
 
 def choose(
-    model: nn.Module, base: _Weights, evaluation: RetrievalEvaluation, *, steps: int, metric: str
+    model: nn.Module,
+    base: _Weights,
+    evaluation: RetrievalEvaluation,
+    *,
+    steps: int,
+    metric: str,
+    gate: str | None = None,
 ) -> Choice:
     """Evaluate the mixtures of `base` and `model` at `steps` even steps, and load the choice.
 
     The validation split's mean of `metric` chooses; among equals the nearest to the base wins.
+    `gate` is the metric of the gating queries, if there are any.
     """
     trained = {name: value.clone() for name, value in model.state_dict().items()}
     metrics: dict[float, SplitMetrics] = {}
@@ -65,7 +78,8 @@ def choose(
         metrics[weight] = evaluation.measure(zero_shot=weight == 0, keep=True)
         index, evaluation.index = evaluation.index, None
         worse = index
-        if step == 0 or _mean(metrics[weight], metric) > _mean(metrics[best], metric):
+        passes = gate is None or not turned_down(metrics, weight, gate)
+        if step == 0 or (passes and _mean(metrics[weight], metric) > _mean(metrics[best], metric)):
             best, kept, worse = weight, index, kept
         if worse:
             worse.discard()
@@ -76,6 +90,11 @@ def choose(
         kept = None
     model.load_state_dict(interpolated(base, trained, weight))
     return Choice(weight, best, gain, metrics, kept)
+
+
+def turned_down(metrics: MetricsByWeight, weight: float, gate: str) -> bool:
+    """Whether the gating queries' mean of a mixture is below the base model's."""
+    return _mean(metrics[weight], gate, "gate") < _mean(metrics[0.0], gate, "gate")
 
 
 def interpolated(base: _Weights, trained: _Weights, weight: float) -> dict[str, Tensor]:
@@ -155,6 +174,16 @@ def read_choices(
         )
         for weight in sorted(set(table["weight"]) - {0.0})
     ]
+
+
+def read_metrics(artifact: Artifact) -> dict[float, dict[str, dict[str, dict[str, float]]]]:
+    """What `write_choices` wrote: weight -> split -> metric -> query id -> value."""
+    metrics: dict[float, dict[str, dict[str, dict[str, float]]]] = {}
+    table = artifact.dataset("choices").to_pandas()
+    for (weight, split, metric), rows in table.groupby(["weight", "split", "measure"], sort=False):
+        values = dict(zip(rows["query_id"], rows["figure"], strict=True))
+        metrics.setdefault(weight, {}).setdefault(split, {})[metric] = values
+    return metrics
 
 
 def read_mixture(artifact: Artifact, weight: float, split: str, metric: str) -> dict[str, float]:

@@ -9,6 +9,9 @@ from typing import Literal
 from tercet.config.index import ComparedIndex
 from tercet.config.parsing import key
 
+#: `evaluation.gate` where no judged query gates.
+SYNTHETIC = "synthetic"
+
 SystemKind = Literal["bm25", "base", "adapted", "dense", "vectors", "api", "hybrid", "rerank"]
 
 
@@ -80,6 +83,11 @@ class EvaluationSection:
         4,
         "steps from the base's weights to the trained ones that may ship; 1: no mixture",
         low=1,
+    )
+    gate: str = key(
+        SYNTHETIC,
+        "what may turn down the choice of the held-out queries: synthetic, those alone; or a split "
+        "of judgements (corpus.test_split: a seeded half of it, and the other half is reported)",
     )
     resamples: int = key(10_000, "bootstrap resamples of an interval", low=100)
     systems: list[SystemSettings] = key(

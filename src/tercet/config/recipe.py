@@ -237,6 +237,14 @@ class Recipe:
         return self.triplets.negatives_per_query or unset
 
     @property
+    def lexical(self) -> dict[str, Any]:
+        """The parameters of the BM25 that mines negatives, as of the one in a hybrid search."""
+        settings = next(
+            (r for r in self.negatives.retrievers if r.kind == "bm25"), RetrieverSettings("bm25")
+        )
+        return {"k1": settings.k1, "b": settings.b, "language": settings.language}
+
+    @property
     def weight_arguments(self) -> dict[str, Any]:
         """The TrainingArguments that change the weights."""
         return {

@@ -159,6 +159,11 @@ def _check_experiment(recipe: Recipe, place: str) -> None:
         parse_metric(section.primary_metric)
     except InputError as error:
         raise InputError(f"{place}: evaluation.primary_metric: {error}") from None
+    if section.gate in ("users", ""):
+        raise InputError(
+            f"{place}: evaluation.gate {section.gate!r} is unknown: give synthetic, or the name of "
+            "a split of judgements"
+        )
     for what, labels in (
         ("systems", [system.label for system in section.systems]),
         ("indexes", ["exact", *(i.label for i in section.indexes if i.backend != "exact")]),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from tercet import data, modeling, retrieval
+from tercet.config.evaluation import SYNTHETIC
 from tercet.config.recipe import Recipe
 from tercet.core.artifacts import Artifact, Stage, Writer, produce
 from tercet.core.mapped import MappedVectors
@@ -113,22 +114,40 @@ class Inputs:
             self._within[step.name] = self._run.make(step, self._artifact)
         return self._within[step.name]
 
-    def judged(self) -> tuple[list[Query], dict[str, dict[str, int]]]:
-        """The judged test queries with their judgements; both empty where there are none."""
+    def judged(self, *, gating: bool = False) -> tuple[list[Query], dict[str, dict[str, int]]]:
+        """The judged test queries with their judgements; both empty where there are none.
+
+        With `gating` those of `evaluation.gate`: of one split, the half that is not reported.
+        """
         self._declared("corpus/queries", "corpus")
         self._declared("corpus/qrels", "corpus")
-        return read_judged(self._artifact("corpus"), self.recipe.corpus.test_split)
+        split, gate = self.recipe.corpus.test_split, self.recipe.evaluation.gate
+        queries, qrels = read_judged(self._artifact("corpus"), gate if gating else split)
+        if gate != split or not qrels:
+            return queries, qrels
+        texts = {query.id: query.text for query in queries}
+        ids = data.halves(qrels, texts, self.recipe.seed)[0 if gating else 1]
+        return [q for q in queries if q.id in ids], {q: qrels[q] for q in qrels if q in ids}
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Splits that are measured: what chooses, confirms, and is reported; what gates, if any."""
+        gates = self.recipe.evaluation.gate != SYNTHETIC
+        return ("validation", "guard", "test", *(["gate"] if gates else []))
 
     def split(self, name: str) -> tuple[list[Query], Qrels, str]:
         """Queries and qrels of a split, and a description of them.
 
         "validation", which chooses, and "guard", which confirms, are synthetic queries; so is
-        "test" where none are judged.
+        "test" where none are judged. "gate" are the judged ones that may turn the choice down.
         """
-        queries, qrels = self.judged() if name == "test" else ([], {})
+        judged = name in ("test", "gate")
+        queries, qrels = self.judged(gating=name == "gate") if judged else ([], {})
         if qrels:
-            split = self.recipe.corpus.test_split
-            return queries, qrels, f"{len(qrels):,} judged queries of split {split!r}"
+            split, gate = self.recipe.corpus.test_split, self.recipe.evaluation.gate
+            half = ", a half of it" if gate == split else ""
+            named = gate if name == "gate" else split
+            return queries, qrels, f"{len(qrels):,} judged queries of split {named!r}{half}"
         queries, qrels = data.known_items(
             self.rows("triplets/lists"), name, self.passages.duplicates
         )

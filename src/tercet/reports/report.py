@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from rich.text import Text
 from tercet.core.console import console
 from tercet.core.files import write_file, write_json
 from tercet.core.text import difference_text, interval_text, seconds_text
+from tercet.evaluation.verdict import Verdict
 from tercet.forecast.forecast import ComparedForecast
 from tercet.modeling.training.model_selection import Step
 from tercet.reports.forecast_table import (
@@ -22,12 +23,14 @@ from tercet.reports.forecast_table import (
     forecast_rows,
     print_compared,
 )
-from tercet.reports.markdown import table as markdown_table
+from tercet.reports.markdown import clean, table as markdown_table
 from tercet.retrieval.significance import Interval, paired_bootstrap
 
 _PerQuery = Mapping[str, Mapping[str, float]]  # values by metric and query
 
-_HEADER = ("metric", "zero-shot", "adapted", "difference", "95% interval")
+_HEADER = ("zero-shot", "adapted", "difference", "95% interval")
+#: The one column where the base model ships: there is no other model.
+_BASE_HEADER = ("base (ships)",)
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,21 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Hybrid:
+    """The primary metric of searches with BM25: alone, and fused with each of both models."""
+
+    bm25: float
+    comparison: Comparison
+
+
+@dataclass(frozen=True)
 class Report:
     """The result of a training run, and what is needed to check it."""
 
     title: str
+    verdict: Verdict
     comparisons: Sequence[Comparison]
+    hybrid: Hybrid
     #: Qualifications of the metric values, a sentence each.
     notes: Sequence[str]
     #: Interpolations between the base and the trained weights, one of which ships.
@@ -72,23 +85,65 @@ def compare(before: _PerQuery, after: _PerQuery, *, resamples: int, seed: int) -
     return comparisons
 
 
-def metric_rows(comparisons: Sequence[Comparison]) -> list[tuple[str, ...]]:
-    """Table rows: metric, both means, their difference and its interval."""
+def metric_header(*, base_ships: bool = False) -> tuple[str, ...]:
+    """The columns of `metric_rows`."""
+    return ("metric", *(_BASE_HEADER if base_ships else _HEADER))
+
+
+def metric_rows(
+    comparisons: Sequence[Comparison], *, base_ships: bool = False
+) -> list[tuple[str, ...]]:
+    """Table rows: metric, both means, their difference and its interval.
+
+    Where the base model ships both are one, and a row has its mean alone.
+    """
+    return [(c.measure, *_cells(c, base_ships)) for c in comparisons]
+
+
+def _cells(c: Comparison, base_ships: bool) -> tuple[str, ...]:
+    if base_ships:
+        return (f"{c.before:.4f}",)
+    return (
+        f"{c.before:.4f}",
+        f"{c.after:.4f}",
+        f"{c.interval.difference:+.4f}",
+        interval_text(c.interval.low, c.interval.high),
+    )
+
+
+def _search_rows(report: Report) -> list[tuple[tuple[str, ...], Comparison | None]]:
+    """Rows of the primary metric by kind of search, with what they compare."""
+    base_ships, hybrid = _base_ships(report), report.hybrid
+    dense = next(c for c in report.comparisons if c.measure == hybrid.comparison.measure)
+    empty = ("",) * (len(metric_header(base_ships=base_ships)) - 2)
     return [
-        (
-            c.measure,
-            f"{c.before:.4f}",
-            f"{c.after:.4f}",
-            f"{c.interval.difference:+.4f}",
-            interval_text(c.interval.low, c.interval.high),
-        )
-        for c in comparisons
+        (("dense", *_cells(dense, base_ships)), dense),
+        (("hybrid, with BM25", *_cells(hybrid.comparison, base_ships)), hybrid.comparison),
+        (("BM25 alone", f"{hybrid.bm25:.4f}", *empty), None),
     ]
 
 
+def _search_header(report: Report) -> tuple[str, ...]:
+    measure = report.hybrid.comparison.measure
+    return (f"search, {measure}", *metric_header(base_ships=_base_ships(report))[1:])
+
+
+def _base_ships(report: Report) -> bool:
+    return report.verdict.shipped == "base"
+
+
 def print_report(report: Report) -> None:
-    """Print the comparison, the choice of what ships, the notes and the time of each stage."""
-    _print_comparison(report.title, report.comparisons)
+    """Print the verdict, the comparisons, the choice of what ships, the notes and the times."""
+    print_verdict(report.verdict)
+    base_ships = _base_ships(report)
+    rows = metric_rows(report.comparisons, base_ships=base_ships)
+    table = zip(rows, report.comparisons, strict=True)
+    _print_comparison(report.title, metric_header(base_ships=base_ships), table)
+    _print_comparison(
+        "alone and in a hybrid search (reciprocal rank fusion)",
+        _search_header(report),
+        _search_rows(report),
+    )
     if report.steps:
         _print_steps(report.steps)
     for note in report.notes:
@@ -99,16 +154,26 @@ def print_report(report: Report) -> None:
         print_compared(report.forecast)
 
 
-def _print_comparison(title: str, comparisons: Sequence[Comparison]) -> None:
+def print_verdict(verdict: Verdict) -> None:
+    """Print the verdict: red if judged queries contradict it, green if what ships is new."""
+    style = "yellow" if verdict.shipped == "base" else "green"
+    console.print(Text(verdict.text, "bold red" if verdict.contradicted else f"bold {style}"))
+    for sentence in verdict.more:
+        console.print(Text(sentence))
+
+
+def _print_comparison(
+    title: str, header: Sequence[str], rows: Iterable[tuple[Sequence[str], Comparison | None]]
+) -> None:
     """Print the table: significant gains are green, significant losses red."""
     table = Table(title=title, title_style="bold", title_justify="left")
-    table.add_column(_HEADER[0])
-    for name in _HEADER[1:]:
+    table.add_column(header[0])
+    for name in header[1:]:
         table.add_column(name, justify="right")
-    for c, row in zip(comparisons, metric_rows(comparisons), strict=True):
+    for row, compared in rows:
         style = "dim"
-        if c.interval.excludes_zero:
-            style = "green" if c.interval.difference > 0 else "red"
+        if compared and compared.interval.excludes_zero:
+            style = "green" if compared.interval.difference > 0 else "red"
         table.add_row(*row[:3], *(Text(text, style) for text in row[3:]))
     console.print(table)
 
@@ -127,12 +192,17 @@ def _print_steps(steps: Sequence[Step]) -> None:
 
 def write_report(report: Report, folder: Path) -> None:
     """Write metrics.json and report.md to the run's folder."""
-    write_json(folder / "metrics.json", asdict(report))
+    found = asdict(report)
+    verdict = found.pop("verdict")
+    write_json(folder / "metrics.json", {"verdict": verdict.pop("text"), **verdict, **found})
     write_file(folder / "report.md", _markdown(report).encode())
 
 
 def _markdown(report: Report) -> str:
-    lines = [f"# {report.title}", "", *comparison_table(report.comparisons)]
+    lines = [clean(report.verdict.text), ""]
+    lines += [line for sentence in report.verdict.more for line in (clean(sentence), "")]
+    lines += [f"# {report.title}", ""]
+    lines += comparison_table(report)
     lines += ["", *(f"- {note}" for note in report.notes)]
     if report.steps:
         lines += ["", "## Choice of the weights, without labels, and their test results", ""]
@@ -165,9 +235,16 @@ def _markdown(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def comparison_table(comparisons: Sequence[Comparison]) -> list[str]:
-    """The comparisons as lines of a Markdown table."""
-    return markdown_table(_HEADER, metric_rows(comparisons))
+def comparison_table(report: Report) -> list[str]:
+    """The comparisons as lines of two Markdown tables: by metric, and by kind of search."""
+    base_ships = _base_ships(report)
+    by_metric = metric_rows(report.comparisons, base_ships=base_ships)
+    searches = [row for row, _ in _search_rows(report)]
+    return [
+        *markdown_table(metric_header(base_ships=base_ships), by_metric),
+        "",
+        *markdown_table(_search_header(report), searches),
+    ]
 
 
 def steps_table(steps: Sequence[Step]) -> list[str]:

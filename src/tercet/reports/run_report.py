@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+
+import numpy as np
 
 from tercet import retrieval
 from tercet.config.parsing import flatten
@@ -13,15 +15,19 @@ from tercet.core.files import read_json
 from tercet.core.resources import read_times
 from tercet.core.text import difference_text
 from tercet.data import warnings_of
+from tercet.evaluation.verdict import run_verdict
 from tercet.forecast.forecast import compare_forecast
 from tercet.modeling.training.model_selection import Step, read_choices
 from tercet.pipeline.pipeline import Pipeline
-from tercet.reports.report import Report, compare
+from tercet.pipeline.steps.evaluation import ADAPTED, BASE, BM25, HYBRID
+from tercet.reports.report import Hybrid, Report, compare
 
 STAGES = (
     *("corpus", "embeddings", "student", "queries", "negatives", "scores", "triplets"),
     *("targets", "model"),
 )
+#: Facts that are said elsewhere in the report.
+_NO_COUNTS = ("tested_on", "shipped", "reason", "verdict")
 
 
 def run_report(pipeline: Pipeline) -> Report:
@@ -35,23 +41,34 @@ def run_report(pipeline: Pipeline) -> Report:
         pipeline.tested_on,
         **draws,
     )
-    times = read_times(recipe.folder)
+    times, verdict = read_times(recipe.folder), run_verdict(recipe.folder)
+    both = "unchanged" if verdict.shipped == "base" else "zero-shot and adapted"
     return Report(
-        title=f"{recipe.name}: {_trained_part(recipe)}, zero-shot and adapted",
-        comparisons=compare(figures["zero-shot"], figures["adapted"], **draws),
+        title=f"{recipe.name}: {_trained_part(recipe)}, {both}",
+        verdict=verdict,
+        comparisons=compare(figures[BASE], figures[ADAPTED], **draws),
+        hybrid=_hybrid(figures, recipe.evaluation.primary_metric, **draws),
         notes=_notes(pipeline, steps),
         steps=steps,
         history=read_json(pipeline.model.path / "history.json"),
         seconds={n: times[n] for n in (*STAGES, "evaluation") if times.get(n)},
         settings=flatten(asdict(recipe)),
         facts={
-            name: {k: v for k, v in made.facts.items() if k != "tested_on"}
+            name: {k: v for k, v in made.facts.items() if k not in _NO_COUNTS}
             for name in STAGES
             if (made := pipeline.artifact(name)).facts
         },
         command=" ".join(["python", *sys.argv]),
         forecast=compare_forecast(recipe),
     )
+
+
+def _hybrid(figures: Mapping[str, Mapping[str, Mapping[str, float]]], primary: str, **draws: int) -> Hybrid:
+    """The primary metric of the searches with BM25."""
+    both = (figures[HYBRID.format(name)] for name in (BASE, ADAPTED))
+    before, after = ({primary: values[primary]} for values in both)
+    (comparison,) = compare(before, after, **draws)
+    return Hybrid(float(np.mean([*figures[BM25][primary].values()])), comparison)
 
 
 def _trained_part(recipe: Recipe) -> str:
@@ -72,8 +89,11 @@ def _notes(pipeline: Pipeline, steps: Sequence[Step]) -> list[str]:
         _guard(metric, queries["guard"], facts["best_weight"], steps),
         _teacher_weight(pipeline),
     ]
-    if facts["base_kept"]:
-        notes.append("the trained model did not gain on both splits, so the base model is shipped")
+    if "gate" in queries:
+        notes.append(
+            f"{recipe.evaluation.primary_metric} on {queries['gate']} gated: a weight whose mean is "
+            "below the base model's on them does not ship"
+        )
     if cut := pipeline.embeddings.facts.get("truncated"):
         notes.append(
             f"{cut:,} of {passages:,} passages are longer than model.max_length: they are "

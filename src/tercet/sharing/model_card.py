@@ -17,6 +17,7 @@ from tercet.config.recipe import Recipe
 from tercet.config.training import training_defaults
 from tercet.core.artifacts import Artifact
 from tercet.core.files import write_file
+from tercet.evaluation.verdict import Verdict
 from tercet.modeling.hub import CARD
 from tercet.pipeline.pipeline import Pipeline
 from tercet.reports.markdown import code, escape, front_matter, shown, table
@@ -51,8 +52,8 @@ def _card(pipeline: Pipeline, report: Report, command: Sequence[str]) -> str:
     `tercet.sharing.snippets.ANY_NAME` is a placeholder for the model's name.
     """
     sections = (
-        _front(pipeline),
-        _description(pipeline),
+        _front(pipeline, report.verdict),
+        _description(pipeline, report.verdict),
         _results(report),
         _choice(pipeline, report),
         ["## How to load it", "", *snippets(pipeline.model.path, pipeline.recipe)],
@@ -66,9 +67,10 @@ def _card(pipeline: Pipeline, report: Report, command: Sequence[str]) -> str:
 # ── description ───────────────────────────────────────────────────────────────────────────────────
 
 
-def _front(pipeline: Pipeline) -> list[str]:
+def _front(pipeline: Pipeline, verdict: Verdict) -> list[str]:
     section = pipeline.recipe.model
-    tags = ["tercet", "sentence-transformers", "retrieval", "dense-retrieval", "domain-adaptation"]
+    tags = ["tercet", "sentence-transformers", "retrieval", "dense-retrieval"]
+    tags += [] if verdict.shipped == "base" else ["domain-adaptation"]
     front: dict[str, Any] = {
         "library_name": "tercet" if section.api else "sentence-transformers",
         "pipeline_tag": "feature-extraction" if section.frozen else "sentence-similarity",
@@ -110,19 +112,18 @@ def inherited_licence(folder: Path) -> dict[str, str]:
     return fields if "license" in fields else {}
 
 
-def _description(pipeline: Pipeline) -> list[str]:
+def _description(pipeline: Pipeline, verdict: Verdict) -> list[str]:
     recipe, base = pipeline.recipe, code(shown(pipeline.recipe.model.name))
     corpus = code(shown(recipe.corpus.label))
     passages = f"{len(pipeline.passages):,} passages"
-    how = "with Tercet: on synthetic queries and a cross-encoder's margins, without labels"
+    how = f"adapted to {corpus} ({passages}) with Tercet: on synthetic queries and a cross-encoder's"
+    how += " margins, without labels"
+    if verdict.shipped == "base":
+        how = f"unchanged: Tercet trained it on {corpus} ({passages}), and did not ship the result"
+    said = [line for text in (verdict.text, *verdict.more) for line in (escape(text), "")]
     space = pipeline.vector_space
     if not space:
-        lines = [
-            f"# {escape(recipe.name)}",
-            "",
-            f"{base} adapted to {corpus} ({passages}) {how}.",
-        ]
-        return lines + _base_kept(pipeline)
+        return [f"# {escape(recipe.name)}", "", *said, f"{base}, {how}."]
     where = f"collection {space.collection}" if space.collection else space.place
     part = "a low-rank query adapter for" if recipe.model.adapter else "the query encoder of"
     rows = {
@@ -134,26 +135,16 @@ def _description(pipeline: Pipeline) -> list[str]:
     rows |= {"collection": space.collection} if space.collection else {}
     rows |= {"named vector": space.vector} if space.vector else {}
     rows |= {"id property": space.id} if space.id else {}
-    lines = [
+    return [
         f"# {escape(recipe.name)}: query encoder for {escape(where)}",
         "",
-        f"This is {part} {base}, adapted to {corpus} ({passages}) {how}.",
+        *said,
+        f"This is {part} {base}, {how}.",
         "It encodes queries only; the passage vectors are frozen.",
         "",
         *table(("belongs to", ""), [(name, escape(value)) for name, value in rows.items()]),
         "",
         "`space.safetensors` holds a sample of these vectors: other collections are refused.",
-    ]
-    return lines + _base_kept(pipeline)
-
-
-def _base_kept(pipeline: Pipeline) -> list[str]:
-    if not pipeline.model.facts["base_kept"]:
-        return []
-    return [
-        "",
-        "**Training did not help:** the trained weights did not gain on both sets of held-out",
-        "queries, so these are the weights of the base model.",
     ]
 
 
@@ -161,35 +152,26 @@ def _base_kept(pipeline: Pipeline) -> list[str]:
 
 
 def _results(report: Report) -> list[str]:
-    clear: dict[str, list[str]] = {"Better": [], "Worse": [], "No clear difference": []}
-    for c in report.comparisons:
-        gain = "Better" if c.interval.difference > 0 else "Worse"
-        clear[gain if c.interval.excludes_zero else "No clear difference"].append(c.measure)
-    return [
-        "## Results",
-        "",
-        *comparison_table(report.comparisons),
-        "",
-        "Intervals: 95%, paired bootstrap over queries.",
-        "",
-        *(f"- {name}: {', '.join(metrics) or 'none'}" for name, metrics in clear.items()),
-        *(f"- {escape(note)}" for note in report.notes),
-    ]
+    lines = ["## Results", "", *comparison_table(report), ""]
+    if report.verdict.shipped != "base":
+        clear: dict[str, list[str]] = {"Better": [], "Worse": [], "No clear difference": []}
+        for c in report.comparisons:
+            gain = "Better" if c.interval.difference > 0 else "Worse"
+            clear[gain if c.interval.excludes_zero else "No clear difference"].append(c.measure)
+        lines += ["Intervals: 95%, paired bootstrap over queries.", ""]
+        lines += [f"- {name}: {', '.join(metrics) or 'none'}" for name, metrics in clear.items()]
+    return lines + [f"- {escape(note)}" for note in report.notes]
 
 
 def _choice(pipeline: Pipeline, report: Report) -> list[str]:
-    facts = pipeline.model.facts
-    ships = (
-        "The trained weights did not gain on both, so the base model ships."
-        if facts["base_kept"]
-        else f"Both gained: weight {facts['weight']:g} of the trained weights ships."
-    )
+    gate = "gate" in pipeline.evaluation.facts
     lines = [
         "## Model selection",
         "",
-        "Judged queries were not used. Held-out synthetic queries chose the epoch and the weight",
-        "of the trained parameters in the interpolation with the base model; others confirmed it.",
-        ships,
+        "Held-out synthetic queries chose the epoch and the weight of the trained parameters in the",
+        "interpolation with the base model; others confirmed it. The judged queries that are reported",
+        "chose nothing" + ("; others gated." if gate else "."),
+        f"{escape(report.verdict.reason)}.",
     ]
     return [*lines, "", *steps_table(report.steps)] if report.steps else lines
 
@@ -254,7 +236,7 @@ def _steps_of(pipeline: Pipeline) -> dict[str, str]:
         "teacher": shown(recipe.teacher.name),
         "targets": f"weight {targets['teacher_weight']:g} for the teacher's margins",
         "loss": recipe.loss.kind,
-        "training": (
+        "training" if facts["weight"] else "training, not shipped": (
             f"{trained}, {facts['steps']:,} steps in {training['num_train_epochs']:g} epochs of "
             f"{training['per_device_train_batch_size']} queries per step and process, learning "
             f"rate {training['learning_rate']:g}"
@@ -296,17 +278,18 @@ def shown_command(command: Sequence[str]) -> str:
 
 def _limits(pipeline: Pipeline, report: Report) -> list[str]:
     recipe, judged = pipeline.recipe, pipeline.split("test")[2]
-    worse = [c.measure for c in report.comparisons if c.interval.difference < 0]
     lines = [f"- Evaluated on {escape(judged)} of this corpus only."]
     if "synthetic" in judged:
         lines.append(
             "- Their judgements are synthetic: only a query's source passage counts as relevant."
         )
-    lines += [
-        "- It was trained on synthetic queries, which may differ from real ones.",
-        "- On other corpora it may be worse than the base model: that was not tested.",
-        f"- Lower than the base model, significantly or not: {', '.join(worse) or 'no metric'}.",
-    ]
+    if report.verdict.shipped != "base":
+        worse = [c.measure for c in report.comparisons if c.interval.difference < 0]
+        lines += [
+            "- It was trained on synthetic queries, which may differ from real ones.",
+            "- On other corpora it may be worse than the base model: that was not tested.",
+            f"- Lower than the base model, significantly or not: {', '.join(worse) or 'no metric'}.",
+        ]
     if recipe.model.frozen:
         lines.append("- It cannot encode passages, and does not fit vectors of other models.")
     fields = licence(pipeline)

@@ -111,7 +111,7 @@ class TrainingRun:
         svg = (self.pipeline.targets.path / "calibration.svg").read_text(encoding="utf-8")
         media = {
             "training lists": _table(_training_lists(self.pipeline)),
-            "changed queries": _table(_changed_queries([_test_changes(self.pipeline)])),
+            "changed queries": _table(self._changed_queries(report)),
             "interpolation": _table(_interpolation(report.steps)),
             "notes": _table([{"note": note} for note in report.notes]),
             "calibration": wandb.Html(svg, inject=False, data_is_not_path=True),
@@ -119,14 +119,20 @@ class TrainingRun:
         }
         return {name: found for name, found in media.items() if found is not None}
 
-    def _artifact(self, report: Report, summary: Mapping[str, float]) -> wandb.Artifact:
+    def _changed_queries(self, report: Report) -> list[dict[str, Any]]:
+        """None where the base model ships: nothing has changed."""
+        if report.verdict.shipped == "base":
+            return []
+        return _changed_queries([_test_changes(self.pipeline)])
+
+    def _artifact(self, report: Report, summary: Mapping[str, Any]) -> wandb.Artifact:
         """The model that ships, with its card."""
-        prefixes = ("model/", f"test/{self.recipe.evaluation.primary_metric}/")
-        metrics = {name: value for name, value in summary.items() if name.startswith(prefixes)}
+        kept = ("shipped", "model/", f"test/{self.recipe.evaluation.primary_metric}/")
+        metrics = {name: value for name, value in summary.items() if name.startswith(kept)}
         artifact = wandb.Artifact(
             re.sub(r"[^\w.-]", "_", self.recipe.name, flags=re.ASCII),
             type="model",
-            description=report.title,
+            description=report.verdict.text,
             metadata={"base": self.recipe.model.name, "seed": self.recipe.seed, **metrics},
         )
         files = model_files(self.pipeline.model) | {CARD: self.recipe.folder / CARD}
@@ -288,12 +294,16 @@ def _changed_queries(changes: Iterable[Changes]) -> list[dict[str, Any]]:
     ]
 
 
-def _summary(report: Report) -> dict[str, float]:
-    """Test metric values with their intervals, and the counts of the stages."""
-    summary: dict[str, float] = {}
-    for c in report.comparisons:
+def _summary(report: Report) -> dict[str, Any]:
+    """The verdict, test metric values with their intervals, and the counts of the stages."""
+    shipped, hybrid = report.verdict.shipped, report.hybrid.comparison
+    summary: dict[str, Any] = {"verdict": report.verdict.text, "shipped": shipped}
+    compared = {f"test/{c.measure}": c for c in report.comparisons}
+    for place, c in (compared | {f"hybrid/{hybrid.measure}": hybrid}).items():
         values = {"zero-shot": c.before, "adapted": c.after, **asdict(c.interval)}
-        summary |= {f"test/{c.measure}/{name}": value for name, value in values.items()}
+        if shipped == "base":
+            values = {"base": c.before}
+        summary |= {f"{place}/{name}": value for name, value in values.items()}
     for stage, facts in report.facts.items():
         summary |= {f"{stage}/{k}": v for k, v in facts.items() if isinstance(v, int | float)}
     return summary

@@ -16,11 +16,10 @@ from tercet.retrieval import read_figures
 from tercet.retrieval.significance import Interval
 from tercet.studio.runs import changed, report_of, state
 
-TEXTS = ("run", "state", "changed", "model", "metric")
-COLUMNS = (
-    *TEXTS,
-    *("zero-shot", "adapted", "difference", "low", "high", "minutes"),
-)
+TEXTS = ("run", "state", "changed", "model", "ships", "metric")
+COLUMNS = (*TEXTS, *("base", "trained", "difference", "low", "high", "minutes"))
+#: What ships, in a column's words.
+_SHIPS = {"base": "the base", "mixture": "part of the way", "trained": "adapted"}
 _ADAPTED, _ZERO_SHOT = "adapted", "zero-shot"
 
 
@@ -35,13 +34,17 @@ def results(runs: Sequence[Path]) -> list[list[Any]]:
             state(run),
             changed(run),
             Path(settings.get("model.name", "")).name,
+            _SHIPS.get(report.get("shipped", ""), ""),
         ]
         metric = settings.get("evaluation.primary_metric", "")
         found = next((c for c in comparisons_of(run) if c.measure == metric), None)
         if found:
             interval = found.interval
             values = [found.before, found.after, interval.difference, interval.low, interval.high]
-            row += [metric, *(round(value, 4) for value in values)]
+            # Where the base model ships, there is no other to compare it with.
+            known = 1 if ships_base(run) else len(values)
+            row += [metric, *(round(value, 4) for value in values[:known])]
+            row += [None] * (len(values) - known)
             row += [round(sum(report["seconds"].values()) / 60, 1)]
         else:
             row += [metric, *[None] * 6]
@@ -57,8 +60,12 @@ def as_csv(runs: Sequence[Path]) -> str:
         if not report:
             continue
         row: dict[str, Any] = {"run": run.name, "command": report["command"]}
+        row |= {name: report.get(name, "") for name in ("shipped", "verdict")}
         for each in comparisons_of(run):
             name = each.measure
+            if ships_base(run):
+                row[f"{name} base"] = each.before
+                continue
             row |= {f"{name} zero-shot": each.before, f"{name} adapted": each.after}
             row |= {f"{name} {end}": value for end, value in asdict(each.interval).items()}
         row |= {f"seconds of {stage}": took for stage, took in report["seconds"].items()}
@@ -83,6 +90,11 @@ def comparisons_of(run: Path) -> list[Comparison]:
         Comparison(each["measure"], each["before"], each["after"], Interval(**each["interval"]))
         for each in report_of(run).get("comparisons", ())
     ]
+
+
+def ships_base(run: Path) -> bool:
+    """Whether a finished run ships the base model unchanged."""
+    return report_of(run).get("shipped") == "base"
 
 
 def _per_query(run: Path) -> dict[str, dict[str, dict[str, float]]]:

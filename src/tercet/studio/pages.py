@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from tercet.core.text import bytes_text, seconds_text
 from tercet.forecast.forecast import FORECAST, ROWS, read_forecast
 from tercet.reports.forecast_table import size_in_words
-from tercet.reports.report import metric_rows
+from tercet.reports.report import metric_header, metric_rows
 from tercet.studio.browse import Text
-from tercet.studio.compare import COLUMNS, TEXTS, Compared, comparisons_of
+from tercet.studio.compare import COLUMNS, TEXTS, Compared, comparisons_of, ships_base
 from tercet.studio.form import Filled, command
 from tercet.studio.runs import State, read_process, report_of
 from tercet.studio.searchers import Answer
@@ -168,16 +168,23 @@ def compared(first: str, second: str, found: Compared) -> str:
 
 def report(run: Path) -> str:
     """The page that eval.py wrote, in a sandboxed frame; else train.py's results."""
-    page = run / "results" / "report.html"
+    page, found = run / "results" / "report.html", report_of(run)
     if page.is_file() and not page.is_symlink():
         shown = escape(page.read_text(encoding="utf-8"))
-        return f'<iframe class="report" sandbox="allow-scripts" srcdoc="{shown}"></iframe>'
-    found = report_of(run)
+        frame = f'<iframe class="report" sandbox="allow-scripts" srcdoc="{shown}"></iframe>'
+        return verdict(run) + frame
     if not found:
         return note(f"{run.name} has no report yet")
-    header = ("metric", "zero-shot", "adapted", "difference", "95% interval")
-    notes = "".join(note(line) for line in found["notes"])
-    return _table(header, metric_rows(comparisons_of(run))) + notes
+    base = ships_base(run)
+    notes = "".join(note(line) for line in (*found.get("more", ()), *found["notes"]))
+    rows = metric_rows(comparisons_of(run), base_ships=base)
+    return verdict(run) + _table(metric_header(base_ships=base), rows) + notes
+
+
+def verdict(run: Path) -> str:
+    """The first line of a finished run: what ships, and why; empty before."""
+    text = report_of(run).get("verdict", "")
+    return f'<p class="verdict">{escape(text)}</p>' if text else ""
 
 
 def answers(query: str, found: Sequence[Answer], votes: Sequence[Mapping[str, int]]) -> str:

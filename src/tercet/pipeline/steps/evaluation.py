@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
 
 from tercet import modeling, retrieval
 from tercet.core.artifacts import Writer
+from tercet.core.console import console
 from tercet.core.mapped import Vectors, map_scratch, new_scratch
-from tercet.core.schema import Encoder, Index
+from tercet.core.metric_names import parse_metric
+from tercet.core.schema import Encoder, Index, Ranking
+from tercet.core.text import difference_text
+from tercet.modeling.training.model_selection import read_metrics
 from tercet.pipeline.needs import Needs
 from tercet.pipeline.run import Inputs, Step
-from tercet.pipeline.steps.model import Model
-from tercet.pipeline.steps.triplets import SPLITS
+from tercet.pipeline.steps.model import Model, gate_of, tested_on
+from tercet.pipeline.verdict import Evidence, Reported, Selection, Verdict, verdict_of
 
 #: Metric -> test query id -> value.
 Values = Mapping[str, Mapping[str, float]]
 
+#: Systems of the artifact: of `HYBRID` a system's rankings fused with BM25's.
+BASE, ADAPTED, BM25, HYBRID = "zero-shot", "adapted", "bm25", "bm25+{}"
+
 
 class Evaluation(Step):
     """Measure the student and the adapted model on the test queries; publish the latter's index.
+
+    Both are searched alone and fused with BM25, as many a user's search does. Where the base model
+    ships, there is nothing else to measure: the adapted model's values are its own.
 
     `model` is the step before: if it has just run, its index holds the model's passages already.
     """
@@ -26,7 +40,10 @@ class Evaluation(Step):
     name = "evaluation"
     needs = Needs(
         artifacts=("corpus", "embeddings", "student", "triplets", "model"),
-        keys=("metrics", "index.settings", "index.alias", "corpus.test_split"),
+        keys=(
+            *("metrics", "index.settings", "index.alias", "corpus.test_split", "lexical"),
+            "evaluation.primary_metric",
+        ),
         unrecorded_keys=(
             # How the model is read: the student's artifact records it.
             *("model.pooling", "model.query_prompt", "model.passage_prompt", "model.max_length"),
@@ -34,23 +51,45 @@ class Evaluation(Step):
             *("model.name", "model.api", "model.dollars", "model.frozen"),
             *("name", "folder", "alias", "index"),
             *("corpus.source", "corpus.path", "corpus.passages.id"),
+            # Which judged queries are left to report.
+            *("evaluation.gate", "seed"),
         ),
     )
+    revision = 2
 
     def __init__(self, model: Model) -> None:
         self._model = model
 
+    def condense(self, inputs: Inputs) -> dict[str, Any]:
+        """Of the gate, whether it leaves a half of the judged queries, and which."""
+        recipe = inputs.recipe
+        if recipe.evaluation.gate != recipe.corpus.test_split:
+            return {}
+        return {"half": tested_on(inputs)}
+
     def make(self, inputs: Inputs, writer: Writer) -> None:
-        """Write every test query's metric values, zero-shot and adapted."""
-        values = {"zero-shot": _measured(inputs, inputs.starting_model, inputs.vectors)}
-        adapted = inputs.components.adapted(inputs["model"].path)
-        if self._model.index:
-            values["adapted"] = _search(inputs, adapted, self._model.index)
-            retrieval.publish(self._model.index, inputs.recipe.alias)
+        """Write every test query's metric values, zero-shot and adapted, and the verdict."""
+        search = _Search(inputs)
+        values: dict[str, Values] = {BM25: search.of_bm25()}
+        ships_base = inputs["model"].facts["base_kept"]
+        index = self._model.index
+        if ships_base and index:
+            index.discard()
+        of_base = search.fill(inputs.starting_model, inputs.vectors, publish=ships_base)
+        values[BASE], values[HYBRID.format(BASE)] = of_base
+        if ships_base:
+            values[ADAPTED], values[HYBRID.format(ADAPTED)] = of_base
         else:
-            values["adapted"] = _publish(inputs, adapted)
+            adapted = inputs.components.adapted(inputs["model"].path)
+            if index:
+                found = search.measure(adapted, index)
+                retrieval.publish(index, inputs.recipe.alias)
+            else:
+                found = search.fill(adapted, _vectors(inputs, adapted), publish=True)
+            values[ADAPTED], values[HYBRID.format(ADAPTED)] = found
         retrieval.write_figures(writer, values)
-        writer.facts |= {name: inputs.split(name)[2] for name in SPLITS}
+        writer.facts |= {name: inputs.split(name)[2] for name in inputs.splits}
+        writer.facts |= _facts(_verdict(inputs, values))
 
     def after(self, inputs: Inputs) -> None:
         """A server that lost the model's passages, or never had them, gets them again."""
@@ -58,42 +97,136 @@ class Evaluation(Step):
         published = retrieval.is_published(index, inputs.recipe.alias)
         index.discard()
         if not published:
-            _publish(inputs, inputs.components.adapted(inputs["model"].path))
+            adapted = inputs.components.adapted(inputs["model"].path)
+            index = _filled(inputs, _vectors(inputs, adapted))
+            retrieval.publish(index, inputs.recipe.alias)
 
 
-def _publish(inputs: Inputs, adapted: Encoder) -> Values:
-    """Fill an index with the adapted model's passages, measure it, give it the alias."""
-    if inputs.recipe.model.frozen:
-        return _measured(inputs, adapted, inputs.vectors, publish=True)
+class _Search:
+    """The test queries' metric values: of dense search, and of its fusion with BM25."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self._inputs, self._metrics = inputs, inputs.recipe.metrics
+        self._queries, self._qrels, _ = inputs.split("test")
+        self._lexical: list[Ranking] = []
+
+    def of_bm25(self) -> Values:
+        """Search with BM25, whose postings are in files and gone afterwards.
+
+        It reads each passage once, in a small part of the time that a model takes to encode it.
+        """
+        inputs = self._inputs
+        console.print(f"      BM25 over {len(inputs.passages):,} passages, for the hybrid search")
+        found = retrieval.BM25Retriever(
+            inputs.passages, ids=inputs.passages.ids, **inputs.recipe.lexical
+        )
+        depth = max(retrieval.FUSED, *(k for _, k in map(parse_metric, self._metrics)))
+        rankings = found.search([query.text for query in self._queries], depth)
+        self._lexical = [ranking[: retrieval.FUSED] for ranking in rankings]
+        run = {query.id: ranking for query, ranking in zip(self._queries, rankings, strict=True)}
+        return retrieval.evaluate(self._qrels, run, self._metrics)
+
+    def measure(self, encoder: Encoder, index: Index) -> tuple[Values, Values]:
+        """Dense and fused, over an index of the encoder's passages."""
+        given = encoder, index, self._lexical, self._queries, self._qrels, self._metrics
+        return retrieval.search_and_measure_both(*given)
+
+    def fill(
+        self, encoder: Encoder, vectors: Vectors, *, publish: bool
+    ) -> tuple[Values, Values]:
+        """As `measure`, over a fresh index that is discarded or, to `publish` it, gets the alias."""
+        index = _filled(self._inputs, vectors)
+        try:
+            found = self.measure(encoder, index)
+        except BaseException:
+            index.discard()
+            raise
+        if publish:
+            retrieval.publish(index, self._inputs.recipe.alias)
+        else:
+            index.discard()
+        return found
+
+
+def _filled(inputs: Inputs, vectors: Vectors) -> Index:
+    index = inputs.new_index()
+    try:
+        index.build(inputs.passages.ids, vectors)
+    except BaseException:
+        index.discard()
+        raise
+    return index
+
+
+def _vectors(inputs: Inputs, adapted: Encoder) -> Vectors:
+    """The passages' vectors by the model that ships, float32 [passages, dimension]."""
+    if inputs.recipe.model.frozen or inputs["model"].facts["base_kept"]:
+        return inputs.vectors
     shape = len(inputs.passages), adapted.dimension
     path = new_scratch(inputs.recipe.folder, *shape)
     vectors = map_scratch(path, *shape)
     path.unlink()
     modeling.encode_blocks(adapted, inputs.passages.ids, inputs.passages.contents, vectors)
-    return _measured(inputs, adapted, vectors, publish=True)
+    return vectors
 
 
-def _measured(
-    inputs: Inputs, encoder: Encoder, vectors: Vectors, *, publish: bool = False
-) -> Values:
-    """Search all passages in a fresh index, which is discarded or, to `publish` it, gets the alias.
-
-    Returns metric -> test query id -> value.
-    """
-    index = inputs.new_index()
-    try:
-        index.build(inputs.passages.ids, vectors)
-        values = _search(inputs, encoder, index)
-    except BaseException:
-        index.discard()
-        raise
-    if publish:
-        retrieval.publish(index, inputs.recipe.alias)
-    else:
-        index.discard()
-    return values
+# ── the verdict ──────────────────────────────────────────────────────────────────────────────────
 
 
-def _search(inputs: Inputs, encoder: Encoder, index: Index) -> Values:
-    queries, qrels, _ = inputs.split("test")
-    return retrieval.search_and_measure(encoder, index, queries, qrels, inputs.recipe.metrics)
+def _verdict(inputs: Inputs, values: Mapping[str, Values]) -> Verdict:
+    """What held-out queries chose, and what the test queries say of it."""
+    model, primary = inputs["model"], inputs.recipe.evaluation.primary_metric
+    metrics = read_metrics(model)
+    arguments = model.manifest["plan"]["settings"]["weight_arguments"]
+    choice = model.facts["weight"], model.facts["best_weight"]
+    chosen = Selection.of(metrics, *choice, arguments["metric_for_best_model"], primary)
+    evidence: Evidence | None = None
+    if chosen.weight:
+        evidence = Evidence.of(primary, values[BASE][primary], values[ADAPTED][primary])
+    elif model.facts["tested_on"] == tested_on(inputs) and primary in metrics[0.0]["test"]:
+        before, after = (metrics[weight]["test"][primary] for weight in (0.0, max(metrics)))
+        evidence = Evidence.of(primary, before, after)
+    _, qrels = inputs.judged()
+    split = inputs.recipe.corpus.test_split if qrels else ""
+    return verdict_of(
+        chosen,
+        Reported(evidence, split) if evidence else None,
+        gate=gate_of(inputs.recipe),
+        more=_of_hybrids(primary, values, adapted=chosen.weight > 0),
+    )
+
+
+def _of_hybrids(primary: str, values: Mapping[str, Values], *, adapted: bool) -> list[str]:
+    """Sentences on the hybrid search: its gain, and whether it needs no training to be ahead."""
+
+    def of(system: str) -> Mapping[str, float]:
+        return values[system][primary]
+
+    def mean(system: str) -> float:
+        return float(np.mean([*of(system).values()]))
+
+    def text(before: str, after: str) -> str:
+        found = Evidence.of(primary, of(before), of(after)).interval
+        return difference_text(found.difference, found.low, found.high)
+
+    base, sentences = HYBRID.format(BASE), []
+    if adapted:
+        after = HYBRID.format(ADAPTED)
+        sentences.append(
+            f"In a hybrid search with BM25 {primary} goes from {mean(base):.4f} to "
+            f"{mean(after):.4f}: {text(base, after)}."
+        )
+    best = max((BASE, ADAPTED) if adapted else (BASE,), key=mean)
+    if mean(base) > mean(best):
+        than = "either model alone" if adapted else "that model alone"
+        sentences.append(
+            f"BM25 and the base model together, without any training, have {primary} "
+            f"{mean(base):.4f}, more than {than} ({mean(best):.4f}): {text(best, base)}."
+        )
+    return sentences
+
+
+def _facts(verdict: Verdict) -> dict[str, Any]:
+    """The verdict as facts of a manifest; `evaluation.verdict.run_verdict` reads them."""
+    found = asdict(verdict) | {"more": [*verdict.more]}
+    return {("verdict" if name == "text" else name): value for name, value in found.items()}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tercet import data, modeling, retrieval
+from tercet.config.evaluation import SYNTHETIC
 from tercet.config.index import UUIDS
 from tercet.core.artifacts import Writer
 from tercet.core.console import console
@@ -17,15 +18,16 @@ from tercet.core.schema import Index
 from tercet.modeling.training.model_selection import write_choices
 from tercet.pipeline.needs import MODEL_KEYS, MODEL_PLACES, Needs
 from tercet.pipeline.run import Inputs, Run, Step
-from tercet.pipeline.steps.triplets import SPLITS
+from tercet.pipeline.verdict import Selection, verdict_of
 
 
 class Model(Step):
     """Train the student, evaluate every epoch on a fresh index, choose what ships.
 
     Validation queries choose the checkpoint and how far to go from the base model to it; the
-    confirmation split decides whether the base model ships instead. Test queries are measured and
-    choose nothing, so they are read and not recorded: `tested_on` says which they were.
+    confirmation split decides whether the base model ships instead; judged queries may gate. Test
+    queries are measured and choose nothing, so they are read and not recorded: `tested_on` says
+    which they were.
     """
 
     name = "model"
@@ -44,6 +46,7 @@ class Model(Step):
             *("name", "folder", "training", "tracking", "index", "metrics"),
             *("corpus.source", "corpus.path", "corpus.passages.id", "corpus.label"),
             *("corpus.test_split", "evaluation.passages", "negatives.candidates"),
+            *("evaluation.gate", "evaluation.primary_metric"),
         ),
     )
     revision = 2
@@ -54,15 +57,22 @@ class Model(Step):
         self.index: Index | None = None
 
     def check(self, run: Run) -> None:
-        """Refuse vectors too short for the loss, and tokens beyond the model's."""
+        """Refuse vectors too short for the loss, tokens beyond the model's, and an unfit gate."""
+        section, corpus = run.recipe.evaluation, run.recipe.corpus
+        if section.gate != SYNTHETIC:
+            source = run.components.source
+            data.check_gate(source, section.gate, corpus.test_split, run.recipe.seed)
         if not run.recipe.model.given:
             modeling.check_widths(run.recipe.loss, run.components.base_model())
 
     def condense(self, inputs: Inputs) -> dict[str, Any]:
-        """Of the judgements, only which passages are searched with a sample of the corpus."""
-        if not inputs.recipe.evaluation.passages:
-            return {}
-        return {"searched": digest(evaluated_rows(inputs).tolist())}
+        """Of the judgements, those that gate, and which passages a sample of the corpus has."""
+        section, condensed = inputs.recipe.evaluation, {}
+        if "gate" in inputs.splits:
+            condensed["gate"] = digest([_identity(inputs, "gate"), section.primary_metric])
+        if section.passages:
+            condensed["searched"] = digest(evaluated_rows(inputs).tolist())
+        return condensed
 
     def all_processes(self, inputs: Inputs) -> bool:
         """Every process trains."""
@@ -99,6 +109,18 @@ class Model(Step):
             write_json(writer.folder / "history.json", outcome.history)
             write_choices(writer, outcome.choice.metrics)
             writer.facts |= outcome.facts | {"tested_on": tested_on(inputs)}
+            metrics = recipe.training["metric_for_best_model"], recipe.evaluation.primary_metric
+            choice = outcome.choice
+            chosen = Selection.of(choice.metrics, choice.weight, choice.best, *metrics)
+            verdict = verdict_of(chosen, gate=gate_of(recipe))
+            writer.facts |= {"shipped": verdict.shipped, "reason": verdict.reason}
+            writer.facts |= {"verdict": verdict.text}
+
+
+def gate_of(recipe: Any) -> str:
+    """The split of judgements that gates; "" if none does."""
+    gate: str = recipe.evaluation.gate
+    return "" if gate == SYNTHETIC else gate
 
 
 def training_set(inputs: Inputs) -> data.Triplets:
@@ -130,7 +152,7 @@ def _student_and_collator(
             inputs.starting_model, section.adapter_rank, seed=inputs.recipe.seed, api=section.api
         )
         if is_main_process():  # the one that evaluates
-            for split in SPLITS:
+            for split in inputs.splits:
                 trained.remember([query.text for query in inputs.split(split)[0]])
         queries: modeling.BatchSide = modeling.Known(trained.remember(train.queries))
     else:
@@ -173,7 +195,7 @@ def evaluated_rows(inputs: Inputs) -> np.ndarray:
         return np.arange(len(passages))
     judged = passages.rows(
         passage
-        for name in SPLITS
+        for name in inputs.splits
         for grades in inputs.split(name)[1].values()
         for passage in grades
     )
@@ -183,15 +205,19 @@ def evaluated_rows(inputs: Inputs) -> np.ndarray:
 
 def tested_on(inputs: Inputs) -> str:
     """Identity of the test queries with their judgements, on which the weights do not depend."""
-    queries, qrels, _ = inputs.split("test")
-    return digest([[[query.id, query.text] for query in queries], qrels])
+    return digest(_identity(inputs, "test"))
+
+
+def _identity(inputs: Inputs, split: str) -> list[Any]:
+    queries, qrels, _ = inputs.split(split)
+    return [[[query.id, query.text] for query in queries], qrels]
 
 
 def _evaluation(inputs: Inputs, student: modeling.Student) -> modeling.RetrievalEvaluation:
     return modeling.RetrievalEvaluation(
         student,
         inputs.passages,
-        {name: inputs.split(name)[:2] for name in SPLITS},
+        {name: inputs.split(name)[:2] for name in inputs.splits},
         make_index=inputs.new_index,
         metrics=inputs.recipe.metrics,
         scratch=inputs.recipe.folder,

@@ -9,9 +9,6 @@ from tercet.core.artifacts import Writer
 from tercet.pipeline.needs import Needs
 from tercet.pipeline.run import Inputs, Step
 
-#: Splits that are measured: what chooses, what confirms the choice, what is reported.
-SPLITS = ("validation", "guard", "test")
-
 
 class Triplets(Step):
     """Add the student's scores, filter, and hold queries out by passage.
@@ -28,7 +25,7 @@ class Triplets(Step):
             *("triplets.filter_percentile", "triplets.filter_max_matches"),
         ),
         unrecorded_artifacts=("corpus/queries", "corpus/qrels"),
-        unrecorded_keys=("corpus.test_split",),
+        unrecorded_keys=("corpus.test_split", "evaluation.gate"),
     )
     revision = 2
 
