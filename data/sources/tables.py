@@ -38,7 +38,7 @@ class Table:
 
     def __init__(self, settings: TableSettings, role: str) -> None:
         self.settings, self.role = settings, role
-        self.files = _files(settings.path, f"corpus.{role}.path")
+        self.files = files_of(settings.path, f"corpus.{role}.path")
         given = [name for name in ("config", "split", "revision") if getattr(settings, name)]
         if self.files and given:
             raise InputError(f"corpus.{role}.{given[0]} is a dataset's, and {settings.path} a file")
@@ -176,8 +176,8 @@ class JudgementTables:
         """The rows of the table of judgements, or the judgements in the rows of queries."""
         if self.of_queries.positives:
             split = self.of_queries.split or self.split
-            for place, query, passage, grade in self._graded():
-                yield place, split, query, passage, grade
+            for place, query, passage, given in self._graded():
+                yield place, split, query, passage, given
         if not self.qrels_table:
             return
         settings, one = self.of_qrels, len(self.qrels_table.files) == 1
@@ -317,7 +317,7 @@ def _listed(cell: Any, separator: str | None) -> list[Any]:
     return [cell] if cell.strip() else []
 
 
-def _files(path: str, key: str) -> list[Path]:
+def files_of(path: str, key: str) -> list[Path]:
     """The files of a table's path, sorted; empty for a dataset's folder or name."""
     place = Path(path)
     if place.is_file():

@@ -31,7 +31,7 @@ def lines(
     """
     number = 0
     try:
-        with _opened(file) as handle:
+        with opened(file) as handle:
             for number, line in enumerate(_decoded(handle, encoding, file), 1):
                 line = line.rstrip("\r\n")
                 if blank or line.strip():
@@ -45,7 +45,8 @@ def whole_text(file: Path, encoding: str | None = None) -> str:
     return "\n".join(line for _, line in lines(file, encoding, blank=True))
 
 
-def _opened(file: Path) -> Any:
+def opened(file: Path) -> Any:
+    """The file's bytes, unzipped."""
     return gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb", _PEEK)
 
 
