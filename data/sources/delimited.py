@@ -119,7 +119,10 @@ def _parsed(sample: Sequence[str], dialect: Dialect, *, strict: bool = False) ->
 
 
 def records(file: Path, dialect: Dialect, encoding: str | None = None) -> Records:
-    """Records that are not empty. Raises InputError for a quote that does not end as it should."""
+    """Records with any text: the others are blank lines, which spreadsheets write with delimiters.
+
+    Raises InputError for a quote that does not end as it should.
+    """
     rows = lines(file, encoding, blank=dialect.quotes)  # a quoted cell may hold blank lines
     if not dialect.quotes:
         for number, line in rows:
@@ -145,5 +148,5 @@ def records(file: Path, dialect: Dialect, encoding: str | None = None) -> Record
         except csv.Error as error:
             mend = ": if its quotes are text, give `quotes: false`" * (dialect.delimiter == "\t")
             raise InputError(f"{file}:{numbers[0]}: not CSV ({error}){mend}") from None
-        if cells:
+        if any(map(str.strip, cells)):
             yield numbers[0], cells

@@ -10,8 +10,6 @@ from collections import Counter
 
 import numpy as np
 
-_RECENT = 1 << 16  # digests that are kept as Python's numbers before they are packed
-
 
 class MadeIds:
     """Ids of passages by their texts; the second of equal passages ends in -2, and so on.
@@ -19,8 +17,9 @@ class MadeIds:
     Holds eight bytes a passage, and more of those that occur again alone.
     """
 
-    def __init__(self) -> None:
-        self._recent: set[int] = set()
+    def __init__(self, recent: int = 1 << 16) -> None:
+        """`recent` digests are held as Python's numbers before they are packed."""
+        self._recent_most, self._recent = recent, set[int]()
         self._packed: list[np.ndarray] = []  # sorted, each at most half as long as the one before
         self._repeated: Counter[str] = Counter()
 
@@ -30,7 +29,7 @@ class MadeIds:
         number = int(id, 16)
         if number not in self._recent and not any(_holds(held, number) for held in self._packed):
             self._recent.add(number)
-            if len(self._recent) == _RECENT:
+            if len(self._recent) == self._recent_most:
                 self._pack()
             return id
         self._repeated[id] += 1

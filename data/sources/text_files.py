@@ -56,12 +56,14 @@ def _decoded(handle: Any, encoding: str | None, file: Path) -> Iterator[str]:
     if encoding is None and start.startswith(_BOMS):
         encoding = "utf-16"
     name = _codec(encoding or "utf-8", file)
+    seen = start.decode(name, "ignore")
+    end = "\r" if "\r" in seen and "\n" not in seen else "\n"  # an old Macintosh's, or others'
     if name.startswith(("utf-16", "utf-32")):  # a byte of these may look like a line break
-        yield from _wide(handle, name, file)
+        yield from _wide(handle, name, end, file)
         return
     raw: Iterator[bytes] = handle
-    if b"\r" in start and b"\n" not in start:  # an old Macintosh's
-        text = io.TextIOWrapper(handle, "latin-1", newline="\r")
+    if end == "\r":
+        text = io.TextIOWrapper(handle, "latin-1", newline=end)
         raw = (line.encode("latin-1") for line in text)
     for number, line in enumerate(raw, 1):
         try:
@@ -74,10 +76,10 @@ def _decoded(handle: Any, encoding: str | None, file: Path) -> Iterator[str]:
             ) from None
 
 
-def _wide(handle: Any, name: str, file: Path) -> Iterator[str]:
+def _wide(handle: Any, name: str, end: str, file: Path) -> Iterator[str]:
     number = 0
     try:
-        for number, line in enumerate(io.TextIOWrapper(handle, name, newline="\n"), 1):
+        for number, line in enumerate(io.TextIOWrapper(handle, name, newline=end), 1):
             yield line.removeprefix("\ufeff") if number == 1 else line
     except UnicodeError:
         raise InputError(f"{file}: not {name}, after line {number}") from None
@@ -85,6 +87,7 @@ def _wide(handle: Any, name: str, file: Path) -> Iterator[str]:
 
 def _codec(encoding: str, file: Path) -> str:
     try:
+        b"".decode(encoding)  # some of Python's are of bytes, as base64
         return codecs.lookup(encoding).name
     except LookupError:
         raise InputError(

@@ -503,5 +503,6 @@ def test_csv_is_read_as_the_standard_library_writes_it(
 ) -> None:
     file = tmp_path / "p.csv"
     written = [dict(zip(("id", "text"), row, strict=True)) for row in rows]
+    full = [row for row in written if "".join(row.values()).strip()]
     file.write_text(as_csv(written), encoding="utf-8", newline="")
-    assert [row for _, row in read_file(file, PassagesTable(), None, "passages")] == written
+    assert [row for _, row in read_file(file, PassagesTable(), None, "passages")] == full

@@ -22,7 +22,7 @@ from tercet.data.look import Choices, Look, inspect_files
 #: Comments of the sections of `corpus`.
 _SECTIONS = {
     "passages": "what is searched",
-    "queries": "judged queries: they are measured, and choose nothing",
+    "queries": "judged queries, to measure with",
     "qrels": "judgements",
 }
 
@@ -91,7 +91,7 @@ def _yaml(values: Mapping[str, Any], reasons: Mapping[str, str], path: str = "")
     for name, value in values.items():
         place = f"{path}{name}"
         if isinstance(value, dict):
-            text += f"{indent}{name}:{' ' * 24}# {_SECTIONS[name]}\n"
+            text += f"{f'{indent}{name}:':<33} # {_SECTIONS[name]}\n"
             text += _yaml(value, reasons, f"{place}.")
             continue
         line = f"{indent}{name}: {_plain(value)}"
