@@ -8,7 +8,8 @@ from pathlib import Path
 from tercet.core.files import digest, file_sha256
 from tercet.core.schema import InputError, Passage, Query
 from tercet.data.sources.cells import as_grade, as_id, as_text
-from tercet.data.sources.formats import json_lines, lines
+from tercet.data.sources.json_files import json_lines
+from tercet.data.sources.text_files import lines
 
 
 class BeirFolder:
@@ -33,20 +34,20 @@ class BeirFolder:
 
     def passages(self) -> Iterator[tuple[str, Passage]]:
         """The lines of corpus.jsonl."""
-        for place, row in json_lines(self.folder / "corpus.jsonl"):
+        for place, row in json_lines(self.folder / "corpus.jsonl", "utf-8"):
             title = as_text(row.get("title"), "title", place)
             yield place, Passage(as_id(row.get("_id"), "_id", place), title, _text(row, place))
 
     def queries(self) -> Iterator[tuple[str, Query]]:
         """The lines of queries.jsonl."""
         if self.qrels:
-            for place, row in json_lines(self.folder / "queries.jsonl"):
+            for place, row in json_lines(self.folder / "queries.jsonl", "utf-8"):
                 yield place, Query(as_id(row.get("_id"), "_id", place), _text(row, place))
 
     def judgements(self) -> Iterator[tuple[str, str, str, str, int]]:
         """The lines of qrels/*.tsv; the split is the file's name."""
         for file in self.qrels:
-            for number, line in lines(file):
+            for number, line in lines(file, "utf-8"):
                 place = f"{file}:{number}"
                 cells = line.split("\t")
                 if number == 1 and cells[-1].strip() == "score":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -11,6 +11,8 @@ import numpy as np
 from tercet.core.schema import InputError
 
 Row = dict[str, Any]
+#: Each row with its place, for messages.
+Rows = Iterator[tuple[str, Row]]
 
 #: Default names of columns, in the order in which they are tried.
 IDS = ("_id", "id", "docid", "doc_id", "passage_id", "pid", "num")
@@ -54,8 +56,8 @@ def as_id(value: Any, name: str, place: str) -> str:
 
 
 def as_text(value: Any, name: str, place: str) -> str:
-    """A text; null is empty. Raises InputError for any other value."""
-    if value is None:
+    """A text; null and NaN are empty. Raises InputError for any other value."""
+    if value is None or (isinstance(value, float) and value != value):
         return ""
     if not isinstance(value, str):
         raise InputError(f"{place}: {name!r} must be text, not {value!r}")

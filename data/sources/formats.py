@@ -1,140 +1,149 @@
-"""Rows of JSON lines, CSV, TSV, TREC and Parquet files, each with its place.
+"""Rows of files, by the suffix of their names, each with its place.
 
-A row is a mapping of columns to values. Files may be gzipped. Malformed input is refused with the
-file and line; missing columns are left to the caller.
+A row is a mapping of columns to values. Text files may be gzipped. Malformed input is refused with
+the file and line; missing columns are left to the caller. All but `.json` and `.xlsx` are streamed.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
-import re
-import sys
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from html import unescape
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tercet.config.corpus import TableSettings
 from tercet.core.schema import InputError
-from tercet.core.text import one_line
-from tercet.data.sources.cells import NAMES_OF_IDS, Row
-
-Rows = Iterator[tuple[str, Row]]
+from tercet.data.sources.cells import NAMES_OF_IDS, Row, Rows
+from tercet.data.sources.delimited import find_dialect, records
+from tercet.data.sources.excel import sheet_records
+from tercet.data.sources.json_files import json_lines, json_rows
+from tercet.data.sources.text_files import kind, lines
+from tercet.data.sources.trec import topics
 
 #: Columns of files without a header, by their number.
-QREL_COLUMNS = {3: ("query_id", "passage_id", "grade"), 4: ("query_id", "_", "passage_id", "grade")}
-TEXT_COLUMNS = {2: ("id", "text"), 3: ("id", "title", "text")}
+_QREL_COLUMNS = {
+    3: ("query_id", "passage_id", "grade"),
+    4: ("query_id", "_", "passage_id", "grade"),
+}
+_TEXT_COLUMNS = {2: ("id", "text"), 3: ("id", "title", "text")}
 
 SUFFIXES = (
-    *(".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".parquet"),
+    *(".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet", ".xlsx"),
     *(".qrels", ".qrel", ".topics", ".xml", ".sgml"),
 )
+#: Of files that are often taken for tables, and how they become one.
+_OTHERS = {
+    **dict.fromkeys((".xls", ".ods", ".numbers"), "save it as .xlsx or .csv"),
+    **dict.fromkeys((".zip", ".7z", ".tar", ".bz2", ".xz", ".zst"), "unpack it, or gzip the file"),
+    **dict.fromkeys(
+        (".docx", ".pdf", ".html", ".htm", ".md", ".markdown"),
+        "put documents (txt, md, html, pdf) in a folder, and give that: corpus.source documents",
+    ),
+}
 _BATCH_ROWS = 1_024
-_TOPIC = re.compile(r"<top>(.*?)</top>", re.DOTALL | re.IGNORECASE)
-# A field ends at the next one: a text may hold "<", as in "pH < 7".
-_FIELD = re.compile(
-    r"<(num|title|desc|narr)>(.*?)(?=</?(?:num|title|desc|narr)>|\Z)", re.IGNORECASE | re.DOTALL
-)
-_LABEL = re.compile(r"^\s*(Number|Topic|Description|Narrative)\s*:", re.IGNORECASE)
 
 
-def read_file(
-    file: Path, columns: Sequence[str] | None = None, *, nameless: dict[int, tuple[str, ...]]
-) -> Rows:
-    """Rows of a file, by its suffix; a Parquet file is read for `columns` alone.
+def read_file(file: Path, settings: TableSettings, wanted: Sequence[str] | None, role: str) -> Rows:
+    """Rows of a file, by its suffix; a Parquet file is read for the `wanted` columns alone.
 
-    `nameless` has the column names of text files without a header. Raises InputError for an unknown
-    suffix.
+    `role` is passages, queries or qrels: it decides the columns of a file between tabs without a
+    header. Raises InputError for an unknown suffix.
     """
+    encoding = settings.encoding
     readers: dict[str, Callable[[], Rows]] = {
-        **dict.fromkeys((".jsonl", ".ndjson"), lambda: json_lines(file)),
-        ".csv": lambda: csv_rows(file),
-        ".parquet": lambda: _parquet_rows(file, columns),
-        **dict.fromkeys((".topics", ".xml", ".sgml"), lambda: _topics(file)),
-        **dict.fromkeys((".tsv", ".txt", ".qrels", ".qrel"), lambda: _tabbed_rows(file, nameless)),
+        **dict.fromkeys((".jsonl", ".ndjson"), lambda: json_lines(file, encoding)),
+        ".json": lambda: json_rows(file, role, encoding),
+        ".csv": lambda: _delimited_rows(file, settings, role),
+        ".parquet": lambda: _parquet_rows(file, wanted),
+        ".xlsx": lambda: _sheet_rows(file, settings),
+        **dict.fromkeys((".topics", ".xml", ".sgml"), lambda: topics(file, encoding)),
+        **dict.fromkeys((".tsv", ".txt"), lambda: _delimited_rows(file, settings, role)),
+        **dict.fromkeys((".qrels", ".qrel"), lambda: _delimited_rows(file, settings, "qrels")),
     }
     assert set(readers) == set(SUFFIXES)
     if kind(file) not in readers:
-        raise InputError(
-            f"{file}: unknown file type; known are {', '.join(SUFFIXES)}, each with .gz too"
-        )
+        mend = _OTHERS.get(kind(file)) or f"known are {', '.join(SUFFIXES)}, text with .gz too"
+        raise InputError(f"{file}: unknown file type: {mend}")
     return readers[kind(file)]()
 
 
-def kind(file: Path) -> str:
-    """The suffix of the format in lower case, without .gz."""
-    name = file.name.lower()
-    return Path(name.removesuffix(".gz")).suffix
+def is_delimited(file: Path) -> bool:
+    """Whether the file's cells stand between delimiters."""
+    return kind(file) in (".csv", ".tsv", ".txt")
 
 
-def lines(file: Path, *, blank: bool = False) -> Iterator[tuple[int, str]]:
-    """Numbered lines, with `blank` also blank ones. Raises InputError unless they are UTF-8."""
-    handle: Any = gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb")
-    number = 0
-    with handle:
-        try:
-            for number, raw in enumerate(handle, 1):
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-                if blank or line.strip():
-                    yield number, line
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{file}:{number}: not UTF-8 (byte {error.start + 1} of the line)"
-            ) from None
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise InputError(
-                f"{file}: a damaged gzip file, after line {number} ({error})"
-            ) from None
+#: Keys of tables whose text is no column.
+_NO_COLUMNS = {
+    *("path", "config", "split", "revision", "encoding", "delimiter", "sheet"),
+    *("ids", "separator", "click_grades"),
+}
 
 
-def json_lines(file: Path) -> Rows:
-    """Rows of a file with one JSON object per line."""
-    for number, line in lines(file):
+def named_columns(settings: TableSettings) -> list[str]:
+    """The columns that the recipe names."""
+    given = vars(settings).items()
+    return [value for name, value in given if isinstance(value, str) and name not in _NO_COLUMNS]
+
+
+def told_for_files(settings: TableSettings) -> str:
+    """The first key that is set and is about files alone, or ""."""
+    names = ("encoding", "delimiter", "quotes", "columns", "sheet")
+    return next((name for name in names if getattr(settings, name) not in (None, [])), "")
+
+
+def _delimited_rows(file: Path, settings: TableSettings, role: str) -> Rows:
+    """Rows of a CSV or TSV file.
+
+    The first record is the header, unless the recipe names the columns, or the file is no CSV and
+    no cell of it is the name of an id column or one of the recipe's.
+    """
+    columns = {name.lower() for name in named_columns(settings)} | NAMES_OF_IDS
+    known = _QREL_COLUMNS if role == "qrels" else _TEXT_COLUMNS
+    names: Sequence[str] | None = settings.columns or None
+    for number, cells in _records(file, settings, role, columns):
         place = f"{file}:{number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            # The parser's message ends with a position within the line.
-            raise InputError(f"{place}: not JSON ({error})") from None
-        if not isinstance(row, dict):
-            raise InputError(f"{place}: not a JSON object")
-        yield place, row
+        if names is None:
+            headed = kind(file) == ".csv" or {cell.strip().lower() for cell in cells} & columns
+            if headed:
+                names = _names(cells, place)
+                continue
+            names = known.get(len(cells))
+            if names is None:
+                usual = " or ".join(", ".join(columns) for columns in known.values())
+                raise InputError(
+                    f"{place}: {len(cells)} cells and no header: without a header the columns must "
+                    f"be {usual}, separated by tabs, or named by `columns`"
+                )
+        yield place, _row(names, cells, place)
 
 
-def csv_rows(file: Path) -> Rows:
-    """Rows of a CSV file (RFC 4180) with a header; quoted cells may hold line breaks."""
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a text may be longer than 131,072
-    numbers: list[int] = []  # line numbers of one record
+def _records(file: Path, settings: TableSettings, role: str, names: set[str]) -> Any:
+    if role == "qrels" and kind(file) != ".csv" and not settings.delimiter:
+        # Judgements hold no spaces: TREC's stand between any number of them.
+        return (
+            (number, line.split("\t") if "\t" in line else line.split())
+            for number, line in lines(file, settings.encoding)
+        )
+    dialect = find_dialect(
+        file,
+        settings.encoding,
+        delimiter=settings.delimiter,
+        quotes=settings.quotes,
+        names=names,
+    )
+    return records(file, dialect, settings.encoding)
 
-    def counted() -> Iterator[str]:
-        for number, line in lines(file, blank=True):  # a quoted cell may hold blank lines
-            numbers.append(number)
-            yield line + "\n"
 
-    reader = csv.reader(counted(), strict=True)
-    names: list[str] | None = None
-    while True:
-        numbers.clear()
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise InputError(f"{file}:{numbers[0]}: not CSV ({error})") from None
-        place = f"{file}:{numbers[0]}"
-        if not cells:
-            continue
+def _sheet_rows(file: Path, settings: TableSettings) -> Rows:
+    names: Sequence[str] | None = settings.columns or None
+    for place, cells in sheet_records(file, settings.sheet):
         if names is None:
             names = _names(cells, place)
             continue
-        if len(cells) != len(names):
-            raise InputError(f"{place}: {len(cells)} cells for {len(names)} columns")
-        yield place, dict(zip(names, cells, strict=True))
+        # Empty cells at the end of a row are not written.
+        yield place, _row(names, cells + [""] * (len(names) - len(cells)), place)
 
 
 def _names(cells: Sequence[str], place: str) -> list[str]:
@@ -144,31 +153,10 @@ def _names(cells: Sequence[str], place: str) -> list[str]:
     return names
 
 
-def _tabbed_rows(file: Path, nameless: dict[int, tuple[str, ...]]) -> Rows:
-    """Rows of cells separated by tabs, or by spaces in qrels without tabs.
-
-    The first line is a header if one of its cells is a known name of an id column.
-    """
-    names: Sequence[str] | None = None
-    for number, line in lines(file):
-        place = f"{file}:{number}"
-        # Texts hold spaces, judgements do not.
-        blanks = "\t" not in line and nameless is QREL_COLUMNS
-        cells = line.split() if blanks else line.split("\t")
-        if names is None:
-            if {cell.strip().lower() for cell in cells} & NAMES_OF_IDS:
-                names = _names(cells, place)
-                continue
-            names = nameless.get(len(cells))
-            if names is None:
-                known = " or ".join(", ".join(columns) for columns in nameless.values())
-                raise InputError(
-                    f"{place}: {len(cells)} cells and no header: without a header the columns must "
-                    f"be {known}, separated by tabs"
-                )
-        if len(cells) != len(names):
-            raise InputError(f"{place}: {len(cells)} cells for {len(names)} columns")
-        yield place, dict(zip(names, cells, strict=True))
+def _row(names: Sequence[str], cells: Sequence[str], place: str) -> Row:
+    if len(cells) != len(names):
+        raise InputError(f"{place}: {len(cells)} cells for {len(names)} columns")
+    return dict(zip(names, cells, strict=True))
 
 
 def _parquet_rows(file: Path, columns: Sequence[str] | None = None) -> Rows:
@@ -203,32 +191,3 @@ def _cells(column: pa.Array) -> Sequence[Any]:
         return cells
     rows = [scalar.values for scalar in column]
     return [None if row is None else row.to_numpy(zero_copy_only=False) for row in rows]
-
-
-def _topics(file: Path) -> Rows:
-    """TREC topics: `num`, `title`, `desc` and `narr`, in the old markup or as XML."""
-    text = "\n".join(line for _, line in lines(file))
-    found = 0
-    for found, block in enumerate(_TOPIC.findall(text), 1):
-        fields = {name.lower(): _LABEL.sub("", value) for name, value in _FIELD.findall(block)}
-        yield f"{file}, topic {found}", _unescaped(fields)
-    if not found:
-        yield from _xml_topics(file, text)
-
-
-def _xml_topics(file: Path, text: str) -> Rows:
-    """Topics of later TREC tracks: `<topic number="1"><query>...</query></topic>`."""
-    found = 0
-    for found, match in enumerate(
-        re.finditer(r"<topic\b([^>]*)>(.*?)</topic>", text, re.DOTALL), 1
-    ):
-        attributes, block = match.groups()
-        number = re.search(r"""(?:number|id)\s*=\s*["']([^"']+)""", attributes)
-        fields = dict(re.findall(r"<(\w+)>(.*?)</\1>", block, re.DOTALL))
-        yield f"{file}, topic {found}", _unescaped({"num": number[1] if number else ""} | fields)
-    if not found:
-        raise InputError(f"{file}: holds neither <top> nor <topic>, so no TREC topics")
-
-
-def _unescaped(fields: dict[str, str]) -> Row:
-    return {name: one_line(unescape(value)) for name, value in fields.items()}

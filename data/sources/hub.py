@@ -15,7 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from tercet.core.files import digest, file_sha256
 from tercet.core.schema import InputError
 from tercet.core.text import error_text
-from tercet.data.sources.formats import Rows
+from tercet.data.sources.cells import Rows
 
 _SAVED = ("state.json", "dataset_dict.json")  # files of `save_to_disk`: one split, or several
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -45,8 +45,8 @@ class HubDataset:
         with _refusing(self.path):
             return str(HfApi().dataset_info(self.path, revision=self.revision).sha)
 
-    def rows(self, columns: Sequence[str]) -> Rows:
-        """Stream the rows of the split with those of `columns` that it has.
+    def rows(self, columns: Sequence[str] | None) -> Rows:
+        """Stream the rows of the split with those of `columns` that it has; None: with all.
 
         The split may be unset if there is only one. Raises InputError for a missing dataset,
         configuration or split, and for a dataset that needs a loading script.
@@ -55,7 +55,7 @@ class HubDataset:
         commit = None if Path(self.path).is_dir() else self.identity
         with _refusing(self.path):
             rows = _open(self.path, self.config, self.split, commit)
-            known = [name for name in rows.column_names or () if name in columns]
+            known = [n for n in rows.column_names or () if columns is not None and n in columns]
             rows = rows.select_columns(known) if known else rows
             place = f"{self.path} {self.split}" if self.split else self.path
             for number, row in enumerate(rows, 1):
@@ -89,8 +89,9 @@ def _refusing(path: str) -> Iterator[None]:
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "no answer"
         raise InputError(
-            f"dataset {path}: the Hub says {status}: is it the name of a dataset, and are you "
-            "allowed to read it (HF_TOKEN)?"
+            f"{path}: no such file or folder here, and as a dataset's name the Hub says {status}: "
+            "is it one, and are you allowed to read it (HF_TOKEN)?"
         ) from None
     except Exception as error:  # many types, if the network is down
-        raise InputError(f"dataset {path}: cannot be read ({error_text(error)})") from None
+        here = "" if Path(path).exists() else "no such file or folder here, and as a "
+        raise InputError(f"{path}: {here}dataset it cannot be read ({error_text(error)})") from None

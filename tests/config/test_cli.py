@@ -31,6 +31,13 @@ corpus.passages.id corpus.passages.title corpus.passages.text corpus.passages.ve
 corpus.queries.path corpus.queries.config corpus.queries.split corpus.queries.revision
 corpus.queries.id corpus.queries.text corpus.queries.positives corpus.queries.negatives
 corpus.queries.vector
+corpus.passages.encoding corpus.passages.delimiter corpus.passages.quotes
+corpus.passages.columns corpus.passages.sheet corpus.passages.ids
+corpus.queries.encoding corpus.queries.delimiter corpus.queries.quotes
+corpus.queries.columns corpus.queries.sheet
+corpus.queries.separator corpus.queries.grade corpus.queries.clicks corpus.queries.click_grades
+corpus.qrels.encoding corpus.qrels.delimiter corpus.qrels.quotes
+corpus.qrels.columns corpus.qrels.sheet
 corpus.qrels.path corpus.qrels.config corpus.qrels.split corpus.qrels.revision
 corpus.qrels.query corpus.qrels.passage corpus.qrels.grade
 corpus.revision corpus.unit corpus.passage_characters

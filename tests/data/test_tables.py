@@ -24,7 +24,7 @@ from tercet.core.schema import InputError, Passage, Query
 from tercet.data import Passages, write_corpus
 from tercet.data.corpus import read_judged
 from tercet.data.sources import PassagesWithQrels, open_source
-from tercet.data.sources.formats import csv_rows
+from tercet.data.sources.formats import read_file
 
 LONG = "wort " * 100_000
 #: What real tables hold: a text of 100,000 tokens, other scripts, line breaks, quotes.
@@ -147,7 +147,13 @@ def test_a_table_with_no_known_column_is_refused_with_those_it_has(tmp_path: Pat
         ([{"docid": "d1", "text": "x"}], ["d1"]),
         ({"docid": ["d1", "d2"], "text": ["x", "y"]}, ["d1", "d2"]),
         (None, []),
-        ("d12", "'positives' must be a list of passages, not 'd12'"),
+        ("d12", ["d12"]),
+        (12, ["12"]),
+        ('["d1", "d2"]', ["d1", "d2"]),
+        ("['d1', 'd2']", ["d1", "d2"]),
+        ("[d1", ["[d1"]),
+        (" ", []),
+        (1.5, "'positives' must be text that is not empty, or a whole number, not 1.5"),
         ([{"text": "x"}], "no column '_id' or"),
     ],
 )
@@ -497,5 +503,6 @@ def test_csv_is_read_as_the_standard_library_writes_it(
 ) -> None:
     file = tmp_path / "p.csv"
     written = [dict(zip(("id", "text"), row, strict=True)) for row in rows]
+    full = [row for row in written if "".join(row.values()).strip()]
     file.write_text(as_csv(written), encoding="utf-8", newline="")
-    assert [row for _, row in csv_rows(file)] == written
+    assert [row for _, row in read_file(file, PassagesTable(), None, "passages")] == full

@@ -187,6 +187,25 @@ def _column(value: Any, then: tuple[str, ...] = (), table: str = "") -> Key:
     return Key(("corpus",), value, then, run="tables")
 
 
+def _nested(value: Any) -> Key:
+    """A key of judgements in the rows of queries."""
+    given = {"corpus.qrels.path": "", "corpus.queries.positives": "other"}
+    return Key(("corpus",), value, run="tables", given=given, missing=VALUES)
+
+
+#: How the files of a table are written; JSON lines are read alike.
+_WRITTEN = {
+    f"corpus.{table}.{name}": _column(value)
+    for table in ("passages", "queries", "qrels")
+    for name, value in {
+        "encoding": "cp1252",
+        "delimiter": ";",
+        "quotes": True,
+        "columns": ["a"],
+        "sheet": "a",
+    }.items()
+}
+
 KEYS: dict[str, Key] = {
     "name": Key(NONE, "second"),
     "runs_dir": Key(NONE, "kept"),
@@ -208,6 +227,7 @@ KEYS: dict[str, Key] = {
     "corpus.passages.split": _column("b", table="passages"),
     "corpus.passages.revision": _column(COMMIT[::-1], table="passages"),
     "corpus.passages.id": _column("key", EVERY),
+    "corpus.passages.ids": _column("made", EVERY),
     "corpus.passages.title": _column("heading", EVERY),
     "corpus.passages.text": _column("summary", EVERY),
     "corpus.passages.vector": _column("vector"),
@@ -218,20 +238,12 @@ KEYS: dict[str, Key] = {
     "corpus.queries.id": _column("other", ("queries", "evaluation")),
     "corpus.queries.text": _column("asked", ("queries", "evaluation")),
     "corpus.queries.vector": _column("vector"),
-    "corpus.queries.positives": Key(
-        ("corpus",),
-        "answers",
-        run="tables",
-        given={"corpus.qrels.path": "", "corpus.queries.positives": "other"},
-        missing=VALUES,
-    ),
-    "corpus.queries.negatives": Key(
-        ("corpus",),
-        "wrong",
-        run="tables",
-        given={"corpus.qrels.path": "", "corpus.queries.positives": "other"},
-        missing=VALUES,
-    ),
+    "corpus.queries.positives": _nested("answers"),
+    "corpus.queries.negatives": _nested("wrong"),
+    "corpus.queries.separator": _nested(";"),
+    "corpus.queries.grade": _nested("mark"),
+    "corpus.queries.clicks": _nested("clicks"),
+    "corpus.queries.click_grades": _nested("log2"),
     "corpus.qrels.path": _column("tables/second_qrels.jsonl", ("evaluation",)),
     "corpus.qrels.config": _column("b", table="qrels"),
     "corpus.qrels.split": _column("b", table="qrels"),
@@ -239,6 +251,7 @@ KEYS: dict[str, Key] = {
     "corpus.qrels.query": _column("asker", ("evaluation",)),
     "corpus.qrels.passage": _column("found", ("evaluation",)),
     "corpus.qrels.grade": _column("mark", ("evaluation",)),
+    **_WRITTEN,
     "corpus.revision": Key(
         ("corpus",),
         COMMIT[::-1],

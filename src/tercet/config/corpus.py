@@ -14,12 +14,23 @@ class TableSettings:
 
     path: str = key(
         "",
-        "file or glob pattern (JSONL, CSV, TSV, TREC, Parquet; .gz too), or a dataset's folder or "
-        "Hub name",
+        "file or glob pattern (CSV, TSV, JSON, JSONL, Parquet, XLSX, TREC; text with .gz too), or "
+        "a dataset's folder or Hub name",
     )
     config: str | None = key(None, "configuration of the dataset")
     split: str | None = key(None, "split of the dataset")
     revision: str | None = key(None, "Hub revision of the dataset")
+    encoding: str | None = key(None, "of text files, such as cp1252; unset: UTF-8")
+    delimiter: str | None = key(
+        None, "between the cells of text files, one character or tab; unset: found in the file"
+    )
+    quotes: bool | None = key(
+        None, "whether cells between tabs are quoted as in CSV; unset: found in the file"
+    )
+    columns: list[str] = key(
+        list, "names of the columns of a text file or sheet without a header, in order"
+    )
+    sheet: str | None = key(None, "sheet of an Excel file; unset: the only one")
 
 
 @dataclass(frozen=True)
@@ -27,6 +38,11 @@ class PassagesTable(TableSettings):
     """The passages and their columns."""
 
     id: str | None = key(None, "column; unset: _id, id, docid, doc_id, passage_id or pid")
+    ids: Literal["column", "made"] = key(
+        "column",
+        "made: a digest of title and text is the id, for a table without a column of ids: other "
+        "rows may come and go; equal rows are numbered",
+    )
     title: str | None = key(None, "column; unset: title, if it exists")
     text: str | None = key(None, "column; unset: text, contents, passage or body")
     vector: str | None = key(None, "column of precomputed vectors; unset: none")
@@ -34,15 +50,33 @@ class PassagesTable(TableSettings):
 
 @dataclass(frozen=True)
 class QueriesTable(TableSettings):
-    """Judged queries, optionally with the relevant passages in each row."""
+    """Judged queries, optionally with relevant passages in each row: then rows may share a query.
 
-    id: str | None = key(None, "column; unset: _id, query_id, query-id, qid or id")
+    Rows without an id of their query belong together if they have the same text, but for case and
+    blanks; its id is made from that.
+    """
+
+    id: str | None = key(
+        None, "column; unset: _id, query_id, query-id, qid or id; text: made from the query's text"
+    )
     text: str | None = key(None, "column; unset: text, query, question or title")
     vector: str | None = key(None, "column of vectors by the passages' model; unset: none")
     positives: str | None = key(
-        None, "column of relevant passages, as ids or rows with an id, instead of `qrels`"
+        None,
+        "column of relevant passages, instead of `qrels`: an id, several with a `separator`, or a "
+        "list of ids or of rows with an id",
     )
-    negatives: str | None = key(None, "column of passages judged not relevant")
+    negatives: str | None = key(None, "column of passages judged not relevant, written alike")
+    separator: str | None = key(
+        None, "between several ids in a cell, such as ; or a blank; unset: one id, or a JSON list"
+    )
+    grade: str | None = key(None, "column with the grade of a row's `positives`; unset: 1")
+    clicks: str | None = key(
+        None, "column with the number of clicks on a row's `positives`; unset: a row is one click"
+    )
+    click_grades: Literal["any", "log2"] = key(
+        "any", "grade of a passage with n clicks, summed over rows; any: 1; log2: 1 + floor(log2 n)"
+    )
 
 
 @dataclass(frozen=True)
