@@ -61,6 +61,7 @@ def adapt(recipe: Recipe, *, restart: bool = False, until: str | None = None) ->
     from tercet.sharing.model_card import write_card
 
     pipeline = Pipeline(recipe, restart=restart, until=until)
+    recipe = pipeline.recipe
     refuse_earlier_run(recipe.folder)
     pipeline.check()
     with locked(recipe.folder), suppress(StepReached):

@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from tercet.config.keys import settings_within
+from tercet.config.keys import listed_path, settings_within
 from tercet.config.parsing import nearest
 from tercet.config.recipe import Recipe
 from tercet.config.training import MANAGED, TRAINING
@@ -39,7 +39,8 @@ def print_section(name: str) -> None:
     Raises InputError for a name that is no section.
     """
     if name == RUN:
-        _print_table("run", [(n, field.default, field.metadata["meaning"]) for n, field in _plain_keys()])
+        rows = [(n, field.default, field.metadata["meaning"]) for n, field in _plain_keys()]
+        _print_table("run: its name and place.", rows)
         return
     if name == "training":
         rows = [(f"training.{n}", value, meaning) for n, (value, meaning) in TRAINING.items()]
@@ -49,7 +50,7 @@ def print_section(name: str) -> None:
     kind = settings_within(Recipe, name.split("."))
     if kind is None:
         raise InputError(f"--help: there is no section {name!r}{nearest(name, [*sections()])}")
-    _print_keys(name, kind, (kind.__doc__ or "").strip())
+    _print_keys(listed_path(Recipe, name.split(".")), kind, (kind.__doc__ or "").strip())
 
 
 def _plain_keys() -> Iterator[tuple[str, Any]]:

@@ -83,27 +83,35 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
     `arguments` begin with the command's name; by default they are those of this process.
     """
+    given = sys.argv[1:] if arguments is None else [*arguments]
     if sys.platform == "win32":
-        stop("Tercet runs on Linux and macOS: on Windows, install it in WSL", 2)
+        _stop("Tercet runs on Linux and macOS: on Windows, install it in WSL", 2, given)
     try:
-        given = sys.argv[1:] if arguments is None else [*arguments]
-        sys.exit(tercet.main(given or ["--help"], "tercet", standalone_mode=False) or 0)
+        code = tercet.main(given or ["--help"], "tercet", standalone_mode=False)
+        sys.exit(code if given else 2)
     except InputError as error:
-        stop(str(error), 2)
+        _stop(str(error), 2, given)
     except click.ClickException as error:
-        stop(error.format_message(), 2)
+        _stop(error.format_message(), 2, given)
     except (KeyboardInterrupt, click.Abort):
-        stop("interrupted: run the same command again to resume", 130)
+        _stop("interrupted: run the same command again to resume", 130, given)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            stop("the disk is full: make room, then run the same command again", 1)
+            _stop("the disk is full: make room, then run the same command again", 1, given)
         if not isinstance(error, PermissionError):
             raise
-        stop(f"{error.filename}: {error.strerror}", 2)
+        _stop(f"{error.filename}: {error.strerror}", 2, given)
 
 
-def stop(reason: str, code: int) -> NoReturn:
+def _stop(reason: str, code: int, given: Sequence[str]) -> NoReturn:
     """Print the reason in one line and exit with `code`."""
     sys.stdout.flush()
-    print(f"error: {reason}", file=sys.stderr)
+    if "--json-logs" in given:
+        from tercet.core.console import console
+
+        console.configure(json=True)
+        console.error(reason)
+        console.configure()
+    else:
+        print(f"error: {reason}", file=sys.stderr)
     sys.exit(code)

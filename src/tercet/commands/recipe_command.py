@@ -51,9 +51,12 @@ class RecipeCommand(click.Command):
         from tercet.core.console import console
 
         console.configure(quiet=ctx.params.pop("quiet"), json=ctx.params.pop("json_logs"))
-        recipe = self.fixed or ctx.params["recipe"]
-        ctx.params["recipe"] = read_recipe(recipe, ctx.meta["overrides"])
-        return super().invoke(ctx)
+        try:
+            recipe = self.fixed or ctx.params["recipe"]
+            ctx.params["recipe"] = read_recipe(recipe, ctx.meta["overrides"])
+            return super().invoke(ctx)
+        finally:
+            console.configure()
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options, then the sections of a recipe."""

@@ -11,9 +11,10 @@ from typing import Any
 
 from tercet.config.training import TRAINING
 
-#: What people call a key whose name shares no word with that.
+#: What people call a key whose own name does not end like that.
 _OTHER_NAMES = {
     "lr": "training.learning_rate",
+    "batch_size": "training.per_device_train_batch_size",
     "base_model": "model.name",
     "reranker": "teacher.name",
     "output_dir": "runs_dir",
@@ -22,17 +23,29 @@ _MOST = 3  # names in a suggestion
 
 
 def settings_within(kind: Any, steps: Sequence[str]) -> type | None:
-    """The dataclass of settings at a dotted path, a place in a list being a number or "N"."""
-    if not steps:
-        return typing.cast(type, kind) if dataclasses.is_dataclass(kind) else None
-    if typing.get_origin(kind) is list:
-        (kind,) = typing.get_args(kind)
-        steps = steps[1:] if steps[0] == "N" or steps[0].isdecimal() else steps
-        return settings_within(kind, steps)
-    hint = typing.get_type_hints(kind).get(steps[0]) if dataclasses.is_dataclass(kind) else None
-    if len(steps) == 1 and typing.get_origin(hint) is list:
-        return settings_within(typing.get_args(hint)[0], [])
-    return settings_within(hint, steps[1:]) if hint is not None else None
+    """The dataclass of settings at a dotted path, or of a list's items; None if there is none."""
+    for step in steps:
+        if step == "N" or step.isdecimal():
+            continue
+        kind = _item(typing.get_type_hints(kind).get(step)) if dataclasses.is_dataclass(kind) else None
+    return typing.cast(type, kind) if dataclasses.is_dataclass(kind) else None
+
+
+def listed_path(kind: Any, steps: Sequence[str]) -> str:
+    """A dotted path with "N" after each list, such as queries.generators.N."""
+    words: list[str] = []
+    for step in steps:
+        if step == "N" or step.isdecimal():
+            continue
+        hint = typing.get_type_hints(kind)[step]
+        words += [step, "N"] if typing.get_origin(hint) is list else [step]
+        kind = _item(hint)
+    return ".".join(words)
+
+
+def _item(hint: Any) -> Any:
+    """The type of a list's items; any other type itself."""
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is list else hint
 
 
 def keys_of(kind: type, path: str = "") -> Iterator[str]:
@@ -54,12 +67,12 @@ def keys_of(kind: type, path: str = "") -> Iterator[str]:
 
 def similar(name: str, kind: type) -> list[str]:
     """Keys that `name` may stand for: those that end like it, else the most similar ones."""
-    name = re.sub(r"\.\d+\b", ".N", name)
+    name = re.sub(r"\.(\d+|N)\b", "", name)
     keys, last = list(keys_of(kind)), name.rpartition(".")[2]
     if last in _OTHER_NAMES:
         return [_OTHER_NAMES[last]]
     for ending in (f".{name}", f".{last}", f"_{last}"):
-        if found := [key for key in keys if key.endswith(ending)]:
+        if found := [key for key in keys if key.replace(".N", "").endswith(ending)]:
             return sorted(found, key=lambda key: key.count("."))[:_MOST]
     leaves = {key.rpartition(".")[2]: key for key in reversed(keys)}
     close = [leaves[leaf] for leaf in difflib.get_close_matches(last, leaves, n=_MOST, cutoff=0.75)]

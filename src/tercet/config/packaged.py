@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
+
+_FOLDER = Path(__file__).parents[1] / "recipes"
 
 
 def packaged_recipes() -> dict[str, Path]:
     """Name -> file of every recipe that is installed with Tercet."""
-    folder = Path(str(files("tercet.recipes")))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(_FOLDER.glob("*.yaml"))}
 
 
 def packaged_recipe(name: str) -> Path | None:

@@ -68,6 +68,10 @@ class Messages(Console):
         else:
             self.result(Text(f"warning: {text}", "yellow"))
 
+    def error(self, text: str) -> None:
+        """Write an error as a JSON line."""
+        self._write_line("error", Text(text))
+
     def result(self, *objects: Any, **given: Any) -> None:
         """Print what the command was called for."""
         quiet, self.quiet = self.quiet, False
