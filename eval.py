@@ -2,15 +2,15 @@
 
     python eval.py recipes/experiment.yaml --corpus.path FOLDER
 
-`evaluation.systems` and `evaluation.indexes` list what is compared, by default BM25, the base and
-the adapted model over exact search and the recipe's own index. Each system searches each index with
-the recipe's test queries and is timed; metrics get bootstrap intervals, and all pairs of systems a
-significance test. Everything is written to `results/` in the run's folder: start with report.html.
-The steps are in `tercet.commands.evaluate`, the systems in `tercet.evaluation.systems`.
+It is `tercet eval`. `evaluation.systems` and `evaluation.indexes` list what is compared. Each system
+searches each index with the recipe's test queries and is timed; metrics get bootstrap intervals, and
+all pairs of systems a significance test. Everything is written to `results/` in the run's folder:
+start with report.html. The steps are in `tercet.commands.evaluate`.
 """
 
-from tercet import cli
-from tercet.commands.evaluate import evaluate
+import sys
+
+from tercet.commands.main import main
 
 if __name__ == "__main__":
-    cli.run(evaluate, "eval.py", "Compare systems over indexes, on the recipe's test queries.")
+    main(["eval", *sys.argv[1:]])

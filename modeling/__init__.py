@@ -28,6 +28,7 @@ from tercet.modeling.generators.seq2seq import (
     Seq2SeqGenerator as Seq2SeqGenerator,
     check_doc2query as check_doc2query,
 )
+from tercet.modeling.hub import stand_in as stand_in
 from tercet.modeling.precision import hardware as hardware
 from tercet.modeling.training.collator import (
     BatchSide as BatchSide,

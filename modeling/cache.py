@@ -1,35 +1,3 @@
-"""A cache of converted models, by the content that they were converted from."""
+"""The user's cache, which is in `tercet.core.cache`."""
 
-from __future__ import annotations
-
-import os
-import shutil
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
-
-
-def cache_folder(form: str) -> Path:
-    """Return the cache of one `form`: $TERCET_CACHE/<form>, or ~/.cache/tercet/<form>."""
-    root = os.environ.get("TERCET_CACHE") or "~/.cache/tercet"
-    return Path(root).expanduser() / form
-
-
-def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """Return `folder`; if it does not exist, `make` fills a temporary one, which is then renamed.
-
-    A killed run therefore leaves no unfinished `folder`.
-    """
-    if folder.exists():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix="unfinished-"))
-    try:
-        make(unfinished)
-        unfinished.rename(folder)
-    except OSError:
-        if not folder.exists():  # else another process was faster
-            raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return folder
+from tercet.core.cache import cache_folder as cache_folder, make_once as make_once

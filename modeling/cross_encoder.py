@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import onnxruntime
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from tercet.core.extras import missing
 from tercet.core.schema import InputError
 from tercet.modeling.batching import (
     cut_count,
@@ -22,13 +22,8 @@ from tercet.modeling.batching import (
     position_limit,
     run_halving,
 )
-from tercet.modeling.hub import SAFETENSORS, load_model, load_tokenizer, resolve
+from tercet.modeling.hub import SAFETENSORS, load_model, load_tokenizer, local_folder, resolve
 from tercet.modeling.precision import Precision, default_device, inference_dtype
-
-try:
-    import onnxruntime
-except ImportError:
-    onnxruntime = None
 
 _Backend = Literal["auto", "torch", "onnx"]
 #: Padded inputs, int64 [batch, tokens] by name -> raw logits, float32 [batch, labels].
@@ -228,8 +223,6 @@ def _torch_forward(model: Any, dtype: torch.dtype) -> _Forward:
 
 
 def _onnx_forward(name: str, path: Path) -> tuple[_Forward, list[str]]:
-    if onnxruntime is None:
-        raise missing("onnxruntime", "onnx")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()  # the cores, or OMP_NUM_THREADS
     wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
@@ -253,6 +246,6 @@ def _onnx_forward(name: str, path: Path) -> tuple[_Forward, list[str]]:
 
 
 def _is_onnx_only(name: str) -> bool:
-    folder = Path(name).expanduser()
+    folder = local_folder(name)
     has_onnx = any((folder / file).exists() for file in _ONNX)
     return has_onnx and not any(folder.glob("*.safetensors"))

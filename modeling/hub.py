@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +27,10 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RevisionN
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
+from tercet.core.cache import cache_folder
+from tercet.core.console import console
 from tercet.core.files import file_sha256
+from tercet.core.processes import is_main_process
 from tercet.core.schema import InputError
 from tercet.modeling.encoders.cohere_prices import refuse_retired
 
@@ -64,6 +68,14 @@ _LEFTOVERS = {
 # The older format, of most doc2query models. It is a pickle, which could run code: transformers
 # reads only tensors from it (`weights_only`) and refuses the rest.
 _OLD_FORMAT = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
+#: Hub names of the models that `tercet demo` brings, and their folders in the user's cache.
+_KEPT = {"sentence-transformers/all-MiniLM-L6-v2": "all-MiniLM-L6-v2"}
+#: Hub names of teachers, one a recipe's default, that the demo's can stand in for.
+_STAND_INS = {
+    "cross-encoder/ms-marco-MiniLM-L6-v2": "ms-marco-MiniLM-L12-v2-int8",
+    "cross-encoder/ms-marco-MiniLM-L12-v2": "ms-marco-MiniLM-L12-v2-int8",
+}
+_BROUGHT = "models/"  # the first part of a relative path that the cache has too
 _LOCAL_PREFIXES = ("/", "./", "../", "~", "models/")
 
 
@@ -85,13 +97,55 @@ def resolve(
     Raises InputError for a missing folder, a Hub that does not answer, or missing weights.
     """
     refuse_retired(name)
-    path = Path(name).expanduser()
+    path = local_folder(name)
     if path.is_dir():
         return _local(name, path.resolve(), patterns)
     if path.exists() or name.startswith(_LOCAL_PREFIXES) or name.count("/") > 1:
-        hint = "; `make models` brings the offline models" if name.startswith("models/") else ""
+        hint = "; `tercet demo` brings small models" if name.startswith(_BROUGHT) else ""
         raise InputError(f"model {name!r}: there is no such folder{hint}")
-    return _download(name, revision, patterns)
+    try:
+        return _download(name, revision, patterns)
+    except HubSilent:
+        kept = cache_folder("models") / _KEPT.get(name, "-")
+        if revision is not None or not kept.is_dir():
+            raise
+        _tell_once(f"the Hub did not answer: {name} is read from {kept}")
+        return _local(name, kept.resolve(), patterns)
+
+
+def local_folder(name: str) -> Path:
+    """The folder of a model's local name; models/NAME may be in the user's cache."""
+    path = Path(name).expanduser()
+    if name.startswith(_BROUGHT) and not path.exists():
+        kept = cache_folder("models") / name.removeprefix(_BROUGHT)
+        return kept if kept.is_dir() else path
+    return path
+
+
+def stand_in(name: str) -> str:
+    """The name of a teacher; or of the demo's, if the Hub does not answer and the cache has that.
+
+    What stands in is another model, so that its name belongs in the recipe.
+    """
+    other = f"{_BROUGHT}{_STAND_INS.get(name, '-')}"
+    if name not in _STAND_INS or not local_folder(other).is_dir():
+        return name
+    try:
+        _download(name, None, SAFETENSORS)
+    except HubSilent:
+        _tell_once(f"the Hub did not answer: {other} is the teacher, in place of {name}")
+        return other
+    return name
+
+
+@functools.cache
+def _tell_once(text: str) -> None:
+    if is_main_process():
+        console.warn(text)
+
+
+class HubSilent(InputError):
+    """The Hub gave no model of a name, or did not answer."""
 
 
 def push_files(
@@ -266,9 +320,10 @@ def _snapshot(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
     except RevisionNotFoundError as error:
         raise InputError(f"model {name!r} has no revision {revision!r} on the Hub") from error
     except (HfHubHTTPError, EntryNotFoundError, OSError, ValueError) as error:
-        raise InputError(
+        raise HubSilent(
             f"model {name!r} is no local folder, and the Hub gave no model of that name"
-            f" ({type(error).__name__}): check the name, the network and HF_TOKEN"
+            f" ({type(error).__name__}): check the name, the network and HF_TOKEN; `tercet demo` "
+            "brings small models that need no Hub"
         ) from error
     return Path(folder)
 

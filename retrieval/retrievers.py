@@ -40,6 +40,10 @@ class DenseRetriever:
         with phase("search"):
             return self._index.search(vectors, min(k, self._top_k or k))
 
+    def close(self) -> None:
+        """Free the index; a collection on a server is kept."""
+        self._index.discard()
+
 
 _RANK_CONSTANT = 60  # k of the paper
 #: Passages of each retriever that are fused.

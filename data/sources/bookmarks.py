@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tercet.core.cache import cache_folder
 from tercet.core.files import digest, file_sha256
 from tercet.core.schema import InputError, Passage, Query
 from tercet.core.text import one_line
@@ -28,8 +29,11 @@ class Bookmarks:
 
     def __init__(self, path: str) -> None:
         self.archive = Path(path)
+        kept = cache_folder("corpora") / self.archive.name
+        if not self.archive.exists() and kept.is_file():
+            self.archive = kept
         if not self.archive.is_file():
-            raise InputError(f"{path}: no such file (corpus.path): `make models` brings it")
+            raise InputError(f"{path}: no such file (corpus.path): `tercet demo` brings it")
         if file_sha256(self.archive) != SHA256:
             raise InputError(f"{path}: not the archive of cherche 2.2.1 (its SHA-256 differs)")
         with tarfile.open(self.archive) as tar:

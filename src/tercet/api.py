@@ -17,6 +17,7 @@ from tercet import modeling
 from tercet.commands.adapt import adapt as run_adapt
 from tercet.config.loading import load_recipe, recipe_of
 from tercet.config.recipe import Recipe
+from tercet.core.environment import written
 from tercet.core.processes import locked
 from tercet.core.schema import InputError, Passage
 from tercet.evaluation.experiment import Experiment
@@ -184,7 +185,7 @@ def _compared(recipe: Recipe, systems: Sequence[Any] | Mapping[str, Any]) -> Res
     settings = [system_settings(each, name, pipeline) for name, each in named]
     if not settings:
         raise InputError("no system to compare was given")
-    root = asdict(recipe)
+    root = written(asdict(recipe))
     root["evaluation"] |= {"systems": settings, "indexes": [{"name": EXACT}], "baseline": None}
     recipe = recipe_of(root)
     first = replace(recipe.evaluation, baseline=recipe.evaluation.systems[0].label)

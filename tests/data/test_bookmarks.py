@@ -22,7 +22,7 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
         pass
     with pytest.raises(InputError, match="not the archive of cherche 2.2.1"):
         bookmarks.Bookmarks(str(file))
-    with pytest.raises(InputError, match="no such file .*make models"):
+    with pytest.raises(InputError, match="no such file .*tercet demo"):
         bookmarks.Bookmarks(str(tmp_path / "nowhere"))
 
 

@@ -90,7 +90,7 @@ def recipe(
     pipeline = Pipeline(load_recipe(path))
     report = run_report(pipeline)
     write_report(report, pipeline.recipe.folder)
-    write_card(pipeline, report, [str(ROOT / "train.py"), str(path)])
+    write_card(pipeline, report, ["python", str(ROOT / "train.py"), str(path)])
     return path
 
 

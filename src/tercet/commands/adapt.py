@@ -1,38 +1,47 @@
-"""The story of train.py: from a corpus without labels to an adapted model and its report."""
+"""The story of `tercet adapt`: from a corpus without labels to an adapted model and its report."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tercet.config.loading import refuse_earlier_run, save_recipe
-from tercet.config.recipe import Recipe
-from tercet.core.console import console
-from tercet.core.files import write_json
-from tercet.core.processes import is_main_process, locked
-from tercet.evaluation.teacher_audit import audit_teacher
-from tercet.forecast.forecast import FORECAST
-from tercet.forecast.stage_estimates import estimate
-from tercet.pipeline.pipeline import Pipeline, StepReached
-from tercet.reports.audit_table import print_audit
-from tercet.reports.forecast_table import print_forecast
-from tercet.reports.report import print_report, write_report
-from tercet.reports.run_report import run_report
-from tercet.sharing.hub import push_model
-from tercet.sharing.model_card import write_card
+import click
+
+from tercet.commands.recipe_command import RecipeCommand
+
+if TYPE_CHECKING:
+    from tercet.config.recipe import Recipe
+    from tercet.pipeline.pipeline import Pipeline
 
 
-def train(recipe: Recipe, flags: Mapping[str, str]) -> None:
-    """Run train.py: adapt the model, or only estimate the run or audit its teacher."""
-    if "--forecast" in flags:
+@click.command(cls=RecipeCommand)
+@click.option("--restart", is_flag=True, help="Discard checkpoints of other settings.")
+@click.option(
+    "--until",
+    metavar="STEP",
+    help="The last step to make: corpus, embeddings, student, queries, negatives, scores, "
+    "triplets, targets, model or evaluation.",
+)
+@click.option("--forecast", "forecasts", is_flag=True, hidden=True)
+@click.option("--audit", "audits", is_flag=True, hidden=True)
+def command(
+    recipe: Recipe, *, restart: bool, until: str | None, forecasts: bool, audits: bool
+) -> None:
+    """Adapt a retriever to the recipe's corpus, and report by how much it got better.
+
+    A step whose inputs and settings are unchanged is reused; a killed run goes on where it was.
+    """
+    # `train.py RECIPE --forecast` and `--audit` are `tercet forecast` and `tercet audit`.
+    if forecasts:
+        from tercet.commands.forecast import forecast
+
         forecast(recipe)
-    elif "--audit" in flags:
+    elif audits:
+        from tercet.commands.audit import audit
+
         audit(recipe)
     else:
-        adapt(recipe, restart="--restart" in flags, until=flags.get("--until"))
+        adapt(recipe, restart=restart, until=until)
 
 
 def adapt(recipe: Recipe, *, restart: bool = False, until: str | None = None) -> None:
@@ -41,7 +50,18 @@ def adapt(recipe: Recipe, *, restart: bool = False, until: str | None = None) ->
     A step whose inputs and settings have not changed is reused, and a killed run goes on where it
     was. `until` names the last step to make; `restart` discards checkpoints of other settings.
     """
+    # torch and transformers take seconds to import, which --help should not.
+    from tercet.config.loading import refuse_earlier_run, save_recipe
+    from tercet.core.console import console
+    from tercet.core.processes import command_line, is_main_process, locked
+    from tercet.pipeline.pipeline import Pipeline, StepReached
+    from tercet.reports.report import print_report, write_report
+    from tercet.reports.run_report import run_report
+    from tercet.sharing.hub import push_model
+    from tercet.sharing.model_card import write_card
+
     pipeline = Pipeline(recipe, restart=restart, until=until)
+    recipe = pipeline.recipe
     refuse_earlier_run(recipe.folder)
     pipeline.check()
     with locked(recipe.folder), suppress(StepReached):
@@ -66,7 +86,7 @@ def adapt(recipe: Recipe, *, restart: bool = False, until: str | None = None) ->
         if is_main_process():
             report = run_report(pipeline)
             write_report(report, recipe.folder)
-            card = write_card(pipeline, report, sys.argv)
+            card = write_card(pipeline, report, command_line())
             print_report(report)
             console.print(f"  model: {model.path}  its card: {card}")
             console.print(f"  report: {recipe.folder / 'report.md'}")
@@ -78,28 +98,10 @@ def adapt(recipe: Recipe, *, restart: bool = False, until: str | None = None) ->
                 tracker.finish(report)
 
 
-def forecast(recipe: Recipe) -> None:
-    """Estimate what every step will take, from a small run on a sample; nothing else is made."""
-    pipeline = Pipeline(recipe)
-    pipeline.check()
-    with locked(recipe.folder):
-        found = estimate(pipeline)
-        write_json(recipe.folder / FORECAST, asdict(found))
-        print_forecast(found)
-
-
-def audit(recipe: Recipe) -> None:
-    """Tell from a few queries whether the teacher is worth learning from."""
-    pipeline = Pipeline(recipe)
-    pipeline.check()
-    with locked(recipe.folder):
-        found = audit_teacher(pipeline)
-        write_json(recipe.folder / "audit.json", asdict(found))
-        print_audit(found)
-
-
 def _tracker(pipeline: Pipeline) -> Any:
     """The run on W&B that gets the training curves, where the recipe asks for one; else None."""
+    from tercet.core.processes import is_main_process
+
     if "wandb" not in pipeline.recipe.tracking.report_to or not is_main_process():
         return None
     # It is an extra.

@@ -1,28 +1,45 @@
-"""The story of eval.py: search every index with every system, time them, compare, report."""
+"""The story of `tercet eval`: search every index with every system, time them, report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tercet.config.recipe import Recipe
-from tercet.core.console import console
-from tercet.core.processes import locked
-from tercet.evaluation.experiment import Experiment
-from tercet.evaluation.latency import time_systems
-from tercet.evaluation.summary import results_of
-from tercet.reports.files import append_csv, write_results
-from tercet.reports.page.page import check_page, write_page
-from tercet.reports.results_table import print_results
+import click
+
+from tercet.commands.recipe_command import RecipeCommand
+
+if TYPE_CHECKING:
+    from tercet.config.recipe import Recipe
 
 
-def evaluate(recipe: Recipe, flags: Mapping[str, str]) -> None:
+@click.command(cls=RecipeCommand)
+def command(recipe: Recipe) -> None:
+    """Compare systems over indexes, on the recipe's test queries.
+
+    `evaluation.systems` and `evaluation.indexes` list them: by default BM25, the base and the
+    adapted model over exact search and the recipe's index. Start with results/report.html.
+    """
+    evaluate(recipe)
+
+
+def evaluate(recipe: Recipe) -> None:
     """Compare the recipe's systems over its indexes, on its test queries.
 
     Writes `results/` in the run's folder: metrics.json, report.html, per_query.parquet,
     rankings.parquet, qrels.trec and runs/*.trec; and appends to `results.csv` beside the runs.
     Raises InputError, before any work, if a model, file, server or library is missing.
     """
+    # torch and transformers take seconds to import, which --help should not.
+    from tercet.core.console import console
+    from tercet.core.processes import locked
+    from tercet.evaluation.experiment import Experiment
+    from tercet.evaluation.latency import time_systems
+    from tercet.evaluation.summary import results_of
+    from tercet.reports.files import append_csv, write_results
+    from tercet.reports.page.page import check_page, write_page
+    from tercet.reports.results_table import print_results
+
     folder = recipe.folder / "results"
     with locked(recipe.folder), Experiment(recipe) as experiment:
         check_page()

@@ -10,7 +10,7 @@ from tercet.config.parsing import key
 
 @dataclass(frozen=True)
 class ChatSection:
-    """Answers from the run's passages, by scripts/chat.py."""
+    """Answers from the run's passages."""
 
     model: str = key(
         "HuggingFaceTB/SmolLM2-360M-Instruct",

@@ -69,7 +69,7 @@ class SystemSettings:
 
 @dataclass(frozen=True)
 class EvaluationSection:
-    """The metrics of every epoch, and the systems and indexes that eval.py compares."""
+    """The metrics, and what `tercet eval` compares."""
 
     cutoffs: list[int] = key(lambda: [1, 5, 10, 100], "cut-off ranks of the metrics", low=1)
     primary_metric: str = key("ndcg@10", "the metric that systems are tested on")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,10 +11,22 @@ from typing import Any
 
 import yaml
 
-from tercet.config.parsing import RENAMED, Node, build, override, parse_yaml, read_yaml
+from tercet.config.environment import expand
+from tercet.config.keys import similar
+from tercet.config.parsing import (
+    RENAMED,
+    Node,
+    UnknownKey,
+    build,
+    nearest,
+    override,
+    parse_yaml,
+    read_yaml,
+)
 from tercet.config.recipe import Recipe
 from tercet.config.training import build_training, training_defaults
 from tercet.config.validation import check_across
+from tercet.core.environment import written
 from tercet.core.files import write_file
 from tercet.core.schema import InputError
 
@@ -27,7 +40,7 @@ def load_recipe(
     for values that do not fit together.
     """
     root = read_yaml(Path(path))
-    override(root, overrides)
+    override(root, overrides, Recipe())
     return _recipe(root, cross_check)
 
 
@@ -48,15 +61,21 @@ def _plain(value: Any) -> Any:
         return [_plain(inner) for inner in value]
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if isinstance(value, str):
+        return str(value)
     return value.item() if hasattr(value, "item") else value
 
 
 def _recipe(root: Node, cross_check: bool) -> Recipe:
+    expand(root)
     training = root.value.pop("training", None)
-    recipe = build(Recipe, root)
-    settings = training_defaults(recipe.model)
-    if training is not None and training.value is not None:
-        settings |= build_training(training)
+    try:
+        recipe = build(Recipe, root)
+        settings = training_defaults(recipe.model)
+        if training is not None and training.value is not None:
+            settings |= build_training(training)
+    except UnknownKey as error:
+        raise InputError(error.message(_right_key(error))) from None
     settings["metric_for_best_model"] = str(settings["metric_for_best_model"]).removeprefix("eval_")
     recipe = dataclasses.replace(recipe, training=settings)
     if cross_check:
@@ -64,10 +83,25 @@ def _recipe(root: Node, cross_check: bool) -> Recipe:
     return recipe
 
 
+def _right_key(error: UnknownKey) -> str:
+    """'; did you mean X?': a key of the section that is spelt alike, or one of any section."""
+    faulty = f"{error.path}.{error.name}".strip(".")
+    given = error.where[2:].replace("-", "_") if error.where.startswith("--") else faulty
+    alike = difflib.get_close_matches(error.name, error.names, n=1, cutoff=0.8)
+    if given == faulty and alike:
+        return nearest(error.name, error.names)
+    if keys := similar(given, Recipe):
+        return f"; did you mean {' or '.join(map(repr, keys))}?"
+    return nearest(error.name, error.names)
+
+
 def save_recipe(recipe: Recipe, path: Path) -> None:
-    """Write all values as YAML; `load_recipe` reads the same recipe from it."""
+    """Write all values as YAML; `load_recipe` reads the same recipe from it.
+
+    Values from environment variables stay `${NAME}`.
+    """
     note = f"# Every value of run {recipe.name}, defaults too.\n"
-    text = yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(written(dataclasses.asdict(recipe)), sort_keys=False, allow_unicode=True)
     write_file(path, (note + text).encode())
 
 

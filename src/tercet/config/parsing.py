@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
+from tercet.core.environment import written
 from tercet.core.schema import InputError
 from tercet.core.text import one_line
 
@@ -41,6 +42,19 @@ RENAMED_VALUES = {
     ("triplets.calibration", "spread"): "std_ratio",
     ("evaluation.systems.N.kind", "cohere"): "{kind: api, api: cohere}",
 }
+
+
+class UnknownKey(InputError):
+    """A name that is no key of its section, `path`; `names` are those of that section."""
+
+    def __init__(self, where: str, name: str, path: str, names: Sequence[str]) -> None:
+        self.where, self.name, self.path, self.names = where, name, path, names
+        super().__init__(self.message(nearest(name, names)))
+
+    def message(self, hint: str) -> str:
+        """The error in one line, with a hint."""
+        within = f" in {self.path}" if self.path else ""
+        return f"{self.where}: unknown key {self.name!r}{within}{hint}"
 
 
 def key(
@@ -153,8 +167,18 @@ def _convert(node: yaml.Node, loader: yaml.SafeLoader, source: str, lines: bool)
         raise InputError(f"{where}: {node.value!r} is not a value that YAML has") from None
 
 
-def override(root: Node, arguments: Sequence[str]) -> None:
-    """Apply `--section.key value` (or `--section.key=value`) pairs to the tree, values as YAML."""
+def plain_scalar(text: str) -> Any:
+    """The value of a text that stands in YAML without quotes."""
+    tag = yaml.SafeLoader("").resolve(yaml.ScalarNode, text, (True, False))
+    return _convert(yaml.ScalarNode(tag, text), yaml.SafeLoader(""), "", lines=False).value
+
+
+def override(root: Node, arguments: Sequence[str], defaults: Any = None) -> None:
+    """Apply `--section.key value` (or `--section.key=value`) pairs to the tree, values as YAML.
+
+    A list that the tree lacks and that a pair reaches into is that of `defaults`, a settings
+    dataclass.
+    """
     pending = list(arguments)
     while pending:
         flag = pending.pop(0)
@@ -169,26 +193,34 @@ def override(root: Node, arguments: Sequence[str]) -> None:
         if isinstance(node.value, dict):
             # "query: " is YAML for a mapping, but often meant as text.
             node.text = value
-        _place(root, name[2:].replace("-", "_").split("."), node)
+        _place(root, name[2:].replace("-", "_").split("."), node, defaults)
 
 
-def _place(node: Node, steps: list[str], new: Node) -> None:
-    """Set the node at a path; a step into a list is a number."""
+def _place(node: Node, steps: list[str], new: Node, defaults: Any) -> None:
+    """Set the node at a path; a step into a list is a number, one more than the last appends."""
     step, rest = steps[0], steps[1:]
     if node.value is None:
         node.value = {}
     if isinstance(node.value, list):
-        if not step.isdecimal() or int(step) >= len(node.value):
+        if not step.isdecimal() or int(step) > len(node.value):
             raise InputError(f"{new.where}: {step!r} is not a place in a list of {len(node.value)}")
+        if int(step) == len(node.value):
+            node.value.append(Node({}, new.where))
         if rest:
-            _place(node.value[int(step)], rest, new)
+            _place(node.value[int(step)], rest, new, None)
         else:
             node.value[int(step)] = new
         return
     if not isinstance(node.value, dict):
         raise InputError(f"{new.where}: {step!r} is within {node.value!r}, which has no keys")
     if rest:
-        _place(node.value.setdefault(step, Node({}, new.where)), rest, new)
+        default = getattr(defaults, step, None)
+        if step not in node.value:
+            node.value[step] = Node({}, new.where)
+            if isinstance(default, list) and rest[0].isdecimal():
+                text = yaml.safe_dump([dataclasses.asdict(item) for item in default])
+                node.value[step] = parse_yaml(text, new.where, lines=False)
+        _place(node.value[step], rest, new, default)
     else:
         node.value[step] = new
 
@@ -204,17 +236,17 @@ def build(kind: type[T], node: Node, path: str = "") -> T:
     if node.value is None:
         return kind()
     if not isinstance(node.value, dict):
-        raise InputError(f"{node.where}: {path or 'the recipe'} must be a mapping of keys")
+        example = f", such as {path}.{dataclasses.fields(kind)[0].name}" if path else ""  # type: ignore[arg-type]
+        raise InputError(f"{node.where}: {path or 'the recipe'} must be a mapping of keys{example}")
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(kind)
     values = {}
     for name, child in node.value.items():
         full = f"{path}.{name}" if path else name
         if name not in fields:
-            within = f" in {path}" if path else ""
-            unknown = f"unknown key {name!r}{within}{nearest(name, list(fields))}"
-            renamed = f"{full} is now {RENAMED.get(full)}"
-            raise InputError(f"{child.where}: {renamed if full in RENAMED else unknown}")
+            if full in RENAMED:
+                raise InputError(f"{child.where}: {full} is now {RENAMED[full]}")
+            raise UnknownKey(child.where, name, path, list(fields))
         values[name] = _coerce(hints[name], child, full)
         check_range(values[name], fields[name].metadata, child.where, full)
     return kind(**values)
@@ -283,14 +315,15 @@ def coerce_scalar(kind: type, node: Node, path: str) -> Any:
             raise InputError(f"{node.where}: {path} must be a finite number, not {value}")
     if kind is str and isinstance(value, int | float | dict) and not isinstance(value, bool):
         value = node.text or value  # a name 1.10 stays "1.10"
-    if type(value) is not kind:
+    if type(value) is not kind and not (kind is str and isinstance(value, str)):
         noun = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}[kind]
         raise InputError(f"{node.where}: {path} must be {noun}, not {node.plain()!r}")
     return value
 
 
 def flatten(value: Any, path: str = "") -> dict[str, Any]:
-    """Nested settings as one mapping of dotted names."""
+    """Nested settings as one mapping of dotted names, texts from the environment as `written`."""
+    value = written(value)
     if isinstance(value, dict):
         items = [(str(name), inner) for name, inner in value.items()]
     elif isinstance(value, list) and any(isinstance(inner, dict) for inner in value):

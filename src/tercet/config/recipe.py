@@ -186,7 +186,7 @@ class LossSection:
 
 @dataclass(frozen=True)
 class IngestSection:
-    """The collection to which scripts/ingest.py writes the corpus's own vectors."""
+    """The Weaviate collection of the corpus's own vectors."""
 
     collection: str | None = key(None, "Weaviate collection; unset: from the run's name")
     vector: str = key("given", "name of the vector in the collection")

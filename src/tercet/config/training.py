@@ -7,7 +7,7 @@ import typing
 from typing import Any
 
 from tercet.config.model import ModelSection
-from tercet.config.parsing import Node, check_range, coerce_scalar, nearest
+from tercet.config.parsing import Node, UnknownKey, check_range, coerce_scalar
 from tercet.core.schema import InputError
 
 #: TrainingArguments that change no weight: a finished model is valid for any of their values.
@@ -106,8 +106,7 @@ def build_training(node: Node) -> dict[str, Any]:
     values = {}
     for name, child in node.value.items():
         if name not in names:
-            hint = nearest(name, names)
-            raise InputError(f"{child.where}: unknown key {name!r} in training{hint}")
+            raise UnknownKey(child.where, name, "training", names)
         if name in MANAGED:
             raise InputError(f"{child.where}: training.{name} follows from {MANAGED[name]}")
         values[name] = _as_argument(hints[name], child, f"training.{name}")

@@ -25,6 +25,7 @@ import pyarrow as pa
 from rich.markup import escape
 
 from tercet.core.console import console
+from tercet.core.environment import recorded
 from tercet.core.files import digest, file_sha256, read_json, replacing, sync_folder, write_json
 from tercet.core.mapped import arrow_rows
 from tercet.core.processes import is_main_process, process
@@ -175,7 +176,7 @@ class Stage:
         plan = {"stage": self.name, "revision": self.revision}
         plan |= {"settings": dict(self.settings), "inputs": dict(self.inputs)}
         # Through JSON, so that it compares equal to a plan that was read.
-        return json.loads(json.dumps(plan))
+        return json.loads(json.dumps(recorded(plan)))
 
     def finished(self) -> tuple[Artifact | None, str]:
         """Return the artifact if it has this plan, else None; and the reason in a few words."""

@@ -1,14 +1,16 @@
-"""The console of all programs and its progress bars."""
+"""The console of all commands, its progress bars, and messages as JSON lines."""
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
-from typing import Protocol
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -32,9 +34,65 @@ LINE_SECONDS = "TERCET_LINE_SECONDS"
 #: Training's log in the folder of its checkpoints, one JSON object a line; the studio plots it.
 CURVES = "curves.jsonl"
 
+
+
+class Messages(Console):
+    """Prints messages on stdout; or nothing; or one JSON object a line on stderr.
+
+    `print` is for what is told on the way, `warn` for what must be seen, and `result` for what the
+    command was called for: it is printed in any case, as text on stdout.
+    """
+
+    json_lines = False
+
+    def configure(self, *, quiet: bool = False, json: bool = False) -> None:
+        """Whether to leave out messages, or to write them as JSON lines."""
+        self.quiet, self.json_lines = quiet, json
+
+    @property
+    def shows_bars(self) -> bool:
+        """Whether progress is a bar that moves; else it is lines."""
+        return self.is_terminal and not self.json_lines
+
+    def print(self, *objects: Any, **given: Any) -> None:
+        """Print a message, unless messages are left out."""
+        if not self.json_lines:
+            super().print(*objects, **given)
+        elif not self.quiet:
+            self._write_line("info", *objects, **given)
+
+    def warn(self, text: str) -> None:
+        """Print a warning of one line, without markup."""
+        if self.json_lines:
+            self._write_line("warning", Text(text))
+        else:
+            self.result(Text(f"warning: {text}", "yellow"))
+
+    def error(self, text: str) -> None:
+        """Write an error as a JSON line."""
+        self._write_line("error", Text(text))
+
+    def result(self, *objects: Any, **given: Any) -> None:
+        """Print what the command was called for."""
+        quiet, self.quiet = self.quiet, False
+        try:
+            super().print(*objects, **given)
+        finally:
+            self.quiet = quiet
+
+    def _write_line(self, level: str, *objects: Any, **given: Any) -> None:
+        plain = Console(file=io.StringIO(), width=_WIDTH_OF_A_FILE, highlight=False, soft_wrap=True)
+        plain.print(*objects, **given)
+        text = plain.file.getvalue().strip()  # type: ignore[attr-defined]
+        if text:
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            line = json.dumps({"time": now, "level": level, "message": text}, ensure_ascii=False)
+            print(line, file=sys.stderr, flush=True)
+
+
 # Lines and tables are not wrapped in a file or a pipe.
 _in_terminal = sys.stdout.isatty()
-console = Console(
+console = Messages(
     highlight=False,
     soft_wrap=not _in_terminal,
     width=None if _in_terminal or "COLUMNS" in os.environ else _WIDTH_OF_A_FILE,
@@ -70,7 +128,7 @@ def progress(what: str, total: int | None, unit: str, *, shown: bool = True) -> 
     if not shown:
         yield lambda amount: None
         return
-    if not console.is_terminal:
+    if not console.shows_bars:
         with _lines(what, total, unit) as advance:
             yield advance
         return

@@ -12,9 +12,12 @@ def missing(package: str, extra: str) -> InputError:
     return InputError(f"{package} is not installed: pip install 'tercet[{extra}]'")
 
 
-def check_installed(*packages: str) -> None:
-    """Raise InputError for the first package that is not installed; its extra has its name."""
+def check_installed(*packages: str, extra: str | None = None) -> None:
+    """Raise InputError for the first package that is not installed; its extra has its name.
+
+    Another extra's name is given as `extra`.
+    """
     for package in packages:
         found = importlib.util.find_spec(package)
         if found is None or found.origin is None:  # a folder of that name is no package
-            raise missing(package, package)
+            raise missing(package, extra or package)

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from tercet.core.environment import written
 from tercet.core.schema import InputError
 
 
@@ -53,8 +54,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically."""
-    write_file(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
+    """Write a JSON file atomically, texts from environment variables as the recipe has them."""
+    write_file(path, (json.dumps(written(value), indent=2, sort_keys=True) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,14 @@ def process() -> tuple[int, int]:
 def is_main_process() -> bool:
     """Whether this is the first, or only, process of a launch."""
     return process()[0] == 0
+
+
+def command_line() -> list[str]:
+    """The words of this process's command: `tercet ...`, or `python program.py ...`."""
+    program, *given = sys.argv
+    if Path(program).name in ("tercet", "__main__.py"):
+        return ["tercet", *given]
+    return ["python", program, *given]
 
 
 @contextmanager

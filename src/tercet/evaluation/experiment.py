@@ -78,8 +78,8 @@ class Experiment:
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
         self.pipeline = Pipeline(recipe)
+        self.recipe = self.pipeline.recipe
         self.indexes = compared_indexes(recipe)
         self.cells: dict[tuple[str, str], Searched] = {}
         self._open: list[Index] = []

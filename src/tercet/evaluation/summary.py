@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,6 +20,7 @@ from tercet.config.index import ComparedIndex
 from tercet.config.parsing import flatten
 from tercet.core.artifacts import existing
 from tercet.core.files import read_json
+from tercet.core.processes import command_line
 from tercet.core.schema import InputError
 from tercet.data.corpus import read_judged
 from tercet.evaluation.analysis import changes, compare_all, margins, overlap, slices
@@ -45,7 +45,7 @@ def results_of(experiment: Experiment) -> Results:
     queries, qrels = experiment.queries, experiment.qrels
     return Results(
         title=_title(experiment),
-        command=" ".join(["python", *sys.argv]),
+        command=" ".join(command_line()),
         finished=time.strftime("%Y-%m-%d %H:%M:%S %z"),
         corpus=recipe.corpus.label,
         passages=len(pipeline.passages),

@@ -13,6 +13,7 @@ from typing import Any
 
 from tercet.config.recipe import Recipe
 from tercet.core.artifacts import Artifact, differences, existing
+from tercet.core.environment import recorded
 from tercet.core.files import read_json
 from tercet.core.resources import Resources, read_resources
 
@@ -95,7 +96,7 @@ class Forecast:
 def settings_of(recipe: Recipe) -> dict[str, Any]:
     """The settings of a recipe that a forecast depends on, as JSON values."""
     settings = {name: value for name, value in asdict(recipe).items() if name not in _IGNORED}
-    return dict(json.loads(json.dumps(settings)))
+    return dict(json.loads(json.dumps(recorded(settings))))
 
 
 def read_forecast(run: Path) -> Forecast | None:

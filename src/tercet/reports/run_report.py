@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
@@ -12,6 +11,7 @@ from tercet import retrieval
 from tercet.config.parsing import flatten
 from tercet.config.recipe import Recipe
 from tercet.core.files import read_json
+from tercet.core.processes import command_line
 from tercet.core.resources import read_times
 from tercet.core.text import difference_text
 from tercet.data import warnings_of
@@ -58,7 +58,7 @@ def run_report(pipeline: Pipeline) -> Report:
             for name in STAGES
             if (made := pipeline.artifact(name)).facts
         },
-        command=" ".join(["python", *sys.argv]),
+        command=" ".join(command_line()),
         forecast=compare_forecast(recipe),
     )
 

@@ -266,7 +266,7 @@ def changed_settings(recipe: Recipe) -> dict[str, Any]:
 
 def shown_command(command: Sequence[str]) -> str:
     """A command for publication: of programs and paths the last part only."""
-    words = ["python"]
+    words: list[str] = []
     for word in command:
         key, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
         words.append(key if key and not equals else key + equals + shown(value))

@@ -160,7 +160,7 @@ def _write_results(pipeline: Pipeline, folder: Path) -> None:
         return
     found: dict[str, Any] = _without_paths(read_json(evaluated), recipe)
     found["settings"] = changed_settings(recipe)
-    found["command"] = shown_command(found["command"].split()[1:])
+    found["command"] = shown_command(found["command"].split())
     write_page(results_from(found, str(evaluated)), folder / REPORT)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 from contextlib import suppress
@@ -30,11 +29,8 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def serve(root: Path) -> None:
-    """Serve the project in `root` until Ctrl-C or SIGTERM; the command line names the port."""
-    parser = argparse.ArgumentParser(description="The studio: a page for recipes and runs.")
-    parser.add_argument("--port", type=int, default=7860)
-    port = parser.parse_args().port
+def serve(root: Path, port: int) -> None:
+    """Serve the project in `root` until Ctrl-C or SIGTERM."""
     os.chdir(root)
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     # Refuses requests from another site whose name was made to resolve to this machine.

@@ -341,7 +341,7 @@ def test_a_pickle_that_would_run_code_is_refused(tiny_encoder_path: Path, tmp_pa
 
 
 def test_a_missing_folder_is_named() -> None:
-    with pytest.raises(InputError, match="'models/nothing'.*make models"):
+    with pytest.raises(InputError, match="'models/nothing'.*tercet demo"):
         load(Path("models/nothing"))
     with pytest.raises(InputError, match="no such folder$"):
         load(Path("/nowhere/at/all"))

@@ -1,22 +1,19 @@
-"""Every key of a recipe, how programs are called, and what they refuse."""
+"""Every key of a recipe, what it means, and which values are refused."""
 
 from __future__ import annotations
 
 import ast
 import dataclasses
-import os
 import re
-import subprocess
-import sys
 import typing
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tercet import cli
+from tercet.config.loading import load_recipe
 from tercet.config.recipe import Recipe
-from tercet.config.training import TRAINING
+from tercet.config.training import MANAGED, TRAINING
 from tercet.core.schema import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -115,7 +112,7 @@ def keys_of(kind: type, path: str = "") -> Iterator[tuple[str, dataclasses.Field
 def load(text: str, folder: Path, *overrides: str) -> Recipe:
     path = folder / "r.yaml"
     path.write_text(text, encoding="utf-8")
-    return cli.load_recipe(path, ["--corpus.path", "somewhere", *overrides])
+    return load_recipe(path, ["--corpus.path", "somewhere", *overrides])
 
 
 def refusal(text: str, folder: Path, *overrides: str) -> str:
@@ -124,17 +121,6 @@ def refusal(text: str, folder: Path, *overrides: str) -> str:
     message = str(caught.value)
     assert "\n" not in message
     return message.removeprefix(f"{folder}/")
-
-
-def program(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[list[Recipe], int]:
-    """What `cli.run` calls its program with, and the exit code."""
-    calls: list[Recipe] = []
-    monkeypatch.setattr(sys, "argv", ["prog.py", *arguments])
-    try:
-        cli.run(lambda recipe, flags: calls.append(recipe), "prog.py", "Does.", {"--again": "too"})
-    except SystemExit as end:
-        return calls, typing.cast(int, end.code)
-    return calls, 0
 
 
 def test_the_keys_of_a_recipe_are_these() -> None:
@@ -159,41 +145,8 @@ def test_the_defaults_pass_their_own_checks(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
 def test_the_recipes_of_the_checkout_load(path: Path) -> None:
     tables = "source: tables" in path.read_text()
-    recipe = cli.load_recipe(path, [] if tables else ["--corpus.path", "somewhere"])
+    recipe = load_recipe(path, [] if tables else ["--corpus.path", "somewhere"])
     assert recipe.name == path.stem
-
-
-@pytest.mark.slow
-def test_help_lists_every_key_with_default_and_meaning() -> None:
-    result = subprocess.run(
-        [sys.executable, ROOT / "train.py", "--help"],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"COLUMNS": "300"},
-        timeout=120,
-    )
-    assert result.returncode == 0, result.stderr
-    rows = {
-        cells[0]: cells[1:]
-        for line in result.stdout.splitlines()
-        if len(cells := re.split(r"\s{2,}", line.strip())) == 3
-    }
-    for name, field in keys_of(Recipe):
-        if name.startswith("training."):
-            value, meaning = TRAINING[name.removeprefix("training.")]
-        else:
-            value, meaning = field.default, field.metadata["meaning"]
-            if value is dataclasses.MISSING:
-                value = field.default_factory()  # type: ignore[misc]
-        default, shown = rows[f"--{name}"]
-        assert shown.startswith(meaning)
-        if value == []:
-            assert default in ("[]", "unset")
-        elif not dataclasses.is_dataclass(value[0] if isinstance(value, list) else value):
-            assert default == ("unset" if value is None else str(value) or '""')
-    assert "--restart" in rows or "--restart" in result.stdout
-    assert "adam_beta1 (0.9)" in " ".join(result.stdout.split())
-    assert "output_dir" not in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -268,7 +221,7 @@ def test_the_nearest_name_of_training_arguments_is_offered(tmp_path: Path) -> No
     )
 
 
-@pytest.mark.parametrize("name", sorted(cli.MANAGED))
+@pytest.mark.parametrize("name", sorted(MANAGED))
 def test_what_other_keys_decide_cannot_be_given(tmp_path: Path, name: str) -> None:
     message = refusal("", tmp_path, f"--training.{name}", "true")
     assert message.startswith(f"--training.{name}: training.{name} follows from ")
@@ -288,7 +241,7 @@ def test_all_that_training_sets_itself_is_managed() -> None:
         for key in node.keys
         if isinstance(key, ast.Constant)
     }
-    assert names - {"metric_for_best_model"} <= set(cli.MANAGED)
+    assert names - {"metric_for_best_model"} <= set(MANAGED)
 
 
 @pytest.mark.parametrize(
@@ -327,29 +280,4 @@ def test_a_recipe_without_a_corpus_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("name: x\ncorpus:\n  source: beir\n")
     with pytest.raises(InputError, match=r"r.yaml:2: corpus.path is not set"):
-        cli.load_recipe(path)
-
-
-def test_a_program_gets_its_recipe_and_overrides(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "r.yaml"
-    path.write_text("corpus: {path: here}")
-    calls, code = program([str(path), "--again", "--seed", "7"], monkeypatch)
-    assert (code, [recipe.seed for recipe in calls]) == (0, [7])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code"), [([], 2), (["--help"], 0), (["x.yaml", "-h"], 0), (["--seed", "7"], 2)]
-)
-def test_without_a_recipe_nothing_runs(
-    arguments: list[str], code: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert program(arguments, monkeypatch) == ([], code)
-
-
-def test_a_refusal_is_one_line_and_exit_code_two(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert program(["nowhere.yaml"], monkeypatch) == ([], 2)
-    assert capsys.readouterr().err == "error: nowhere.yaml: no such recipe\n"
+        load_recipe(path)

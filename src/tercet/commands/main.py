@@ -1,0 +1,117 @@
+"""The command line: `tercet COMMAND ...`. A command's module is imported when it is called."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from tercet.core.schema import InputError
+from tercet.version import __version__
+
+#: Command -> the module of `tercet.commands` with its `command`, and its help in one line.
+COMMANDS = {
+    "demo": ("demo", "Adapt a small model to 7,200 bookmarks; brings models and corpus."),
+    "forecast": ("forecast", "Estimate time, memory, disk and tokens of every step."),
+    "audit": ("audit", "Find in minutes whether the teacher is worth learning from."),
+    "adapt": ("adapt", "Adapt a retriever to a corpus without labels. Alias: train."),
+    "eval": ("evaluate", "Compare the adapted model, its base, BM25 and others."),
+    "search": ("search", "Search a finished run, or a live Weaviate collection."),
+    "chat": ("chat", "Answer questions from a finished run's passages, with citations."),
+    "studio": ("studio", "Open the studio: recipes, runs, results and search on one page."),
+    "ingest": ("ingest", "Write a corpus's own vectors to a Weaviate collection."),
+    "export": ("export", "Write a LangChain retriever, or the triplets for other trainers."),
+    "push": ("push", "Push a finished run's model with its card to the Hub."),
+    "space": ("space", "Write, and push, a Hugging Face Space that searches the passages."),
+    "info": ("info", "Show what a run, a recipe or a model folder is."),
+    "doctor": ("doctor", "Show what is installed, and which devices, servers and keys answer."),
+}
+ALIASES = {"train": "adapt"}
+EPILOG = (
+    "RECIPE is a YAML file, the folder of a run, or the name of a recipe that Tercet brings. Any "
+    "key of it is an option: --training.learning_rate 3e-5. `tercet adapt --help SECTION` lists "
+    "the keys.\n\n"
+    "Exit codes: 0 done; 1 a failure, such as a full disk; 2 wrong input, told in one line; "
+    "130 interrupted: the same command resumes."
+)
+
+
+class _Commands(click.Group):
+    """The commands of the table, imported one by one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        name = ALIASES.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"tercet.commands.{COMMANDS[name][0]}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and args[0] not in ALIASES:
+            close = difflib.get_close_matches(args[0], [*COMMANDS, *ALIASES], n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(COMMANDS)}"
+            raise InputError(f"there is no command {args[0]!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(
+    cls=_Commands,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="tercet")
+def tercet() -> None:
+    """Adapt a dense retriever to a corpus without labels, and tell whether it got better."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and exit: with 2 and one line for wrong input, 1 for a failure, 130 for Ctrl-C.
+
+    `arguments` begin with the command's name; by default they are those of this process.
+    """
+    given = sys.argv[1:] if arguments is None else [*arguments]
+    if sys.platform == "win32":
+        _stop("Tercet runs on Linux and macOS: on Windows, install it in WSL", 2, given)
+    try:
+        code = tercet.main(given or ["--help"], "tercet", standalone_mode=False)
+        sys.exit(code if given else 2)
+    except InputError as error:
+        _stop(str(error), 2, given)
+    except click.ClickException as error:
+        _stop(error.format_message(), 2, given)
+    except (KeyboardInterrupt, click.Abort):
+        _stop("interrupted: run the same command again to resume", 130, given)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            _stop("the disk is full: make room, then run the same command again", 1, given)
+        if not isinstance(error, PermissionError):
+            raise
+        _stop(f"{error.filename}: {error.strerror}", 2, given)
+
+
+def _stop(reason: str, code: int, given: Sequence[str]) -> NoReturn:
+    """Print the reason in one line and exit with `code`."""
+    sys.stdout.flush()
+    if "--json-logs" in given:
+        from tercet.core.console import console
+
+        console.configure(json=True)
+        console.error(reason)
+        console.configure()
+    else:
+        print(f"error: {reason}", file=sys.stderr)
+    sys.exit(code)
