@@ -16,9 +16,8 @@ import pyarrow as pa
 
 from tercet.core.artifacts import Artifact, Writer
 from tercet.core.mapped import fingerprint, read_table
-from tercet.core.schema import InputError, Passage, Query
+from tercet.core.schema import InputError, Passage, Query, Source
 from tercet.data.passages import SCHEMA, Passages, find_duplicates, repeated
-from tercet.data.sources import Source
 
 #: Maximum size of a shard of passages.
 SHARD_ROWS, _SHARD_CHARACTERS = 16_384, 1 << 25

@@ -38,7 +38,10 @@ from tercet.modeling.training.collator import (
 )
 from tercet.modeling.training.dry_run import DryRun as DryRun, dry_run as dry_run
 from tercet.modeling.training.fit import adapt as adapt
-from tercet.modeling.training.losses import all_pairs_margin_mse as all_pairs_margin_mse
+from tercet.modeling.training.losses import (
+    ListLoss as ListLoss,
+    all_pairs_margin_mse as all_pairs_margin_mse,
+)
 from tercet.modeling.training.objective import check_widths as check_widths
 from tercet.modeling.training.retrieval_evaluation import (
     RetrievalEvaluation as RetrievalEvaluation,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tercet.config.index import IndexSettings
+from tercet.core import plugins
 from tercet.core.console import console
 from tercet.core.mapped import Vectors
 from tercet.core.schema import Index, InputError, Ranking, ServedIndex, Size
@@ -55,7 +56,9 @@ def make_index(section: IndexSettings, collection: str, owner: str = "") -> Inde
             index.close()
             raise
         return index
-    return ExactIndex()
+    if section.backend == "exact":
+        return ExactIndex()
+    return plugins.make("indexes", section.backend, section.options)
 
 
 def open_live(section: IndexSettings) -> LiveCollection:
@@ -112,14 +115,13 @@ def _check(section: IndexSettings) -> None:
     graph = {
         "faiss": "HNSW" in section.factory,
         "weaviate": section.kind.startswith("hnsw"),
-        "exact": False,
-    }
+    }.get(section.backend, False)
     lists = section.backend == "faiss" and "IVF" in section.factory
     has_none = (None, False)
-    for name, has in (("ef", graph[section.backend]), ("nprobe", lists), ("on_disk", lists)):
+    for name, has in (("ef", graph), ("nprobe", lists), ("on_disk", lists)):
         if getattr(section, name) not in has_none and not has:
-            kinds = {"faiss": section.factory, "weaviate": section.kind, "exact": "search"}
-            what = f"{section.backend} {kinds[section.backend]}"
+            kinds = {"faiss": section.factory, "weaviate": section.kind}
+            what = f"{section.backend} {kinds.get(section.backend, 'search')}"
             raise InputError(f"index: {what} has no {name}: leave it out")
 
 

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, compress, repeat
-from typing import NamedTuple
 
 import numpy as np
 
+from tercet.core import plugins
 from tercet.core.metric_names import parse_metric
-from tercet.core.schema import InputError, Qrels, Ranking, Run
+from tercet.core.schema import Graded, InputError, Metric, Qrels, Ranking, Run
 
 #: Metric values of queries: metric -> query id -> value.
 Figures = Mapping[str, Mapping[str, float]]
@@ -30,34 +30,23 @@ _CODES = 1 << 31  # codes and row numbers are below this, so that both fit into 
 _BUCKETS = 256  # a power of two
 
 
-class _Graded(NamedTuple):
-    """Inputs of a metric; empty ranks hold zero."""
-
-    found: np.ndarray  # int64 [queries, depth]: grades as ranked, none below zero
-    ideal: np.ndarray  # int64 [queries, depth]: grades of a perfect ranking
-    relevant: np.ndarray  # int64 [queries]: number of relevant passages
-
-    def hits(self, k: int) -> np.ndarray:
-        return self.found[:, :k] > 0
-
-
 def _sums(values: np.ndarray) -> np.ndarray:
     # From left to right: zeros that a deeper ranking appends change no bit of the sum.
     return np.cumsum(values, axis=1)[:, -1]
 
 
-def _average_precision(graded: _Graded, k: int) -> np.ndarray:
+def _average_precision(graded: Graded, k: int) -> np.ndarray:
     hits = graded.hits(k)
     precisions = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
     return _sums(precisions * hits) / np.maximum(graded.relevant, 1)
 
 
-def _reciprocal_rank(graded: _Graded, k: int) -> np.ndarray:
+def _reciprocal_rank(graded: Graded, k: int) -> np.ndarray:
     hits = graded.hits(k)
     return hits.any(axis=1) / (hits.argmax(axis=1) + 1)
 
 
-def _ndcg(graded: _Graded, k: int) -> np.ndarray:
+def _ndcg(graded: Graded, k: int) -> np.ndarray:
     ideal = _discounted(graded.ideal[:, :k])
     return _discounted(graded.found[:, :k]) / np.where(ideal > 0, ideal, 1)
 
@@ -66,19 +55,19 @@ def _discounted(grades: np.ndarray) -> np.ndarray:
     return _sums(grades / np.log2(np.arange(2, grades.shape[1] + 2)))
 
 
-def _recall(graded: _Graded, k: int) -> np.ndarray:
+def _recall(graded: Graded, k: int) -> np.ndarray:
     return graded.hits(k).sum(axis=1) / np.maximum(graded.relevant, 1)
 
 
-def _precision(graded: _Graded, k: int) -> np.ndarray:
+def _precision(graded: Graded, k: int) -> np.ndarray:
     return graded.hits(k).sum(axis=1) / k
 
 
-def _hit(graded: _Graded, k: int) -> np.ndarray:
+def _hit(graded: Graded, k: int) -> np.ndarray:
     return np.asarray(graded.hits(k).any(axis=1), np.float64)
 
 
-_METRICS: dict[str, Callable[[_Graded, int], np.ndarray]] = {
+_METRICS: dict[str, Metric] = {
     "map": _average_precision,
     "mrr": _reciprocal_rank,
     "ndcg": _ndcg,
@@ -86,6 +75,16 @@ _METRICS: dict[str, Callable[[_Graded, int], np.ndarray]] = {
     "precision": _precision,
     "hit": _hit,
 }
+
+
+def _values(graded: Graded, name: str, k: int) -> np.ndarray:
+    """float64 [queries] of a built-in metric or a plug-in."""
+    if name in _METRICS:
+        return _METRICS[name](graded, k)
+    values = np.asarray(plugins.make("metrics", name, {})(graded, k), np.float64)
+    if values.shape != graded.relevant.shape or not np.isfinite(values).all():
+        raise InputError(f"metric {name} gives {values.shape} values, or some that are not finite")
+    return values
 
 
 class IndexedRun:
@@ -176,12 +175,12 @@ class IndexedRun:
         """Values of each metric: float64 [queries], in the order of the rows."""
         parsed = {metric: parse_metric(metric) for metric in metrics}
         depth = max((k for _, k in parsed.values()), default=1)
-        graded = _Graded(
+        graded = Graded(
             found=self._found(depth),
             ideal=_matrix(*self._ideal, len(self._codes), depth),
             relevant=self._relevant,
         )
-        return {metric: _METRICS[name](graded, k) for metric, (name, k) in parsed.items()}
+        return {metric: _values(graded, name, k) for metric, (name, k) in parsed.items()}
 
     def _found(self, depth: int) -> np.ndarray:
         """Grades of the ranked passages in trec_eval's order: int64 [queries, at most depth]."""

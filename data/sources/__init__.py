@@ -8,13 +8,13 @@ and are combined with tables of judgements.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
 
 import numpy as np
 
 from tercet.config.corpus import CorpusSection
+from tercet.core import plugins
 from tercet.core.files import digest
-from tercet.core.schema import InputError, Passage, Query
+from tercet.core.schema import InputError, Passage, PassageSource, Source
 from tercet.data.sources.beir import BeirFolder
 from tercet.data.sources.bookmarks import Bookmarks
 from tercet.data.sources.climate_fever import ClimateFever
@@ -24,34 +24,10 @@ from tercet.data.sources.weaviate import WeaviateCollection
 from tercet.retrieval.indexes import read_collection
 
 
-class _PassageSource(Protocol):
-    """A source of passages."""
-
-    def identity(self) -> str:
-        """Digest of the input: equal digests mean equal passages."""
-        ...
-
-    def passages(self) -> Iterator[tuple[str, Passage]]:
-        """Each passage with its place (file and line), for messages."""
-        ...
-
-
-class Source(_PassageSource, Protocol):
-    """A source of a corpus."""
-
-    def queries(self) -> Iterator[tuple[str, Query]]:
-        """Each judged query with its place; none without judgements."""
-        ...
-
-    def judgements(self) -> Iterator[tuple[str, str, str, str, int]]:
-        """Each judgement: (place, split, query id, passage id, grade)."""
-        ...
-
-
 class PassagesWithQrels:
     """Passages of one source with judged queries of tables."""
 
-    def __init__(self, source: _PassageSource, tables: JudgementTables) -> None:
+    def __init__(self, source: PassageSource, tables: JudgementTables) -> None:
         self.source, self.tables = source, tables
         self.passages = source.passages
         self.queries, self.judgements = tables.queries, tables.judgements
@@ -92,5 +68,8 @@ def open_source(section: CorpusSection) -> Source:
         return PassagesWithQrels(
             Documents(section.path, characters=section.passage_characters), tables
         )
-    collection = WeaviateCollection(read_collection(section.path), section.passages)
-    return PassagesWithQrels(collection, tables)
+    if section.source == "weaviate":
+        collection = WeaviateCollection(read_collection(section.path), section.passages)
+        return PassagesWithQrels(collection, tables)
+    source = plugins.make("sources", section.source, section.options)
+    return source if isinstance(source, Source) else PassagesWithQrels(source, tables)

@@ -19,9 +19,19 @@ scores are then 0 and the negated margins, up to a shift that no loss depends on
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+
+class ListLoss(Protocol):
+    """A loss of the margins within each query's list; a plug-in of `loss.kind` is one."""
+
+    def __call__(self, student: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        """Sum over all margins, a scalar with a gradient; shapes as above."""
+        ...
 
 
 def margin_mse(student: Tensor, target: Tensor, mask: Tensor) -> Tensor:

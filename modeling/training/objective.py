@@ -7,7 +7,7 @@ and for an adapter a penalty on moving queries.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -18,9 +18,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tercet.config.recipe import LossSection
+from tercet.core import plugins
 from tercet.core.schema import Encoder, InputError
 from tercet.modeling.training.collator import IGNORED, margins
-from tercet.modeling.training.losses import all_pairs_margin_mse, info_nce, listwise_kl, margin_mse
+from tercet.modeling.training.losses import (
+    ListLoss,
+    all_pairs_margin_mse,
+    info_nce,
+    listwise_kl,
+    margin_mse,
+)
 
 
 class Objective:
@@ -62,6 +69,8 @@ class Objective:
         mask = target.ne(IGNORED)
         student = margins(query, passage, batch["positive"], batch["negative"])
         loss = self.of_lists(student, target, mask)
+        if loss.ndim:
+            raise InputError(f"loss {self.section.kind} gives {len(loss)} values, not their sum")
         if not self.section.info_nce:
             return loss
         return loss + self.section.info_nce * self._in_batch(query, passage, batch)
@@ -97,15 +106,18 @@ def check_widths(section: LossSection, encoder: Encoder) -> None:
             )
 
 
-def _list_loss(section: LossSection) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """Return the section's loss of (student margins, target margins, mask)."""
+def _list_loss(section: LossSection) -> ListLoss:
+    """Return the section's loss, a built-in one or a plug-in."""
     if section.kind == "kl":
         return partial(
             listwise_kl,
             temperature=section.temperature,
             teacher_temperature=section.teacher_temperature,
         )
-    return {"margin_mse": margin_mse, "all_pairs": all_pairs_margin_mse}[section.kind]
+    built_in = {"margin_mse": margin_mse, "all_pairs": all_pairs_margin_mse}
+    if section.kind in built_in:
+        return built_in[section.kind]
+    return plugins.make("losses", section.kind, section.options)
 
 
 def _everywhere(rows: Tensor) -> Tensor:

@@ -266,7 +266,8 @@ def test_what_a_renamed_key_or_value_became_is_there_and_it_is_not() -> None:
         for step in name.split("."):
             hint = typing.get_args(hint)[0] if step == "N" else typing.get_type_hints(hint)[step]
         now = yaml.safe_load(new)
-        choices = typing.get_args(hint)
+        literal, *_ = typing.get_args(hint)
+        choices = typing.get_args(literal) or typing.get_args(hint)
         assert (now if isinstance(now, str) else now[step]) in choices and old not in choices
 
 

@@ -37,11 +37,11 @@ corpus.qrels.encoding corpus.qrels.delimiter corpus.qrels.quotes
 corpus.qrels.columns corpus.qrels.sheet
 corpus.qrels.path corpus.qrels.config corpus.qrels.split corpus.qrels.revision
 corpus.qrels.query corpus.qrels.passage corpus.qrels.grade
-corpus.revision corpus.unit corpus.passage_characters
+corpus.revision corpus.unit corpus.passage_characters corpus.options
 queries.generators queries.count queries.per_passage queries.shard_passages
 queries.generators.N.kind queries.generators.N.share queries.generators.N.model
 queries.generators.N.engine queries.generators.N.gguf_file
-queries.generators.N.style
+queries.generators.N.style queries.generators.N.options
 queries.generators.N.prompt queries.generators.N.examples
 queries.generators.N.passage_tokens queries.generators.N.max_new_tokens
 queries.generators.N.batch_size queries.generators.N.temperature
@@ -49,15 +49,16 @@ queries.generators.N.top_k queries.generators.N.top_p
 negatives.retrievers negatives.candidates negatives.shard_queries
 negatives.index.backend negatives.index.kind negatives.index.metric negatives.index.factory
 negatives.index.ef negatives.index.nprobe negatives.index.on_disk
-negatives.index.collection negatives.index.vector negatives.index.id
+negatives.index.collection negatives.index.vector negatives.index.id negatives.index.options
 negatives.retrievers.N.kind negatives.retrievers.N.share negatives.retrievers.N.model
 negatives.retrievers.N.k1 negatives.retrievers.N.b negatives.retrievers.N.language
+negatives.retrievers.N.options
 teacher.name teacher.revision teacher.backend teacher.max_length teacher.precision
-teacher.shard_pairs
+teacher.shard_pairs teacher.options
 triplets.teacher_weight triplets.calibration triplets.negatives_per_query
 triplets.held_out triplets.filter_rank triplets.filter_percentile triplets.filter_max_matches
 loss.kind loss.temperature loss.teacher_temperature loss.info_nce loss.info_nce_temperature
-loss.false_negative_margin loss.matryoshka
+loss.false_negative_margin loss.matryoshka loss.options
 model.name model.revision model.pooling model.similarity model.query_prompt model.passage_prompt
 model.max_length model.query_max_length model.precision model.dropout
 model.lora_rank model.lora_alpha
@@ -70,8 +71,9 @@ training.weight_decay training.bf16 training.logging_steps training.eval_strateg
 training.save_strategy training.save_total_limit training.metric_for_best_model
 training.dataloader_num_workers training.ddp_timeout
 index.backend index.kind index.metric index.factory index.ef index.nprobe index.alias
-index.on_disk index.collection index.vector index.id
-evaluation.cutoffs evaluation.primary_metric evaluation.passages evaluation.resamples
+index.on_disk index.collection index.vector index.id index.options
+evaluation.cutoffs evaluation.metrics evaluation.primary_metric evaluation.passages
+evaluation.resamples
 evaluation.interpolation_steps evaluation.early_stopping_patience
 evaluation.systems evaluation.indexes evaluation.baseline
 evaluation.systems.N.kind evaluation.systems.N.name evaluation.systems.N.top_k
@@ -79,12 +81,13 @@ evaluation.systems.N.truncate_dim evaluation.systems.N.api evaluation.systems.N.
 evaluation.systems.N.model evaluation.systems.N.revision evaluation.systems.N.of
 evaluation.systems.N.depth evaluation.systems.N.teacher evaluation.systems.N.passages
 evaluation.systems.N.queries evaluation.systems.N.similarity evaluation.systems.N.k1
-evaluation.systems.N.b evaluation.systems.N.language
+evaluation.systems.N.b evaluation.systems.N.language evaluation.systems.N.options
 evaluation.systems.N.dollars_per_1000_queries evaluation.systems.N.dollars_per_million_passages
 evaluation.indexes.N.backend evaluation.indexes.N.kind evaluation.indexes.N.metric
 evaluation.indexes.N.factory evaluation.indexes.N.ef evaluation.indexes.N.nprobe
 evaluation.indexes.N.name evaluation.indexes.N.on_disk
 evaluation.indexes.N.collection evaluation.indexes.N.vector evaluation.indexes.N.id
+evaluation.indexes.N.options
 evaluation.latency_queries evaluation.latency_batch_size evaluation.latency_budget_seconds
 evaluation.out_of_domain_path evaluation.out_of_domain_split
 ingest.collection ingest.vector ingest.kind ingest.metric

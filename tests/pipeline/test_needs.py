@@ -52,6 +52,7 @@ UNREAD: dict[type[Step], dict[str, str]] = {
     BaseStudent: {key: "the artifact holds the value itself" for key in MODEL_KEYS["base"]},
     AdapterStudent: {"model.similarity": "that of the given vectors, which may be set by it"},
     ProjectedStudent: {"model.similarity": "that of the given vectors, which may be set by it"},
+    Scores: {"teacher.options": "of a plug-in"},
     Model: {
         "model.train": "`frozen` and `adapter` are read, which follow from it",
         "model.dollars": "of a service",

@@ -155,7 +155,7 @@ CHOSEN = ("model", "evaluation")
 EVERY = ("embeddings", "queries", *AFTER_QUERIES)
 
 WEAVIATE, HUB, COHERE, GGUF = "a Weaviate server", "the Hub", "Cohere's API", "a GGUF file"
-EXTRA, VALUES = "an extra", "other keys' values"
+EXTRA, VALUES, PLUGIN = "an extra", "other keys' values", "a plug-in"
 
 _LIVE = {"model.train": "query_encoder", "index.backend": "weaviate", "index.collection": "Live"}
 _LIVE_NEGATIVES = {
@@ -221,6 +221,7 @@ KEYS: dict[str, Key] = {
         given={"corpus.passages.path": "tables/passages.jsonl"},
         missing=VALUES,
     ),
+    "corpus.options": Key(("corpus",), {"delta": 1.0}, missing=PLUGIN),
     "corpus.path": Key(("corpus",), "second_beir", EVERY),
     "corpus.passages.path": _column("tables/second_passages.jsonl", EVERY),
     "corpus.passages.config": _column("b", table="passages"),
@@ -269,6 +270,7 @@ KEYS: dict[str, Key] = {
     "corpus.test_split": Key(("evaluation",), "dev"),
     # ── queries
     "queries.generators.N.kind": Key(("queries",), "causal", run="written", missing=VALUES),
+    "queries.generators.N.options": Key(("queries",), {"delta": 1.0}, missing=PLUGIN),
     "queries.generators.N.share": Key(("queries",), 3.0, AFTER_QUERIES, run="written"),
     "queries.generators.N.model": Key(("queries",), "babbler", run="written", missing=VALUES),
     "queries.generators.N.engine": Key(("queries",), "auto", run="written", missing=EXTRA),
@@ -300,6 +302,7 @@ KEYS: dict[str, Key] = {
     "negatives.retrievers.N.kind": Key(
         ("negatives",), "bm25", run="other", place=2, missing=VALUES
     ),
+    "negatives.retrievers.N.options": Key(("negatives",), {"delta": 1.0}, missing=PLUGIN),
     "negatives.retrievers.N.share": Key(("negatives",), 60, AFTER_NEGATIVES),
     "negatives.retrievers.N.model": Key(
         ("embeddings_other", "negatives"), "other", AFTER_NEGATIVES
@@ -310,6 +313,7 @@ KEYS: dict[str, Key] = {
     "negatives.candidates": Key(("negatives",), 5, AFTER_NEGATIVES),
     "negatives.shard_queries": Key(("negatives",), 10, ("scores",)),
     "negatives.index.backend": Key(("negatives",), "faiss", ("scores",)),
+    "negatives.index.options": Key(("negatives",), {"delta": 1.0}, missing=PLUGIN),
     "negatives.index.kind": Key(("negatives",), "flat"),
     "negatives.index.metric": Key(("negatives",), "cosine"),
     "negatives.index.factory": Key(("negatives",), "IVF8,Flat", AFTER_NEGATIVES, run="faiss"),
@@ -323,6 +327,7 @@ KEYS: dict[str, Key] = {
     "negatives.index.id": Key(("negatives",), "uuid", given=_LIVE_NEGATIVES, missing=WEAVIATE),
     # ── teacher
     "teacher.name": Key(("scores",), "second_teacher", AFTER_SCORES),
+    "teacher.options": Key(("scores",), {"delta": 1.0}, missing=PLUGIN),
     "teacher.revision": Key(
         ("scores",), COMMIT[::-1], given={"teacher.name": "a/teacher"}, missing=HUB
     ),
@@ -340,6 +345,7 @@ KEYS: dict[str, Key] = {
     "triplets.filter_max_matches": Key(("triplets",), 3, ("targets", *CHOSEN)),
     # ── loss
     "loss.kind": Key(("model",), "margin_mse"),
+    "loss.options": Key(("model",), {"delta": 1.0}, missing=PLUGIN),
     "loss.temperature": Key(("model",), 5.0, run="loss"),
     "loss.teacher_temperature": Key(("model",), 5.0, run="loss"),
     "loss.info_nce": Key(("model",), 0.5),
@@ -401,6 +407,7 @@ KEYS: dict[str, Key] = {
     "training.ddp_timeout": Key(NONE, 60),
     # ── index
     "index.backend": Key(CHOSEN, "faiss"),
+    "index.options": Key(CHOSEN, {"delta": 1.0}, missing=PLUGIN),
     "index.kind": Key(CHOSEN, "flat"),
     "index.metric": Key(CHOSEN, "cosine"),
     "index.factory": Key(CHOSEN, "IVF8,Flat", run="faiss"),
@@ -413,12 +420,14 @@ KEYS: dict[str, Key] = {
     "index.alias": Key(("evaluation",), "Second"),
     # ── evaluation
     "evaluation.cutoffs": Key(("evaluation",), [1, 10, 100]),
+    "evaluation.metrics": Key(("evaluation",), ["ndcg@3"]),
     "evaluation.primary_metric": Key(("evaluation",), "ndcg@5"),
     "evaluation.passages": Key(("model",), 10),
     "evaluation.early_stopping_patience": Key(("model",), 1),
     "evaluation.interpolation_steps": Key(("model",), 2),
     "evaluation.resamples": Key(NONE, 100),
     "evaluation.systems.N.kind": Key(NONE, "bm25"),
+    "evaluation.systems.N.options": Key(NONE, {"delta": 1.0}),
     "evaluation.systems.N.name": Key(NONE, "second"),
     "evaluation.systems.N.top_k": Key(NONE, 7),
     "evaluation.systems.N.truncate_dim": Key(NONE, 8),
@@ -438,6 +447,7 @@ KEYS: dict[str, Key] = {
     "evaluation.systems.N.dollars_per_1000_queries": Key(NONE, 1.0),
     "evaluation.systems.N.dollars_per_million_passages": Key(NONE, 1.0),
     "evaluation.indexes.N.backend": Key(NONE, "faiss"),
+    "evaluation.indexes.N.options": Key(NONE, {"delta": 1.0}),
     "evaluation.indexes.N.kind": Key(NONE, "flat"),
     "evaluation.indexes.N.metric": Key(NONE, "cosine"),
     "evaluation.indexes.N.factory": Key(NONE, "IVF4,Flat"),

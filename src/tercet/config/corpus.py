@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from tercet.config.parsing import key, section
+from tercet.config.parsing import key, plugin_options, section
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,16 @@ class QrelsTable(TableSettings):
 class CorpusSection:
     """The passages to adapt to, and judged queries if there are any."""
 
-    source: Literal["beir", "tables", "documents", "weaviate", "climate_fever", "bookmarks"] = key(
+    source: (
+        Literal["beir", "tables", "documents", "weaviate", "climate_fever", "bookmarks"] | str
+    ) = key(
         "beir",
         "beir: a BEIR folder; tables: files or datasets with columns; documents: a folder of txt, "
-        "md, html, pdf; weaviate: a collection; climate_fever, bookmarks: those datasets",
+        "md, html, pdf; weaviate: a collection; climate_fever, bookmarks: those datasets; or a "
+        "plug-in, package.module:Name",
+        plugin="sources",
     )
+    options: dict[str, Any] = plugin_options()
     path: str = key(
         "",
         "folder (beir, documents), collection or alias (weaviate), dataset folder or Hub name "
@@ -114,12 +119,16 @@ class CorpusSection:
     @property
     def label(self) -> str:
         """Name in reports."""
-        return self.path or self.passages.path
+        return self.path or self.passages.path or self.source
+
+    @property
+    def read(self) -> set[str]:
+        """The keys that this source reads."""
+        return _ALWAYS_READ | _READ_BY.get(self.source, _READ_BY_A_PLUGIN)
 
     def unread(self) -> str | None:
         """The first key that is set but not read by this source, or None."""
-        read = _ALWAYS_READ | _READ_BY.get(self.source, set())
-        plain = CorpusSection()
+        read, plain = self.read, CorpusSection()
         for name in vars(self):
             value, default = getattr(self, name), getattr(plain, name)
             if name in read or value == default:
@@ -134,6 +143,7 @@ class CorpusSection:
 
 
 _ALWAYS_READ = {"source", "dev_split", "test_split"}
+_READ_BY_A_PLUGIN = {"options", "queries", "qrels"}
 #: Further keys that each source reads.
 _READ_BY = {
     "beir": {"path"},

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tercet.config.index import ComparedIndex
-from tercet.config.parsing import key
+from tercet.config.parsing import key, plugin_options
 
 #: `evaluation.gate` where no judged query gates.
 SYNTHETIC = "synthetic"
@@ -19,12 +19,14 @@ SystemKind = Literal["bm25", "base", "adapted", "dense", "vectors", "api", "hybr
 class SystemSettings:
     """One retrieval system of eval.py's table."""
 
-    kind: SystemKind = key(
+    kind: SystemKind | str = key(
         "base",
         "base: the recipe's model before training; adapted: after it; dense: any bi-encoder; "
         "vectors: precomputed vectors; api: a model behind an API; hybrid: two other systems "
-        "fused; rerank: another system's passages, rescored",
+        "fused; rerank: another system's passages, rescored; or a plug-in, package.module:Name",
+        plugin="systems",
     )
+    options: dict[str, Any] = plugin_options()
     name: str = key("", "its name in the table; unset: made from its settings")
     top_k: int | None = key(None, "passages that it returns; unset: the largest cut-off", low=1)
     truncate_dim: int | None = key(
@@ -38,9 +40,15 @@ class SystemSettings:
         None, "most that one call of the program may spend on embedding (api)", low=0
     )
     revision: str | None = key(None, "Hub revision (dense, rerank)")
-    of: list[str] = key(list, "names of its parts: two systems (hybrid), one (rerank)")
+    of: list[str] = key(
+        list, "names of its parts: two systems (hybrid), one (rerank), any number (plug-in)"
+    )
     depth: int = key(30, "passages rescored (rerank)", low=1)
-    teacher: str | None = key(None, "cross-encoder (rerank); unset: the recipe's teacher")
+    teacher: str | None = key(
+        None,
+        "cross-encoder or plug-in (rerank); unset: the recipe's teacher",
+        plugin="teachers",
+    )
     passages: str = key(
         "", "Parquet with id and vector of every passage (vectors); unset: corpus.passages.vector"
     )
@@ -64,7 +72,7 @@ class SystemSettings:
             "rerank": f"{''.join(self.of)} reranked",
         }
         cut = f", {self.truncate_dim} dimensions" if self.truncate_dim else ""
-        return self.name or names.get(self.kind, self.kind) + cut
+        return self.name or names.get(self.kind, self.kind.rpartition(":")[2]) + cut
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,10 @@ class EvaluationSection:
     """The metrics, and what `tercet eval` compares."""
 
     cutoffs: list[int] = key(lambda: [1, 5, 10, 100], "cut-off ranks of the metrics", low=1)
-    primary_metric: str = key("ndcg@10", "the metric that systems are tested on")
+    metrics: list[str] = key(
+        list, "further metrics, such as a plug-in's package.module:name@10", plugin="metrics"
+    )
+    primary_metric: str = key("ndcg@10", "the metric that systems are tested on", plugin="metrics")
     passages: int | None = key(
         None, "epochs search a seeded sample of this size plus all judged; unset: all", low=1
     )

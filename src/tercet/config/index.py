@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from tercet.config.parsing import key
+from tercet.config.parsing import key, plugin_options
 
 #: Weaviate's index kinds that passages can be streamed into.
 IngestKind = Literal["hnsw", "hnsw+pq", "hnsw+rq", "hnsw+sq", "hnsw+bq", "flat", "flat+bq"]
@@ -15,15 +15,20 @@ WeaviateKind = Literal[IngestKind, "hfresh"]
 #: Value of `id` for the UUIDs of the objects.
 UUIDS = "uuid"
 
-# Keys of an existing collection.
-_LIVE = ("collection", "vector", "id")
+# Keys of an existing collection, and of a plug-in.
+_IF_SET = ("collection", "vector", "id", "options")
 
 
 @dataclass(frozen=True)
 class IndexSettings:
     """An index and its search settings."""
 
-    backend: Literal["exact", "faiss", "weaviate"] = key("exact", "exact: brute force, in process")
+    backend: Literal["exact", "faiss", "weaviate"] | str = key(
+        "exact",
+        "exact: brute force, in process; or a plug-in, package.module:Name",
+        plugin="indexes",
+    )
+    options: dict[str, Any] = plugin_options()
     kind: WeaviateKind = key("hnsw", "Weaviate's index type and compression")
     metric: Literal["dot", "cosine"] = key("dot", "distance in Weaviate")
     factory: str = key(
@@ -45,9 +50,9 @@ class IndexSettings:
     )
 
     def settings(self) -> dict[str, Any]:
-        """The keys that results depend on; those of an existing collection only if set."""
+        """The keys that results depend on; some only if set."""
         found = {k: v for k, v in asdict(self).items() if k != "alias"}
-        return {k: v for k, v in found.items() if k not in _LIVE or v is not None}
+        return {k: v for k, v in found.items() if k not in _IF_SET or v not in (None, {})}
 
 
 @dataclass(frozen=True)
@@ -69,5 +74,5 @@ class ComparedIndex(IndexSettings):
     def label(self) -> str:
         """Name in the table."""
         kinds = {"exact": "exact", "faiss": f"faiss {self.factory}"}
-        weaviate = f"weaviate {self.collection or self.kind}"
-        return self.name or kinds.get(self.backend, weaviate)
+        kinds["weaviate"] = f"weaviate {self.collection or self.kind}"
+        return self.name or kinds.get(self.backend, self.backend.rpartition(":")[2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import json
 import math
 import re
 import types
@@ -17,6 +18,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from tercet.core.environment import written
+from tercet.core.plugins import is_plugin, registered
 from tercet.core.schema import InputError
 from tercet.core.text import one_line
 
@@ -64,12 +66,23 @@ def key(
     low: float | None = None,
     high: float | None = None,
     above: float | None = None,
+    plugin: str = "",
 ) -> Any:
-    """A dataclass field with a one-line meaning and the range of its values, ends included."""
-    metadata = {"meaning": meaning, "low": low, "high": high, "above": above}
+    """A dataclass field with a one-line meaning and the range of its values, ends included.
+
+    A value may also name a plug-in of the group `plugin`.
+    """
+    metadata = {"meaning": meaning, "low": low, "high": high, "above": above, "plugin": plugin}
     if callable(default):
         return dataclasses.field(default_factory=default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def plugin_options() -> Any:
+    """A dataclass field of a plug-in's options, which other values of the key beside it lack."""
+    return dataclasses.field(
+        default_factory=dict, hash=False, metadata={"meaning": "keyword arguments of a plug-in"}
+    )
 
 
 def section(kind: Callable[[], Any]) -> Any:
@@ -247,7 +260,7 @@ def build(kind: type[T], node: Node, path: str = "") -> T:
             if full in RENAMED:
                 raise InputError(f"{child.where}: {full} is now {RENAMED[full]}")
             raise UnknownKey(child.where, name, path, list(fields))
-        values[name] = _coerce(hints[name], child, full)
+        values[name] = _coerce(hints[name], child, full, fields[name].metadata.get("plugin", ""))
         check_range(values[name], fields[name].metadata, child.where, full)
     return kind(**values)
 
@@ -266,8 +279,8 @@ def check_range(value: Any, limits: typing.Mapping[str, Any], where: str, path: 
             raise InputError(f"{where}: {path} must be at most {high}, not {number}")
 
 
-def _coerce(kind: Any, node: Node, path: str) -> Any:
-    """The node's value as `kind`. Raises InputError for another type."""
+def _coerce(kind: Any, node: Node, path: str, plugin: str = "") -> Any:
+    """The node's value as `kind`, or a plug-in's name. Raises InputError for another type."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
         return build(typing.cast(type, kind), node, path)
@@ -275,11 +288,12 @@ def _coerce(kind: Any, node: Node, path: str) -> Any:
         if node.value is None and type(None) in arguments:
             return None
         others = [argument for argument in arguments if argument is not type(None)]
-        return _coerce(others[0], node, path)
+        return _coerce(others[0], node, path, plugin)
     if origin is Literal:
-        if node.value not in arguments:
-            raise InputError(f"{node.where}: {_not_a_choice(node.value, arguments, path)}")
-        return node.value
+        if node.value in arguments or (plugin and is_plugin(plugin, node.value)):
+            return node.value
+        choices = [*arguments, *(registered(plugin) if plugin else ())]
+        raise InputError(f"{node.where}: {_not_a_choice(node.value, choices, path)}")
     if origin is list:
         if not isinstance(node.value, list):
             raise InputError(f"{node.where}: {path} must be a list, not {node.plain()!r}")
@@ -287,8 +301,17 @@ def _coerce(kind: Any, node: Node, path: str) -> Any:
     if origin is dict:
         if not isinstance(node.value, dict):
             raise InputError(f"{node.where}: {path} must be a mapping of keys")
-        return node.plain()
+        return _of_json(node, path)
     return coerce_scalar(kind, node, path)
+
+
+def _of_json(node: Node, path: str) -> Any:
+    """The node's plain value. Raises InputError for one that a manifest cannot hold, a date."""
+    try:
+        json.dumps(node.plain(), allow_nan=False)
+    except (TypeError, ValueError):
+        raise InputError(f"{node.where}: {path} has a value that JSON lacks: quote it") from None
+    return node.plain()
 
 
 def _not_a_choice(value: Any, choices: Sequence[Any], path: str) -> str:

@@ -12,7 +12,7 @@ from tercet.config.corpus import CorpusSection
 from tercet.config.evaluation import EvaluationSection
 from tercet.config.index import IndexSection, IndexSettings, IngestKind
 from tercet.config.model import ModelSection
-from tercet.config.parsing import key, section
+from tercet.config.parsing import key, plugin_options, section
 from tercet.config.training import WEIGHTLESS, training_defaults
 
 
@@ -20,9 +20,13 @@ from tercet.config.training import WEIGHTLESS, training_defaults
 class GeneratorSettings:
     """A query generator; several are mixed by their shares."""
 
-    kind: Literal["spans", "seq2seq", "causal"] = key(
-        "spans", "spans: salient spans of the passage; seq2seq: doc2query; causal: a prompted LLM"
+    kind: Literal["spans", "seq2seq", "causal"] | str = key(
+        "spans",
+        "spans: salient spans of the passage; seq2seq: doc2query; causal: a prompted LLM; or a "
+        "plug-in, package.module:Name",
+        plugin="generators",
     )
+    options: dict[str, Any] = plugin_options()
     share: float = key(1.0, "weight of this generator's part of the queries", above=0)
     model: str = key("", "folder or Hub name (seq2seq, causal)")
     engine: Literal["auto", "torch", "ctranslate2"] = key(
@@ -62,7 +66,12 @@ class QueriesSection:
 class RetrieverSettings:
     """A retriever that mines hard negatives."""
 
-    kind: Literal["dense", "bm25"] = key("dense", "dense: an encoder; bm25: lexical search")
+    kind: Literal["dense", "bm25"] | str = key(
+        "dense",
+        "dense: an encoder; bm25: lexical search; or a plug-in, package.module:Name",
+        plugin="retrievers",
+    )
+    options: dict[str, Any] = plugin_options()
     share: int = key(1, "weight of this retriever's part of the candidates", low=1)
     model: str | None = key(None, "folder or Hub name (dense); unset: the model being adapted")
     k1: float = key(0.9, "BM25: term saturation", low=0)
@@ -90,7 +99,12 @@ class NegativesSection:
 class TeacherSection:
     """The cross-encoder that is distilled."""
 
-    name: str = key("cross-encoder/ms-marco-MiniLM-L6-v2", "folder or Hub name")
+    name: str = key(
+        "cross-encoder/ms-marco-MiniLM-L6-v2",
+        "folder or Hub name; or a plug-in, package.module:Name",
+        plugin="teachers",
+    )
+    options: dict[str, Any] = plugin_options()
     revision: str | None = key(None, "Hub revision")
     backend: Literal["auto", "torch", "onnx"] = key(
         "auto", "auto: torch, or onnx for a model with ONNX weights alone"
@@ -151,11 +165,14 @@ class TripletsSection:
 class LossSection:
     """The distillation loss, and an optional contrastive loss."""
 
-    kind: Literal["margin_mse", "all_pairs", "kl"] = key(
+    kind: Literal["margin_mse", "all_pairs", "kl"] | str = key(
         "all_pairs",
         "margin_mse: margins between positive and negatives, as in GPL; all_pairs: margins of all "
-        "pairs in the list; kl: KL divergence of the list's score distributions",
+        "pairs in the list; kl: KL divergence of the list's score distributions; or a plug-in, "
+        "package.module:Name",
+        plugin="losses",
     )
+    options: dict[str, Any] = plugin_options()
     temperature: float = key(
         0.05, "kl: temperature of the model's scores; .05 suits cosines", above=0
     )
@@ -277,7 +294,8 @@ class Recipe:
         """Metrics that every epoch computes."""
         cutoffs = sorted(set(self.evaluation.cutoffs))
         names = [f"{name}@{k}" for name in ("map", "mrr") for k in cutoffs]
-        return list(dict.fromkeys([*names, self.evaluation.primary_metric, "recall@100"]))
+        further = [*self.evaluation.metrics, self.evaluation.primary_metric, "recall@100"]
+        return list(dict.fromkeys([*names, *further]))
 
     @property
     def all_metrics(self) -> list[str]:
@@ -285,4 +303,5 @@ class Recipe:
         names = ("ndcg", "map", "mrr", "recall", "precision", "hit")
         cutoffs = sorted(set(self.evaluation.cutoffs))
         every = [f"{name}@{k}" for name in names for k in cutoffs]
-        return list(dict.fromkeys([*every, self.evaluation.primary_metric]))
+        further = [*self.evaluation.metrics, self.evaluation.primary_metric]
+        return list(dict.fromkeys([*every, *further]))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
-from tercet.config.evaluation import SystemSettings
+from tercet.config.evaluation import SystemKind, SystemSettings
 from tercet.config.index import IndexSettings
 from tercet.config.parsing import Node, nearest
+from tercet.config.plugins import plugins_of, settings_within
 from tercet.config.recipe import Recipe
 from tercet.core.files import slug
 from tercet.core.metric_names import parse_metric
@@ -35,7 +37,7 @@ def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
             f"{nearest(str(metric), recipe.metrics)}"
         )
     for number, generator in enumerate(recipe.queries.generators):
-        if generator.kind != "spans" and not generator.model:
+        if generator.kind in ("seq2seq", "causal") and not generator.model:
             raise InputError(
                 f"{where('queries', 'generators')}: queries.generators.{number} is "
                 f"{generator.kind}, which needs a `model`"
@@ -72,7 +74,7 @@ def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
     if fault := recipe.chat.misplaced():
         raise InputError(f"{where('chat')}: {fault}")
     names = [
-        "bm25" if r.kind == "bm25" else Path(r.model).name if r.model else "student"
+        r.kind if r.kind != "dense" else Path(r.model).name if r.model else "student"
         for r in recipe.negatives.retrievers
     ]
     if len(set(names)) < len(names):
@@ -89,13 +91,14 @@ def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
             f"{where('index', 'alias')}: index.alias {recipe.index.alias!r} must be letters, "
             "digits and '_', the first a capital"
         )
-    if not recipe.corpus.path and recipe.corpus.source != "tables":
+    if not recipe.corpus.path and "path" in recipe.corpus.read:
         raise InputError(f"{where('corpus')}: corpus.path is not set: give --corpus.path FOLDER")
     if unread := recipe.corpus.unread():
         raise InputError(
             f"{where('corpus')}: corpus.{unread} is not read with source {recipe.corpus.source}"
         )
     _check_experiment(recipe, where("evaluation"))
+    _check_plugins(recipe, where)
 
 
 def _check_query_side(recipe: Recipe, where: Callable[..., str]) -> None:
@@ -155,10 +158,14 @@ def _check_query_side(recipe: Recipe, where: Callable[..., str]) -> None:
 def _check_experiment(recipe: Recipe, place: str) -> None:
     """Check the systems, the indexes and the metric of eval.py."""
     section = recipe.evaluation
-    try:
-        parse_metric(section.primary_metric)
-    except InputError as error:
-        raise InputError(f"{place}: evaluation.primary_metric: {error}") from None
+    for name, metrics in (
+        ("primary_metric", [section.primary_metric]),
+        ("metrics", section.metrics),
+    ):
+        try:
+            _ = [parse_metric(metric) for metric in metrics]
+        except InputError as error:
+            raise InputError(f"{place}: evaluation.{name}: {error}") from None
     if section.gate in ("users", ""):
         raise InputError(
             f"{place}: evaluation.gate {section.gate!r} is unknown: give synthetic, or the name of "
@@ -191,6 +198,32 @@ def _check_experiment(recipe: Recipe, place: str) -> None:
         )
 
 
+#: Keys that are read beside a plug-in, which gets no other but its `options`.
+_BESIDE_A_PLUGIN = {
+    *("options", "share", "name", "shard_pairs", "alias", "of", "top_k"),
+    *("dollars_per_1000_queries", "dollars_per_million_passages"),
+    *("info_nce", "info_nce_temperature", "false_negative_margin", "matryoshka"),
+}
+
+
+def _check_plugins(recipe: Recipe, where: Callable[..., str]) -> None:
+    """Refuse keys that a plug-in does not get, and options without a plug-in that gets them."""
+    for path, settings in settings_within(recipe):
+        named = {each.field: each for each in plugins_of(settings, path)}
+        if getattr(settings, "options", None) and not named:
+            raise InputError(
+                f"{where(*path.split('.'))}: {path}.options are a plug-in's, and none is named"
+            )
+        plain = type(settings)()
+        for own in {"kind", "backend", "name"} & named.keys():
+            for name, value in vars(settings).items():
+                if name not in (own, *_BESIDE_A_PLUGIN) and value != getattr(plain, name):
+                    raise InputError(
+                        f"{where(*path.split('.'))}: {path}.{name} has no effect beside plug-in "
+                        f"{named[own].name}, which gets {path}.options"
+                    )
+
+
 def _fault(system: SystemSettings, labels: Sequence[str]) -> str | None:
     """The first thing that a system's keys lack or contradict, or None."""
     kind = system.kind
@@ -198,7 +231,7 @@ def _fault(system: SystemSettings, labels: Sequence[str]) -> str | None:
     unknown = next((name for name in system.of if name not in labels), "")
     faults = {
         f"is {kind}: `of` names {('no', 'one', 'two')[parts]} other, as a list": (
-            len(system.of) != parts
+            len(system.of) != parts and kind in get_args(SystemKind)
         ),
         f"is made of {unknown!r}, which is not a system{nearest(unknown, labels)}": unknown,
         f"is {kind}: `truncate_dim` is for base, adapted, dense and api": (

@@ -1,10 +1,11 @@
-"""Names of metrics: one of `METRICS`, @, and a cutoff, such as ndcg@10."""
+"""Names of metrics: one of `METRICS` or a plug-in's, @, and a cutoff, such as ndcg@10."""
 
 from __future__ import annotations
 
 import difflib
 import re
 
+from tercet.core.plugins import is_plugin
 from tercet.core.schema import InputError
 
 METRICS = ("map", "mrr", "ndcg", "recall", "precision", "hit")
@@ -16,8 +17,8 @@ def parse_metric(metric: str) -> tuple[str, int]:
 
     Raises InputError with the nearest valid name for an unknown metric.
     """
-    match = re.fullmatch(rf"({'|'.join(METRICS)})@([1-9][0-9]*)", metric)
-    if match:
+    match = re.fullmatch(r"(.+)@([1-9][0-9]*)", metric)
+    if match and (match[1] in METRICS or is_plugin("metrics", match[1])):
         return match[1], int(match[2])
     name, _, cutoff = metric.lower().partition("@")
     known = [*METRICS, *_OTHER_NAMES]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,6 +63,31 @@ class Size:
     disk: int | None
     #: How the sizes were estimated if they were not measured; reports print it.
     note: str = ""
+
+
+class PassageSource(Protocol):
+    """A source of passages."""
+
+    def identity(self) -> str:
+        """Digest of the input: equal digests mean equal passages."""
+        ...
+
+    def passages(self) -> Iterator[tuple[str, Passage]]:
+        """Each passage with its place (file and line), for messages."""
+        ...
+
+
+@runtime_checkable
+class Source(PassageSource, Protocol):
+    """A source of a corpus: passages, and what is judged."""
+
+    def queries(self) -> Iterator[tuple[str, Query]]:
+        """Each judged query with its place; none without judgements."""
+        ...
+
+    def judgements(self) -> Iterator[tuple[str, str, str, str, int]]:
+        """Each judgement: (place, split, query id, passage id, grade)."""
+        ...
 
 
 class Encoder(Protocol):
@@ -171,4 +196,27 @@ class Retriever(Protocol):
 
     def search(self, queries: Sequence[str], k: int) -> list[Ranking]:
         """The k best passages of each query, best first."""
+        ...
+
+
+class Graded(NamedTuple):
+    """Graded rankings, of which metrics are functions; no grade is below zero, zero is none."""
+
+    #: int64 [queries, depth]: grades as ranked. Ranks below the last relevant passage are cut.
+    found: np.ndarray
+    #: int64 [queries, depth]: grades of a perfect ranking, cut as `found`.
+    ideal: np.ndarray
+    #: int64 [queries]: number of relevant passages.
+    relevant: np.ndarray
+
+    def hits(self, k: int) -> np.ndarray:
+        """Whether each of the first k ranks holds a relevant passage: bool [queries, at most k]."""
+        return self.found[:, :k] > 0
+
+
+class Metric(Protocol):
+    """A measure of rankings."""
+
+    def __call__(self, graded: Graded, k: int) -> np.ndarray:
+        """float64 [queries]: the value of each query's first k passages, the larger the better."""
         ...

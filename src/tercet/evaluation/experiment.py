@@ -99,6 +99,7 @@ class Experiment:
 
     def check(self) -> None:
         """Load or look up every model, file and server before any work. Raises InputError."""
+        self.pipeline.components.check_plugins()
         check_installed(*{"wandb"}.intersection(self.recipe.tracking.report_to))
         if not read_judged(self.pipeline.corpus, self.recipe.corpus.test_split)[1]:
             self.pipeline.check()  # test queries are then held-out synthetic ones

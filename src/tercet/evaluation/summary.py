@@ -90,6 +90,8 @@ def _meaning(index: ComparedIndex) -> str:
         return f"collection {index.collection} as it stands"
     if index.backend == "exact":
         return "every query against every passage: misses nothing"
+    if index.backend != "weaviate":
+        return f"plug-in {index.backend}"
     meaning = KINDS[index.kind].meaning
     return f"{meaning}, ef {index.ef}" if index.ef else meaning
 

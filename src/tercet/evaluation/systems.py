@@ -17,11 +17,12 @@ import numpy as np
 from tercet import data, modeling, retrieval
 from tercet.config.evaluation import SystemKind, SystemSettings
 from tercet.config.recipe import Recipe, TeacherSection
+from tercet.core import plugins
 from tercet.core.artifacts import Artifact, Stage, existing, produce
 from tercet.core.console import console
 from tercet.core.files import digest, file_sha256, slug
 from tercet.core.mapped import MappedVectors, Vectors
-from tercet.core.schema import Encoder, Index, InputError, Query, Retriever
+from tercet.core.schema import Encoder, Index, InputError, Query, Retriever, Teacher
 from tercet.data.corpus import read_judged
 from tercet.data.sources import PassagesWithQrels
 from tercet.evaluation.results import SystemFacts
@@ -531,14 +532,19 @@ class RerankSystem(System):
         section = self.pipeline.recipe.teacher
         if self.settings.teacher is None:
             return section
-        return replace(section, name=self.settings.teacher, revision=self.settings.revision)
+        name, options = self.settings.teacher, self.settings.options
+        return replace(section, name=name, revision=self.settings.revision, options=options)
 
     def identity(self) -> str:
         """Digest of the first-stage system, the cross-encoder and the depth."""
         teacher = self._section
-        files = weight_files(teacher.name, teacher.backend)
-        model = resolve(teacher.name, teacher.revision, files).identity
-        settings = {k: v for k, v in asdict(teacher).items() if k not in ("name", "revision")}
+        if plugins.is_plugin("teachers", teacher.name):
+            model = plugins.identity("teachers", teacher.name)
+        else:
+            files = weight_files(teacher.name, teacher.backend)
+            model = resolve(teacher.name, teacher.revision, files).identity
+        left = ("name", "revision") if teacher.options else ("name", "revision", "options")
+        settings = {k: v for k, v in asdict(teacher).items() if k not in left}
         return digest([_identities(self.parts), model, settings, self.settings.depth])
 
     def retriever(self, over: Mapping[str, Retriever]) -> Retriever:
@@ -553,7 +559,42 @@ class RerankSystem(System):
         )
 
 
-_CLASSES: dict[SystemKind, type[System]] = {
+class PluginSystem(System):
+    """A plug-in: a retriever made of the passages, and of those of the systems in `of`."""
+
+    @property
+    def description(self) -> str:
+        """The plug-in's name."""
+        of = f" of {', '.join(self.settings.of)}" if self.settings.of else ""
+        return f"plug-in {self.settings.kind}{of}"
+
+    def identity(self) -> str:
+        """Digest of its code, its options and its parts."""
+        code = plugins.identity("systems", self.settings.kind)
+        return digest([code, self.settings.options, _identities(self.parts)])
+
+    @cached_property
+    def _alone(self) -> Retriever:
+        return self._made_of([])
+
+    def _made_of(self, parts: Sequence[Retriever]) -> Retriever:
+        passages, options = self.pipeline.passages, self.settings.options
+        return plugins.make("systems", self.settings.kind, options, passages, *parts)
+
+    def retriever(self, over: Mapping[str, Retriever]) -> Retriever:
+        """What it makes of the passages and of its parts' retrievers."""
+        if not self.parts:
+            return self._alone
+        return self._made_of([part.retriever(over) for part in self.parts])
+
+    def check(self) -> None:
+        """Make one without parts."""
+        self.identity()
+        if not self.parts:
+            _ = self._alone
+
+
+_CLASSES: dict[str, type[System]] = {
     "bm25": Bm25System,
     "base": BaseSystem,
     "adapted": AdaptedSystem,
@@ -575,8 +616,10 @@ class Systems(dict[str, System]):
         self.queries = queries
         #: Notes on the files that were read, for the report.
         self.notes: list[str] = []
-        self._teachers: dict[TeacherSection, modeling.CrossEncoderTeacher] = {}
-        super().__init__({each.label: _CLASSES[each.kind](each, self) for each in settings})
+        self._teachers: dict[TeacherSection, Teacher] = {}
+        super().__init__(
+            {each.label: _CLASSES.get(each.kind, PluginSystem)(each, self) for each in settings}
+        )
 
     @property
     def texts(self) -> list[str]:
@@ -597,7 +640,7 @@ class Systems(dict[str, System]):
         vectors = encoder.encode_queries(self.texts, **options)
         return retrieval.KnownQueries(label, self.queries, vectors)
 
-    def teacher(self, section: TeacherSection) -> modeling.CrossEncoderTeacher:
+    def teacher(self, section: TeacherSection) -> Teacher:
         """A cross-encoder, loaded once."""
         if section not in self._teachers:
             self._teachers[section] = self.pipeline.components.teacher(section)

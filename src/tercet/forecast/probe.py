@@ -96,7 +96,7 @@ def probe(pipeline: Pipeline) -> Probe:
         exact = time_index(retrieval.ExactIndex, embedded.vectors, reading.passages)
         mining, served = (
             exact
-            if settings.backend != "faiss"
+            if settings.backend in ("exact", "weaviate")
             else time_index(
                 partial(pipeline.components.index_of, settings), embedded.vectors, reading.passages
             )
@@ -181,11 +181,11 @@ def _find(
 ) -> Found:
     section = pipeline.recipe.negatives
     depth = section.candidates * settings.share / sum(each.share for each in section.retrievers)
-    passages = reading.sample if settings.kind == "bm25" else embedded.passages
+    passages = embedded.passages if settings.kind == "dense" else reading.sample
 
     def make() -> Retriever:
-        if settings.kind == "bm25":
-            return pipeline.components.bm25(settings, Passages.of(passages))
+        if settings.kind != "dense":
+            return pipeline.components.text_retriever(settings, Passages.of(passages))
         encoder, vectors = pipeline.components.base_model(), embedded.vectors
         if settings.model:
             encoder = modeling.BiEncoder.from_pretrained(settings.model)
@@ -201,7 +201,7 @@ def _find(
         reading,
         share=settings.share,
         depth=round(depth),
-        timed=settings.kind == "bm25" or settings.model is not None,
+        timed=settings.kind != "dense" or settings.model is not None,
     )
 
 

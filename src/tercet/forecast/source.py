@@ -7,8 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tercet.core.schema import Passage, Query
-from tercet.data.sources import Source
+from tercet.core.schema import Passage, Query, Source
 
 #: Largest sample of passages.
 KEPT = 20_000

@@ -15,7 +15,7 @@ import numpy as np
 
 from tercet import modeling
 from tercet.core.resources import Resources, gigaflops, measured
-from tercet.core.schema import Index, Passage, Retriever
+from tercet.core.schema import Index, Passage, Retriever, Teacher
 from tercet.forecast.source import KEPT, Reading
 from tercet.modeling.batching import plan_batches
 
@@ -175,9 +175,7 @@ def search(
     return Found(share, part, reach, rankings, begin / part, seconds / part)
 
 
-def score(
-    load: Callable[[], modeling.CrossEncoderTeacher], pairs: list[tuple[str, str]], *, budget: float
-) -> Scored:
+def score(load: Callable[[], Teacher], pairs: list[tuple[str, str]], *, budget: float) -> Scored:
     """Time the teacher on pairs, which are in random order."""
     start = time.perf_counter()
     teacher = load()
@@ -187,8 +185,9 @@ def score(
     tokenising = (time.perf_counter() - start) / len(pairs)
     with measured() as taken:
         _, slices, seconds = paced(teacher.score, pairs, budget)
-    rate = seconds / sum(padded(lengths[part], teacher.batch_tokens) for part in slices)
-    return Scored(lengths, teacher.batch_tokens, rate, tokenising, begin, halfway(taken))
+    batch_tokens = getattr(teacher, "batch_tokens", 1)  # of a plug-in: as if there were no padding
+    rate = seconds / sum(padded(lengths[part], batch_tokens) for part in slices)
+    return Scored(lengths, batch_tokens, rate, tokenising, begin, halfway(taken))
 
 
 def time_index(make: Callable[[], Index], vectors: np.ndarray, rows: int) -> tuple[float, float]:

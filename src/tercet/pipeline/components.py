@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import copy
+import json
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tercet import data, modeling, retrieval
 from tercet.config.evaluation import SystemSettings
 from tercet.config.index import UUIDS, IndexSettings
+from tercet.config.plugins import every_plugin
 from tercet.config.recipe import GeneratorSettings, Recipe, RetrieverSettings, TeacherSection
+from tercet.core import plugins
 from tercet.core.extras import check_installed
 from tercet.core.files import digest, read_json
-from tercet.core.schema import Generator, Index, InputError, Retriever
+from tercet.core.plugins import is_plugin
+from tercet.core.schema import Generator, Index, InputError, Retriever, Source, Teacher
 from tercet.data import Passages
-from tercet.data.sources import Source, open_source
+from tercet.data.sources import open_source
 from tercet.modeling.cross_encoder import weight_files
 from tercet.modeling.hub import SAFETENSORS, resolve
 from tercet.pipeline.given_vectors import PrecomputedVectors, given_vectors
@@ -50,7 +54,8 @@ class Components:
         return other
 
     def check(self) -> None:
-        """Find every source, model and server before any work. Raises InputError."""
+        """Find every plug-in, source, model and server before any work. Raises InputError."""
+        self.check_plugins()
         for name in self.models:
             modeling.check_doc2query(name)
         _ = self.source, [self.identity(name) for name in self.models]
@@ -62,6 +67,14 @@ class Components:
         asked = [extra for extra, needs in needed.items() if needs]
         check_installed(*self.recipe.tracking.report_to, *asked)
         self.make_index().discard()
+
+    def check_plugins(self) -> None:
+        """Load every plug-in, and see that it takes its options. Raises InputError."""
+        for each in every_plugin(self.recipe):
+            try:
+                plugins.check(each.group, each.name, each.options, *each.parts)
+            except InputError as error:
+                raise InputError(f"{each.path}.{each.field}: {error}") from error
 
     @cached_property
     def source(self) -> Source:
@@ -100,7 +113,7 @@ class Components:
         recipe = self.recipe
         names = {
             "base": [recipe.model.name],
-            "teacher": [recipe.teacher.name],
+            "teacher": [] if is_plugin("teachers", recipe.teacher.name) else [recipe.teacher.name],
             "generators": [g.model for g in recipe.queries.generators if g.model],
             "retrievers": [r.model for r in recipe.negatives.retrievers if r.model],
         }
@@ -111,11 +124,29 @@ class Components:
         kind, _, model = name.partition(" ")
         identities: dict[str, Callable[[], str]] = {
             "retriever": lambda: self.identity(model),
-            "corpus": lambda: self.source.identity(),
+            "corpus": self._identity_of_corpus,
             "passage_vectors": lambda: self.passage_vectors.identity(),
             "live_metric": lambda: str(self.live_metric),
         }
         return modeling.from_first_process(identities[kind])
+
+    def _identity_of_corpus(self) -> str:
+        own, options = self.source.identity(), self.recipe.corpus.options
+        return digest([own, options]) if options else own
+
+    def identities_of_plugins(self, values: list[Any]) -> dict[str, str]:
+        """Identities of the plug-ins that are named among the values of recipe keys.
+
+        Raises InputError in a process that has other code than the first one.
+        """
+        found, text = {}, json.dumps(values)
+        for each in every_plugin(self.recipe):
+            if json.dumps(each.value) in text:
+                own = plugins.identity(each.group, each.name)
+                if modeling.from_first_process(partial(str, own)) != own:
+                    raise InputError(f"plug-in {each.name}: this process has {own}, the first not")
+                found[f"plugin {each.group} {each.name}"] = own
+        return found
 
     @property
     def models(self) -> dict[str, tuple[str | None, tuple[str, ...]]]:
@@ -127,7 +158,8 @@ class Components:
             if g.model
         }
         models |= {r.model: (None, SAFETENSORS) for r in recipe.negatives.retrievers if r.model}
-        models[teacher.name] = (teacher.revision, weight_files(teacher.name, teacher.backend))
+        if not is_plugin("teachers", teacher.name):
+            models[teacher.name] = (teacher.revision, weight_files(teacher.name, teacher.backend))
         if not recipe.model.api:
             models[recipe.model.name] = (recipe.model.revision, SAFETENSORS)
         return models
@@ -213,9 +245,11 @@ class Components:
             )
         return self._apis[dimension]
 
-    def teacher(self, section: TeacherSection | None = None) -> modeling.CrossEncoderTeacher:
+    def teacher(self, section: TeacherSection | None = None) -> Teacher:
         """The recipe's cross-encoder, or another section's."""
         section = section or self.recipe.teacher
+        if is_plugin("teachers", section.name):
+            return plugins.make("teachers", section.name, section.options)
         return modeling.CrossEncoderTeacher.from_pretrained(
             section.name,
             revision=section.revision,
@@ -228,6 +262,8 @@ class Components:
         """A generator of queries about `passages`."""
         if settings.kind == "spans":
             return data.SpanGenerator(passages.contents)
+        if settings.kind not in ("seq2seq", "causal"):
+            return plugins.make("generators", settings.kind, settings.options)
         longest = settings.max_new_tokens or {"seq2seq": 64, "causal": 32}[settings.kind]
         given: dict[str, Any] = {
             "passage_tokens": settings.passage_tokens,
@@ -270,6 +306,12 @@ class Components:
             language=settings.language,
             ids=passages.ids,
         )
+
+    def text_retriever(self, settings: RetrieverSettings, passages: Passages) -> Retriever:
+        """A retriever of `passages` that is not dense: BM25 or a plug-in."""
+        if settings.kind == "bm25":
+            return self.bm25(settings, passages)
+        return plugins.make("retrievers", settings.kind, settings.options, passages)
 
     def make_index(self) -> Index:
         """A new index of the recipe's kind."""

@@ -15,9 +15,9 @@ from tercet.core.artifacts import Writer
 from tercet.core.console import progress
 from tercet.core.files import digest, file_sha256
 from tercet.core.mapped import BLOCK, Vectors, map_scratch, new_scratch
-from tercet.core.schema import Encoder, InputError
+from tercet.core.schema import Encoder, InputError, Source
 from tercet.data import Passages
-from tercet.data.sources import PassagesWithQrels, Source
+from tercet.data.sources import PassagesWithQrels
 from tercet.modeling import SimilarityEncoder, from_first_process
 from tercet.retrieval.vector_files import cosines
 

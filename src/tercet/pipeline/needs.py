@@ -15,7 +15,9 @@ MODEL_KEYS = {
         *("model.pooling", "model.similarity", "model.query_prompt", "model.passage_prompt"),
         *("model.max_length", "model.query_max_length", "model.precision"),
     ),
-    "teacher": ("teacher.backend", "teacher.max_length", "teacher.precision"),
+    "teacher": (
+        *("teacher.backend", "teacher.max_length", "teacher.precision", "teacher.options"),
+    ),
 }
 MODEL_PLACES = {
     "base": (
@@ -38,7 +40,8 @@ class Needs:
     `models` are roles: "base", "teacher", "generators", "retrievers". `sources` lie outside the
     run: "corpus", "passage_vectors", "live_metric" (how the live index compares), and
     "retriever NAME", one model. `keys` are dotted names of recipe keys, sections or properties of
-    `Recipe`. A change of any of these makes the step again.
+    `Recipe`. A change of any of these makes the step again, and so does a change of the code of a
+    plug-in that they name.
 
     `unrecorded_artifacts` and `unrecorded_keys` are read too, but change no result of the step:
     where it logs, how many checkpoints it keeps, test queries that are measured and choose nothing.
@@ -60,8 +63,16 @@ class Needs:
     @property
     def readable_keys(self) -> tuple[str, ...]:
         """Recipe keys that the step may read."""
-        places = (key for role in self.models for key in MODEL_PLACES.get(role, ()))
-        return (*self.recorded_keys, *self.unrecorded_keys, *places)
+        return (*self.recorded_keys, *self.unrecorded_keys, *self._places)
+
+    @property
+    def naming_keys(self) -> tuple[str, ...]:
+        """Recipe keys whose values may name a plug-in that the step depends on."""
+        return (*self.recorded_keys, *self._places, *({"corpus"} & set(self.sources)))
+
+    @property
+    def _places(self) -> tuple[str, ...]:
+        return tuple(key for role in self.models for key in MODEL_PLACES.get(role, ()))
 
     @property
     def readable_artifacts(self) -> tuple[str, ...]:
@@ -90,11 +101,25 @@ class RecipeView:
 
 
 def key_value(recipe: Recipe, key: str) -> Any:
-    """The JSON value of a recipe key, of a section, or of a property or method of one."""
+    """The JSON value of a recipe key, of a section, or of a property or method of one.
+
+    A section without options of a plug-in is what it was before there were plug-ins.
+    """
     value: Any = recipe
     for name in key.split("."):
         value = getattr(value, name)
     value = value() if callable(value) else value
     if isinstance(value, list):
-        return [asdict(each) if is_dataclass(each) else each for each in value]  # type: ignore[arg-type]
-    return asdict(value) if is_dataclass(value) else value  # type: ignore[arg-type]
+        return [_plain(each) for each in value]
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    return asdict(value, dict_factory=lambda pairs: {k: v for k, v in pairs if not unset(k, v)})
+
+
+def unset(key: str, value: Any) -> bool:
+    """Whether a key is a plug-in's options and has none."""
+    return key.rpartition(".")[2] == "options" and value == {}

@@ -21,7 +21,7 @@ from tercet.data import Passages
 from tercet.data.corpus import read_judged
 from tercet.modeling.training.callbacks import Log
 from tercet.pipeline.components import Components
-from tercet.pipeline.needs import Needs, RecipeView, UndeclaredInput, key_value
+from tercet.pipeline.needs import Needs, RecipeView, UndeclaredInput, key_value, unset
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -201,7 +201,10 @@ class Run:
             digests[f"model {role}"] = self.components.identity_of(role)
         for source in needs.sources:
             digests[f"source {source}"] = self.components.identity_of_source(source)
+        named = [key_value(self.recipe, key) for key in needs.naming_keys]
+        digests |= self.components.identities_of_plugins(named)
         settings = {key: key_value(self.recipe, key) for key in needs.recorded_keys}
+        settings = {key: value for key, value in settings.items() if not unset(key, value)}
         stage = self.stage(
             step.name,
             settings | step.condense(inputs),

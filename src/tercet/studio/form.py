@@ -17,6 +17,7 @@ import yaml
 
 from tercet.config.loading import load_recipe
 from tercet.config.parsing import parse_yaml
+from tercet.config.plugins import every_plugin
 from tercet.config.recipe import Recipe
 from tercet.config.training import TRAINING
 from tercet.core.schema import InputError
@@ -38,6 +39,8 @@ class Field:
     meaning: str
     choices: tuple[str, ...] = ()
     optional: bool = False
+    #: Whether a plug-in may be chosen too.
+    plugin: bool = False
     low: float | None = None
     high: float | None = None
 
@@ -108,11 +111,13 @@ def _field(path: str, hint: Any, metadata: Mapping[str, Any]) -> Field:
     given = {name: metadata.get(name) for name in ("low", "high")}
     if typing.get_origin(hint) is Literal:
         choices = tuple(map(str, typing.get_args(hint)))
-        return Field(path, "choice", metadata["meaning"], choices, optional)
+        plugin = bool(metadata.get("plugin"))
+        return Field(path, "choice", metadata["meaning"], choices, optional, plugin)
     if hint is bool and optional:
         return Field(path, "choice", metadata["meaning"], ("true", "false"), True)
     kinds: dict[Any, Kind] = {bool: "flag", int: "whole", float: "number", str: "text"}
-    return Field(path, kinds.get(hint, "yaml"), metadata["meaning"], (), optional, **given)
+    kind = kinds.get(hint, "yaml")
+    return Field(path, kind, metadata["meaning"], optional=optional, **given)
 
 
 def _training() -> list[Field]:
@@ -200,6 +205,7 @@ def fill(places: Places, name: str, shown: Mapping[str, Any]) -> Filled:
     try:
         recipe = load_recipe(path, options)
         _check_run(recipe)
+        _check_plugins(recipe, load_recipe(path, cross_check=False))
         return Filled(recipe, tuple(options))
     except InputError as error:
         return Filled(None, tuple(options), {_field_of(str(error)): _reason(str(error))})
@@ -212,6 +218,17 @@ def _check_run(recipe: Recipe) -> None:
         check_name(recipe.name, "a run")
     except InputError as error:
         raise InputError(f"--name: {error}") from None
+
+
+def _check_plugins(recipe: Recipe, before: Recipe) -> None:
+    """Refuse a plug-in that the recipe does not name: its code would run in this process."""
+    known = {(each.group, each.name) for each in every_plugin(before)}
+    for each in every_plugin(recipe):
+        if (each.group, each.name) not in known:
+            raise InputError(
+                f"--{each.path}.{each.field}: plug-in {each.name} must be named in the recipe's "
+                "file: the page takes none"
+            )
 
 
 def _same(shown: Any, before: Any) -> bool:

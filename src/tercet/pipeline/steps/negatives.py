@@ -56,8 +56,8 @@ class Negatives(Step):
     ) -> Retriever:
         """A retriever over all passages; `indexes` discards its index at the end."""
         passages = inputs.passages
-        if settings.kind == "bm25":
-            return inputs.components.bm25(settings, passages)
+        if settings.kind != "dense":
+            return inputs.components.text_retriever(settings, passages)
         encoder, vectors, name = inputs.starting_model, inputs.vectors, "student"
         if settings.model:
             encoder = modeling.BiEncoder.from_pretrained(settings.model)

@@ -64,7 +64,7 @@ def field_widget(field: Field) -> Any:
     options["elem_classes"] = field_classes(field)
     if field.kind == "choice":
         choices = [*([UNSET] if field.optional else []), *field.choices]
-        return gr.Dropdown(choices, **options)
+        return gr.Dropdown(choices, allow_custom_value=field.plugin, **options)
     if field.kind == "flag":
         return gr.Checkbox(**options)
     if field.kind in ("whole", "number") and not field.optional:

@@ -1,0 +1,366 @@
+"""The plug-ins of docs/guides/plugins.md: a run uses each, and its change makes steps again."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import yaml
+from programs import ROOT
+from tiny_runs import EVERY_STEP, Change, Run, Runs, copied, make, plans, quick, recipe_of, remade
+
+from tercet import retrieval
+from tercet.config.loading import load_recipe
+from tercet.core.artifacts import Artifact, existing
+from tercet.core.files import read_json
+from tercet.core.schema import InputError
+from tercet.evaluation.experiment import Experiment
+from tercet.evaluation.results import EXACT
+from tercet.evaluation.systems import Systems
+from tercet.forecast.forecast import Forecast
+from tercet.forecast.stage_estimates import estimate
+from tercet.pipeline.pipeline import Pipeline
+
+GUIDE = ROOT / "docs" / "guides" / "plugins.md"
+#: Language and text of every block of code in the guide.
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+FILES = {text.split()[1]: text for language, text in BLOCKS if language == "python"} | {
+    "acme_search/__init__.py": ""
+}
+RECIPE: dict[str, Any] = next(yaml.safe_load(text) for name, text in BLOCKS if name == "yaml")
+#: Keys of the tiny recipe that the guide's recipe has otherwise.
+OWN = ("corpus.", "queries.generators", "negatives.retrievers", "teacher.")
+METRIC = "acme_search.metrics:rbp@10"
+
+
+def forget() -> None:
+    """Import the package anew when it is next used, as another process would."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "acme_search"]:
+        del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The guide's package, in a folder of sys.path."""
+    folder = tmp_path_factory.mktemp("package")
+    for path, text in FILES.items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_text(text)
+    sys.path.insert(0, str(folder))
+    forget()
+    yield folder
+    forget()
+    sys.path.remove(str(folder))
+
+
+@pytest.fixture
+def edit(folder: Path) -> Iterator[Callable[..., None]]:
+    """Put one text for another in a file of the package, for the length of a test."""
+
+    def edit(path: str, old: str = "", new: str = "") -> None:
+        text = FILES[path]
+        assert old in text
+        changed = text.replace(old, new) if old else f"{text}\n# a comment\n"
+        (folder / path).write_text(changed)
+        forget()
+
+    yield edit
+    for path, text in FILES.items():
+        (folder / path).write_text(text)
+    forget()
+
+
+@pytest.fixture(scope="module")
+def acme(runs: Runs, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of the guide's recipe over the tiny collection."""
+    whole = runs["whole"]
+    keys = {
+        **{key: value for key, value in whole.keys.items() if not key.startswith(OWN)},
+        **{f"{s}.{key}": value for s, section in RECIPE.items() for key, value in section.items()},
+        "corpus.queries": {"path": "beir/queries.jsonl"},
+        "corpus.qrels": {"path": "beir/qrels/*.tsv"},
+    }
+    root = tmp_path_factory.mktemp("acme") / "root"
+    shutil.copytree(whole.root, root, ignore=shutil.ignore_patterns("runs"))
+    rows = map(json.loads, (root / "beir/corpus.jsonl").read_text().splitlines())
+    faq = {row["_id"]: [row["title"], row["text"]] for row in rows}
+    (root / "faq.json").write_text(json.dumps(faq))
+    make(root, keys)
+    return Run(root, keys)
+
+
+def artifact(run: Run, step: str) -> Artifact:
+    made = existing(run.root / "runs/run" / step)
+    assert made
+    return made
+
+
+def recorded(made: Artifact) -> dict[str, str]:
+    """The plug-ins that a step's manifest names, with their identities."""
+    inputs = made.manifest["plan"]["inputs"]
+    return {name: text for name, text in inputs.items() if name.startswith("plugin ")}
+
+
+# ── each is used ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.slow
+def test_a_source_gives_the_passages(acme: Run) -> None:
+    passages = artifact(acme, "corpus").dataset("passages")
+    faq = json.loads((acme.root / "faq.json").read_text())
+    assert dict(zip(passages["id"][:], passages["text"][:], strict=True)) == {
+        id: answer for id, (_, answer) in faq.items()
+    }
+    assert len(artifact(acme, "corpus").dataset("queries")) == 20
+
+
+@pytest.mark.slow
+def test_a_generator_writes_the_queries(acme: Run) -> None:
+    queries = artifact(acme, "queries").dataset("queries")
+    assert set(queries["generator"]) == {"first words"}
+    assert {len(text.split()) for text in queries["query"]} == {6}
+
+
+@pytest.mark.slow
+def test_a_retriever_mines_negatives(acme: Run) -> None:
+    candidates = artifact(acme, "negatives").dataset("candidates")
+    assert {"student_rank", "overlap_rank"} <= set(candidates.column_names)
+    # The best of all is the passage that the query was written about.
+    assert any(rank == 2 for ranks in candidates["overlap_rank"] for rank in ranks)
+
+
+@pytest.mark.slow
+def test_a_teacher_scores_the_pairs(acme: Run) -> None:
+    scores = artifact(acme, "scores").dataset("lists")["scores"]
+    # Six words of its own passage, all of them there.
+    assert all(each[0] == 10 for each in scores)
+
+
+@pytest.mark.slow
+def test_a_metric_and_an_index_measure_the_test_queries(acme: Run) -> None:
+    figures = retrieval.read_figures(artifact(acme, "evaluation"))
+    assert METRIC in figures["adapted"] and len(figures["adapted"][METRIC]) == 12
+    with chdir(acme.root):
+        pipeline = Pipeline(recipe_of(acme.keys))
+        queries, qrels, _ = pipeline.split("test")
+        vectors = np.asarray(pipeline.vectors)
+        encoder = pipeline.starting_model
+        asked = encoder.encode_queries([query.text for query in queries])
+    ids = list(pipeline.passages.ids)
+
+    def measured(width: int) -> dict[str, float]:
+        found = {}
+        for query, row in zip(queries, asked[:, :width] @ vectors[:, :width].T, strict=True):
+            best = sorted(zip(row.tolist(), ids, strict=True), reverse=True)[:10]
+            hits = [qrels[query.id].get(id, 0) > 0 for _, id in best]
+            found[query.id] = sum(0.2 * 0.8**rank for rank, hit in enumerate(hits) if hit)
+        return found
+
+    assert figures["zero-shot"][METRIC] == pytest.approx(measured(8))
+    assert figures["zero-shot"][METRIC] != pytest.approx(measured(vectors.shape[1]))
+
+
+@pytest.mark.slow
+def test_a_loss_trains_the_model(acme: Run, edit: Callable[..., None]) -> None:
+    def losses(run_root: Path) -> list[float]:
+        history = read_json(run_root / "runs/run/model/history.json")
+        return [row["loss"] for row in history["log"] if "loss" in row]
+
+    assert any(losses(acme.root))
+    edit("acme_search/losses.py", "(errors * mask)", "(0 * errors * mask)")
+    with copied(acme) as root:
+        make(root, acme.keys)
+        assert not any(losses(root))
+
+
+@pytest.mark.slow
+def test_a_system_is_compared_over_the_passages_and_its_parts(acme: Run) -> None:
+    with chdir(acme.root), Experiment(recipe_of(acme.keys)) as experiment:
+        experiment.check()
+        for index in experiment.indexes:
+            experiment.search(index)
+        runs = experiment.runs()
+        assert ("in turns", "FirstDimensions") in runs
+        assert METRIC in experiment.metrics["in turns", EXACT]
+        for query, ranking in runs["in turns", EXACT].items():
+            first = [runs[part, EXACT][query][0][0] for part in ("bm25", "base")]
+            assert [id for id, _ in ranking][: len(set(first))] == list(dict.fromkeys(first))
+
+
+# ── what is made again ───────────────────────────────────────────────────────────────────────────
+
+#: The steps whose manifests name each plug-in of the recipe.
+USED = {
+    "corpus": {"sources acme_search.sources:Faq"},
+    "embeddings": set(),
+    "student": set(),
+    "queries": {"generators acme_search.generators:FirstWords"},
+    "negatives": {"retrievers acme_search.retrievers:Overlap"},
+    "scores": {"teachers acme_search.teachers:SharedWords"},
+    "triplets": set(),
+    "targets": set(),
+    "model": {"losses acme_search.losses:huber", "indexes acme_search.indexes:FirstDimensions"},
+    "evaluation": {
+        "metrics acme_search.metrics:rbp",
+        "indexes acme_search.indexes:FirstDimensions",
+    },
+}
+
+
+@pytest.mark.slow
+def test_the_manifests_name_object_version_and_digest(acme: Run) -> None:
+    for step in EVERY_STEP:
+        found = recorded(artifact(acme, step))
+        assert set(found) == {f"plugin {name}" for name in USED[step]}
+        for name, text in found.items():
+            path = name.split()[-1]
+            assert re.fullmatch(f"{path} of no distribution, sha256 [0-9a-f]{{64}}", text)
+
+
+@pytest.mark.slow
+def test_unchanged_nothing_is_made_again(acme: Run, edit: Callable[..., None]) -> None:
+    forget()
+    assert remade(acme, Change()) == []
+
+
+@pytest.mark.slow
+def test_a_comment_in_a_helper_makes_again_the_steps_with_plugins_and_no_other(
+    acme: Run, edit: Callable[..., None]
+) -> None:
+    edit("acme_search/words.py")
+    assert remade(acme, Change()) == [step for step in EVERY_STEP if USED[step]]
+
+
+@pytest.mark.slow
+def test_what_a_changed_plugin_makes_otherwise_makes_later_steps_again(
+    acme: Run, edit: Callable[..., None]
+) -> None:
+    edit("acme_search/generators.py", "[: self.words]", "[1 : 1 + self.words]")
+    after = ["queries", "negatives", "scores", "triplets", "targets", "model", "evaluation"]
+    assert remade(acme, Change()) == ["corpus", *after]
+
+
+#: A run with one plug-in alone, and the steps that its change makes again.
+ALONE: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "sources": ({"corpus": RECIPE["corpus"]}, ["corpus"]),
+    "generators": ({"queries": RECIPE["queries"]}, ["queries"]),
+    "retrievers": ({"negatives": RECIPE["negatives"]}, ["negatives"]),
+    "teachers": ({"teacher": RECIPE["teacher"]}, ["scores"]),
+    "losses": ({"loss": RECIPE["loss"]}, ["model"]),
+    "indexes": ({"index": RECIPE["index"]}, ["model", "evaluation"]),
+    "metrics": ({"evaluation": {"metrics": RECIPE["evaluation"]["metrics"]}}, ["evaluation"]),
+    "systems": ({"evaluation": {"systems": RECIPE["evaluation"]["systems"]}}, []),
+    # A metric that chooses the checkpoint belongs to the model.
+    "metrics that choose": (
+        {
+            "evaluation": {"metrics": RECIPE["evaluation"]["metrics"]},
+            "training": {"metric_for_best_model": METRIC},
+        },
+        ["model", "evaluation"],
+    ),
+    # An index for mining alone.
+    "mining": ({"negatives": {"index": RECIPE["index"]}}, ["negatives"]),
+}
+
+
+@pytest.mark.parametrize("kind", ALONE)
+@pytest.mark.parametrize("file", ["its own", "words.py"])
+def test_a_change_is_in_the_plans_of_the_steps_that_use_it(
+    runs: Runs, edit: Callable[..., None], kind: str, file: str
+) -> None:
+    sections, steps = ALONE[kind]
+    whole = runs["whole"]
+    given = {f"{s}.{key}": v for s, section in sections.items() for key, v in section.items()}
+    left = {
+        k: v for k, v in whole.keys.items() if not (k.startswith("corpus") and kind == "sources")
+    }
+    (whole.root / "faq.json").write_text('{"p": ["", "a text"]}')
+    own = {"mining": "indexes", "metrics that choose": "metrics"}.get(kind, kind)
+    path = f"acme_search/{f'{own}.py' if file == 'its own' else file}"
+    keys = {**left, **given}
+    before = plans(whole.root, keys)
+    forget()
+    assert plans(whole.root, keys) == before
+    edit(path)
+    after = plans(whole.root, keys)
+    assert [step for step in EVERY_STEP if before[step] != after[step]] == steps
+
+
+def test_a_systems_rankings_are_of_its_code_and_options(
+    runs: Runs, edit: Callable[..., None]
+) -> None:
+    whole = runs["whole"]
+
+    def identity(**more: Any) -> str:
+        *others, system = RECIPE["evaluation"]["systems"]
+        keys = {**whole.keys, "evaluation.systems": [*others, {**system, **more}]}
+        with chdir(whole.root):
+            pipeline = Pipeline(recipe_of(keys))
+            return Systems(pipeline, pipeline.recipe.evaluation.systems, [])["in turns"].identity()
+
+    before = identity()
+    assert identity() == before != identity(options={"a": 1})
+    edit("acme_search/systems.py")
+    assert identity() != before
+
+
+def test_a_process_with_other_code_than_the_first_is_refused(runs: Runs, folder: Path) -> None:
+    whole = runs["whole"]
+    keys = {**whole.keys, **{f"loss.{key}": value for key, value in RECIPE["loss"].items()}}
+    with chdir(whole.root), patch("tercet.modeling.from_first_process", lambda work: "other code"):
+        components = Pipeline(recipe_of(keys)).components
+        with pytest.raises(InputError, match=r"plug-in acme_search.losses:huber: this process has"):
+            components.identities_of_plugins([RECIPE["loss"]["kind"]])
+
+
+@pytest.mark.slow
+def test_a_forecast_times_the_plugins(acme: Run) -> None:
+    with chdir(acme.root), quick():
+        assert isinstance(estimate(Pipeline(recipe_of(acme.keys))), Forecast)
+
+
+@pytest.mark.slow
+def test_two_processes_make_what_one_makes(acme: Run, folder: Path, tmp_path: Path) -> None:
+    with copied(acme) as root:
+        recipe = {**RECIPE, "name": "two"}
+        path = root / "two.yaml"
+        path.write_text(yaml.safe_dump(recipe))
+        options = [f"--{key}={json.dumps(value)}" for key, value in acme.keys.items()]
+        assert load_recipe(path, options).name == "two"
+        launch = [sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0"]
+        launch += ["--config_file", str(ROOT / "accelerate_config.yaml")]
+        subprocess.run(
+            [*launch, str(ROOT / "train.py"), str(path), *options],
+            cwd=root,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": _path(folder)},
+            check=True,
+            timeout=600,
+        )
+        for step in ("corpus", "queries", "negatives", "scores"):
+            one, two = artifact(acme, step).manifest, existing(root / "runs/two" / step)
+            assert two and two.manifest["plan"] == one["plan"]
+            assert two.manifest["files"] == one["files"]
+        assert existing(root / "runs/two/evaluation")
+
+
+def _path(folder: Path) -> str:
+    return os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+
+
+def test_the_guide_names_every_group_and_key() -> None:
+    text = GUIDE.read_text()
+    keys: Mapping[str, str] = dict(re.findall(r"^\| (\w+) \| `([\w.]+)`", text, re.MULTILINE))
+    assert set(keys) == {
+        *("loss", "generator", "teacher", "retriever", "index", "source", "system", "metric")
+    }
