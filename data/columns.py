@@ -25,6 +25,8 @@ _IDS = (
     *("docid", "doc_id", "document_id", "passage_id", "pid", "uuid", "guid", "key", "sku", "asin"),
     *("isbn", "url", "uri", "link", "slug", "nr", "no", "number", "num", "identifier"),
 )
+#: Names that say nothing else.
+_SURE_IDS = (*_ID, "docid", "doc_id", "document_id", "passage_id", "pid", "uuid")
 _TITLES = ("title", "headline", "heading", "name", "subject", "product_name", "titel", "label")
 _TEXTS = (
     *("text", "contents", "passage", "body", "content", "description", "abstract", "document"),
@@ -143,10 +145,11 @@ def id_column(table: Scan, given: str | None, judged: Scan | None, place: str) -
         raise InputError(
             f"{place}: {_either(chosen)} could be the passages' id: say which, --id {chosen[0]}"
         )
-    if not chosen and (twice := [name for name in table.ids if plain(name) in (*_ID, *_IDS[:7])]):
+    if not chosen and (unfit := [name for name in table.columns if plain(name) in _SURE_IDS]):
+        why = "share a value" if unfit[0] in table.ids else "lack it or have a fraction there"
         raise InputError(
-            f"{place}: {twice[0]!r} is not the id, as rows share a value: give --id COLUMN, or "
-            "--id none to make ids from the texts"
+            f"{place}: {unfit[0]!r} is not the id, as rows {why}: give --id COLUMN, or --id none "
+            "to make ids from the texts"
         )
     return chosen[0] if chosen else None
 

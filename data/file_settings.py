@@ -38,11 +38,13 @@ def file_settings(
     sheet: str | None = None,
     split: str | None = None,
     header: bool = False,
+    encoding: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """How the files of a path are read, as keys of its table, and why.
 
     `named` are the columns of files without a header, `header` says that they have one though it
-    does not look so. Raises InputError for what is empty, or no table by its contents.
+    does not look so, and `encoding` is that of files that are not UTF-8. Raises InputError for what
+    is empty, or no table by its contents.
     """
     settings: dict[str, Any] = {"path": path}
     reasons: dict[str, str] = {}
@@ -54,15 +56,16 @@ def file_settings(
     for file in files:
         _check_contents(file)
     text = [file for file in files if kind(file) not in (".parquet", ".xlsx")]
-    if encoding := next(filter(None, map(_encoding, text)), None):
-        settings["encoding"] = encoding
-        reasons["encoding"] = "not UTF-8"
+    if found := next(filter(None, map(_encoding, text)), None):
+        settings["encoding"] = encoding or found
+        if not encoding:
+            reasons["encoding"] = "not UTF-8: if letters look wrong, name another"
     first = files[0]
     if sheet and kind(first) == ".xlsx":
         settings["sheet"] = sheet
     if role != "qrels":
         if is_delimited(first):
-            dialect = find_dialect(first, encoding, names=columns.COLUMN_NAMES)
+            dialect = find_dialect(first, settings.get("encoding"), names=columns.COLUMN_NAMES)
             settings["delimiter"] = {"\t": "tab"}.get(dialect.delimiter, dialect.delimiter)
             if dialect.delimiter == "\t" and dialect.quotes:
                 settings["quotes"] = True

@@ -6,8 +6,10 @@ sources as a run's, so that what a look accepts a run reads.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 from pathlib import Path
@@ -22,7 +24,13 @@ from tercet.core.text import excerpt
 from tercet.data import columns
 from tercet.data.columns import SAMPLE, Scan
 from tercet.data.file_settings import WEAVIATE, file_settings, first_records
-from tercet.data.sources import Source, open_source
+from tercet.data.sources import (
+    Documents,
+    PassagesWithQrels,
+    Source,
+    WeaviateCollection,
+    open_source,
+)
 from tercet.data.sources.cells import Row
 from tercet.data.sources.formats import SUFFIXES, is_delimited
 from tercet.data.sources.tables import Table, files_of
@@ -47,6 +55,8 @@ class Choices:
     judged_columns: Sequence[str] = ()
     #: Whether the first line of both files is a header though it does not look like one.
     header: bool = False
+    #: Of those of the files that are not UTF-8.
+    encoding: str | None = None
     sheet: str | None = None
     judged_sheet: str | None = None
     #: Of a dataset with several.
@@ -109,18 +119,32 @@ def inspect_files(
     # The judgements' ids tell which column of the passages is their id.
     judged_table = _read_judged(str(judged), choices) if judged else None
     look = _passages(passages, None if qrels else judged_table, choices)
-    source = open_source(look.section())
     whole = not _is_dataset(look)
-    ids = _count_passages(look, source, passages, whole=whole)
-    if judged_table and qrels:
-        _with_qrels(look, judged_table, str(qrels), choices)
-    elif judged_table:
-        _with_judged(look, judged_table, ids, _example(source), choices)
+    with _opened(look) as source:
+        ids = _count_passages(look, source, passages, whole=whole)
+        if judged_table and qrels:
+            _with_qrels(look, judged_table, str(qrels), choices)
+        elif judged_table:
+            named = np.sort(np.append(ids, _documents(source)))
+            _with_judged(look, judged_table, named, _example(source), choices)
     if whole:
-        _count_judgements(look, open_source(look.section()), ids, judged or passages)
+        with _opened(look) as source:
+            _count_judgements(look, source, ids, judged or passages)
     elif judged:
         look.notes.append(f"judgements were compared with the first {SAMPLE:,} passages alone")
     return look
+
+
+@contextmanager
+def _opened(look: Look) -> Iterator[Source]:
+    """The source of a look, without a connection that stays."""
+    source = open_source(look.section())
+    try:
+        yield source
+    finally:
+        inner = source.source if isinstance(source, PassagesWithQrels) else None
+        if isinstance(inner, WeaviateCollection):
+            inner.reader.server.close()
 
 
 # ── passages ─────────────────────────────────────────────────────────────────────────────────
@@ -158,6 +182,7 @@ def _table(path: str, judged: _Judged | None, choices: Choices) -> Look:
         sheet=choices.sheet,
         split=choices.split,
         header=choices.header,
+        encoding=choices.encoding,
     )
     table = _scan(PassagesTable(**settings), "passages", choices)
     look = Look({"source": "tables", "passages": settings})
@@ -178,8 +203,11 @@ def _table(path: str, judged: _Judged | None, choices: Choices) -> Look:
 def _collection(name: str, judged: _Judged | None, choices: Choices) -> Look:
     reader = read_collection(name)
     place = f"collection {name}"
-    rows = (stored.properties for stored in reader.read(list(reader.properties)))
-    table = columns.scan(dict(row) for row in rows)
+    try:
+        rows = reader.read(list(reader.properties))
+        table = columns.scan(dict(stored.properties) for stored in rows)
+    finally:
+        reader.server.close()
     if not table.rows:
         raise InputError(f"{place}: holds no object")
     # An object has an id, its UUID: a property is it only where it is said or judged.
@@ -198,7 +226,7 @@ def _collection(name: str, judged: _Judged | None, choices: Choices) -> Look:
 
 def _count_passages(look: Look, source: Source, path: str, *, whole: bool) -> np.ndarray:
     """Count the passages and those without text; the sorted fingerprints of their ids."""
-    ids: list[int] = []
+    ids = array("Q")
     empty, first = 0, None
     rows = source.passages() if whole else islice(source.passages(), SAMPLE)
     for _, passage in rows:
@@ -207,7 +235,7 @@ def _count_passages(look: Look, source: Source, path: str, *, whole: bool) -> np
         first = first or (passage if passage.contents else None)
     if first is None:
         raise InputError(f"{path}: no passage with text{': an empty file' * (not ids)}")
-    prints = np.sort(np.array(ids, np.uint64))
+    prints = np.sort(np.frombuffer(ids, np.uint64))
     if twice := int((prints[1:] == prints[:-1]).sum()):
         raise InputError(
             f"{path}: {twice:,} rows have an id that was used before: give --id COLUMN, or --id "
@@ -231,6 +259,13 @@ def _count_passages(look: Look, source: Source, path: str, *, whole: bool) -> np
         look.findings[-2] = replace(look.findings[-2], where="heading or file name")
     look.note(empty, "passages have no text, and are left out")
     return prints
+
+
+def _documents(source: Source) -> np.ndarray:
+    """Fingerprints of the documents' paths: judgements may name a document instead of its parts."""
+    inner = source.source if isinstance(source, PassagesWithQrels) else None
+    names = inner.parts if isinstance(inner, Documents) else {}
+    return np.array([fingerprint(name) for name in names], np.uint64)
 
 
 def _example(source: Source) -> str:
@@ -257,6 +292,7 @@ def _read_judged(path: str, choices: Choices) -> _Judged:
         named=choices.judged_columns,
         sheet=choices.judged_sheet,
         header=choices.header,
+        encoding=choices.encoding,
     )
     table = _scan(QueriesTable(**settings), "queries", choices)
     return _Judged(path, settings, reasons, table)

@@ -30,7 +30,18 @@ class PassagesWithQrels:
     def __init__(self, source: PassageSource, tables: JudgementTables) -> None:
         self.source, self.tables = source, tables
         self.passages = source.passages
-        self.queries, self.judgements = tables.queries, tables.judgements
+        self.queries = tables.queries
+
+    def judgements(self) -> Iterator[tuple[str, str, str, str, int]]:
+        """Those of the tables; one of a whole document is one of each of its passages."""
+        for place, split, query, passage, grade in self.tables.judgements():
+            for id in self._parts(passage):
+                yield place, split, query, id, grade
+
+    def _parts(self, passage: str) -> list[str]:
+        """The ids of a document's passages, or the id of a passage."""
+        parts = self.source.parts.get(passage) if isinstance(self.source, Documents) else None
+        return [f"{passage}#{number}" for number in range(1, parts + 1)] if parts else [passage]
 
     def embedded(self) -> Iterator[tuple[str, Passage, np.ndarray]]:
         """Passages with their precomputed vectors. Raises InputError if there are none."""

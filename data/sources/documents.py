@@ -1,8 +1,9 @@
 """A folder of documents: text, Markdown, HTML and PDF files, split into passages.
 
 A passage's id is the path of its file in the folder and its number in the file, so adding a file
-changes no other id. Passages end at headings, paragraphs and sentences if possible. Beautiful Soup
-reads HTML, pypdf PDF, and semantic-text-splitter splits.
+changes no other id; judgements may name a file, and so all its passages. Passages end at headings,
+paragraphs and sentences if possible. Beautiful Soup reads HTML, pypdf PDF, and
+semantic-text-splitter splits.
 """
 
 from __future__ import annotations
@@ -72,6 +73,12 @@ class Documents:
 
     def _name(self, file: Path) -> tuple[str, ...]:
         return file.relative_to(self.folder).parts
+
+    @cached_property
+    def parts(self) -> dict[str, int]:
+        """The number of passages of each document by its path in the folder."""
+        names = (passage.id.rpartition("#")[0] for _, passage in self.passages())
+        return dict(Counter(names))
 
     def identity(self) -> str:
         """Digest of the documents' names and bytes, the length and the reader's version."""

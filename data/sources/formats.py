@@ -149,7 +149,7 @@ def _sheet_rows(file: Path, settings: TableSettings) -> Rows:
 def _names(cells: Sequence[str], place: str) -> list[str]:
     names = [cell.strip() for cell in cells]
     if len(set(names)) != len(names):
-        raise InputError(f"{place}: two columns have one name ({', '.join(names)})")
+        raise InputError(f"{place}: two columns have one name ({', '.join(names)}): rename one")
     return names
 
 

@@ -11,17 +11,19 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
+from datasets import Dataset
 from openpyxl import Workbook
 from user_files import TWELVE, Tiny, write_csv
+from weaviate_fixtures import SCRATCH, Server
 
 from tercet.commands.adapt import adapt
 from tercet.commands.init import command
 from tercet.config.loading import load_recipe
 from tercet.core.artifacts import Artifact
-from tercet.core.files import read_json
 from tercet.core.schema import InputError
 from tercet.data import Passages
 from tercet.data.corpus import read_judged
+from tercet.data.sources import hub
 from tercet.pipeline.pipeline import Pipeline
 
 
@@ -81,7 +83,7 @@ def test_twelve_forms_give_the_same_corpus(name: str, tiny: Tiny, folder: Path) 
     grades = {grade for judged in qrels.values() for grade in judged.values()}
     expected = {"click log": {1, 3}, "XLSX": {3}, "queries and judgements in one file": {1, 2}}
     assert grades == expected.get(name, {1})
-    every = name in (
+    every = (
         "click log",
         "ids in one cell",
         "JSON array",
@@ -98,9 +100,8 @@ def test_twelve_forms_are_adapted_to(
     run(*TWELVE[name](tiny, folder), "--out", "recipe.yaml", "--model", str(tiny_encoder_path))
     recipe = load_recipe("recipe.yaml", [*TINY, "--teacher.name", str(tiny_cross_encoder_path)])
     adapt(recipe)
-    judged = read_json(recipe.folder / "metrics.json")
-    assert (recipe.folder / "report.md").is_file() and judged
-    assert ("judged" in (recipe.folder / "report.md").read_text()) == (name != "no id column")
+    report = (recipe.folder / "report.md").read_text()
+    assert ("judged queries of split 'test'" in report) == (name != "no id column")
 
 
 TINY = [
@@ -217,6 +218,67 @@ def test_other_shapes_are_read(tiny: Tiny, folder: Path, tiny_beir_path: Path) -
         write_csv(folder / "parts" / f"part {i}.csv", tiny.passages[20 * i : 20 * i + 20])
     run("parts", "--out", "recipe.yaml", "--force")
     assert corpus_of().facts["passages"] == 60
+
+
+def test_a_saved_dataset_is_looked_at_whole(tiny: Tiny, folder: Path) -> None:
+    passages = [{"docid": p["_id"], "abstract": p["text"]} for p in tiny.passages]
+    Dataset.from_list(passages).save_to_disk("saved")
+    judged = [{"question": text, "docids": ids} for text, ids in tiny.relevant().items()]
+    Dataset.from_list(judged).to_parquet("judged.parquet")
+    assert "60" in run("saved", "--judged", "judged.parquet")
+    assert section("saved.yaml")["queries"]["positives"] == "docids"
+    assert corpus_of("saved.yaml").facts["judgements"] == 60
+
+
+def test_of_the_hub_the_first_rows_are_looked_at(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"pid": i, "passage": f"A text {i}", "emb": [0.5]} for i in range(5_000)]
+    monkeypatch.setattr(hub.HubDataset, "identity", "0" * 40)
+    monkeypatch.setattr(hub, "_open", lambda path, *_: Dataset.from_list(rows))
+    write_csv(folder / "j.csv", [{"query": "a", "pid": 7}, {"query": "b", "pid": 4_000}])
+    told = run("owner/name", "--judged", "j.csv")
+    assert "the first 1,000" in told and "compared with the first 1,000 passages" in told
+    assert section("name.yaml")["passages"] == {
+        "path": "owner/name",
+        "id": "pid",
+        "text": "passage",
+    }
+
+
+def test_a_name_that_is_neither_path_nor_dataset_says_both(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(hub.HfApi, "dataset_info", unreachable)
+    message = refused("owner/name")
+    assert message.startswith("owner/name: no such file or folder here, and as a dataset it cannot")
+
+
+@pytest.mark.weaviate
+def test_a_collection_is_looked_at(
+    tiny: Tiny,
+    folder: Path,
+    weaviate_server: Server,
+    server: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in weaviate_server.environment.items():
+        monkeypatch.setenv(name, value)
+    handle = server.client.collections.create(SCRATCH)
+    with handle.batch.fixed_size(100) as batch:
+        for passage in tiny.passages:
+            batch.add_object({"key": passage["_id"], "body": passage["text"], "views": 3})
+    told = run(f"weaviate:{SCRATCH}", "--out", "recipe.yaml")
+    assert section() == {"source": "weaviate", "path": SCRATCH, "passages": {"text": "body"}}
+    assert "UUID" in told and len(Passages.read(corpus_of())) == 60
+    # Judgements name a property: that is the id.
+    write_csv(folder / "j.csv", [{"query": t, "key": i[0]} for t, i in tiny.relevant().items()])
+    run(f"weaviate:{SCRATCH}", "--judged", "j.csv", "--out", "recipe.yaml", "--force")
+    assert section()["passages"] == {"id": "key", "text": "body"}
+    assert corpus_of().facts["of_unknown_passages"] == 0
 
 
 # ── refusals ─────────────────────────────────────────────────────────────────────────────────

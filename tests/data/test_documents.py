@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tercet.config.corpus import CorpusSection, QueriesTable
 from tercet.core.schema import InputError, Passage
-from tercet.data.sources import Documents
+from tercet.data.sources import Documents, open_source
 
 WORDS = "The quick brown fox jumps over the lazy dog. "
 HTML = """<html><head><title>Brown &amp; quick</title><style>p {}</style></head>
@@ -103,6 +104,17 @@ def test_a_new_file_renames_nothing(tmp_path: Path) -> None:
     after = read(tmp_path)
     assert after == before | {"aaa.md#1": Passage("aaa.md#1", "aaa", "first of all")}
     assert Documents(str(tmp_path), characters=1_200).identity() != identity
+
+
+def test_a_judged_document_is_all_its_passages(tmp_path: Path) -> None:
+    write(tmp_path / "docs")
+    (tmp_path / "j.csv").write_text("query,doc\nfoxes,guide.md\npages,deep/page.HTML#1\n")
+    queries = QueriesTable(path=str(tmp_path / "j.csv"), positives="doc")
+    section = CorpusSection(source="documents", path=str(tmp_path / "docs"), queries=queries)
+    source = open_source(section)
+    found = [row[3] for row in source.judgements()]
+    parts = [passage.id for _, passage in source.passages() if passage.id.startswith("guide.md")]
+    assert len(parts) > 1 and found == [*parts, "deep/page.HTML#1"]
 
 
 @pytest.mark.parametrize(

@@ -238,6 +238,86 @@ def test_null_and_empty_texts_are_dropped_and_counted(tmp_path: Path) -> None:
     assert corpus.facts["empty_passages"] == 2 and corpus.facts["passages"] == 2
 
 
+# ── clicks and grades in a query's row ───────────────────────────────────────────────────────
+
+
+def judged_by(tmp_path: Path, text: str, **keys: Any) -> PassagesWithQrels:
+    (tmp_path / "p.tsv").write_text("d1\tx\nd2\ty\n")
+    (tmp_path / "q.csv").write_text(text)
+    queries = QueriesTable(path=str(tmp_path / "q.csv"), positives="doc", **keys)
+    return tables(PassagesTable(path=str(tmp_path / "p.tsv")), queries)
+
+
+CLICKS = "query,doc,n\nA cat,d1,3\na  CAT,d1,1\nA cat,d2,0\na dog,d1,9\n"
+
+
+@pytest.mark.parametrize(
+    ("keys", "grades"),
+    [
+        ({}, [("A cat", "d1", 1), ("A cat", "d1", 1), ("A cat", "d2", 1), ("a dog", "d1", 1)]),
+        ({"click_grades": "log2"}, [("A cat", "d1", 2), ("A cat", "d2", 1), ("a dog", "d1", 1)]),
+        ({"clicks": "n"}, [("A cat", "d1", 1), ("A cat", "d2", 0), ("a dog", "d1", 1)]),
+        (
+            {"clicks": "n", "click_grades": "log2"},
+            [("A cat", "d1", 3), ("A cat", "d2", 0), ("a dog", "d1", 4)],
+        ),
+    ],
+)
+def test_clicks_on_one_text_are_grades(
+    tmp_path: Path, keys: dict[str, Any], grades: list[tuple[str, str, int]]
+) -> None:
+    source = judged_by(tmp_path, CLICKS, **keys)
+    queries = [query for _, query in source.queries()]
+    assert [query.text for query in queries] == ["A cat", "a dog"]
+    texts = {query.id: query.text for query in queries}
+    assert [(texts[row[2]], row[3], row[4]) for row in source.judgements()] == grades
+
+
+def test_the_grades_of_rows_are_those_of_their_column(tmp_path: Path) -> None:
+    rows = "qid,query,doc,n\n1,cat,d1|d2,2\n1,Cat,d3,0\n2,dog,,1\n"
+    source = judged_by(tmp_path, rows, grade="n", separator="|")
+    assert [row[2:] for row in source.judgements()] == [
+        ("1", "d1", 2),
+        ("1", "d2", 2),
+        ("1", "d3", 0),
+    ]
+    assert [query for _, query in source.queries()] == [Query("1", "cat"), Query("2", "dog")]
+
+
+def test_judgements_of_a_row_that_contradict_are_refused(tmp_path: Path) -> None:
+    other = judged_by(tmp_path, "qid,query,doc\n1,cat,d1\n1,dog,d2\n")
+    assert "q.csv:3: query '1' has another text than at" in refusal(lambda: list(other.queries()))
+    negative = judged_by(tmp_path, "query,doc,n\ncat,d1,-1\n", clicks="n")
+    assert "q.csv:2: -1 clicks" in refusal(lambda: list(negative.judgements()))
+    both = "corpus.queries.grade and corpus.queries.clicks are both given"
+    assert both in refusal(lambda: judged_by(tmp_path, CLICKS, clicks="n", grade="n"))
+    for key in ("separator", "grade", "clicks"):
+        alone = QueriesTable(path=str(tmp_path / "q.csv"), **{key: "n"})  # type: ignore[arg-type]
+        passages, qrels = PassagesTable(path=str(tmp_path / "p.tsv")), QrelsTable(path="q.csv")
+        message = refusal(lambda q=alone, p=passages, r=qrels: tables(p, q, r))
+        assert f"corpus.queries.{key} needs corpus.queries.positives" in message
+
+
+def test_identity_covers_what_is_told_of_queries(tmp_path: Path) -> None:
+    told: list[dict[str, Any]] = [
+        {},
+        {"separator": ";"},
+        {"clicks": "n"},
+        {"grade": "n"},
+        {"click_grades": "log2"},
+        {"delimiter": ","},
+        {"encoding": "cp1252"},
+        {"quotes": True},
+        {"columns": ["query", "doc", "n"]},
+        {"id": "query"},
+    ]
+    assert len({judged_by(tmp_path, CLICKS, **keys).identity() for keys in told}) == len(told)
+    assert (
+        judged_by(tmp_path, CLICKS + "a,d1,1\n").identity()
+        != judged_by(tmp_path, CLICKS).identity()
+    )
+
+
 # ── as published ─────────────────────────────────────────────────────────────────────────────
 
 

@@ -155,7 +155,7 @@ def _markdown(tiny: Tiny, folder: Path) -> list[str]:
         (folder / name).write_text(f"# {heading}\n\n{p['text']}\n")
     numbers = {p["_id"]: i for i, p in enumerate(tiny.passages)}
     rows = [
-        {"query": text, "document": f"{'deep/' * (numbers[ids[0]] % 2)}{ids[0]}.md#1"}
+        {"query": text, "document": f"{'deep/' * (numbers[ids[0]] % 2)}{ids[0]}.md"}
         for text, ids in tiny.relevant().items()
     ]
     write_csv(folder / "judged.csv", rows)

@@ -130,6 +130,7 @@ def _name(passages: str) -> str:
 @click.option(
     "--header", is_flag=True, help="the first line is a header, though it looks like data"
 )
+@click.option("--encoding", metavar="NAME", help="of files that are not UTF-8, as cp1251")
 @click.option("--sheet", metavar="NAME", help="sheet of an Excel file with the passages")
 @click.option("--judged-sheet", metavar="NAME", help="sheet of an Excel file with the queries")
 @click.option("--split", metavar="NAME", help="split of a dataset with the passages")
