@@ -147,3 +147,17 @@ def test_widgets_know_the_ranges_and_the_defaults_of_training() -> None:
     fields = {field.path: field for field in form.fields()}
     assert fields["triplets.teacher_weight"].high == 1
     assert {f"training.{name}" for name in TRAINING} <= fields.keys()
+
+
+def test_a_plugin_that_the_recipe_does_not_name_is_refused(places: Places) -> None:
+    corpus = "corpus: {source: beir, path: corpora/x}"
+    named = places.root / "recipes" / "named.yaml"
+    named.write_text(f"{corpus}\nloss: {{kind: 'acme.losses:huber'}}\n")
+    shown = {"loss.kind": "acme.losses:huber"}
+    refused = form.fill(places, "recipes/plain.yaml", shown)
+    assert refused.recipe is None
+    assert "must be named in the recipe's file" in refused.errors["loss.kind"]
+    changed = {**shown, "loss.options": "delta: 2"}
+    assert form.fill(places, "recipes/named.yaml", changed).errors == {}
+    generators = {"queries.generators": "- {kind: 'os:system'}"}
+    assert form.fill(places, "recipes/named.yaml", generators).recipe is None
