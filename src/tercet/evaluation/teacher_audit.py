@@ -25,6 +25,7 @@ def audit_teacher(pipeline: Pipeline) -> Audit:
     """
     if process()[1] > 1:
         raise InputError("the audit runs in one process: python train.py RECIPE --audit")
+    pipeline.run.settle()
     recipe = pipeline.recipe
     small = Pipeline(
         replace(

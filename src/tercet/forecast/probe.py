@@ -188,7 +188,7 @@ def _find(
             return pipeline.components.bm25(settings, Passages.of(passages))
         encoder, vectors = pipeline.components.base_model(), embedded.vectors
         if settings.model:
-            encoder = modeling.BiEncoder.from_pretrained(settings.model)
+            encoder = pipeline.components.other_encoder(settings)
             vectors = encoder.encode_passages([p.contents for p in passages])
         index = retrieval.ExactIndex()
         index.build([p.id for p in passages], vectors)

@@ -96,5 +96,17 @@ def key_value(recipe: Recipe, key: str) -> Any:
         value = getattr(value, name)
     value = value() if callable(value) else value
     if isinstance(value, list):
-        return [asdict(each) if is_dataclass(each) else each for each in value]  # type: ignore[arg-type]
-    return asdict(value) if is_dataclass(value) else value  # type: ignore[arg-type]
+        return [_recorded(asdict(each)) if is_dataclass(each) else each for each in value]  # type: ignore[arg-type]
+    return _recorded(asdict(value)) if is_dataclass(value) else value  # type: ignore[arg-type]
+
+
+def _recorded(value: Any) -> Any:
+    """A section without the number formats of models that none of its entries has."""
+    if isinstance(value, list):
+        return [_recorded(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {name: _recorded(inner) for name, inner in value.items()}
+    if kept.get("precision") == "auto":
+        del kept["precision"]
+    return kept

@@ -32,7 +32,6 @@ class Pipeline:
     """
 
     def __init__(self, recipe: Recipe, *, restart: bool = False, until: str | None = None) -> None:
-        self.recipe = recipe
         self.run = Run(recipe, restart=restart)
         self.steps: dict[str, Step] = steps_of(recipe)
         if until is not None and until not in self.steps:
@@ -41,6 +40,11 @@ class Pipeline:
             )
         self._until = until
         self._made: dict[str, Artifact] = {}
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe, with what the run has chosen where it leaves a value open."""
+        return self.run.recipe
 
     @property
     def components(self) -> Components:
