@@ -22,6 +22,7 @@ if __name__ == "__main__":
         {
             "--forecast": "estimate in a minute or two what every step will take, and stop",
             "--audit": "find in minutes whether the teacher is worth learning from, and stop",
+            "--yes": "start without asking, however long it takes",
             "--restart": "discard checkpoints of other settings instead of refusing them",
             "--until STEP": "the last step to make: corpus, embeddings, student, queries, "
             "negatives, scores, triplets, targets, model or evaluation",

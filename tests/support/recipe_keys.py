@@ -196,6 +196,7 @@ def _column(value: Any, then: tuple[str, ...] = (), table: str = "") -> Key:
 KEYS: dict[str, Key] = {
     "name": Key(NONE, "second"),
     "runs_dir": Key(NONE, "kept"),
+    "time_budget": Key(NONE, "20min"),
     "seed": Key(
         ("queries", "triplets", "targets", "model"),
         4,

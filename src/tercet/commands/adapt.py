@@ -5,17 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
+from tercet.commands.plan import fitted, plan
 from tercet.config.loading import refuse_earlier_run, save_recipe
 from tercet.config.recipe import Recipe
 from tercet.core.console import console
 from tercet.core.files import write_json
 from tercet.core.processes import is_main_process, locked
 from tercet.evaluation.teacher_audit import audit_teacher
-from tercet.forecast.forecast import FORECAST
+from tercet.forecast.forecast import FORECAST, settings_of
 from tercet.forecast.stage_estimates import estimate
+from tercet.pipeline.choices import QUERIES
 from tercet.pipeline.pipeline import Pipeline, StepReached
 from tercet.reports.audit_table import print_audit
 from tercet.reports.forecast_table import print_forecast
@@ -32,19 +34,29 @@ def train(recipe: Recipe, flags: Mapping[str, str]) -> None:
     elif "--audit" in flags:
         audit(recipe)
     else:
-        adapt(recipe, restart="--restart" in flags, until=flags.get("--until"))
+        adapt(
+            recipe,
+            restart="--restart" in flags,
+            until=flags.get("--until"),
+            yes="--yes" in flags,
+        )
 
 
-def adapt(recipe: Recipe, *, restart: bool = False, until: str | None = None) -> None:
+def adapt(
+    recipe: Recipe, *, restart: bool = False, until: str | None = None, yes: bool = False
+) -> None:
     """Adapt the recipe's model to its corpus, step by step, and report whether it got better.
 
     A step whose inputs and settings have not changed is reused, and a killed run goes on where it
-    was. `until` names the last step to make; `restart` discards checkpoints of other settings.
+    was. `until` names the last step to make; `restart` discards checkpoints of other settings;
+    `yes` starts a run of hours without asking.
     """
     pipeline = Pipeline(recipe, restart=restart, until=until)
     refuse_earlier_run(recipe.folder)
     pipeline.check()
     with locked(recipe.folder), suppress(StepReached):
+        if not plan(pipeline, yes=yes):
+            return
         # Data: passages with their vectors, synthetic queries, and what the teacher makes of them.
         corpus = pipeline.make("corpus")
         if is_main_process():  # a source that is refused leaves nothing behind
@@ -83,7 +95,10 @@ def forecast(recipe: Recipe) -> None:
     pipeline = Pipeline(recipe)
     pipeline.check()
     with locked(recipe.folder):
-        found = estimate(pipeline)
+        to_fit = recipe.time_budget and not pipeline.run.chose(QUERIES)
+        found = fitted(pipeline) if to_fit else estimate(pipeline)
+        pipeline.run.settle()  # the run will be what was forecast
+        found = replace(found, settings=settings_of(pipeline.recipe))
         write_json(recipe.folder / FORECAST, asdict(found))
         print_forecast(found)
 

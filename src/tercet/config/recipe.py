@@ -14,6 +14,7 @@ from tercet.config.index import IndexSection, IndexSettings, IngestKind
 from tercet.config.model import ModelSection
 from tercet.config.parsing import key, section
 from tercet.config.training import WEIGHTLESS, training_defaults
+from tercet.core.text import seconds_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,12 @@ class QueriesSection:
     generators: list[GeneratorSettings] = key(
         lambda: [GeneratorSettings()], "one or more, each with `kind`"
     )
-    count: int = key(250_000, "number of queries; passages are sampled for it", low=1)
+    count: int | None = key(
+        None,
+        "number of queries, for which passages are sampled; unset: 3 a passage, 1,500 to 250,000; "
+        "time_budget may lower it",
+        low=1,
+    )
     per_passage: int | None = key(
         None, "queries per passage; unset: 3, or more for a small corpus", low=1
     )
@@ -217,6 +223,11 @@ class Recipe:
     name: str = key("run", "name of the run: its folder in `runs_dir`")
     runs_dir: str = key("runs", "folder of all runs")
     seed: int = key(13, "random seed", low=0, high=2**32 - 1)
+    time_budget: str | None = key(
+        None,
+        "time that the whole run may take on this machine, such as 20min or 2h: the number of "
+        "queries is chosen by a forecast; unset: no limit",
+    )
     corpus: CorpusSection = section(CorpusSection)
     queries: QueriesSection = section(QueriesSection)
     negatives: NegativesSection = section(NegativesSection)
@@ -233,6 +244,11 @@ class Recipe:
     ingest: IngestSection = section(IngestSection)
     tracking: TrackingSection = section(TrackingSection)
     chat: ChatSection = section(ChatSection)
+
+    @property
+    def budget_seconds(self) -> float | None:
+        """The time budget in seconds, or None."""
+        return None if self.time_budget is None else seconds_of(self.time_budget)
 
     @property
     def negatives_per_query(self) -> int:

@@ -32,7 +32,7 @@ def audit_teacher(pipeline: Pipeline) -> Audit:
             recipe,
             runs_dir=str(recipe.folder),
             name="audit",
-            queries=replace(recipe.queries, count=min(_QUERIES, recipe.queries.count)),
+            queries=replace(recipe.queries, count=min(_QUERIES, recipe.queries.count or _QUERIES)),
         )
     )
     # The passages and their vectors are the run's own, which training reuses.

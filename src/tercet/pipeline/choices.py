@@ -23,6 +23,8 @@ from tercet.modeling.precision import default_device, known_dtype, name_of
 from tercet.pipeline.components import Components
 
 CHOICES = "choices.json"
+#: The key that a time budget chooses.
+QUERIES = "queries.count"
 #: Recipe key -> {"of": what the choice was made for, "choice": the key's value}.
 Choices = Mapping[str, Mapping[str, Any]]
 
@@ -49,12 +51,24 @@ def write_choices(folder: Path, choices: Choices) -> None:
 
 
 def chosen(recipe: Recipe, choices: Choices) -> Recipe:
-    """The recipe with the choices that were made for what it asks for."""
-    for key, open_key in _open(recipe).items():
-        made = choices.get(key)
-        if made and made["of"] == open_key.of:
-            recipe = _with(recipe, key, made["choice"])
+    """The recipe with the choices that stand."""
+    for key, choice in standing(recipe, choices).items():
+        recipe = _with(recipe, key, choice)
     return recipe
+
+
+def standing(recipe: Recipe, choices: Choices) -> dict[str, Any]:
+    """The choices that were made for what the recipe asks for, by key."""
+    of = {key: each.of for key, each in _open(recipe).items()}
+    if recipe.time_budget:
+        of[QUERIES] = budget_of(recipe)
+    return {key: made["choice"] for key, made in choices.items() if made["of"] == of.get(key)}
+
+
+def budget_of(recipe: Recipe) -> str:
+    """What a number of queries is chosen for: the time budget, and the most that are wanted."""
+    most = recipe.queries.count
+    return f"{recipe.time_budget}" + (f", at most {most}" if most else "")
 
 
 def measure(recipe: Recipe) -> dict[str, Any]:

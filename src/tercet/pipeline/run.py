@@ -19,7 +19,14 @@ from tercet.core.schema import Index, Qrels, Query
 from tercet.data import Passages
 from tercet.data.corpus import read_judged
 from tercet.modeling.training.callbacks import Log
-from tercet.pipeline.choices import Choices, chosen, measure, read_choices, write_choices
+from tercet.pipeline.choices import (
+    Choices,
+    chosen,
+    measure,
+    read_choices,
+    standing,
+    write_choices,
+)
 from tercet.pipeline.components import Components
 from tercet.pipeline.needs import Needs, RecipeView, UndeclaredInput, key_value
 
@@ -146,7 +153,8 @@ class Run:
     """One recipe and what its steps share: components, mapped passages and vectors, the encoder."""
 
     def __init__(self, recipe: Recipe, *, restart: bool = False) -> None:
-        self.restart = restart
+        #: The recipe as it was given, and `recipe` with what the run has chosen.
+        self.given, self.restart = recipe, restart
         self._settled = False
         #: What the run has decided by measuring: its recipe has the values.
         self.choices = read_choices(recipe.folder)
@@ -162,19 +170,23 @@ class Run:
     def decide(self, choices: Choices) -> None:
         """Take choices that the first process has made; `settle` keeps them."""
         self.choices |= choices
-        self.recipe = chosen(self.recipe, self.choices)
+        self._settled = False
+        self.recipe = chosen(self.given, self.choices)
         self.components = self.components.settled(self.recipe)
 
-    def settle(self, *, keep: bool = True) -> None:
-        """Choose what the recipe leaves open, in the first process, and `keep` it in the folder."""
+    def chose(self, key: str) -> bool:
+        """Whether the run has a choice of this key, made for what its recipe asks for."""
+        return key in standing(self.given, self.choices)
+
+    def settle(self) -> None:
+        """Choose what the recipe leaves open, in the first process; keep it in the run's folder."""
         if self._settled:
             return
-        found = modeling.from_first_process(lambda: measure(self.recipe))
-        if found:
+        if found := modeling.from_first_process(lambda: measure(self.recipe)):
             self.decide(found)
-        if keep and is_main_process():
+        if is_main_process():
             write_choices(self.recipe.folder, self.choices)
-        self._settled = keep
+        self._settled = True
 
     def make(self, step: Step, artifact: Callable[[str], Artifact]) -> Artifact:
         """Make the step's artifact, or reuse it where nothing that it needs has changed.
