@@ -45,6 +45,7 @@ def main() -> None:
         load = CrossEncoderTeacher.from_pretrained
         teachers = {
             "tercet, fp32": load(folder, precision="fp32", max_length=LENGTH),
+            "tercet, bf16": load(folder, precision="bf16", max_length=LENGTH),
             "tercet, auto": load(folder, max_length=LENGTH),
         }
         peer = CrossEncoder(folder, device="cpu", max_length=LENGTH)

@@ -29,6 +29,8 @@ _QUERIES = pa.schema({"id": pa.string(), **{field.name: field.type for field in 
 
 # GPL generates three queries per passage, and more per passage for small corpora.
 _PER_PASSAGE, _MOST_PER_PASSAGE = 3, 50
+#: GPL's number of queries for any corpus; and enough that those held out can decide.
+_MOST, _FEWEST = 250_000, 1_500
 
 
 def generate_queries(
@@ -36,18 +38,19 @@ def generate_queries(
     passages: Passages,
     generators: Sequence[tuple[Generator, float]],
     *,
-    count: int,
+    count: int | None,
     per_passage: int | None,
     seed: int,
     shard_passages: int,
     judged: Collection[str] = (),
 ) -> None:
-    """Write about `count` queries for a random sample of the passages.
+    """Write about `count` queries for a random sample of the passages; None: `usual_count`.
 
     Each sampled passage goes to one generator, in proportion to the shares. A shard has its own
     seed, so repeating it gives the same queries. Queries equal or near to a `judged` one are
     dropped: the model must not be trained on the test set.
     """
+    count = count or usual_count(len(passages))
     per_passage, wanted = plan(len(passages), count, per_passage)
     sample = np.random.default_rng(seed).permutation(len(passages))[:wanted]
     parts = deal(passages.contents, sample, [share for _, share in generators], shard_passages)
@@ -70,8 +73,14 @@ def generate_queries(
     _keep(writer, written[:count], judged)
 
 
-def plan(passages: int, count: int, per_passage: int | None) -> tuple[int, int]:
+def usual_count(passages: int) -> int:
+    """The number of queries if none is given: GPL's three a passage, within bounds."""
+    return min(_MOST, max(_FEWEST, _PER_PASSAGE * passages))
+
+
+def plan(passages: int, count: int | None, per_passage: int | None) -> tuple[int, int]:
     """Queries per passage, and the number of passages to sample for `count` queries."""
+    count = count or usual_count(passages)
     rule = max(_PER_PASSAGE, math.ceil(count / passages))
     per_passage = per_passage or min(_MOST_PER_PASSAGE, rule)
     return per_passage, min(passages, math.ceil(count / per_passage))

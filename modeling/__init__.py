@@ -1,6 +1,9 @@
 """Encoders, query generators, the cross-encoder teacher and training, all on torch."""
 
-from tercet.modeling.cross_encoder import CrossEncoderTeacher as CrossEncoderTeacher
+from tercet.modeling.cross_encoder import (
+    CrossEncoderTeacher as CrossEncoderTeacher,
+    is_onnx as is_onnx,
+)
 from tercet.modeling.distributed import from_first_process as from_first_process
 from tercet.modeling.encoders.adapted_encoder import (
     CONFIG as ADAPTER_CONFIG,
@@ -29,7 +32,12 @@ from tercet.modeling.generators.seq2seq import (
     check_doc2query as check_doc2query,
 )
 from tercet.modeling.hub import stand_in as stand_in
-from tercet.modeling.precision import hardware as hardware
+from tercet.modeling.precision import (
+    Measured as Measured,
+    Precision as Precision,
+    hardware as hardware,
+    measured as measured,
+)
 from tercet.modeling.training.collator import (
     BatchSide as BatchSide,
     Known as Known,

@@ -23,7 +23,13 @@ from tercet.modeling.batching import (
     run_halving,
 )
 from tercet.modeling.hub import SAFETENSORS, load_model, load_tokenizer, local_folder, resolve
-from tercet.modeling.precision import Precision, default_device, inference_dtype
+from tercet.modeling.precision import (
+    Precision,
+    default_device,
+    faster_dtype,
+    known_dtype,
+    name_of,
+)
 
 _Backend = Literal["auto", "torch", "onnx"]
 #: Padded inputs, int64 [batch, tokens] by name -> raw logits, float32 [batch, labels].
@@ -35,6 +41,7 @@ _MIN_MAX_LENGTH = 16
 _ONNX_LENGTH_LIMIT = 512  # not in the file; no known cross-encoder has less
 _DEFAULT_BATCH_TOKENS = {"cpu": 1_024, "cuda": 65_536}  # CPU: larger batches are slower
 _TOKENIZE_AT_ONCE = 4_096  # pairs
+_MEASURED_TOKENS, _MEASURED_LENGTH = 1_024, 128  # of a batch that tells which format is faster
 
 
 class CrossEncoderTeacher:
@@ -54,8 +61,11 @@ class CrossEncoderTeacher:
         identity: str,
         max_length: int,
         batch_tokens: int,
+        precision: Precision = "auto",
     ) -> None:
+        """`precision` is what `forward` computes in; "auto" for an ONNX file, which decides."""
         self.tokenizer = tokenizer
+        self.precision = precision
         self.max_length = max_length
         self.batch_tokens = batch_tokens
         self.identity = identity
@@ -85,7 +95,7 @@ class CrossEncoderTeacher:
         """
         name = str(name_or_path)
         model = resolve(name, revision, weight_files(name, backend))
-        onnx = weight_files(name, backend) is _ONNX
+        onnx = is_onnx(name, backend)
         place = torch.device(device or default_device())
         tokenizer = load_tokenizer(name, model.path)
         if onnx:
@@ -95,7 +105,11 @@ class CrossEncoderTeacher:
             network = load_model(
                 AutoModelForSequenceClassification, name, model.path, dtype=torch.float32
             )
-            forward = _torch_forward(network.to(place), inference_dtype(precision, place))
+            network = network.to(place)
+            dtype = known_dtype(precision, place) or faster_dtype(
+                "score", network.config, place, lambda dtype: _score_once(network, dtype)
+            )
+            forward, precision = _torch_forward(network, dtype), name_of(dtype)
             accepted = inspect.signature(network.forward).parameters
             input_names = [key for key in tokenizer.model_input_names if key in accepted]
             limit = position_limit(network.config)
@@ -112,7 +126,9 @@ class CrossEncoderTeacher:
             name=name,
             identity=model.identity,
             max_length=longest,
-            batch_tokens=batch_tokens or _DEFAULT_BATCH_TOKENS["cpu" if onnx else place.type],
+            batch_tokens=batch_tokens
+            or _DEFAULT_BATCH_TOKENS.get("cpu" if onnx else place.type, 8_192),
+            precision=precision,
         )
         teacher.score([("one", "logit")])  # refuses a model of another kind now
         return teacher
@@ -203,8 +219,12 @@ class CrossEncoderTeacher:
 
 def weight_files(name: str, backend: _Backend) -> tuple[str, ...]:
     """Return the patterns of the weight files that `CrossEncoderTeacher` reads."""
-    onnx = backend == "onnx" or (backend == "auto" and _is_onnx_only(name))
-    return _ONNX if onnx else SAFETENSORS
+    return _ONNX if is_onnx(name, backend) else SAFETENSORS
+
+
+def is_onnx(name: str, backend: _Backend) -> bool:
+    """Whether a teacher is read from an ONNX file, which has its own number format."""
+    return backend == "onnx" or (backend == "auto" and _is_onnx_only(name))
 
 
 def _torch_forward(model: Any, dtype: torch.dtype) -> _Forward:
@@ -220,6 +240,14 @@ def _torch_forward(model: Any, dtype: torch.dtype) -> _Forward:
         return logits.float().cpu().numpy()
 
     return forward
+
+
+def _score_once(network: Any, dtype: torch.dtype) -> None:
+    """Score made-up pairs of a usual length."""
+    length = min(_MEASURED_LENGTH, position_limit(network.config))
+    ids = np.arange(_MEASURED_TOKENS // length * length) * 31 % network.config.vocab_size
+    ids = ids.reshape(-1, length)
+    _torch_forward(network, dtype)({"input_ids": ids, "attention_mask": np.ones_like(ids)})
 
 
 def _onnx_forward(name: str, path: Path) -> tuple[_Forward, list[str]]:

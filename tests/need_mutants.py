@@ -36,6 +36,7 @@ from test_staleness import (
 )
 from tiny_runs import RUN, Runs, copied, recipe_of, remade
 
+from tercet.config.recipe import RetrieverSettings
 from tercet.core.artifacts import MANIFEST, Stage
 from tercet.core.files import read_json, write_json
 from tercet.pipeline.needs import Needs, UndeclaredInput
@@ -73,7 +74,9 @@ class Mutant:
 
 def needs_of(kind: type[Step]) -> Needs:
     """What a kind of step needs."""
-    return _RetrieverEmbeddings("other").needs if kind is _RetrieverEmbeddings else kind.needs
+    if kind is _RetrieverEmbeddings:
+        return _RetrieverEmbeddings(RetrieverSettings(model="other")).needs
+    return kind.needs
 
 
 def _mutants() -> Iterator[Mutant]:

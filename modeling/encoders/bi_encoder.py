@@ -31,12 +31,13 @@ from tercet.modeling.encoders.st_format import (
 )
 from tercet.modeling.encoders.vector_space import VectorSpace
 from tercet.modeling.hub import HubUpload, load_model, load_tokenizer, quiet, resolve
-from tercet.modeling.precision import Precision, default_device, inference_dtype
+from tercet.modeling.precision import Precision, default_device, faster_dtype, known_dtype
 
 Kind = Literal["query", "passage"]
 
 _DEFAULT_BATCH_TOKENS = {"cpu": 2_048, "cuda": 131_072}  # CPU: larger batches are slower
 _TOKENIZE_AT_ONCE = 4_096  # texts; bounds the memory of the tokenizer's intermediate objects
+_MEASURED_TOKENS, _MEASURED_LENGTH = 1_024, 128  # of a batch that tells which format is faster
 
 
 class BiEncoder(HubUpload):
@@ -72,9 +73,10 @@ class BiEncoder(HubUpload):
         self.space: VectorSpace | None = None
         self._name = name
         self._first: int | None = None
+        self._faster: dict[tuple[str, str], torch.dtype] = {}
         if tokenizer.pad_token_id is None:
             raise InputError(f"model {name!r}: its tokenizer has no padding token")
-        inference_dtype(precision, "cpu")  # refuses an unknown precision now, not after hours
+        known_dtype(precision, "cpu")  # refuses an unknown precision now, not after hours
         for parameter_name, parameter in backbone.named_parameters():
             # `pool` does not use it: data-parallel training would wait for its gradient.
             if parameter_name.startswith("pooler."):
@@ -194,6 +196,39 @@ class BiEncoder(HubUpload):
         """The backbone's current device: a trainer may move it."""
         return next(self.backbone.parameters()).device
 
+    def dtype_of(self, use: Literal["encode", "train"]) -> torch.dtype:
+        """The format of its matrix products, measured where `precision` is "auto".
+
+        Its `precision` is that of encoding; the faster format of training may be another.
+        """
+        device = self.device
+        known = known_dtype(self.precision if use == "encode" else "auto", device)
+        if known is not None:
+            return known
+        key = use, device.type
+        if key not in self._faster:
+            work = self._encode_once if use == "encode" else self._learn_once
+            self._faster[key] = faster_dtype(use, self.backbone.config, device, work)
+        return self._faster[key]
+
+    def _encode_once(self, dtype: torch.dtype) -> None:
+        with self._inference(dtype):
+            self._embed_once()
+
+    def _learn_once(self, dtype: torch.dtype) -> None:
+        learned = [p for p in self.backbone.parameters() if p.requires_grad]
+        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+            vectors = self._embed_once()
+        torch.autograd.grad(vectors.square().sum(), learned, allow_unused=True)
+
+    def _embed_once(self) -> Tensor:
+        """Encode a batch of made-up tokens of a passage's usual length."""
+        length = min(_MEASURED_LENGTH, self.config.max_length or _MEASURED_LENGTH)
+        ids = torch.arange(_MEASURED_TOKENS // length * length, device=self.device)
+        ids = (ids * 31 % self.backbone.config.vocab_size).view(-1, length)
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        return self.embed(self.backbone, inputs)
+
     def pool(self, last_hidden_state: Tensor, attention_mask: Tensor) -> Tensor:
         """Pool token states [batch, tokens, hidden] to vectors, float32 [batch, dimension]."""
         states = last_hidden_state.float()
@@ -299,7 +334,7 @@ class BiEncoder(HubUpload):
         shown = show_progress is not None and len(ids) >= WORTH_A_BAR
         unit = "queries" if kind == "query" else "passages"
         bar = progress(show_progress or "", len(ids), unit, shown=shown)
-        with self._inference(), bar as advance:
+        with self._inference(self.dtype_of("encode")), bar as advance:
             for places in self.batches([len(ids[i]) for i in order]):
                 batch = order[places]
                 rows = run_halving(lambda part: self._vectors([ids[i] for i in part]), batch)
@@ -358,9 +393,8 @@ class BiEncoder(HubUpload):
         return self.pool(states, inputs["attention_mask"]).cpu().numpy()
 
     @contextmanager
-    def _inference(self) -> Iterator[None]:
+    def _inference(self, dtype: torch.dtype) -> Iterator[None]:
         training, device = self.backbone.training, self.device
-        dtype = inference_dtype(self.precision, device)
         if training:  # visiting all modules takes a millisecond, much for a single query
             self.backbone.eval()
         try:

@@ -9,11 +9,11 @@ from typing import Any, Literal, get_args
 import torch
 from transformers import AutoModelForSeq2SeqLM
 
+from tercet.core.cache import cache_folder, make_once
 from tercet.core.console import console
 from tercet.core.extras import missing
 from tercet.core.files import digest
 from tercet.core.schema import InputError
-from tercet.core.cache import cache_folder, make_once
 from tercet.modeling.generators.base import Sampler, Sampling
 from tercet.modeling.hub import load_model, load_tokenizer, resolve
 from tercet.modeling.precision import default_device
@@ -60,7 +60,7 @@ class CT2Generator(Sampler):
         place = torch.device(device or default_device())
         model = resolve(name, revision)
         return cls(
-            _converted(name, model.path, model.identity, _COMPUTE[place.type]),
+            _converted(name, model.path, model.identity, _COMPUTE[_kind(place)]),
             load_tokenizer(name, model.path),
             device=place,
             name=name,
@@ -73,7 +73,7 @@ class CT2Generator(Sampler):
     @property
     def streams(self) -> int:
         """Number of streams that a call of `generate` divides its batches among."""
-        return _STREAMS[self._device.type]
+        return _STREAMS[_kind(self._device)]
 
     def _inputs(self, contents: list[str]) -> list[list[int]]:
         return self.cut_ids(contents)
@@ -83,7 +83,7 @@ class CT2Generator(Sampler):
     ) -> list[list[str]]:
         # Small matrix products gain little from a second thread: one thread a worker is fastest.
         # A batch's queries depend on its stream only, not on how many run at a time.
-        device, cores = self._device.type, torch.get_num_threads()
+        device, cores = _kind(self._device), torch.get_num_threads()
         streams = _STREAMS[device]
         ctranslate2.set_random_seed(seed % 2**32)
         found: list[list[str]] = [[] for _ in batches]
@@ -147,8 +147,13 @@ def seq2seq_engine(engine: _Engine) -> Literal["torch", "ctranslate2"]:
 
 def describe_engine() -> str:
     """Return CTranslate2's version and arithmetic, which its queries depend on."""
-    device = default_device().type
+    device = _kind(default_device())
     return f"ctranslate2 {ctranslate2.__version__} {_COMPUTE[device]}, {_STREAMS[device]} streams"
+
+
+def _kind(device: torch.device) -> str:
+    """CTranslate2's device: an NVIDIA GPU, or else the CPU."""
+    return "cuda" if device.type == "cuda" else "cpu"
 
 
 class _Converter(TransformersConverter):

@@ -10,9 +10,10 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.generation.utils import ALL_CACHE_NAMES
 
+from tercet.core.cache import cache_folder, make_once
 from tercet.core.console import console
 from tercet.core.extras import missing
-from tercet.core.cache import cache_folder, make_once
+from tercet.modeling.generators.writing_speed import in_faster_format
 from tercet.modeling.hub import (
     SAFETENSORS,
     file_sha256,
@@ -22,7 +23,7 @@ from tercet.modeling.hub import (
     quiet,
     resolve,
 )
-from tercet.modeling.precision import Precision, default_device, inference_dtype
+from tercet.modeling.precision import Precision, default_device
 
 #: The argument of a model's cache, which transformers 5.24 renamed.
 CACHE = "cache" if "cache" in ALL_CACHE_NAMES else "past_key_values"
@@ -43,9 +44,10 @@ def load_language_model(
     place = torch.device(device or default_device())
     folder = resolve(name, revision, (gguf_file,) if gguf_file else SAFETENSORS)
     path = _dequantised(name, folder.path / gguf_file) if gguf_file else folder.path
-    dtype = inference_dtype(precision, place)
-    model = load_model(AutoModelForCausalLM, name, path, dtype=dtype)
-    return model.to(place), load_tokenizer(name, path), folder.identity
+    model = in_faster_format(
+        lambda dtype: load_model(AutoModelForCausalLM, name, path, dtype=dtype), precision, place
+    )
+    return model, load_tokenizer(name, path), folder.identity
 
 
 def _dequantised(name: str, file: Path) -> Path:

@@ -21,8 +21,9 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from tercet.core.schema import InputError
 from tercet.modeling.generators.base import Sampler, Sampling
+from tercet.modeling.generators.writing_speed import in_faster_format
 from tercet.modeling.hub import load_model, load_tokenizer, resolve
-from tercet.modeling.precision import Precision, default_device, inference_dtype
+from tercet.modeling.precision import Precision, default_device, name_of
 
 #: Languages with a doc2query mT5; "14langs" covers all of them and English.
 _DOC2QUERY = (
@@ -78,6 +79,11 @@ class TorchSampler(Sampler):
         self.stop_ids = list(stop_ids)
         self.draw = Draw(self.sampling)
 
+    @property
+    def precision(self) -> Precision:
+        """The number format of the model."""
+        return name_of(self.model.dtype)
+
     def _written(
         self, batches: list[list[list[int]]], per_passage: int, seed: int
     ) -> Iterator[list[str]]:
@@ -96,9 +102,12 @@ class TorchSampler(Sampler):
     @contextmanager
     def _seeded(self, seed: int) -> Iterator[None]:
         device = self.model.device
+        before = torch.mps.get_rng_state() if device.type == "mps" else None
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             yield
+        if before is not None:  # `fork_rng` keeps that of CPUs and of NVIDIA's GPUs alone
+            torch.mps.set_rng_state(before)
 
 
 class Seq2SeqGenerator(TorchSampler):
@@ -121,10 +130,13 @@ class Seq2SeqGenerator(TorchSampler):
         place = torch.device(device or default_device())
         folder = resolve(name, revision)
         tokenizer = load_tokenizer(name, folder.path)
-        dtype = inference_dtype(precision, place)
-        model = load_model(AutoModelForSeq2SeqLM, name, folder.path, dtype=dtype)
+        model = in_faster_format(
+            lambda dtype: load_model(AutoModelForSeq2SeqLM, name, folder.path, dtype=dtype),
+            precision,
+            place,
+        )
         return cls(
-            model.to(place),
+            model,
             tokenizer,
             name=name,
             identity=folder.identity,

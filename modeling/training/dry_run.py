@@ -94,12 +94,13 @@ def dry_run(
     suffice for three batches.
     """
     encoder.set_dropout(recipe.model.dropout)
+    encoder.dtype_of("train")  # measured, if it has to be, on the plain model
     if recipe.model.lora_rank:
         encoder.backbone = with_lora(encoder.backbone, recipe.model, seed=recipe.seed)
     collator = _Counting(TripletCollator.of_texts(encoder, train.queries, texts))
     watch = _Watch(budget)
     with tempfile.TemporaryDirectory() as folder:
-        args = _arguments(recipe, folder, len(train))
+        args = _arguments(recipe, encoder, folder, len(train))
         trainer = MarginMSETrainer(
             encoder,
             args,
@@ -121,9 +122,9 @@ def dry_run(
     return DryRun(forward / sum(tokens[timed]), update, trained)
 
 
-def _arguments(recipe: Recipe, folder: str, queries: int) -> TrainingArguments:
+def _arguments(recipe: Recipe, encoder: BiEncoder, folder: str, queries: int) -> TrainingArguments:
     """The recipe's arguments without evaluation, saving, logging and pushing."""
-    args = training_arguments(recipe)
+    args = training_arguments(recipe, encoder)
     args.output_dir = folder
     args.eval_on_start = args.load_best_model_at_end = args.push_to_hub = False
     args.eval_strategy = args.logging_strategy = IntervalStrategy.NO

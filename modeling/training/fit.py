@@ -22,7 +22,6 @@ from tercet.core.schema import InputError
 from tercet.data.triplets import Triplets
 from tercet.modeling.encoders.bi_encoder import BiEncoder
 from tercet.modeling.encoders.protocols import Student
-from tercet.modeling.precision import Precision, describe
 from tercet.modeling.training.callbacks import Log, Reporter
 from tercet.modeling.training.checkpoints import PUSHED, last_checkpoint
 from tercet.modeling.training.collator import TripletCollator
@@ -62,7 +61,7 @@ def adapt(
     best checkpoint. `log` receives the curves as they grow, in the first process. Raises
     InputError if there are checkpoints of another plan; `restart` removes them instead.
     """
-    args = training_arguments(recipe)
+    args = training_arguments(recipe, student)
     # Trackio continues a run of the same name: other settings need another.
     args.run_name = f"{recipe.name}-{digest(plan)[:8]}"
     folder = Path(args.output_dir)
@@ -88,12 +87,11 @@ def adapt(
         trainer.add_callback(Reporter(log))
     _keep_tensorboard(trainer, folder / _TENSORBOARD)
     if is_main_process():
-        chosen = recipe.training["bf16"] is not None
-        precision: Precision = "auto" if not chosen else "bf16" if args.bf16 else "fp32"
+        precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
         resumed = f", resumed from {Path(checkpoint).name}" if checkpoint else ""
         console.print(
             f"      training on {len(train):,} queries, {args.world_size} processes, "
-            f"{describe(precision, student.device)}{resumed}"
+            f"{precision} on {student.device}{resumed}"
         )
     trainer.train(resume_from_checkpoint=checkpoint)
     if is_main_process():

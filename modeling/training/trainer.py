@@ -17,8 +17,9 @@ from tercet.core.console import CURVES
 from tercet.core.schema import InputError
 from tercet.data.triplets import Triplets
 from tercet.modeling.batching import encode_cut
+from tercet.modeling.encoders.bi_encoder import BiEncoder
 from tercet.modeling.encoders.protocols import Student
-from tercet.modeling.precision import default_device, inference_dtype
+from tercet.modeling.precision import default_device, known_dtype
 from tercet.modeling.training.callbacks import Curves, EpochDraws, FiniteGradients
 from tercet.modeling.training.checkpoints import ResumableTrainer
 from tercet.modeling.training.collator import IGNORED, TripletCollator
@@ -162,15 +163,19 @@ class MarginMSETrainer(ResumableTrainer):
         return self._evaluated(means, metric_key_prefix)
 
 
-def training_arguments(recipe: Recipe) -> TrainingArguments:
+def training_arguments(recipe: Recipe, student: Student | None = None) -> TrainingArguments:
     """TrainingArguments of a recipe's `training` section, and those that Tercet sets itself.
 
-    Raises InputError if the settings contradict each other.
+    Where the section leaves the number format open, it is the faster one for `student`, or float32
+    without one on hardware where that has to be measured. Raises InputError if the settings
+    contradict each other.
     """
     settings = dict(recipe.training)
     if settings.get("bf16") is None:
-        fast = inference_dtype("auto", default_device()) == torch.bfloat16
-        settings["bf16"] = fast and not settings.get("fp16")
+        dtype = known_dtype("auto", default_device())
+        if dtype is None and isinstance(student, BiEncoder):
+            dtype = student.dtype_of("train")
+        settings["bf16"] = dtype == torch.bfloat16 and not settings.get("fp16")
     if "trackio" in recipe.tracking.report_to:
         # Otherwise each push to the Hub would publish the metrics as a public Space.
         settings.setdefault("trackio_static_space_id", False)
@@ -191,7 +196,7 @@ def training_arguments(recipe: Recipe) -> TrainingArguments:
         "ddp_find_unused_parameters": False,
         # Buffers are constants, and processes may have unequal numbers of chunks to broadcast at.
         "ddp_broadcast_buffers": False,
-        "use_cpu": not torch.cuda.is_available(),
+        "use_cpu": default_device().type == "cpu",
     }
     try:
         args = TrainingArguments(**settings)

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 # Whoever adds, renames or removes a key changes what recipes may say: say so here and in the
 # change log.
 KEYS = """
-name runs_dir seed
+name runs_dir seed time_budget
 corpus.source corpus.path corpus.dev_split corpus.test_split
 corpus.passages.path corpus.passages.config corpus.passages.split corpus.passages.revision
 corpus.passages.id corpus.passages.title corpus.passages.text corpus.passages.vector
@@ -45,14 +45,14 @@ queries.generators.N.style queries.generators.N.options
 queries.generators.N.prompt queries.generators.N.examples
 queries.generators.N.passage_tokens queries.generators.N.max_new_tokens
 queries.generators.N.batch_size queries.generators.N.temperature
-queries.generators.N.top_k queries.generators.N.top_p
+queries.generators.N.top_k queries.generators.N.top_p queries.generators.N.precision
 negatives.retrievers negatives.candidates negatives.shard_queries
 negatives.index.backend negatives.index.kind negatives.index.metric negatives.index.factory
 negatives.index.ef negatives.index.nprobe negatives.index.on_disk
 negatives.index.collection negatives.index.vector negatives.index.id negatives.index.options
 negatives.retrievers.N.kind negatives.retrievers.N.share negatives.retrievers.N.model
 negatives.retrievers.N.k1 negatives.retrievers.N.b negatives.retrievers.N.language
-negatives.retrievers.N.options
+negatives.retrievers.N.options negatives.retrievers.N.precision
 teacher.name teacher.revision teacher.backend teacher.max_length teacher.precision
 teacher.shard_pairs teacher.options
 triplets.teacher_weight triplets.calibration triplets.negatives_per_query

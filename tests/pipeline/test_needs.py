@@ -11,7 +11,7 @@ import pytest
 from recipe_keys import KEYS
 from tiny_runs import EVERY_STEP, RUN, Runs, copied, recipe_of
 
-from tercet.config.recipe import Recipe
+from tercet.config.recipe import Recipe, RetrieverSettings
 from tercet.core.artifacts import Writer
 from tercet.pipeline.needs import MODEL_KEYS, RecipeView, UndeclaredInput
 from tercet.pipeline.pipeline import Pipeline
@@ -27,6 +27,8 @@ from tercet.pipeline.steps.student import AdapterStudent, BaseStudent, Projected
 from tercet.pipeline.steps.targets import Targets
 from tercet.pipeline.steps.triplets import Triplets
 
+#: A retriever of another model.
+OTHER = RetrieverSettings(kind="dense", model="other", precision="fp32")
 #: Every kind of step, and the run that has one.
 KINDS: dict[type[Step], str] = {
     Corpus: "whole",
@@ -116,7 +118,7 @@ def _reads_of_artifacts(inputs: Inputs) -> dict[str, tuple[tuple[str, ...], Call
         "validation queries": (("triplets/lists", "triplets"), lambda: inputs.split("validation")),
         "another step's artifact": (
             ("corpus/passages", "corpus"),
-            lambda: inputs.make(_RetrieverEmbeddings("other")),
+            lambda: inputs.make(_RetrieverEmbeddings(OTHER)),
         ),
     }
 
@@ -192,6 +194,6 @@ def read(runs: Runs) -> Iterator[dict[type[Step], set[str]]]:
 def test_a_step_reads_all_that_it_declares(
     read: dict[type[Step], set[str]], kind: type[Step]
 ) -> None:
-    needs = _RetrieverEmbeddings("other").needs if kind is _RetrieverEmbeddings else kind.needs
+    needs = _RetrieverEmbeddings(OTHER).needs if kind is _RetrieverEmbeddings else kind.needs
     declared = {*needs.recorded_keys, *needs.unrecorded_keys, *needs.readable_artifacts}
     assert declared - read[kind] == set(UNREAD.get(kind, {}))

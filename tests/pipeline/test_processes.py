@@ -55,6 +55,7 @@ def recipe(
                     "model": tiny_seq2seq_path,
                     "engine": "torch",
                     "max_new_tokens": 4,
+                    "precision": "fp32",
                 },
             ],
         },
@@ -63,7 +64,12 @@ def recipe(
             "retrievers": [
                 {"kind": "dense", "share": 2},
                 {"kind": "bm25", "share": 1},
-                {"kind": "dense", "share": 1, "model": tiny_encoder_path},
+                {
+                    "kind": "dense",
+                    "share": 1,
+                    "model": tiny_encoder_path,
+                    "precision": "fp32",
+                },
             ],
         },
         teacher={"name": tiny_cross_encoder_path, "shard_pairs": 64},

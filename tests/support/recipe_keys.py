@@ -44,8 +44,14 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "queries.count": 6,
             "queries.generators": [
-                {"kind": "seq2seq", "model": "writer", "max_new_tokens": 8, "engine": "torch"},
-                {"kind": "causal", "model": "babbler", "max_new_tokens": 8},
+                {
+                    "kind": "seq2seq",
+                    "model": "writer",
+                    "max_new_tokens": 8,
+                    "engine": "torch",
+                    "precision": "fp32",
+                },
+                {"kind": "causal", "model": "babbler", "max_new_tokens": 8, "precision": "fp32"},
             ],
         },
     ),
@@ -56,7 +62,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
             "negatives.retrievers": [
                 {"kind": "dense", "share": 15},
                 {"kind": "bm25", "share": 10},
-                {"kind": "dense", "share": 5, "model": "other"},
+                {"kind": "dense", "share": 5, "model": "other", "precision": "fp32"},
             ]
         },
     ),
@@ -209,6 +215,7 @@ _WRITTEN = {
 KEYS: dict[str, Key] = {
     "name": Key(NONE, "second"),
     "runs_dir": Key(NONE, "kept"),
+    "time_budget": Key(NONE, "20min"),
     "seed": Key(
         ("queries", "triplets", "targets", "model"),
         4,
@@ -295,6 +302,9 @@ KEYS: dict[str, Key] = {
     "queries.generators.N.temperature": Key(("queries",), 0.2, AFTER_QUERIES, run="written"),
     "queries.generators.N.top_k": Key(("queries",), 2, AFTER_QUERIES, run="written"),
     "queries.generators.N.top_p": Key(("queries",), 0.1, AFTER_QUERIES, run="written"),
+    "queries.generators.N.precision": Key(
+        ("queries",), "bf16", AFTER_QUERIES, run="written", place=1
+    ),
     "queries.count": Key(("queries",), 20, AFTER_QUERIES),
     "queries.per_passage": Key(("queries",), 2, AFTER_QUERIES),
     "queries.shard_passages": Key(("queries",), 5, AFTER_QUERIES),
@@ -310,6 +320,9 @@ KEYS: dict[str, Key] = {
     "negatives.retrievers.N.k1": Key(("negatives",), 0.1, ("scores",), place=1),
     "negatives.retrievers.N.b": Key(("negatives",), 1.0, ("scores",), place=1),
     "negatives.retrievers.N.language": Key(("negatives",), None, ("scores",), place=1),
+    "negatives.retrievers.N.precision": Key(
+        ("embeddings_other", "negatives"), "bf16", AFTER_NEGATIVES, run="other", place=2
+    ),
     "negatives.candidates": Key(("negatives",), 5, AFTER_NEGATIVES),
     "negatives.shard_queries": Key(("negatives",), 10, ("scores",)),
     "negatives.index.backend": Key(("negatives",), "faiss", ("scores",)),

@@ -22,10 +22,17 @@ if TYPE_CHECKING:
     help="The last step to make: corpus, embeddings, student, queries, negatives, scores, "
     "triplets, targets, model or evaluation.",
 )
+@click.option("--yes", is_flag=True, help="Start without asking, however long it takes.")
 @click.option("--forecast", "forecasts", is_flag=True, hidden=True)
 @click.option("--audit", "audits", is_flag=True, hidden=True)
 def command(
-    recipe: Recipe, *, restart: bool, until: str | None, forecasts: bool, audits: bool
+    recipe: Recipe,
+    *,
+    restart: bool,
+    until: str | None,
+    yes: bool,
+    forecasts: bool,
+    audits: bool,
 ) -> None:
     """Adapt a retriever to the recipe's corpus, and report by how much it got better.
 
@@ -41,16 +48,20 @@ def command(
 
         audit(recipe)
     else:
-        adapt(recipe, restart=restart, until=until)
+        adapt(recipe, restart=restart, until=until, yes=yes)
 
 
-def adapt(recipe: Recipe, *, restart: bool = False, until: str | None = None) -> None:
+def adapt(
+    recipe: Recipe, *, restart: bool = False, until: str | None = None, yes: bool = False
+) -> None:
     """Adapt the recipe's model to its corpus, step by step, and report whether it got better.
 
     A step whose inputs and settings have not changed is reused, and a killed run goes on where it
-    was. `until` names the last step to make; `restart` discards checkpoints of other settings.
+    was. `until` names the last step to make; `restart` discards checkpoints of other settings;
+    `yes` starts a run of hours without asking.
     """
     # torch and transformers take seconds to import, which --help should not.
+    from tercet.commands.plan import plan
     from tercet.config.loading import refuse_earlier_run, save_recipe
     from tercet.core.console import console
     from tercet.core.processes import command_line, is_main_process, locked
@@ -65,6 +76,8 @@ def adapt(recipe: Recipe, *, restart: bool = False, until: str | None = None) ->
     refuse_earlier_run(recipe.folder)
     pipeline.check()
     with locked(recipe.folder), suppress(StepReached):
+        if not plan(pipeline, yes=yes):
+            return
         # Data: passages with their vectors, synthetic queries, and what the teacher makes of them.
         corpus = pipeline.make("corpus")
         if is_main_process():  # a source that is refused leaves nothing behind

@@ -27,7 +27,9 @@ def settings_within(kind: Any, steps: Sequence[str]) -> type | None:
     for step in steps:
         if step == "N" or step.isdecimal():
             continue
-        kind = _item(typing.get_type_hints(kind).get(step)) if dataclasses.is_dataclass(kind) else None
+        kind = (
+            _item(typing.get_type_hints(kind).get(step)) if dataclasses.is_dataclass(kind) else None
+        )
     return typing.cast(type, kind) if dataclasses.is_dataclass(kind) else None
 
 

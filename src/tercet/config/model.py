@@ -61,7 +61,9 @@ class ModelSection:
         None, "maximum tokens of a query; unset: as for passages", low=8
     )
     precision: Literal["auto", "fp32", "bf16"] = key(
-        "auto", "precision of encoding; auto: bf16 if the hardware supports it"
+        "auto",
+        "precision of encoding; auto: bf16 if it is measured to be 10% faster here, else fp32; "
+        "kept by the run",
     )
     dropout: float = key(0.0, "dropout in training; 0 suits distillation", low=0, high=0.9)
     lora_rank: int | None = key(

@@ -14,6 +14,7 @@ from tercet.config.index import IndexSection, IndexSettings, IngestKind
 from tercet.config.model import ModelSection
 from tercet.config.parsing import key, plugin_options, section
 from tercet.config.training import WEIGHTLESS, training_defaults
+from tercet.core.text import seconds_of
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class GeneratorSettings:
     )
     top_k: int = key(25, "sample from the k most likely tokens", low=1)
     top_p: float = key(0.95, "nucleus sampling: cumulative probability", above=0, high=1)
+    precision: Literal["auto", "fp32", "bf16"] = key(
+        "auto", "precision of the model (causal, seq2seq by torch); auto: measured, kept by the run"
+    )
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,12 @@ class QueriesSection:
     generators: list[GeneratorSettings] = key(
         lambda: [GeneratorSettings()], "one or more, each with `kind`"
     )
-    count: int = key(250_000, "number of queries; passages are sampled for it", low=1)
+    count: int | None = key(
+        None,
+        "number of queries, for which passages are sampled; unset: 3 a passage, 1,500 to 250,000; "
+        "time_budget may lower it",
+        low=1,
+    )
     per_passage: int | None = key(
         None, "queries per passage; unset: 3, or more for a small corpus", low=1
     )
@@ -77,6 +86,9 @@ class RetrieverSettings:
     k1: float = key(0.9, "BM25: term saturation", low=0)
     b: float = key(0.4, "BM25: length normalisation", low=0, high=1)
     language: str | None = key("english", "BM25: stemmer and stop words; null: none")
+    precision: Literal["auto", "fp32", "bf16"] = key(
+        "auto", "precision of `model` (dense); auto: measured, kept by the run"
+    )
 
 
 @dataclass(frozen=True)
@@ -111,7 +123,7 @@ class TeacherSection:
     )
     max_length: int = key(256, "maximum tokens of query and passage together", low=16)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = key(
-        "auto", "auto: half precision if the hardware is fast at it"
+        "auto", "auto: bf16 if it is measured to be 10% faster here, else fp32; kept by the run"
     )
     shard_pairs: int = key(8192, "pairs per shard; a killed run redoes one shard", low=1)
 
@@ -228,6 +240,11 @@ class Recipe:
     name: str = key("run", "name of the run: its folder in `runs_dir`")
     runs_dir: str = key("runs", "folder of all runs")
     seed: int = key(13, "random seed", low=0, high=2**32 - 1)
+    time_budget: str | None = key(
+        None,
+        "time that the whole run may take on this machine, such as 20min or 2h: the number of "
+        "queries is chosen by a forecast; unset: no limit",
+    )
     corpus: CorpusSection = section(CorpusSection)
     queries: QueriesSection = section(QueriesSection)
     negatives: NegativesSection = section(NegativesSection)
@@ -244,6 +261,11 @@ class Recipe:
     ingest: IngestSection = section(IngestSection)
     tracking: TrackingSection = section(TrackingSection)
     chat: ChatSection = section(ChatSection)
+
+    @property
+    def budget_seconds(self) -> float | None:
+        """The time budget in seconds, or None."""
+        return None if self.time_budget is None else seconds_of(self.time_budget)
 
     @property
     def negatives_per_query(self) -> int:

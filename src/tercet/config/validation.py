@@ -36,6 +36,17 @@ def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
             f"{place}: training.metric_for_best_model {metric!r} is not measured"
             f"{nearest(str(metric), recipe.metrics)}"
         )
+    if recipe.time_budget is not None:
+        if not recipe.budget_seconds:
+            raise InputError(
+                f"{where('time_budget')}: time_budget {recipe.time_budget!r} is no duration: write "
+                "20min, 2h or a number of seconds"
+            )
+        if recipe.model.frozen:
+            raise InputError(
+                f"{where('time_budget')}: time_budget needs model.train both, which a forecast "
+                "supports: give queries.count instead"
+            )
     for number, generator in enumerate(recipe.queries.generators):
         if generator.kind in ("seq2seq", "causal") and not generator.model:
             raise InputError(

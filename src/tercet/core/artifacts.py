@@ -295,6 +295,11 @@ def only_existing() -> Iterator[None]:
         _only_existing.reset(before)
 
 
+def only_existing_now() -> bool:
+    """Whether nothing may be made: the caller is in a block of `only_existing`."""
+    return _only_existing.get()
+
+
 def produce(
     stage: Stage, make: Callable[[Writer], None], *, all_processes: bool = False
 ) -> Artifact:
@@ -314,7 +319,7 @@ def produce(
         artifact.verify()
         console.print(f"[green]reuse[/] [bold]{stage.name}[/]: {escape(reason)}")
         return artifact
-    if _only_existing.get():
+    if only_existing_now():
         raise NotMade(stage.name)
     console.print(f"[yellow]make[/]  [bold]{stage.name}[/]: {escape(reason)}")
     with measured() as taken, stage.write() as writer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -64,6 +65,18 @@ def seconds_text(seconds: float) -> str:
         return f"{minutes} min"
     hours = seconds / 3600
     return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
+
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+_UNITS = {"": 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+_UNITS |= {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
+
+
+def seconds_of(text: str) -> float | None:
+    """The seconds of a duration such as 20min, 1.5 h or 90; None if it is none."""
+    found = _DURATION.fullmatch(text.strip().lower())
+    unit = _UNITS.get(found[2]) or _UNITS.get(found[2].removesuffix("s")) if found else None
+    return float(found[1]) * unit if found and unit else None
 
 
 def interval_text(low: float, high: float) -> str:

@@ -25,13 +25,14 @@ def audit_teacher(pipeline: Pipeline) -> Audit:
     """
     if process()[1] > 1:
         raise InputError("the audit runs in one process: python train.py RECIPE --audit")
+    pipeline.run.settle()
     recipe = pipeline.recipe
     small = Pipeline(
         replace(
             recipe,
             runs_dir=str(recipe.folder),
             name="audit",
-            queries=replace(recipe.queries, count=min(_QUERIES, recipe.queries.count)),
+            queries=replace(recipe.queries, count=min(_QUERIES, recipe.queries.count or _QUERIES)),
         )
     )
     # The passages and their vectors are the run's own, which training reuses.

@@ -12,7 +12,7 @@ import numpy as np
 from tercet import modeling
 from tercet.config.recipe import Recipe
 from tercet.data.near_duplicates import NearDuplicates, normalised
-from tercet.data.queries import plan as passages_to_sample
+from tercet.data.queries import plan as passages_to_sample, usual_count
 from tercet.forecast.probe import Probe
 
 
@@ -60,10 +60,11 @@ class Counts:
 def count(recipe: Recipe, probe: Probe) -> Counts:
     """Scale the probe's counts to the whole run."""
     section, passages = recipe.queries, probe.reading.passages
-    per_passage, sampled = passages_to_sample(passages, section.count, section.per_passage)
+    asked = section.count or usual_count(passages)
+    per_passage, sampled = passages_to_sample(passages, asked, section.per_passage)
     texts = [query for each in probe.written for query, _ in each.queries]
     tried = sum(each.passages for each in probe.written)
-    written = min(section.count, round(len(texts) / tried * sampled))
+    written = min(asked, round(len(texts) / tried * sampled))
     kept = _kept(probe)
     queries = max(1, round(written * len(kept) / len(texts)))
     distinct = max(1, round(queries * float(np.mean(1 / (1 + expected_duplicates(kept, queries))))))

@@ -34,7 +34,7 @@ ROWS = {
 #: Facts whose sum is the number of tokens that a stage's model reads and writes.
 _TOKENS = ("tokens", "tokens_read", "tokens_written")
 #: Sections and keys of a recipe that affect neither the artifacts nor the cost of a run.
-_IGNORED = ("name", "runs_dir", "tracking", "ingest", "chat")
+_IGNORED = ("name", "runs_dir", "time_budget", "tracking", "ingest", "chat")
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,11 @@ class Forecast:
     settings: Mapping[str, Any]
     #: Seconds for making the forecast.
     seconds: float
+
+    @property
+    def total(self) -> float:
+        """Seconds of the stages that are not finished."""
+        return sum(stage.seconds for stage in self.left.values())
 
     @property
     def left(self) -> dict[str, Expected]:

@@ -21,7 +21,7 @@ from tercet.data import Passages
 from tercet.data.queries import Part, deal, plan as passages_to_sample, seed_of_shard
 from tercet.forecast.generation import WRITING, Written, write
 from tercet.forecast.sampling import Lists
-from tercet.forecast.source import Reading, read_source
+from tercet.forecast.source import READING, Reading, read_source
 from tercet.forecast.throughput import (
     EMBEDDING,
     PAIRS,
@@ -69,15 +69,21 @@ class Probe:
     seconds: float
 
 
-def probe(pipeline: Pipeline) -> Probe:
-    """Time every stage on a sample. Raises InputError where the run would."""
+def probe(pipeline: Pipeline, *, share: float = 1.0) -> Probe:
+    """Time every stage on a sample, for this `share` of the usual time of about 50 seconds.
+
+    Raises InputError where the run would.
+    """
     recipe, start = pipeline.recipe, time.monotonic()
     with measured() as read:
         reading = read_source(
-            pipeline.components.source, recipe.corpus.test_split, seed=recipe.seed
+            pipeline.components.source,
+            recipe.corpus.test_split,
+            seed=recipe.seed,
+            budget=READING * share,
         )
     console.print(f"  {reading.passages:,} passages; generating queries for a sample", style="dim")
-    written = _write(pipeline, reading)
+    written = _write(pipeline, reading, WRITING * share)
     queries = _sample([query for each in written for query in each.queries], recipe.seed)
     if not queries:
         tried = sum(each.passages for each in written)
@@ -88,7 +94,7 @@ def probe(pipeline: Pipeline) -> Probe:
     texts, judged = [query for query, _ in queries], [query.text for query in reading.judged]
     encoder = pipeline.components.base_model()
     assert isinstance(encoder, modeling.BiEncoder)
-    embedded = embed(encoder, shuffled, texts, judged, budget=EMBEDDING)
+    embedded = embed(encoder, shuffled, texts, judged, budget=EMBEDDING * share)
     with measured() as mined:
         found = [
             _find(pipeline, r, reading, embedded, queries) for r in recipe.negatives.retrievers
@@ -105,7 +111,7 @@ def probe(pipeline: Pipeline) -> Probe:
     lists = Lists(queries, found, recipe.negatives.candidates)
     characters = float(np.mean([len(passage.contents) for passage in reading.sample]))
     draws = lists.scored(PAIRS, recipe.seed)
-    scored = score(pipeline.components.teacher, draws.pairs, budget=SCORING)
+    scored = score(pipeline.components.teacher, draws.pairs, budget=SCORING * share)
     tokens_per_pair = draws.mean(scored.lengths, characters)
     console.print("  training a few steps", style="dim")
     adapting = time_adapter(embedded.vectors.shape[1], recipe.negatives.candidates)
@@ -116,7 +122,7 @@ def probe(pipeline: Pipeline) -> Probe:
     lengths = np.array([len(row) for row in ids], np.float64)
     parameters = sum(p.numel() for p in student.backbone.parameters())
     with measured() as trained:
-        rehearsal = _train(student, recipe, queries, drawn)
+        rehearsal = _train(student, recipe, queries, drawn, TRAINING * share)
     halfway(trained)
     return Probe(
         reading=reading,
@@ -138,7 +144,7 @@ def probe(pipeline: Pipeline) -> Probe:
     )
 
 
-def _write(pipeline: Pipeline, reading: Reading) -> list[Written]:
+def _write(pipeline: Pipeline, reading: Reading, budget: float) -> list[Written]:
     """Let each generator write about different passages, as in the run."""
     section, seed = pipeline.recipe.queries, pipeline.recipe.seed
     per_passage, wanted = passages_to_sample(reading.passages, section.count, section.per_passage)
@@ -161,7 +167,7 @@ def _write(pipeline: Pipeline, reading: Reading) -> list[Written]:
                     corpus,
                     per_passage,
                     seed=shard_seed,
-                    budget=WRITING * settings.share / sum(shares),
+                    budget=budget * settings.share / sum(shares),
                 )
             )
     return written
@@ -188,7 +194,7 @@ def _find(
             return pipeline.components.text_retriever(settings, Passages.of(passages))
         encoder, vectors = pipeline.components.base_model(), embedded.vectors
         if settings.model:
-            encoder = modeling.BiEncoder.from_pretrained(settings.model)
+            encoder = pipeline.components.other_encoder(settings)
             vectors = encoder.encode_passages([p.contents for p in passages])
         index = retrieval.ExactIndex()
         index.build([p.id for p in passages], vectors)
@@ -210,6 +216,7 @@ def _train(
     recipe: Recipe,
     queries: list[tuple[str, Passage]],
     drawn: list[list[Passage]],
+    budget: float,
 ) -> modeling.DryRun:
     """Train a few steps on sampled lists with random targets."""
     random = np.random.default_rng(recipe.seed)
@@ -231,4 +238,4 @@ def _train(
         seed=recipe.seed,
     )
     texts = {p.id: p.contents for _, each in rows for p in each}
-    return modeling.dry_run(student, train, texts, recipe, budget=TRAINING)
+    return modeling.dry_run(student, train, texts, recipe, budget=budget)

@@ -11,7 +11,8 @@ from tercet.core.schema import Passage, Query, Source
 
 #: Largest sample of passages.
 KEPT = 20_000
-_SECONDS = 10.0  # of reading
+#: Seconds of reading, at most.
+READING = 10.0
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Reading:
         return self.passages / max(1, sample)
 
 
-def read_source(source: Source, test_split: str, *, seed: int, budget: float = _SECONDS) -> Reading:
+def read_source(source: Source, test_split: str, *, seed: int, budget: float = READING) -> Reading:
     """Read a source for about `budget` seconds at most, and extrapolate the rest."""
     start, stopped = time.perf_counter(), ""
     draw, sample, count, size = random.Random(seed), list[Passage](), 0, 0

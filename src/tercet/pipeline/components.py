@@ -53,6 +53,12 @@ class Components:
         other.recipe = recipe
         return other
 
+    def settled(self, recipe: Recipe) -> Components:
+        """The same components with a recipe of other number formats: models are loaded again."""
+        other = self.reading(recipe)
+        other._base, other._language_models = [], {}
+        return other
+
     def check(self) -> None:
         """Find every plug-in, source, model and server before any work. Raises InputError."""
         self.check_plugins()
@@ -277,9 +283,10 @@ class Components:
         }
         given = {name: value for name, value in given.items() if value is not None}
         if settings.kind == "causal":
-            return self._causal(settings, given)
+            return self._causal(settings, given | {"precision": settings.precision})
         if modeling.seq2seq_engine(settings.engine) == "ctranslate2":
             return modeling.CT2Generator.from_pretrained(settings.model, **given)
+        given["precision"] = settings.precision
         return modeling.Seq2SeqGenerator.from_pretrained(settings.model, **given)
 
     def _causal(self, settings: GeneratorSettings, given: dict[str, Any]) -> Generator:
@@ -296,6 +303,11 @@ class Components:
             style.examples if examples is None else [(text, query) for text, query in examples],
             style=settings.style or "",
         )
+
+    def other_encoder(self, settings: RetrieverSettings) -> modeling.BiEncoder:
+        """A retriever's own model."""
+        name, precision = settings.model or "", settings.precision
+        return modeling.BiEncoder.from_pretrained(name, precision=precision)
 
     def bm25(self, settings: RetrieverSettings | SystemSettings, passages: Passages) -> Retriever:
         """BM25 over `passages`."""

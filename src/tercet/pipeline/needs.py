@@ -115,9 +115,14 @@ def key_value(recipe: Recipe, key: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
+    """A section without what it does not have: a model's number format, a plug-in's options."""
     if not is_dataclass(value) or isinstance(value, type):
         return value
-    return asdict(value, dict_factory=lambda pairs: {k: v for k, v in pairs if not unset(k, v)})
+    return asdict(value, dict_factory=_present)
+
+
+def _present(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {k: v for k, v in pairs if not unset(k, v) and (k, v) != ("precision", "auto")}
 
 
 def unset(key: str, value: Any) -> bool:

@@ -36,7 +36,6 @@ class Pipeline:
         teacher = modeling.stand_in(recipe.teacher.name)
         if teacher != recipe.teacher.name:  # so that reports and cards name the one that scored
             recipe = replace(recipe, teacher=replace(recipe.teacher, name=teacher))
-        self.recipe = recipe
         self.run = Run(recipe, restart=restart)
         self.steps: dict[str, Step] = steps_of(recipe)
         if until is not None and until not in self.steps:
@@ -45,6 +44,11 @@ class Pipeline:
             )
         self._until = until
         self._made: dict[str, Artifact] = {}
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe, with what the run has chosen where it leaves a value open."""
+        return self.run.recipe
 
     @property
     def components(self) -> Components:

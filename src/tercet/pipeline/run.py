@@ -13,13 +13,21 @@ from uuid import uuid4
 from tercet import data, modeling, retrieval
 from tercet.config.evaluation import SYNTHETIC
 from tercet.config.recipe import Recipe
-from tercet.core.artifacts import Artifact, Stage, Writer, produce
+from tercet.core.artifacts import Artifact, Stage, Writer, only_existing_now, produce
 from tercet.core.mapped import MappedVectors
 from tercet.core.processes import is_main_process
 from tercet.core.schema import Index, Qrels, Query
 from tercet.data import Passages
 from tercet.data.corpus import read_judged
 from tercet.modeling.training.callbacks import Log
+from tercet.pipeline.choices import (
+    Choices,
+    chosen,
+    measure,
+    read_choices,
+    standing,
+    write_choices,
+)
 from tercet.pipeline.components import Components
 from tercet.pipeline.needs import Needs, RecipeView, UndeclaredInput, key_value, unset
 
@@ -164,8 +172,13 @@ class Run:
     """One recipe and what its steps share: components, mapped passages and vectors, the encoder."""
 
     def __init__(self, recipe: Recipe, *, restart: bool = False) -> None:
-        self.recipe, self.restart = recipe, restart
-        self.components = Components(recipe)
+        #: The recipe as it was given, and `recipe` with what the run has chosen.
+        self.given, self.restart = recipe, restart
+        self._settled = False
+        #: What the run has decided by measuring: its recipe has the values.
+        self.choices = read_choices(recipe.folder)
+        self.recipe = chosen(recipe, self.choices)
+        self.components = Components(self.recipe)
         #: What the processes of one launch, and no other, have in common.
         self.launch = modeling.from_first_process(lambda: uuid4().hex)
         #: Receives the training curves, in the first process.
@@ -173,11 +186,35 @@ class Run:
         #: Passages, vectors and encoders by kind and digest of their artifact.
         self.loaded: dict[tuple[str, str], Any] = {}
 
+    def decide(self, choices: Choices) -> None:
+        """Take choices that the first process has made; `settle` keeps them."""
+        self.choices |= choices
+        self._settled = False
+        self.recipe = chosen(self.given, self.choices)
+        self.components = self.components.settled(self.recipe)
+
+    def chose(self, key: str) -> bool:
+        """Whether the run has a choice of this key, made for what its recipe asks for."""
+        return key in standing(self.given, self.choices)
+
+    def settle(self) -> None:
+        """Choose what the recipe leaves open, in the first process; keep it in the run's folder."""
+        if self._settled:
+            return
+        if found := modeling.from_first_process(lambda: measure(self.recipe)):
+            self.decide(found)
+        if is_main_process():
+            write_choices(self.recipe.folder, self.choices)
+        self._settled = True
+
     def make(self, step: Step, artifact: Callable[[str], Artifact]) -> Artifact:
         """Make the step's artifact, or reuse it where nothing that it needs has changed.
 
         `artifact` gives those of earlier steps by name.
         """
+        # The corpus depends on no choice: where it is refused, nothing is left behind.
+        if (step.needs.artifacts or step.needs.models) and not only_existing_now():
+            self.settle()
         inputs = Inputs(self, step, artifact)
         stage = self.stage_of(step, inputs)
         made = produce(

@@ -54,9 +54,7 @@ class Evidence:
     needed: int = 0
 
     @classmethod
-    def of(
-        cls, metric: str, before: Mapping[str, float], after: Mapping[str, float]
-    ) -> Evidence:
+    def of(cls, metric: str, before: Mapping[str, float], after: Mapping[str, float]) -> Evidence:
         """Compare the values of the same queries, with a 95% interval."""
         b, a = (np.array([values[query] for query in before]) for values in (before, after))
         interval = paired_bootstrap(b, a)

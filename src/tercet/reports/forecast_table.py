@@ -67,7 +67,7 @@ def _outlook(forecast: Forecast) -> list[str]:
     left = forecast.left
     if not left:
         return ["every stage is done: nothing is left to do"]
-    total = sum(stage.seconds for stage in left.values())
+    total = forecast.total
     longest = max(left, key=lambda name: left[name].seconds)
     part = left[longest].seconds / total if total else 0.0
     lines = [
@@ -75,11 +75,11 @@ def _outlook(forecast: Forecast) -> list[str]:
         f"({left[longest].gflops:.0f} GFLOP/s)"
     ]
     if total >= 60:
-        lines.append(f"{longest} takes {part:.0%} of the time; {_shorter(longest, left[longest])}")
+        lines.append(f"{longest} takes {part:.0%} of the time; {shorter(longest, left[longest])}")
     return lines
 
 
-def _shorter(stage: str, expected: Expected) -> str:
+def shorter(stage: str, expected: Expected) -> str:
     """Advice on settings that shorten a stage."""
     if stage == "model":
         training = expected.parts["training_seconds"]

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tercet import data, modeling, retrieval
+from tercet import data, retrieval
 from tercet.config.recipe import RetrieverSettings
 from tercet.core.artifacts import Writer
 from tercet.core.files import slug
@@ -30,8 +30,8 @@ class Negatives(Step):
 
     def condense(self, inputs: Inputs) -> dict[str, Any]:
         """Digests of the vectors by other retrievers' models, made first where they are missing."""
-        models = [r.model for r in inputs.recipe.negatives.retrievers if r.model]
-        return {model: inputs.make(_RetrieverEmbeddings(model)).digest for model in models}
+        others = [r for r in inputs.recipe.negatives.retrievers if r.model]
+        return {each.model: inputs.make(_RetrieverEmbeddings(each)).digest for each in others}
 
     def all_processes(self, inputs: Inputs) -> bool:
         """An index in memory or on a server belongs to the first process."""
@@ -60,8 +60,8 @@ class Negatives(Step):
             return inputs.components.text_retriever(settings, passages)
         encoder, vectors, name = inputs.starting_model, inputs.vectors, "student"
         if settings.model:
-            encoder = modeling.BiEncoder.from_pretrained(settings.model)
-            embedded = inputs.make(_RetrieverEmbeddings(settings.model))
+            encoder = inputs.components.other_encoder(settings)
+            embedded = inputs.make(_RetrieverEmbeddings(settings))
             vectors, name = data.read_vectors(embedded, passages), Path(settings.model).name
         index = inputs.components.index_of(inputs.recipe.negatives.index)
         indexes.callback(index.discard)
@@ -74,13 +74,19 @@ class _RetrieverEmbeddings(Step):
 
     revision = 3
 
-    def __init__(self, model: str) -> None:
-        self.name, self._model = f"embeddings_{slug(model)}", model
+    def __init__(self, settings: RetrieverSettings) -> None:
+        model = settings.model or ""
+        self.name, self._settings = f"embeddings_{slug(model)}", settings
         self.needs = Needs(
             artifacts=("corpus/passages",),
             sources=(f"retriever {model}",),
             unrecorded_keys=("negatives.index.backend",),
         )
+
+    def condense(self, inputs: Inputs) -> dict[str, Any]:
+        """The number format, once it is chosen."""
+        precision = self._settings.precision
+        return {} if precision == "auto" else {"precision": precision}
 
     def all_processes(self, inputs: Inputs) -> bool:
         """As the mining that it is made within."""
@@ -88,5 +94,5 @@ class _RetrieverEmbeddings(Step):
 
     def make(self, inputs: Inputs, writer: Writer) -> None:
         """As `data.embed_passages`."""
-        encoder = modeling.BiEncoder.from_pretrained(self._model)
+        encoder = inputs.components.other_encoder(self._settings)
         data.embed_passages(writer, encoder, inputs.passages)

@@ -1,0 +1,145 @@
+"""What a run decides by measuring the machine, and keeps in its folder.
+
+The number formats of its models, where the recipe says `auto`, and the number of queries that fit
+its time budget. The first process decides before the first shard that depends on it; every process,
+and a run that is resumed on another machine, reads `choices.json`. A choice holds for what it was
+made for: of another model it is made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, is_dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tercet import modeling
+from tercet.config.recipe import GeneratorSettings, Recipe, RetrieverSettings
+from tercet.core.console import console
+from tercet.core.files import read_json, write_json
+from tercet.data import Passages
+from tercet.modeling.precision import default_device, known_dtype, name_of
+from tercet.pipeline.components import Components
+
+CHOICES = "choices.json"
+#: The key that a time budget chooses.
+QUERIES = "queries.count"
+#: Recipe key -> {"of": what the choice was made for, "choice": the key's value}.
+Choices = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A number format that a recipe leaves open: its model, and how to find the faster one."""
+
+    of: str
+    measure: Callable[[], modeling.Precision]
+
+
+def read_choices(folder: Path) -> dict[str, Any]:
+    """What a run has chosen; nothing before its first shard."""
+    file = folder / CHOICES
+    return dict(read_json(file)) if file.exists() else {}
+
+
+def write_choices(folder: Path, choices: Choices) -> None:
+    """Keep the choices in the run's folder, in one step."""
+    if choices and dict(choices) != read_choices(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / CHOICES, choices)
+
+
+def chosen(recipe: Recipe, choices: Choices) -> Recipe:
+    """The recipe with the choices that stand."""
+    for key, choice in standing(recipe, choices).items():
+        recipe = _with(recipe, key, choice)
+    return recipe
+
+
+def standing(recipe: Recipe, choices: Choices) -> dict[str, Any]:
+    """The choices that were made for what the recipe asks for, by key."""
+    of = {key: each.of for key, each in _open(recipe).items()}
+    if recipe.time_budget:
+        of[QUERIES] = budget_of(recipe)
+    return {key: made["choice"] for key, made in choices.items() if made["of"] == of.get(key)}
+
+
+def budget_of(recipe: Recipe) -> str:
+    """What a number of queries is chosen for: the time budget, and the most that are wanted."""
+    most = recipe.queries.count
+    return f"{recipe.time_budget}" + (f", at most {most}" if most else "")
+
+
+def measure(recipe: Recipe) -> dict[str, Any]:
+    """Choose the number formats that the recipe leaves open; told in one line."""
+    known = known_dtype("auto", default_device())
+    found: dict[str, Any] = {}
+    for key, each in _open(recipe).items():
+        precision = each.measure() if known is None else name_of(known)
+        choice = precision == "bf16" if key == "training.bf16" else precision
+        found[key] = {"of": each.of, "choice": choice}
+    if found:
+        said = ", ".join(f"{key} {each['choice']}" for key, each in found.items())
+        how = "measured" if known is None else f"on {default_device().type}"
+        console.print(f"number formats, {how}: {said}", style="dim")
+    return found
+
+
+def _open(recipe: Recipe) -> dict[str, _Open]:
+    """The number formats that a recipe leaves open, by key."""
+    parts, found = Components(recipe), dict[str, _Open]()
+    model, teacher = recipe.model, recipe.teacher
+    if not model.api:
+        if model.precision == "auto":
+            found["model.precision"] = _Open(model.name, lambda: _of(parts.base_model(), "encode"))
+        learns = not model.adapter and not recipe.training.get("fp16")
+        if learns and recipe.training.get("bf16") is None:
+            found["training.bf16"] = _Open(model.name, lambda: _of(parts.base_model(), "train"))
+    if teacher.precision == "auto" and not modeling.is_onnx(teacher.name, teacher.backend):
+        found["teacher.precision"] = _Open(teacher.name, lambda: parts.teacher().precision)
+    for place, settings in enumerate(recipe.queries.generators):
+        if settings.precision == "auto" and _by_torch(settings):
+            name = " ".join(filter(None, (settings.model, settings.gguf_file)))
+            found[f"queries.generators.{place}.precision"] = _Open(
+                name, partial(_of_writer, parts, settings)
+            )
+    for place, retriever in enumerate(recipe.negatives.retrievers):
+        if retriever.precision == "auto" and retriever.model:
+            found[f"negatives.retrievers.{place}.precision"] = _Open(
+                retriever.model, partial(_of_retriever, parts, retriever)
+            )
+    return found
+
+
+def _by_torch(settings: GeneratorSettings) -> bool:
+    if settings.kind == "seq2seq":
+        return modeling.seq2seq_engine(settings.engine) == "torch"
+    return settings.kind == "causal"
+
+
+def _of(encoder: Any, use: str) -> modeling.Precision:
+    return name_of(encoder.dtype_of(use))
+
+
+def _of_retriever(parts: Components, settings: RetrieverSettings) -> modeling.Precision:
+    return _of(parts.other_encoder(settings), "encode")
+
+
+def _of_writer(parts: Components, settings: GeneratorSettings) -> modeling.Precision:
+    writer: Any = parts.generator(settings, Passages.of([]))
+    precision: modeling.Precision = writer.precision
+    return precision
+
+
+def _with(value: Any, path: str, new: Any) -> Any:
+    """Settings with another value of one key; a number is a place in a list."""
+    name, _, rest = path.partition(".")
+    if isinstance(value, list):
+        place = int(name)
+        inner = _with(value[place], rest, new) if rest else new
+        return [*value[:place], inner, *value[place + 1 :]]
+    if is_dataclass(value) and not isinstance(value, type):
+        inner = _with(getattr(value, name), rest, new) if rest else new
+        return replace(value, **{name: inner})
+    return {**value, name: new}

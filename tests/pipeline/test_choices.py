@@ -1,0 +1,135 @@
+"""What a run decides by measuring the machine stays decided."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from programs import manifests
+from recipes import tiny_recipe
+
+from tercet.config.loading import load_recipe
+from tercet.core.artifacts import only_existing
+from tercet.modeling import precision as formats
+from tercet.pipeline.choices import CHOICES, read_choices
+from tercet.pipeline.pipeline import Pipeline
+
+OPEN = {
+    "model.precision": "auto",
+    "training.bf16": "null",
+    "teacher.precision": "auto",
+    "queries.generators.0.precision": "auto",
+    "negatives.retrievers.0.precision": "auto",
+}
+OPTIONS = [f"--{key}={value}" for key, value in OPEN.items()]
+
+
+@pytest.fixture
+def recipe(
+    tmp_path: Path,
+    tiny_beir_path: Path,
+    tiny_encoder_path: Path,
+    tiny_cross_encoder_path: Path,
+    tiny_causal_path: Path,
+) -> Path:
+    writer = {"kind": "causal", "model": tiny_causal_path, "max_new_tokens": 4}
+    other = {"kind": "dense", "model": tiny_encoder_path}
+    return tiny_recipe(
+        tmp_path,
+        corpus=tiny_beir_path,
+        teacher=tiny_cross_encoder_path,
+        model=tiny_encoder_path,
+        queries={"count": 8, "generators": [writer]},
+        negatives={"candidates": 4, "retrievers": [other]},
+        triplets={"negatives_per_query": 3, "teacher_weight": 0.5},
+    )
+
+
+def on_a_machine(monkeypatch: pytest.MonkeyPatch, faster: str) -> None:
+    """One that names instructions for bf16, with this format the faster."""
+    times = (2.0, 1.0) if faster == "bf16" else (1.0, 2.0)
+    monkeypatch.setattr(formats, "default_device", lambda: formats.torch.device("cpu"))
+    monkeypatch.setattr(formats, "_has_bf16", lambda: True)
+    monkeypatch.setattr(formats, "_timed", lambda work: times)
+    monkeypatch.setattr(formats, "_cpu", lambda: faster)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERCET_CACHE", str(tmp_path / "cache"))
+
+
+def scored(recipe: Path, *options: str) -> Pipeline:
+    """A run with its lists scored."""
+    pipeline = Pipeline(load_recipe(recipe, [*OPTIONS, *options]))
+    _ = pipeline.scores
+    return pipeline
+
+
+@pytest.mark.parametrize("faster", ["fp32", "bf16"])
+def test_a_run_keeps_its_number_formats_on_another_machine(
+    recipe: Path, faster: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on_a_machine(monkeypatch, faster)
+    pipeline = scored(recipe)
+    run = pipeline.recipe.folder
+    chosen = {key: each["choice"] for key, each in read_choices(run).items()}
+    half = faster == "bf16"
+    assert chosen == {key: half if key == "training.bf16" else faster for key in OPEN}
+    assert manifests(run)["embeddings"]["plan"]["settings"]["model.precision"] == faster
+    generators = manifests(run)["queries"]["plan"]["settings"]["queries"]["generators"]
+    assert generators[0]["precision"] == faster
+    assert pipeline.recipe.training["bf16"] is half
+    assert "number formats, measured" in capsys.readouterr().out
+
+    before, kept = manifests(run), (run / CHOICES).read_bytes()
+    on_a_machine(monkeypatch, "fp32" if half else "bf16")
+    scored(recipe)
+    said = capsys.readouterr().out
+    assert "make " not in said and "measured" not in said
+    assert manifests(run) == before and (run / CHOICES).read_bytes() == kept
+    # Who only reads a run takes what it has chosen.
+    with only_existing():
+        assert Pipeline(load_recipe(recipe, OPTIONS)).scores.digest == pipeline.scores.digest
+
+
+def test_the_format_that_was_chosen_may_be_asked_for_by_name(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on_a_machine(monkeypatch, "fp32")
+    scored(recipe)
+    capsys.readouterr()
+    asked = [f"--{key}={'false' if key == 'training.bf16' else 'fp32'}" for key in OPEN]
+    _ = Pipeline(load_recipe(recipe, asked)).scores
+    assert "make " not in capsys.readouterr().out
+
+
+def test_another_model_is_measured_anew(
+    recipe: Path, tiny_encoder_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_machine(monkeypatch, "fp32")
+    run = scored(recipe).recipe.folder
+    another = shutil.copytree(tiny_encoder_path, tmp_path / "another")
+    on_a_machine(monkeypatch, "bf16")
+    scored(recipe, f"--model.name={another}")
+    choices = read_choices(run)
+    assert choices["model.precision"] == {"of": str(another), "choice": "bf16"}
+    assert choices["teacher.precision"]["choice"] == "fp32"
+
+
+def test_where_all_is_given_nothing_is_chosen(recipe: Path) -> None:
+    given = [f"--{key}=fp32" for key in OPEN if key != "training.bf16"]
+    pipeline = Pipeline(load_recipe(recipe, given))
+    _ = pipeline.embeddings
+    assert not (pipeline.recipe.folder / CHOICES).exists()
+
+
+def test_damaged_choices_are_refused(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_a_machine(monkeypatch, "fp32")
+    file = scored(recipe).recipe.folder / CHOICES
+    assert json.loads(file.read_text())
+    file.write_text("{")
+    with pytest.raises(formats.InputError, match=CHOICES):
+        scored(recipe)
