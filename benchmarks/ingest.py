@@ -116,8 +116,9 @@ def run(name: str, file: Path, folder: Path, turn: int) -> int:
             f"ingest: {{collection: {NAMES[name]}, vector: cohere, kind: flat}}\n"
         )
         code = (
-            "from tercet import cli\nfrom tercet.pipeline.ingest import ingest\n"
-            f"cli.run(ingest, 'ingest', '')\n{MEMORY}"
+            "import sys\nfrom tercet.config.loading import load_recipe\n"
+            "from tercet.pipeline.ingest import ingest\n"
+            f"ingest(load_recipe(sys.argv[1]))\n{MEMORY}"
         )
         command = [sys.executable, "-c", code, str(recipe)]
     else:

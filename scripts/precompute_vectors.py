@@ -8,16 +8,19 @@ files that the recipe's `vectors` system names: id and vector, of unit length.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+import click
 import numpy as np
 import onnxruntime
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 
-from tercet import InputError, Recipe, cli
+from tercet import InputError, Recipe
+from tercet.commands.main import main
+from tercet.commands.recipe_command import RecipeCommand
 from tercet.core.console import console, progress
 from tercet.pipeline.components import Components
 
@@ -26,8 +29,9 @@ _QUERY_PROMPT = "Represent this sentence for searching relevant passages: "
 _TOKENS, _BATCH = 512, 16
 
 
-def main(recipe: Recipe, flags: Mapping[str, str]) -> None:
-    """Encode and write."""
+@click.command(cls=RecipeCommand)
+def command(recipe: Recipe) -> None:
+    """Precompute vectors of another model, for the recipe's `vectors` system."""
     system = next((s for s in recipe.evaluation.systems if s.kind == "vectors"), None)
     if system is None:
         raise InputError("the recipe's evaluation.systems has no system of kind vectors")
@@ -79,4 +83,4 @@ def _write(path: Path, ids: Sequence[str], vectors: np.ndarray) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, "scripts/precompute_vectors.py", "Precompute vectors of another model.")
+    main(command=command)

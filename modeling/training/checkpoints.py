@@ -26,7 +26,7 @@ from transformers.trainer_utils import HubStrategy, SaveStrategy, rotate_checkpo
 from transformers.utils.hub import PushInProgress
 
 from tercet.core.console import console
-from tercet.core.files import file_sha256, read_json, write_json
+from tercet.core.files import share, file_sha256, read_json, write_json
 from tercet.modeling.encoders.protocols import Student
 from tercet.modeling.hub import files_of, push_files
 from tercet.modeling.training.lora import unwrapped
@@ -54,6 +54,7 @@ class ResumableTrainer(Trainer):
         if self.args.should_save:
             output = Path(self.args.output_dir)
             folder = output / f"checkpoint-{self.state.global_step}"
+            share(folder)
             files = [file for file in folder.rglob("*") if file.is_file()]
             hashes = {file.relative_to(folder).as_posix(): file_sha256(file) for file in files}
             write_json(folder / _MANIFEST, hashes)

@@ -160,6 +160,11 @@ def test_the_file_finds_what_the_run_found_where_there_is_no_tercet(
     *lines, verdict = tested.stdout.splitlines()
     assert len(lines) == 10 and all(line.startswith("same  ") for line in lines)
     assert verdict == "10 of 10 queries of run 'tiny': as the run found"
+    assert str(run.parent) not in out.read_text()
+    moved = out.parent.rename(tmp_path / "another place") / out.name
+    again = alone(moved, "--self-test")
+    assert again.returncode == 0, again.stdout + again.stderr
+    out.parent.symlink_to(moved.parent)
     answered = alone(out, "how does the beehive use its honey", "--k", "3")
     assert answered.returncode == 0 and len(answered.stdout.splitlines()) == 3
     assert alone(out).returncode == 2
@@ -205,7 +210,7 @@ def test_another_vector_another_model_or_another_passage_fails_the_self_test(
     out = export(run, tmp_path / "retriever.py")
     model, folder = run.parent / "runs/tiny/model", tmp_path / "retriever.passages"
     module = loaded(out)
-    assert str(model) == module.MODEL
+    assert module.MODEL == "./retriever.model"
     retriever = module.TercetRetriever()
     assert module.self_test(retriever)
 

@@ -39,12 +39,11 @@ def command(
 ) -> None:
     """Write what a run made for another program.
 
-    langchain: retriever.py does not need Tercet; its first lines list its dependencies, and with
-    --self-test it compares its answers with the run's. It reads WEAVIATE_URL, WEAVIATE_GRPC_URL and
-    WEAVIATE_API_KEY, and contains no address and no key.
+    retriever.py does not need Tercet: its first lines list what it needs, and with --self-test it
+    compares its answers with the run's. It contains no address and no key.
 
-    triplets: query, positive, negative and label (the teacher's margin), the columns of
-    sentence-transformers' MarginMSELoss, as in the first epoch.
+    triplets.jsonl has query, positive, negative and label (the teacher's margin), the columns of
+    sentence-transformers' MarginMSELoss.
     """
     # torch and transformers take seconds to import, which --help should not.
     from tercet.core.console import console

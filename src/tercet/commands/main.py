@@ -7,6 +7,7 @@ import errno
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -78,16 +79,17 @@ def tercet() -> None:
     """Adapt a dense retriever to a corpus without labels, and tell whether it got better."""
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
+def main(arguments: Sequence[str] | None = None, command: click.Command = tercet) -> NoReturn:
     """Run a command and exit: with 2 and one line for wrong input, 1 for a failure, 130 for Ctrl-C.
 
-    `arguments` begin with the command's name; by default they are those of this process.
+    `arguments` begin with the command's name; by default they are those of this process. A program
+    with a command of its own gives that.
     """
     given = sys.argv[1:] if arguments is None else [*arguments]
     if sys.platform == "win32":
         _stop("Tercet runs on Linux and macOS: on Windows, install it in WSL", 2, given)
     try:
-        code = tercet.main(given or ["--help"], "tercet", standalone_mode=False)
+        code = command.main(given or ["--help"], _name(command), standalone_mode=False) or 0
         sys.exit(code if given else 2)
     except InputError as error:
         _stop(str(error), 2, given)
@@ -101,6 +103,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if not isinstance(error, PermissionError):
             raise
         _stop(f"{error.filename}: {error.strerror}", 2, given)
+
+
+def _name(command: click.Command) -> str:
+    return "tercet" if command is tercet else Path(sys.argv[0]).name
 
 
 def _stop(reason: str, code: int, given: Sequence[str]) -> NoReturn:

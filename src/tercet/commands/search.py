@@ -49,7 +49,7 @@ def _search_run(run: str, queries: tuple[str, ...], k: int, system: str) -> None
     from tercet.pipeline.finished import finished
     from tercet.serving.search import RunSearch
 
-    with RunSearch(finished(read_recipe(run), served=False), system) as search:
+    with RunSearch(finished(read_recipe(run)), system) as search:
         for query in queries:
             rows = [
                 (passage.id, f"{score:.4f}", excerpt(printable(passage.contents), 100))

@@ -26,7 +26,15 @@ from rich.markup import escape
 
 from tercet.core.console import console
 from tercet.core.environment import recorded
-from tercet.core.files import digest, file_sha256, read_json, replacing, sync_folder, write_json
+from tercet.core.files import (
+    digest,
+    file_sha256,
+    read_json,
+    replacing,
+    share,
+    sync_folder,
+    write_json,
+)
 from tercet.core.mapped import arrow_rows
 from tercet.core.processes import is_main_process, process
 from tercet.core.resources import RESOURCES, Resources, measured, read_resources, trim_memory
@@ -40,6 +48,7 @@ PLAN = "plan.json"
 #: Rows that one shard is made of: anything with a length.
 Block = TypeVar("Block", bound=Sized)
 Happened = TypeVar("Happened")
+_only_existing = ContextVar("only_existing", default=False)
 VERSIONS = ("tercet", "torch", "transformers", "tokenizers", "datasets", "numpy")
 
 
@@ -181,7 +190,7 @@ class Stage:
     def finished(self) -> tuple[Artifact | None, str]:
         """Return the artifact if it has this plan, else None; and the reason in a few words."""
         # Killed after the manifest was written: the new folder is whole and only lacks its name.
-        whole = _manifest(self.partial)
+        whole = None if _only_existing.get() else _manifest(self.partial)
         if whole and is_main_process() and (whole["plan"] == self.plan or not _manifest(self.path)):
             (self.partial / PLAN).unlink(missing_ok=True)
             _replace_folder(self.partial, self.path)
@@ -235,6 +244,7 @@ class Stage:
 
     def _commit(self, writer: Writer) -> None:
         plan = writer.folder / PLAN
+        share(writer.folder)
         files = {}
         for file in sorted(p for p in writer.folder.rglob("*") if p.is_file() and p != plan):
             entry: dict[str, Any] = {"sha256": file_sha256(file), "bytes": file.stat().st_size}
@@ -282,12 +292,9 @@ class NotMade(Exception):
     """A stage is missing or stale, and `only_existing` forbids making it."""
 
 
-_only_existing = ContextVar("only_existing", default=False)
-
-
 @contextmanager
 def only_existing() -> Iterator[None]:
-    """Within the block, a stage that is missing or stale raises NotMade and is not made."""
+    """Within the block, a stage that is missing or stale raises NotMade, and nothing is written."""
     before = _only_existing.set(True)
     try:
         yield

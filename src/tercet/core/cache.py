@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
+from tercet.core.files import share
+
 
 def cache_folder(form: str) -> Path:
     """Return the cache of one `form`: $TERCET_CACHE/<form>, or ~/.cache/tercet/<form>."""
@@ -27,6 +29,7 @@ def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
     unfinished.mkdir()  # with the umask's permissions, which mkdtemp's folders do not have
     try:
         make(unfinished)
+        share(unfinished)
         unfinished.rename(folder)
     except OSError:
         if not folder.exists():  # else another process was faster

@@ -53,6 +53,16 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         sync_folder(path.parent)
 
 
+def share(folder: Path) -> None:
+    """Give the files below a folder its permissions to read and write: those of the umask.
+
+    safetensors writes files that their owner alone can read.
+    """
+    for file in folder.rglob("*"):
+        if file.is_file() and not file.is_symlink():
+            file.chmod(folder.stat().st_mode & 0o666)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file atomically, texts from environment variables as the recipe has them."""
     write_file(path, (json.dumps(written(value), indent=2, sort_keys=True) + "\n").encode())

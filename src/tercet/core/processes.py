@@ -33,6 +33,14 @@ def command_line() -> list[str]:
 
 
 @contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Wait until no other process is in such a block for the same folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        yield
+
+
+@contextmanager
 def locked(run: Path) -> Iterator[None]:
     """Lock a run's folder against a second run; remove it at the end if nothing was made.
 

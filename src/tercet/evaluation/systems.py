@@ -22,6 +22,7 @@ from tercet.core.artifacts import Artifact, Stage, existing, produce
 from tercet.core.console import console
 from tercet.core.files import digest, file_sha256, slug
 from tercet.core.mapped import MappedVectors, Vectors
+from tercet.core.processes import one_at_a_time
 from tercet.core.schema import Encoder, Index, InputError, Query, Retriever, Teacher
 from tercet.data.corpus import read_judged
 from tercet.data.sources import PassagesWithQrels
@@ -178,10 +179,13 @@ class EncodedSystem(System):
             settings={},
             inputs={"system": self.identity(), "passages": pipeline.corpus.digest_of("passages")},
         )
-        made = produce(
-            stage,
-            lambda writer: data.embed_passages(writer, self.passage_encoder(), pipeline.passages),
-        )
+        with one_at_a_time(stage.path.parent):  # readers need them too, and do not lock the run
+            made = produce(
+                stage,
+                lambda writer: data.embed_passages(
+                    writer, self.passage_encoder(), pipeline.passages
+                ),
+            )
         return data.read_vectors(made, pipeline.passages)
 
     def over(self, index: Index) -> Retriever:

@@ -15,7 +15,6 @@ from typing import Any
 from tercet.config.chat import ChatSection
 from tercet.config.recipe import Recipe
 from tercet.core.extras import missing
-from tercet.core.processes import locked
 from tercet.core.schema import InputError, Passage
 from tercet.core.text import one_line, printable
 from tercet.pipeline.finished import finished
@@ -94,11 +93,10 @@ class Chat:
         if fault := section.misplaced():
             raise InputError(fault)
         with ExitStack() as opened:
-            with locked(recipe.folder):
-                search = opened.enter_context(RunSearch(finished(recipe), section.system))
-                threshold = section.threshold
-                if threshold is None:
-                    threshold = search.answerability_threshold()
+            search = opened.enter_context(RunSearch(finished(recipe), section.system))
+            threshold = section.threshold
+            if threshold is None:
+                threshold = search.answerability_threshold()
             if section.endpoint:
                 # A local model does not need these libraries.
                 from tercet.serving.openai_endpoint import endpoint_model, explained

@@ -11,9 +11,9 @@ from tercet import modeling, retrieval
 from tercet.config.evaluation import SystemSettings
 from tercet.config.index import IndexSettings
 from tercet.config.parsing import nearest
-from tercet.core.artifacts import Writer, produce
+from tercet.core.cache import cache_folder, make_once
 from tercet.core.console import console
-from tercet.core.files import slug
+from tercet.core.files import digest, read_json, write_json
 from tercet.core.schema import Index, InputError, Passage
 from tercet.evaluation.systems import Systems
 from tercet.pipeline.finished import served
@@ -83,23 +83,24 @@ class RunSearch:
         """The 5th percentile of held-out queries' best scores.
 
         The corpus answers those queries, so a query with a lower best score probably has no answer
-        in it. Computed once and kept in the run's folder.
+        in it. Computed once and kept in the user's cache: a reader writes nothing to a run.
         """
         pipeline = self.pipeline
-        inputs = {"system": self._system.identity()}
-        inputs |= {
+        inputs = {
+            "below": BELOW,
+            "asked": _QUERIES,
+            "system": self._system.identity(),
             "triplets": pipeline.triplets.digest,
             "passages": pipeline.corpus.digest_of("passages"),
         }
 
-        def make(writer: Writer) -> None:
+        def make(folder: Path) -> None:
             scores = self._best_scores()
-            writer.facts |= {"usual_score": float(np.percentile(scores, BELOW))}
-            writer.facts |= {"queries": len(scores)}
+            threshold = {"score": float(np.percentile(scores, BELOW)), "queries": len(scores)}
+            write_json(folder / "threshold.json", threshold)
 
-        settings = {"below": BELOW, "asked": _QUERIES}
-        stage = pipeline.run.stage(f"usual_score_{slug(self.system)}", settings, inputs)
-        return float(produce(stage, make).facts["usual_score"])
+        folder = make_once(cache_folder("answerability") / digest(inputs), make)
+        return float(read_json(folder / "threshold.json")["score"])
 
     def _best_scores(self) -> list[float]:
         """The best score of each query in a seeded sample of the held-out ones."""

@@ -16,6 +16,7 @@ import numpy as np
 from tercet import modeling, retrieval
 from tercet.config.evaluation import SystemSettings
 from tercet.config.recipe import Recipe
+from tercet.core.artifacts import Artifact
 from tercet.core.files import write_file
 from tercet.core.mapped import BLOCK, Vectors, by_id
 from tercet.core.processes import locked
@@ -26,6 +27,7 @@ from tercet.evaluation.systems import Systems
 from tercet.pipeline.components import Components
 from tercet.pipeline.finished import finished, served
 from tercet.pipeline.pipeline import Pipeline
+from tercet.sharing.hub import model_files
 
 if TYPE_CHECKING:
     from tercet.retrieval.weaviate.live import LiveCollection
@@ -51,8 +53,9 @@ def export_retriever(
     """Write a LangChain retriever of the run's model and index; returns the paths written.
 
     These are `path` (default: `retriever.py` in the run's folder) and, unless a live collection has
-    the texts, a folder of passages beside it. The file loads the model from the run's folder, or
-    from the Hub (`hub`, at `revision`). Exact and FAISS indexes become exact search.
+    the texts, a folder of passages beside it. The file loads the model from the Hub (`hub`, at
+    `revision`), or from a folder beside it, that of the run or a copy: it names no other place, so
+    that they can be moved together. Exact and FAISS indexes become exact search.
     Raises InputError for an unfinished run and for a model behind an API.
     """
     path = path or recipe.folder / "retriever.py"
@@ -66,7 +69,7 @@ def check_exportable(recipe: Recipe, path: Path, k: int = 1) -> None:
     if recipe.model.api:
         raise InputError(
             f"{recipe.model.name} is behind {recipe.model.api}'s API, and an exported retriever "
-            "needs a local model: use scripts/search.py"
+            "needs a local model: use `tercet search`"
         )
     if k < 1:
         raise InputError(f"--k is {k}: it must be at least 1")
@@ -91,10 +94,24 @@ def export(
     """
     made = _Export(pipeline, path, exact)
     values = made.values() | {"K": k}
+    written = [path]
     if model:
         values |= {"MODEL": model, "REVISION": revision}
+    elif path.parent.resolve() != pipeline.model.path.parent.resolve():
+        folder = path.with_name(f"{path.stem}.model")
+        copy_model(pipeline.model, folder)
+        values |= {"MODEL": f"./{folder.name}"}
+        written.append(folder)
     write_retriever(path, made.kinds, values)
-    return [path, *([made.folder] if values["PASSAGES"] else [])]
+    return [*written, *([made.folder] if values["PASSAGES"] else [])]
+
+
+def copy_model(model: Artifact, folder: Path) -> None:
+    """Copy the files of a run's model, and none of the run, in place of what is in the folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, file in model_files(model).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, folder / name)
 
 
 class _Export:
@@ -119,7 +136,7 @@ class _Export:
         dense = [] if self.encoder.projection is None else [*folder.glob("*_Dense")]
         values = {
             "RUN": self.recipe.name,
-            "MODEL": str(folder.resolve()),
+            "MODEL": f"./{folder.name}",
             "QUERY_PROMPT": config.query_prompt,
             "LOWER_CASE": config.lower_case,
             "MAX_LENGTH": config.query_max_length,

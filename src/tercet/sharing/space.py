@@ -26,9 +26,9 @@ from tercet.pipeline.pipeline import Pipeline
 from tercet.reports.files import results_from
 from tercet.reports.markdown import clean, escape, front_matter, shown
 from tercet.reports.page.page import write_page
-from tercet.sharing.hub import model_files, own_card
+from tercet.sharing.hub import own_card
 from tercet.sharing.model_card import changed_settings, from_hub, licence, shown_command
-from tercet.sharing.retriever import check_exportable, export
+from tercet.sharing.retriever import check_exportable, copy_model, export
 
 _APP, MODEL, REPORT = "app.py", "model", "report.html"
 _RETRIEVER, _REQUIREMENTS = "retriever.py", "requirements.txt"
@@ -73,9 +73,7 @@ def write_space(
         place = hub or f"./{MODEL}"
         export(pipeline, partial / _RETRIEVER, model=place, revision=revision, exact=True)
         if not hub:
-            for name, file in model_files(pipeline.model).items():
-                (partial / MODEL / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, partial / MODEL / name)
+            copy_model(pipeline.model, partial / MODEL)
         _write_results(pipeline, partial)
         needs = _requirements((partial / _RETRIEVER).read_text(encoding="utf-8"))
         write_file(partial / _REQUIREMENTS, needs.encode())

@@ -13,7 +13,6 @@ from threading import RLock
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from tercet.config.evaluation import SystemSettings
-from tercet.core.processes import locked
 from tercet.core.schema import InputError, Passage
 from tercet.evaluation.systems import Systems
 from tercet.pipeline.finished import finished
@@ -102,11 +101,8 @@ class Searchers:
 
     def _searcher(self, run: Path, system: str) -> _Searches:
         def load() -> _Searches:
-            with locked(run):
-                pipeline = finished(recipe_of(run))
-                if system == _BM25:
-                    return _Keywords(pipeline)
-                return RunSearch(pipeline, system)
+            pipeline = finished(recipe_of(run))
+            return _Keywords(pipeline) if system == _BM25 else RunSearch(pipeline, system)
 
         return self._kept(run, (system,), load)
 
