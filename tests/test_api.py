@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 
 import tercet
-from tercet.config.loading import load_recipe
+from tercet.config.loading import load_recipe, recipe_of
 from tercet.core.schema import InputError, Passage
+from tercet.data.sources import open_source
 from tercet.evaluation.results import Results
 from tercet.in_memory import corpus_section
 from tercet.modeling import BiEncoder
@@ -69,6 +70,28 @@ def test_what_cannot_be_used_is_named(
 ) -> None:
     with pytest.raises(InputError, match=re.escape(told)):
         corpus_section(passages, judged, tmp_path)
+
+
+CLICKS = [
+    {"query": "pets that bark", "clicked": "b", "time": pd.Timestamp("2026-01-02"), "user": 1.0},
+    {"query": "pets that bark", "clicked": "b", "time": pd.NaT, "user": float("nan")},
+    {"query": "who sleeps", "clicked": "a", "time": pd.Timestamp("2026-01-03"), "user": 2.0},
+]
+
+
+@pytest.mark.parametrize("form", [list, pd.DataFrame], ids=["rows", "frame"])
+@pytest.mark.parametrize("in_files", [False, True])
+def test_clicks_are_grouped_by_query(form: Any, in_files: bool, tmp_path: Path) -> None:
+    passages: Any = ROWS
+    if in_files:
+        passages = tmp_path / "articles.csv"
+        pd.DataFrame(ROWS).to_csv(passages, index=False)
+    section = corpus_section(passages, form(CLICKS), tmp_path)
+    source = open_source(recipe_of({"corpus": section}, cross_check=False).corpus)
+    assert [p.id for _, p in source.passages()] == ["a", "b"]
+    texts = {q.id: q.text for _, q in source.queries()}
+    found = {(texts[query], passage) for _, _, query, passage, _ in source.judgements()}
+    assert found == {("pets that bark", "b"), ("who sleeps", "a")}
 
 
 def test_settings_are_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from tercet.core.files import replacing, slug
 from tercet.core.schema import InputError
+from tercet.data.look import inspect_files
 from tercet.data.sources.cells import IDS, TEXTS, TITLES
 from tercet.pipeline.pipeline import Pipeline
 
@@ -33,18 +34,42 @@ _Row = dict[str, Any]
 def corpus_section(passages: Passages, judged: Judged | None, folder: Path) -> _Row:
     """The `corpus` section of a recipe; what is in memory is written below `folder`.
 
-    Raises InputError naming the item that cannot be used.
+    Files, and rows of clicks, are looked at as `tercet init` does. Raises InputError naming the
+    item that cannot be used.
     """
-    given: _Row = {"source": "tables"}
-    given["passages"] = {"path": _written(folder / "passages.jsonl", _passages(passages))}
-    if judged is None:
-        return given
-    queries: dict[str, str] = {}  # text -> id
-    grades = list(_grades(judged, queries))
-    rows = ({"id": id, "text": text} for text, id in queries.items())
-    given["queries"] = {"path": _written(folder / "queries.jsonl", rows)}
-    given["qrels"] = {"path": _written(folder / "test.jsonl", grades)}
+    path = _path(passages) or _written(folder / "passages.jsonl", _passages(passages))
+    if judged is not None and not isinstance(judged, Mapping):
+        return inspect_files(path, _path(judged) or _written_clicks(judged, folder)).corpus
+    if _path(passages):
+        given = inspect_files(path).corpus
+    else:
+        given = {"source": "tables", "passages": {"path": path}}
+    if judged is not None:
+        queries: dict[str, str] = {}  # text -> id
+        grades = list(_grades(judged, queries))
+        rows = ({"id": id, "text": text} for text, id in queries.items())
+        given["queries"] = {"path": _written(folder / "queries.jsonl", rows)}
+        given["qrels"] = {"path": _written(folder / "test.jsonl", grades)}
     return given
+
+
+def _path(given: Any) -> str | None:
+    return str(given) if isinstance(given, str | os.PathLike) else None
+
+
+def _written_clicks(judged: Any, folder: Path) -> str:
+    rows = _rows(judged)
+    if rows is None:
+        raise InputError(
+            f"judged queries are a {type(judged).__name__}: give query -> ids, query -> "
+            "{id: grade}, or rows of clicks"
+        )
+    clicks = []
+    for place, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise InputError(f"judged[{place}] is a {type(row).__name__}: give a row with columns")
+        clicks.append({name: None if value != value else value for name, value in row.items()})
+    return _written(folder / "judged.jsonl", clicks)
 
 
 def _rows(table: Any) -> Iterator[Any] | None:
@@ -83,13 +108,8 @@ def _value(row: Mapping[str, Any], names: Sequence[str]) -> Any:
     return None if isinstance(value, float) and value != value else value
 
 
-def _grades(judged: Judged, queries: dict[str, str]) -> Iterator[_Row]:
+def _grades(judged: Mapping[str, Any], queries: dict[str, str]) -> Iterator[_Row]:
     """Judgements; `queries` gets the id of each text, in the order given."""
-    if not isinstance(judged, Mapping):
-        raise InputError(
-            f"judged queries are a {type(judged).__name__}: give query -> ids, or query -> "
-            "{id: grade}"
-        )
     for query, relevant in judged.items():
         if not isinstance(query, str) or not query.strip():
             raise InputError(f"judged[{query!r}]: a query is a text")
@@ -108,8 +128,14 @@ def _written(path: Path, rows: Iterable[Mapping[str, Any]]) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         for row in rows:
-            file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+            text = json.dumps(row, ensure_ascii=False, default=_plain, allow_nan=False)
+            file.write((text + "\n").encode())
     return str(path)
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy as Python's, and anything else as its text: a date, an id of a database."""
+    return value.item() if hasattr(value, "item") else str(value)
 
 
 # ── systems ──────────────────────────────────────────────────────────────────────────────────────

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from tercet import modeling
-from tercet.config.recipe import GeneratorSettings, Recipe, RetrieverSettings
+from tercet.config.recipe import GeneratorSettings, Recipe, RetrieverSettings, TeacherSection
 from tercet.core.console import console
 from tercet.core.files import read_json, write_json
+from tercet.core.plugins import is_plugin
 from tercet.data import Passages
 from tercet.modeling.precision import default_device, known_dtype, name_of
 from tercet.pipeline.components import Components
@@ -96,7 +97,12 @@ def _open(recipe: Recipe) -> dict[str, _Open]:
         learns = not model.adapter and not recipe.training.get("fp16")
         if learns and recipe.training.get("bf16") is None:
             found["training.bf16"] = _Open(model.name, lambda: _of(parts.base_model(), "train"))
-    if teacher.precision == "auto" and not modeling.is_onnx(teacher.name, teacher.backend):
+    plugged = is_plugin("teachers", teacher.name)
+    if (
+        teacher.precision == "auto"
+        and not plugged
+        and not modeling.is_onnx(teacher.name, teacher.backend)
+    ):
         found["teacher.precision"] = _Open(teacher.name, lambda: parts.teacher().precision)
     for place, settings in enumerate(recipe.queries.generators):
         if settings.precision == "auto" and _by_torch(settings):
@@ -110,6 +116,12 @@ def _open(recipe: Recipe) -> dict[str, _Open]:
                 retriever.model, partial(_of_retriever, parts, retriever)
             )
     return found
+
+
+def _scores_by_torch(teacher: TeacherSection) -> bool:
+    if is_plugin("teachers", teacher.name):
+        return False
+    return not modeling.is_onnx(teacher.name, teacher.backend)
 
 
 def _by_torch(settings: GeneratorSettings) -> bool:
