@@ -1,6 +1,6 @@
 """`tercet chat`: answer questions from a finished run's passages, citing passages.
 
-    python scripts/chat.py RECIPE [--question "a question" ...]
+python scripts/chat.py RECIPE [--question "a question" ...]
 """
 
 import sys

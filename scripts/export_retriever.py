@@ -1,6 +1,6 @@
 """`tercet export --to langchain`: a finished run's retriever as one Python file.
 
-    python scripts/export_retriever.py RECIPE [--out retriever.py] [--hub NAME [--revision REV]]
+python scripts/export_retriever.py RECIPE [--out retriever.py] [--hub NAME [--revision REV]]
 """
 
 import sys

@@ -1,6 +1,6 @@
 """`tercet export --to triplets`: a run's triplets with texts, for other trainers.
 
-    python scripts/export_triplets.py RECIPE
+python scripts/export_triplets.py RECIPE
 """
 
 import sys

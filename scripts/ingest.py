@@ -1,6 +1,6 @@
 """`tercet ingest`: write the vectors of a corpus to a live Weaviate collection.
 
-    python scripts/ingest.py RECIPE [--ingest.collection NAME]
+python scripts/ingest.py RECIPE [--ingest.collection NAME]
 """
 
 import sys

@@ -1,7 +1,7 @@
 """`tercet space`: export a finished run as a Hugging Face Space.
 
-    python scripts/make_space.py RECIPE [--out FOLDER] [--hub NAME [--revision REV]]
-    python scripts/make_space.py RECIPE --push you/name [--public]
+python scripts/make_space.py RECIPE [--out FOLDER] [--hub NAME [--revision REV]]
+python scripts/make_space.py RECIPE --push you/name [--public]
 """
 
 import sys

@@ -1,6 +1,6 @@
 """`tercet push`: push a finished run's model with its card to the Hugging Face Hub.
 
-    python scripts/push.py RECIPE --repo you/name [--datasets] [--public]
+python scripts/push.py RECIPE --repo you/name [--datasets] [--public]
 """
 
 import sys

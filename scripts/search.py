@@ -1,6 +1,6 @@
 """`tercet search`: search a finished run, or a live Weaviate collection.
 
-    python scripts/search.py runs/NAME "a query" [--collection NAME] [--k 5]
+python scripts/search.py runs/NAME "a query" [--collection NAME] [--k 5]
 """
 
 import sys

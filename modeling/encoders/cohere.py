@@ -21,11 +21,11 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from tercet.core.cache import cache_folder
 from tercet.core.console import WORTH_A_BAR, console, progress
 from tercet.core.extras import missing
 from tercet.core.files import slug
 from tercet.core.schema import InputError
-from tercet.core.cache import cache_folder
 from tercet.modeling.encoders.bi_encoder import Kind
 from tercet.modeling.encoders.cohere_prices import (
     MODELS,

@@ -9,11 +9,11 @@ from typing import Any, Literal, get_args
 import torch
 from transformers import AutoModelForSeq2SeqLM
 
+from tercet.core.cache import cache_folder, make_once
 from tercet.core.console import console
 from tercet.core.extras import missing
 from tercet.core.files import digest
 from tercet.core.schema import InputError
-from tercet.core.cache import cache_folder, make_once
 from tercet.modeling.generators.base import Sampler, Sampling
 from tercet.modeling.hub import load_model, load_tokenizer, resolve
 from tercet.modeling.precision import default_device

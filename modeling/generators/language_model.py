@@ -10,9 +10,9 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.generation.utils import ALL_CACHE_NAMES
 
+from tercet.core.cache import cache_folder, make_once
 from tercet.core.console import console
 from tercet.core.extras import missing
-from tercet.core.cache import cache_folder, make_once
 from tercet.modeling.hub import (
     SAFETENSORS,
     file_sha256,

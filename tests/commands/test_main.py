@@ -69,7 +69,9 @@ def called(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, typing.An
 # ── help ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["adapt", "--help"], ["train", "-h"], ["demo", "-h"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["adapt", "--help"], ["train", "-h"], ["demo", "-h"]]
+)
 def test_help_is_one_screen_in_half_a_second(arguments: list[str]) -> None:
     seconds = []
     for _ in range(3):
@@ -266,9 +268,7 @@ def test_a_failure_has_its_exit_code_and_one_line(
     assert error.startswith(told) and error.count("\n") == 1
 
 
-def test_a_fault_of_ours_keeps_its_traceback(
-    recipe: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fault_of_ours_keeps_its_traceback(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     @click.command(cls=RecipeCommand)
     def command(recipe: Recipe) -> None:
         raise ZeroDivisionError

@@ -88,7 +88,9 @@ def recipe(
 def ran(recipe: Path, *options: str) -> Pipeline:
     """A whole run, as train.py makes it."""
     pipeline = Pipeline(load_recipe(recipe, options))
-    write_card(pipeline, run_report(pipeline), ["python", str(ROOT / "train.py"), str(recipe), *options])
+    write_card(
+        pipeline, run_report(pipeline), ["python", str(ROOT / "train.py"), str(recipe), *options]
+    )
     return pipeline
 
 
@@ -192,7 +194,14 @@ def test_of_paths_the_last_part_is_shown(tmp_path: Path, monkeypatch: pytest.Mon
     assert shown("org/name") == "org/name" and shown("name") == "name"
     assert shown("mine/model") == "model" and shown(f"{tmp_path}/mine/") == "mine"
     assert shown("./a/b") == shown("~/b") == shown("a/x/b") == shown("C:\\a\\b") == "b"
-    command = ["python", "/opt/train.py", "/home/me/r.yaml", "--corpus.path=/home/me/corp", "--name", "x y"]
+    command = [
+        "python",
+        "/opt/train.py",
+        "/home/me/r.yaml",
+        "--corpus.path=/home/me/corp",
+        "--name",
+        "x y",
+    ]
     assert shown_command(command) == "python train.py r.yaml --corpus.path=corp --name 'x y'"
 
 

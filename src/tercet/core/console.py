@@ -35,7 +35,6 @@ LINE_SECONDS = "TERCET_LINE_SECONDS"
 CURVES = "curves.jsonl"
 
 
-
 class Messages(Console):
     """Prints messages on stdout; or nothing; or one JSON object a line on stderr.
 

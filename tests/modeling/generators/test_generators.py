@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from tercet.core.schema import InputError, Passage
 from tercet.core.cache import cache_folder
+from tercet.core.schema import InputError, Passage
 from tercet.modeling.generators import ct2
 from tercet.modeling.generators.base import Sampling, _tidy
 from tercet.modeling.generators.causal import CausalGenerator, _line_ends
