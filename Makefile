@@ -14,11 +14,17 @@ EDITABLE := -e ".[dev]" --config-settings editable_mode=strict
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@echo
+	@echo "Of Tercet alone, pip install tercet takes some 3 GB of downloads on Linux, most of them"
+	@echo "CUDA's. Without a GPU: pip install tercet --extra-index-url https://download.pytorch.org/whl/cpu"
 
 install: $(VENV)/.installed  ## a .venv with the development extras, by uv where it is installed, else pip
 
 # Strict mode links file by file, so a new file needs installing again.
 $(VENV)/.installed: setup.cfg pyproject.toml $(shell find src data modeling retrieval -name '*.py')
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1), and Tercet needs Python 3.11 or newer:" \
+	    "make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
 ifneq ($(UV),)
 	test -d $(VENV) || $(UV) venv --seed --python $(PYTHON) $(VENV)
 	$(UV) pip install --python $(BIN)/python $(EDITABLE)
@@ -32,8 +38,9 @@ endif
 models: install  ## the offline models and the bookmarks that the recipes here use
 	$(BIN)/python scripts/fetch_models.py
 
-quickstart: models  ## adapt a small model to a corpus of bookmarks, and report
-	$(BIN)/python train.py recipes/quickstart.yaml
+quickstart: install  ## adapt a small model to a corpus of bookmarks, and report
+	$(BIN)/tercet demo
+	@echo "tercet is in $(VENV): type $(BIN)/tercet, or first: source $(BIN)/activate"
 
 # A browser and the offline models are expected; what is skipped for want of them says so.
 test: install models weaviate  ## all tests but the longest, by WORKERS processes (2), with a real Weaviate

@@ -26,7 +26,7 @@ from transformers.trainer_utils import HubStrategy, SaveStrategy, rotate_checkpo
 from transformers.utils.hub import PushInProgress
 
 from tercet.core.console import console
-from tercet.core.files import share, file_sha256, read_json, write_json
+from tercet.core.files import file_sha256, read_json, share, write_json
 from tercet.modeling.encoders.protocols import Student
 from tercet.modeling.hub import files_of, push_files
 from tercet.modeling.training.lora import unwrapped

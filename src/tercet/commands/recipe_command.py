@@ -75,7 +75,9 @@ class RecipeCommand(click.Command):
             if name.startswith("-")
         }
         takes_value |= dict.fromkeys(_HELP, False)
-        known, overrides, pending = [], [], list(args)
+        known: list[str] = []
+        overrides: list[str] = []
+        pending = list(args)
         while pending:
             word = pending.pop(0)
             name, equals, _ = word.partition("=")

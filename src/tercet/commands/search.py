@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -73,7 +74,7 @@ def _search_collection(
         _print(query, ("passage", "score"), [(id, f"{score:.4f}") for id, score in ranking])
 
 
-def _print(query: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _print(query: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     from rich.table import Table
     from rich.text import Text
 

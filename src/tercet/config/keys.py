@@ -53,7 +53,7 @@ def _item(hint: Any) -> Any:
 def keys_of(kind: type, path: str = "") -> Iterator[str]:
     """All dotted names; those of list items have "N" for the item's number."""
     hints = typing.get_type_hints(kind)
-    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+    for field in dataclasses.fields(kind):
         hint, name = hints[field.name], f"{path}{field.name}"
         if dataclasses.is_dataclass(hint):
             yield from keys_of(typing.cast(type, hint), f"{name}.")

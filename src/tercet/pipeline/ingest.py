@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ REACHED = "reached.json"
 OWNER = "vectors that a corpus carries, written by Tercet"
 
 
-def ingest(recipe: Recipe, flags: Mapping[str, str]) -> None:
+def ingest(recipe: Recipe) -> None:
     """Fill the recipe's collection from its corpus, unless it is full already."""
     with locked(recipe.folder):
         _Run(recipe).ensure()

@@ -273,7 +273,7 @@ def _reason(message: str) -> str:
 
 def command(name: str, options: Sequence[str]) -> list[str]:
     """The command line of a run, word by word."""
-    return ["python", "train.py", name, *options]
+    return ["tercet", "adapt", name, *options]
 
 
 def save(places: Places, name: str, new: str, options: Sequence[str]) -> Path:

@@ -28,7 +28,7 @@ class Places:
     """The folders of one project."""
 
     def __init__(self, root: Path) -> None:
-        """`root` holds `train.py`, `recipes/` and `runs/`."""
+        """`root` holds `recipes/` and `runs/`."""
         self.root = root.resolve()
 
     @property

@@ -43,21 +43,21 @@ class Process:
     command: list[str]
 
 
-def start(places: Places, name: str, recipe: str, options: Sequence[str], program: str) -> Process:
-    """Start `python PROGRAM RECIPE OPTIONS` for run `name`, in a session of its own.
+def start(places: Places, name: str, recipe: str, options: Sequence[str], command: str) -> Process:
+    """Start `tercet COMMAND RECIPE OPTIONS` for run `name`, in a session of its own.
 
     The process outlives the studio. Raises InputError while the run is at work.
     """
-    assert program in ("train.py", "eval.py")
+    assert command in ("adapt", "eval", "forecast", "audit")
     run = places.runs / check_name(name, "a run")
     if run.is_symlink() or (running := find(run)):
         raise InputError(f"run {name} is at work already" if running else f"{run} is a link")
     (run / _FOLDER).mkdir(parents=True, exist_ok=True)
     (run / _FOLDER / _STOPPED).unlink(missing_ok=True)
-    command = [sys.executable, program, recipe, *options]
+    words = [command, recipe, *options]
     with (run / _FOLDER / _LOG).open("wb") as log:
         child = subprocess.Popen(
-            command,
+            [sys.executable, "-m", "tercet", *words],
             cwd=places.root,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -66,7 +66,7 @@ def start(places: Places, name: str, recipe: str, options: Sequence[str], progra
             env=os.environ | {LINE_SECONDS: _EVERY, "TQDM_DISABLE": "1"},
         )
     _children.append(child)
-    process = Process(child.pid, psutil.Process(child.pid).create_time(), ["python", *command[1:]])
+    process = Process(child.pid, psutil.Process(child.pid).create_time(), ["tercet", *words])
     write_json(run / _FOLDER / _PROCESS, asdict(process))
     return process
 

@@ -88,11 +88,11 @@ def recipe_tab(places: Places, run: gr.Dropdown, tabs: gr.Tabs) -> None:
         found = places.recipes()
         return gr.update(choices=found, value=next(iter(found), None))
 
-    def starter(flags: list[str]) -> Callable[..., str]:
+    def starter(command: str) -> Callable[..., str]:
         def started(name: str, *values: Any) -> str:
             found = filled(name, values)
             run = found.whole().name
-            runs.start(places, run, name, [*found.options, *flags], "train.py")
+            runs.start(places, run, name, found.options, command)
             return run
 
         return started
@@ -111,8 +111,8 @@ def recipe_tab(places: Places, run: gr.Dropdown, tabs: gr.Tabs) -> None:
     # whose error changed.
     gr.on(events, show_errors(check), inputs, [summary, wrong], **hidden)
     wrong.change(mark, [wrong, marked], [marked, *widgets.values()], **hidden)
-    for button, flags in ((forecast, ["--forecast"]), (start, [])):
-        clicked = button.click(show_errors(starter(flags)), inputs, run)
+    for button, command in ((forecast, "forecast"), (start, "adapt")):
+        clicked = button.click(show_errors(starter(command)), inputs, run)
         clicked.success(lambda: gr.Tabs(selected="run"), None, tabs)
     save.click(show_errors(saved), [new, *inputs], recipe)
     gr.on([gr.context.Context.root_block.load], offered, None, recipe)

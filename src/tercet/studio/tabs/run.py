@@ -24,7 +24,7 @@ def run_tab(places: Places, run: gr.Dropdown, tab: gr.Tab) -> gr.Timer:
     with gr.Row():
         resume = gr.Button("Go on", variant="primary")
         stop = gr.Button("Stop", variant="stop")
-        evaluate = gr.Button("Compare systems (eval.py)")
+        evaluate = gr.Button("Compare systems")
     status, stages = gr.HTML(), gr.HTML()
     with gr.Row():
         plot = {"x": "step", "y": "value", "color": "series", "color_map": _COLOURS, "height": 260}
@@ -51,19 +51,19 @@ def run_tab(places: Places, run: gr.Dropdown, tab: gr.Tab) -> gr.Timer:
         shown = [pages.status(folder, state), pages.stages(found), *plots]
         return [*shown, "\n".join(lines[-400:]), pages.forecast(folder), now]
 
-    def starter(program: str) -> Callable[[str], None]:
+    def starter(command: str) -> Callable[[str], None]:
         def started(name: str) -> None:
             recipe = places.recipe_of_run(name)
             if not (places.root / recipe).exists():
                 raise InputError(f"{name} has no recipe.yaml: start it on the tab Recipe")
             runs.recipe_of(places.run(name))
-            runs.start(places, name, recipe, [], program)
+            runs.start(places, name, recipe, [], command)
 
         return started
 
     outputs = [status, stages, metrics, loss, log, expected, seen]
-    resumed = resume.click(show_errors(starter("train.py")), run)
-    evaluated = evaluate.click(show_errors(starter("eval.py")), run)
+    resumed = resume.click(show_errors(starter("adapt")), run)
+    evaluated = evaluate.click(show_errors(starter("eval")), run)
     stopped = stop.click(show_errors(lambda name: runs.stop(places.run(name))), run)
     at_once = [event.then for event in (resumed, evaluated, stopped)]
     for event in (timer.tick, run.change, tab.select, *at_once):
