@@ -35,7 +35,9 @@ def check_gate(source: Source, gate: str, reported: str, seed: int) -> None:
 def _check_apart(
     gate: str, gating: _Grades, reported: str, others: _Grades, texts: Mapping[str, str]
 ) -> None:
-    held = {value: query for query, grades in others.items() for value in _marks(query, grades, texts)}
+    held = {
+        value: query for query, grades in others.items() for value in _marks(query, grades, texts)
+    }
     for query, grades in gating.items():
         for kind, value in _marks(query, grades, texts):
             if (kind, value) in held:
@@ -46,7 +48,9 @@ def _check_apart(
                 )
 
 
-def _marks(query: str, grades: Mapping[str, int], texts: Mapping[str, str]) -> Iterable[tuple[str, str]]:
+def _marks(
+    query: str, grades: Mapping[str, int], texts: Mapping[str, str]
+) -> Iterable[tuple[str, str]]:
     """What another set of queries must not share: the id, the text, the relevant passages."""
     yield "id", query
     if text := normalised(texts.get(query, "")):

@@ -63,7 +63,9 @@ def run_report(pipeline: Pipeline) -> Report:
     )
 
 
-def _hybrid(figures: Mapping[str, Mapping[str, Mapping[str, float]]], primary: str, **draws: int) -> Hybrid:
+def _hybrid(
+    figures: Mapping[str, Mapping[str, Mapping[str, float]]], primary: str, **draws: int
+) -> Hybrid:
     """The primary metric of the searches with BM25."""
     both = (figures[HYBRID.format(name)] for name in (BASE, ADAPTED))
     before, after = ({primary: values[primary]} for values in both)

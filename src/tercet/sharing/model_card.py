@@ -116,7 +116,9 @@ def _description(pipeline: Pipeline, verdict: Verdict) -> list[str]:
     recipe, base = pipeline.recipe, code(shown(pipeline.recipe.model.name))
     corpus = code(shown(recipe.corpus.label))
     passages = f"{len(pipeline.passages):,} passages"
-    how = f"adapted to {corpus} ({passages}) with Tercet: on synthetic queries and a cross-encoder's"
+    how = (
+        f"adapted to {corpus} ({passages}) with Tercet: on synthetic queries and a cross-encoder's"
+    )
     how += " margins, without labels"
     if verdict.shipped == "base":
         how = f"unchanged: Tercet trained it on {corpus} ({passages}), and did not ship the result"
