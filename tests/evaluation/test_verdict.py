@@ -198,13 +198,12 @@ def bench(
     # Steps too long for the end of the way.
     far = GAINING | {"training": {"num_train_epochs": 3, "learning_rate": 5e-3}}
     made.run("part", as_trained, **far | {"evaluation": {"interpolation_steps": 20}})
-    # Two queries to confirm.
-    made.run("lack", as_before, queries={"count": 30}, training={"learning_rate": 1e-2})
-    # Towards a teacher that knows nothing, by far, from a model that finds something.
+    # Far towards a teacher that knows nothing; then with too few queries to see it.
     made.base = trained / "model"
-    wild = {"num_train_epochs": 3, "learning_rate": 0.05}
-    held_out = {"held_out": 0.5}
-    made.run("harm", as_trained, queries=GAINING["queries"], triplets=held_out, training=wild)
+    lost = {"training": {"num_train_epochs": 3, "learning_rate": 0.05}}
+    lost |= {"evaluation": {"interpolation_steps": 1}}
+    made.run("harm", as_trained, triplets={"held_out": 0.5}, queries=GAINING["queries"], **lost)
+    made.run("lack", as_trained, triplets={"held_out": 0.2}, queries={"count": 40}, **lost)
     return made
 
 

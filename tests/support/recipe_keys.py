@@ -417,7 +417,7 @@ KEYS: dict[str, Key] = {
     "evaluation.passages": Key(("model",), 10),
     "evaluation.early_stopping_patience": Key(("model",), 1),
     "evaluation.interpolation_steps": Key(("model",), 2),
-    "evaluation.gate": Key(("model",), "dev", ("evaluation",)),
+    "evaluation.gate": Key(CHOSEN, "test"),
     "evaluation.resamples": Key(NONE, 100),
     "evaluation.systems.N.kind": Key(NONE, "bm25"),
     "evaluation.systems.N.name": Key(NONE, "second"),

@@ -637,7 +637,7 @@ def _listed(recipe: Recipe) -> list[SystemSettings]:
 
 
 def _with_base(listed: Sequence[SystemSettings]) -> dict[str, tuple[str, SystemSettings]]:
-    """By each system's label, itself with the base model in place of the adapted one, and its label.
+    """Label -> the system, and its label, with the base model in place of the adapted one.
 
     Of systems that are then the same the first gives the label.
     """

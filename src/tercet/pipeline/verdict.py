@@ -145,8 +145,8 @@ def verdict_of(
 ) -> Verdict:
     """The verdict of a run; without `reported`, before its evaluation, of held-out queries alone.
 
-    Where the base model ships, `reported` is of the trained weights. `gate` is the split that gates,
-    "" if none does.
+    Where the base model ships, `reported` is of the trained weights. `gate` is the split that
+    gates, "" if none does.
     """
     make = _of_trained if chosen.weight else _of_base
     return replace(make(chosen, reported, gate), more=tuple(more))
@@ -212,9 +212,8 @@ def _why_base(chosen: Selection, gate: str) -> tuple[str, str]:
     for evidence in (trained, held):
         if evidence.interval.high < 0:
             reason = f"training did harm, {evidence.text} on {_count(evidence.queries, 'held-out')}"
-            return reason, (
-                "lower training.learning_rate or take another teacher; the audit tells what it knows"
-            )
+            advice = "lower training.learning_rate or take another teacher; the audit tells what "
+            return reason, advice + "it knows"
     if trained.unchanged:
         advice = "raise training.learning_rate, or train longer"
         return f"training changed nothing that {who} find", advice
