@@ -42,6 +42,7 @@ from tercet.core.files import read_json, write_json
 from tercet.pipeline.needs import Needs, UndeclaredInput
 from tercet.pipeline.pipeline import Pipeline
 from tercet.pipeline.run import Inputs, Run, Step
+from tercet.pipeline.steps.evaluation import Evaluation
 from tercet.pipeline.steps.model import Model
 from tercet.pipeline.steps.negatives import Negatives, _RetrieverEmbeddings
 from tercet.pipeline.steps.triplets import Triplets
@@ -49,7 +50,12 @@ from tercet.pipeline.steps.triplets import Triplets
 #: Mutants that change nothing that could be seen, with the reason.
 INDISTINGUISHABLE: dict[str, str] = {}
 #: The values of `condense`.
-CONDENSED: dict[type[Step], str] = {Negatives: "other", Triplets: "judged", Model: "searched"}
+CONDENSED: dict[type[Step], tuple[str, ...]] = {
+    Negatives: ("other",),
+    Triplets: ("judged",),
+    Model: ("searched", "gate"),
+    Evaluation: ("half",),
+}
 #: Recipe keys behind a property.
 BEHIND = {
     "negatives_per_query": "triplets.negatives_per_query",
@@ -57,6 +63,9 @@ BEHIND = {
     "metrics": "evaluation.",
     "index.settings": "index.",
     "judged": "corpus.test_split",
+    "lexical": "negatives.retrievers.",
+    "gate": "evaluation.gate",
+    "half": "evaluation.gate",
 }
 
 
@@ -84,7 +93,7 @@ def _mutants() -> Iterator[Mutant]:
         needs = needs_of(kind)
         inputs = [*needs.artifacts, *(f"model {role}" for role in needs.models)]
         inputs += [f"source {source}" for source in needs.sources]
-        settings = [*needs.recorded_keys, *([CONDENSED[kind]] if kind in CONDENSED else [])]
+        settings = [*needs.recorded_keys, *CONDENSED.get(kind, ())]
         yield from (Mutant(kind, "inputs", name) for name in inputs)
         yield from (Mutant(kind, "settings", name) for name in settings)
 

@@ -73,7 +73,7 @@ training.dataloader_num_workers training.ddp_timeout
 index.backend index.kind index.metric index.factory index.ef index.nprobe index.alias
 index.on_disk index.collection index.vector index.id index.options
 evaluation.cutoffs evaluation.metrics evaluation.primary_metric evaluation.passages
-evaluation.resamples
+evaluation.resamples evaluation.gate
 evaluation.interpolation_steps evaluation.early_stopping_patience
 evaluation.systems evaluation.indexes evaluation.baseline
 evaluation.systems.N.kind evaluation.systems.N.name evaluation.systems.N.top_k

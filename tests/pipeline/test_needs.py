@@ -47,7 +47,10 @@ KINDS: dict[type[Step], str] = {
     Evaluation: "whole",
 }
 #: Runs in which every kind reads all that it declares, but for `UNREAD`.
-READING = ("whole", "other", "lora", "sampled", "encoder", "adapter", "given", "given_adapter")
+READING = (
+    *("whole", "learned", "gated", "other", "lora", "sampled"),
+    *("encoder", "adapter", "given", "given_adapter"),
+)
 #: What is declared and not read by its own name in these runs, and why.
 UNREAD: dict[type[Step], dict[str, str]] = {
     GivenEmbeddings: {"corpus": "of vectors that are a column of the corpus"},

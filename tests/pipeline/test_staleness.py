@@ -89,6 +89,7 @@ FILES = [
         ("a test judgement less", "whole", without_line(TEST, -1), "corpus evaluation"),
         ("another grade", "whole", replaced(TEST, "p33\t2", "p33\t1"), "corpus evaluation"),
         ("a judgement of another split", "whole", without_line(DEV, -1), "corpus evaluation"),
+        ("other grades", "gated", replaced(TEST, "\t2", "\t3", 99), "corpus model evaluation"),
         (
             "another passage judged",
             "sampled",

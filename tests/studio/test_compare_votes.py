@@ -38,7 +38,7 @@ def test_the_csv_has_a_row_for_each_run_with_all_settings(tmp_path: Path) -> Non
     assert rows[1]["model.name"] == "'=HYPERLINK(1)", "a spreadsheet must not run it"
     table = compare.results([tmp_path / n for n in "abc"])
     assert [len(row) for row in table] == [len(compare.COLUMNS)] * 3
-    assert table[0][5:8] == [0.3, 0.4, 0.1]
+    assert table[0][6:9] == [0.3, 0.4, 0.1]
 
 
 _TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)

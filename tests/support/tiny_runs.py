@@ -222,7 +222,7 @@ def lay_out(root: Path, models: Mapping[str, Path], beir: Path) -> None:
         shutil.copytree(path, root / name)
     passages, queries = (_lines(beir / f"{name}.jsonl") for name in ("corpus", "queries"))
     for name in ("student", "teacher"):
-        _settle_words(root / name, [row["text"] for row in (*passages, *queries)])
+        settle_words(root / name, [row["text"] for row in (*passages, *queries)])
     others = {"second_student": "student", "second_teacher": "teacher", "other": "student"}
     for seed, (name, like) in enumerate(others.items()):
         shutil.copytree(root / like, root / name)
@@ -251,7 +251,7 @@ def lay_out(root: Path, models: Mapping[str, Path], beir: Path) -> None:
         pq.write_table(pa.table({"id": ids, "vector": column}), root / f"{name}.parquet")
 
 
-def _settle_words(model: Path, texts: list[str]) -> None:
+def settle_words(model: Path, texts: list[str]) -> None:
     """Give a tokenizer the words of the texts: what it learns of them itself is left to chance."""
     words = sorted(set(re.findall(r"[a-z]+", " ".join(texts).lower())))
     letters = [chr(letter) for letter in range(ord("a"), ord("z") + 1)]

@@ -40,7 +40,9 @@ from tercet.evaluation.systems import (
     EncodedSystem,
     System,
     Systems,
+    compared_baseline,
     compared_systems,
+    ships_base,
 )
 from tercet.pipeline.pipeline import Pipeline
 from tercet.retrieval.latency import Timing
@@ -123,7 +125,8 @@ class Experiment:
                     "made the vectors of model.passage_vectors is not known: leave it out"
                 )
             BeirFolder(path)
-            if not (self.systems.last(BaseSystem) and self.systems.last(AdaptedSystem)):
+            both = self.systems.last(BaseSystem) and self.systems.last(AdaptedSystem)
+            if not both and not ships_base(self.recipe):
                 raise InputError(
                     "evaluation.out_of_domain_path compares the systems base and adapted: run "
                     "train.py first, or list both"
@@ -162,7 +165,7 @@ class Experiment:
     def baseline(self) -> str:
         """The system that others are compared with: by default the base, BM25 or the first."""
         order = ((system.baseline_order, label) for label, system in self.systems.items())
-        return self.recipe.evaluation.baseline or min(order)[1]
+        return compared_baseline(self.recipe) or min(order)[1]
 
     @property
     def depth(self) -> int:

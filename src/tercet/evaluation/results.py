@@ -193,6 +193,10 @@ class Results:
     changes: Sequence[Changes]
     #: Sentences that qualify the results.
     notes: Sequence[str]
+    #: The run's verdict and its further sentences, if it has one, and what it ships.
+    verdict: str = ""
+    more: Sequence[str] = ()
+    shipped: str = ""
     forgetting: Forgetting | None = None
     #: Metrics of each evaluation in training; epoch 0 is zero-shot.
     curve: Sequence[Mapping[str, float]] = ()

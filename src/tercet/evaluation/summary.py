@@ -27,6 +27,7 @@ from tercet.evaluation.analysis import changes, compare_all, margins, overlap, s
 from tercet.evaluation.experiment import Experiment
 from tercet.evaluation.results import EXACT, Cell, Figure, Forgetting, IndexFacts, Margins, Results
 from tercet.evaluation.systems import AdaptedSystem, BaseSystem
+from tercet.evaluation.verdict import run_verdict
 from tercet.pipeline.pipeline import Pipeline
 from tercet.retrieval.weaviate.settings import KINDS
 
@@ -65,6 +66,7 @@ def results_of(experiment: Experiment) -> Results:
             if label != baseline
         ],
         notes=_notes(experiment),
+        **_verdict(experiment),
         forgetting=_forgetting(experiment),
         curve=_curve(experiment),
         margins=_margins(experiment),
@@ -72,6 +74,14 @@ def results_of(experiment: Experiment) -> Results:
         versions=_versions(),
         settings=flatten(asdict(recipe)),
     )
+
+
+def _verdict(experiment: Experiment) -> dict[str, Any]:
+    """The verdict of the run whose model is compared, if one is."""
+    with suppress(InputError):
+        found = run_verdict(experiment.recipe.folder)
+        return {"verdict": found.text, "more": found.more, "shipped": found.shipped}
+    return {}
 
 
 def _title(experiment: Experiment) -> str:

@@ -652,13 +652,61 @@ class Systems(dict[str, System]):
 
 
 def compared_systems(recipe: Recipe) -> list[SystemSettings]:
-    """The recipe's systems; by default BM25, the base and, once trained, the adapted model."""
+    """The recipe's systems; by default BM25, the base and, once trained, the adapted model.
+
+    Where the base model ships, systems that differ only in which of the two they use are one.
+    """
+    if not ships_base(recipe):
+        return _listed(recipe)
+    return list({label: each for label, each in _with_base(_listed(recipe)).values()}.values())
+
+
+def compared_baseline(recipe: Recipe) -> str | None:
+    """The label in `compared_systems` of the baseline that the recipe names, if it names one."""
+    name = recipe.evaluation.baseline
+    found = _with_base(_listed(recipe)) if ships_base(recipe) else {}
+    return found[name][0] if name in found else name
+
+
+def ships_base(recipe: Recipe) -> bool:
+    """Whether the run is trained and ships the base model unchanged."""
+    model = existing(recipe.folder / "model")
+    return bool(model and model.facts["base_kept"])
+
+
+def _listed(recipe: Recipe) -> list[SystemSettings]:
     if recipe.evaluation.systems:
         return recipe.evaluation.systems
     kinds: list[SystemKind] = ["bm25", "base"]
-    if (recipe.folder / "model" / "manifest.json").exists():
+    if existing(recipe.folder / "model"):
         kinds.append("adapted")
     return [SystemSettings(kind=kind) for kind in kinds]
+
+
+def _with_base(listed: Sequence[SystemSettings]) -> dict[str, tuple[str, SystemSettings]]:
+    """Label -> the system, and its label, with the base model in place of the adapted one.
+
+    Of systems that are then the same the first gives the label.
+    """
+    given = {each.label: each for each in listed}
+    made: dict[str, tuple[str, SystemSettings]] = {}
+
+    def of(label: str) -> tuple[str, SystemSettings]:
+        if label in made:
+            return made[label]
+        each = given[label]
+        if each.kind in ("base", "adapted"):
+            each = replace(each, kind="base", name=each.name if each.kind == "base" else "")
+            each = replace(each, name=f"{each.label} (ships)")
+        else:
+            each = replace(each, of=[of(part)[0] for part in each.of])
+        same = (x for x in made.values() if replace(x[1], name="") == replace(each, name=""))
+        made[label] = next(same, (each.label, each))
+        return made[label]
+
+    for label in given:
+        of(label)
+    return {label: made[label] for label in given}
 
 
 def _identities(parts: Sequence[System]) -> list[list[Any]]:

@@ -33,7 +33,7 @@ class Counts:
     batches: float
     #: During training, without the one before it.
     evaluations: int
-    #: Metric values: two systems, every metric, every test query.
+    #: Metric values: BM25, and two models alone and with it; every metric, every test query.
     metric_values: int
 
     @property
@@ -86,7 +86,7 @@ def count(recipe: Recipe, probe: Probe) -> Counts:
         steps=steps,
         batches=batches,
         evaluations=evaluations,
-        metric_values=2 * len(recipe.metrics) * tested,
+        metric_values=5 * len(recipe.metrics) * tested,
     )
 
 

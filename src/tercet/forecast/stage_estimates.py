@@ -303,8 +303,14 @@ class _Estimates:
         return seconds + synthetic * (search + rates.seconds_per_query)
 
     def evaluation(self) -> Expected:
-        """The test queries are searched with the base model and the adapted one."""
+        """The test queries are searched with the base model, the adapted one, and BM25.
+
+        BM25's part is known where it mines negatives too.
+        """
         seconds = 2 * self._searching(held_out=False)
+        retrievers = zip(self.recipe.negatives.retrievers, self.probe.lists.found, strict=True)
+        lexical = [found for retriever, found in retrievers if retriever.kind == "bm25"]
+        seconds += sum(each.begin + self.counts.tested * each.seconds for each in lexical[:1])
         if self.recipe.evaluation.passages:  # the index during training holds a sample
             seconds += self._encoding(self.counts.passages)
         ids = [len(query.id.encode()) for query in self.probe.reading.judged] or [6]

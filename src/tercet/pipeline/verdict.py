@@ -22,6 +22,8 @@ MetricsByWeight = Mapping[float, Mapping[str, Mapping[str, Mapping[str, float]]]
 
 #: The smallest mean difference of a metric that is worth finding.
 SMALLEST = 0.01
+#: Fewer queries than these show neither a difference of that size nor its absence.
+_FEWEST = 50
 _PARTS = {0.25: "a quarter", 0.5: "half", 0.75: "three quarters"}
 
 
@@ -50,19 +52,17 @@ class Evidence:
     metric: str
     queries: int
     interval: Interval
-    #: Queries with which a difference as large, or of `SMALLEST`, would be found; 0: unknown.
-    needed: int = 0
+    #: Queries with which a difference as large, or of `SMALLEST`, would be found.
+    needed: int
 
     @classmethod
     def of(cls, metric: str, before: Mapping[str, float], after: Mapping[str, float]) -> Evidence:
         """Compare the values of the same queries, with a 95% interval."""
         b, a = (np.array([values[query] for query in before]) for values in (before, after))
         interval = paired_bootstrap(b, a)
-        needed = 0.0
-        if len(b) > 1:
-            worth = max(abs(interval.difference), SMALLEST)
-            (needed,) = queries_needed((a - b)[:, None], worth).tolist()
-        return cls(metric, len(b), interval, _rounded(needed))
+        worth = max(abs(interval.difference), SMALLEST)
+        (needed,) = queries_needed((a - b)[:, None], worth).tolist() if len(b) > 1 else (0.0,)
+        return cls(metric, len(b), interval, _rounded(max(needed, _FEWEST)))
 
     @property
     def text(self) -> str:
@@ -145,8 +145,8 @@ def verdict_of(
 ) -> Verdict:
     """The verdict of a run; without `reported`, before its evaluation, of held-out queries alone.
 
-    Where the base model ships, `reported` is of the trained weights. `gate` is the split that gates,
-    "" if none does.
+    Where the base model ships, `reported` is of the trained weights. `gate` is the split that
+    gates, "" if none does.
     """
     make = _of_trained if chosen.weight else _of_base
     return replace(make(chosen, reported, gate), more=tuple(more))
@@ -212,19 +212,18 @@ def _why_base(chosen: Selection, gate: str) -> tuple[str, str]:
     for evidence in (trained, held):
         if evidence.interval.high < 0:
             reason = f"training did harm, {evidence.text} on {_count(evidence.queries, 'held-out')}"
-            return reason, (
-                "lower training.learning_rate or take another teacher; the audit tells what it knows"
-            )
+            advice = "lower training.learning_rate or take another teacher; the audit tells what "
+            return reason, advice + "it knows"
     if trained.unchanged:
         advice = "raise training.learning_rate, or train longer"
         return f"training changed nothing that {who} find", advice
     if held.needed > held.queries:
         advice = f"raise queries.count {math.ceil(held.needed / held.queries)}-fold"
         return f"{who} cannot decide, {held.text}, and about {held.needed:,} would", advice
-    if held.interval.low <= 0 and held.needed:
-        advice = "take another teacher or other synthetic queries, more of the same will not help"
-        return f"{who} show no gain, {held.text}", advice
-    return f"{who} cannot decide, {held.text}", "raise queries.count, a part of it is held out"
+    if held.interval.low > 0:  # all of them gain, and those that choose do not
+        return f"{who} do not agree, {held.text}", "raise queries.count, a part of it is held out"
+    advice = "take another teacher or other synthetic queries, more of the same will not help"
+    return f"{who} show no gain, {held.text}", advice
 
 
 def _count(number: int, kind: str) -> str:
@@ -233,7 +232,5 @@ def _count(number: int, kind: str) -> str:
 
 def _rounded(number: float) -> int:
     """Two significant digits, upwards."""
-    if number <= 0:
-        return 0
     unit = 10.0 ** max(0, math.floor(math.log10(number)) - 1)
     return int(math.ceil(number / unit) * unit)

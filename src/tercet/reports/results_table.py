@@ -17,7 +17,9 @@ _WIDE = 116  # characters; narrower terminals show fewer metrics
 
 
 def print_results(results: Results) -> None:
-    """Print quality, index and latency tables; significant gains are green, losses red."""
+    """Print the verdict, then quality, index and latency tables; gains are green, losses red."""
+    if results.verdict:
+        console.print(Text(results.verdict, "bold"))
     console.print(_quality(results))
     if any(cell.index != EXACT for cell in results.cells):
         console.print(_indexes(results))

@@ -93,8 +93,8 @@ def _notes(pipeline: Pipeline, steps: Sequence[Step]) -> list[str]:
     ]
     if "gate" in queries:
         notes.append(
-            f"{recipe.evaluation.primary_metric} on {queries['gate']} gated: a weight whose mean is "
-            "below the base model's on them does not ship"
+            f"{recipe.evaluation.primary_metric} on {queries['gate']} gated: no weight ships whose "
+            "mean on them is below the base model's"
         )
     if cut := pipeline.embeddings.facts.get("truncated"):
         notes.append(

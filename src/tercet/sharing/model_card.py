@@ -170,9 +170,9 @@ def _choice(pipeline: Pipeline, report: Report) -> list[str]:
     lines = [
         "## Model selection",
         "",
-        "Held-out synthetic queries chose the epoch and the weight of the trained parameters in the",
-        "interpolation with the base model; others confirmed it. The judged queries that are reported",
-        "chose nothing" + ("; others gated." if gate else "."),
+        "Held-out synthetic queries chose the epoch and the weight of the trained parameters in",
+        "the interpolation with the base model; others confirmed it. The judged queries that are",
+        "reported chose nothing" + ("; others gated." if gate else "."),
         f"{escape(report.verdict.reason)}.",
     ]
     return [*lines, "", *steps_table(report.steps)] if report.steps else lines
@@ -286,11 +286,11 @@ def _limits(pipeline: Pipeline, report: Report) -> list[str]:
             "- Their judgements are synthetic: only a query's source passage counts as relevant."
         )
     if report.verdict.shipped != "base":
-        worse = [c.measure for c in report.comparisons if c.interval.difference < 0]
+        worse = ", ".join(c.measure for c in report.comparisons if c.interval.difference < 0)
         lines += [
             "- It was trained on synthetic queries, which may differ from real ones.",
             "- On other corpora it may be worse than the base model: that was not tested.",
-            f"- Lower than the base model, significantly or not: {', '.join(worse) or 'no metric'}.",
+            f"- Lower than the base model, significantly or not: {worse or 'no metric'}.",
         ]
     if recipe.model.frozen:
         lines.append("- It cannot encode passages, and does not fit vectors of other models.")

@@ -18,6 +18,7 @@ from tercet.evaluation.systems import Systems
 from tercet.pipeline.finished import finished
 from tercet.pipeline.pipeline import Pipeline
 from tercet.serving.search import RunSearch
+from tercet.studio.compare import ships_base
 from tercet.studio.runs import recipe_of
 
 if TYPE_CHECKING:
@@ -72,7 +73,9 @@ class Searchers:
     def systems_of(self, run: Path) -> list[str]:
         """Names of the systems of a run that can search: none before it is finished."""
         whole = (run / "recipe.yaml").exists() and _made(run)
-        return [_ADAPTED, _BASE, _BM25] if whole else []
+        if not whole:
+            return []
+        return [_BASE, _BM25] if ships_base(run) else [_ADAPTED, _BASE, _BM25]
 
     def search(self, query: str, of: Sequence[tuple[Path, str]], k: int) -> list[Answer]:
         """The `k` best passages of each (run, one of its `systems_of`), in that order."""

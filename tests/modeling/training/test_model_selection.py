@@ -87,6 +87,24 @@ def test_validation_chooses_and_the_guard_may_refuse(
     assert (choice.index is None) == (best != shipped)
 
 
+@pytest.mark.parametrize(
+    ("gate", "best"),
+    [
+        (rising, 1.0),
+        (lambda w: 1.0, 1.0),  # no difference contradicts nothing
+        (lambda w: -w, 0.0),
+        (lambda w: w if w < 5 else -w, 0.5),  # validation chooses of what is left
+    ],
+)
+def test_what_the_gating_queries_contradict_is_no_candidate(
+    model: nn.Linear, gate: Callable[[float], float], best: float
+) -> None:
+    evaluation = Evaluation(model, {"validation": rising, "guard": rising, "gate": gate})
+    choice = choose(model, BASE, evaluation, steps=4, metric="mrr@10", gate="mrr@10")  # type: ignore[arg-type]
+    assert (choice.best, choice.weight) == (best, best)
+    assert [i for i in evaluation.made if not i.discarded] == [choice.index]
+
+
 def test_a_mixture_is_exact_at_its_ends_and_between_them_elsewhere() -> None:
     base = {"w": torch.tensor([1.0, 2.0]), "n": torch.tensor([3])}
     trained = {"w": torch.tensor([3.0, 0.1]), "n": torch.tensor([3])}

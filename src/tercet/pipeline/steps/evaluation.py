@@ -132,7 +132,7 @@ class _Search:
         return retrieval.search_and_measure_both(*given)
 
     def fill(self, encoder: Encoder, vectors: Vectors, *, publish: bool) -> tuple[Values, Values]:
-        """As `measure`, over a fresh index that is discarded or, to `publish` it, gets the alias."""
+        """As `measure`, in a fresh index, discarded or, to `publish` it, given the alias."""
         index = _filled(self._inputs, vectors)
         try:
             found = self.measure(encoder, index)

@@ -18,6 +18,15 @@ def metric_name(metric: str) -> str:
 
 
 def verdict(results: Results) -> tuple[Markup, list[Markup]]:
+    """The run's verdict, or else the comparison's main finding; and further sentences."""
+    finding, more = _finding(results)
+    if not results.verdict:
+        return finding, more
+    said = [Markup("{}").format(sentence) for sentence in results.more]
+    return Markup("{}").format(results.verdict), [*said, finding, *more]
+
+
+def _finding(results: Results) -> tuple[Markup, list[Markup]]:
     """The main finding in one sentence (the best system, and whether its lead is significant).
 
     The list has further sentences: the difference with its interval, and other systems compared.

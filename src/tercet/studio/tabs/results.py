@@ -70,7 +70,7 @@ def results_tab(places: Places, run: gr.Dropdown) -> None:
             return ""
         rows = compare.wins_and_losses(folder, metric)
         texts = browse.Data(folder).queries(row[0] for row in rows)
-        columns = ("id", "query", "zero-shot", "adapted", "difference")
+        columns = ("id", "query", "before", "after", "difference")
         with_texts = [(row[0], texts.get(row[0], ""), *row[1:]) for row in rows]
         count = f"{len(rows):,} queries changed"
         return pages.listing(columns, with_texts, (0, 1), count, opens=False)
