@@ -7,6 +7,7 @@ from tercet.data.embeddings import (
     read_vectors as read_vectors,
     store_vectors as store_vectors,
 )
+from tercet.data.look import Choices as Choices, Look as Look, inspect_files as inspect_files
 from tercet.data.negatives import mine_candidates as mine_candidates
 from tercet.data.passages import Passages as Passages
 from tercet.data.queries import generate_queries as generate_queries
