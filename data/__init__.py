@@ -8,6 +8,7 @@ from tercet.data.embeddings import (
     store_vectors as store_vectors,
 )
 from tercet.data.gate import check_gate as check_gate, halves as halves
+from tercet.data.look import Choices as Choices, Look as Look, inspect_files as inspect_files
 from tercet.data.negatives import mine_candidates as mine_candidates
 from tercet.data.passages import Passages as Passages
 from tercet.data.queries import generate_queries as generate_queries

@@ -112,11 +112,12 @@ def scan(rows: Iterable[Row], *, whole: bool = True) -> Scan:
 
 def has_header(first: Sequence[str], rest: Sequence[Sequence[str]]) -> bool:
     """Whether the first record names the columns of the others; False if that is not clear."""
-    if {plain(cell) for cell in first} & COLUMN_NAMES:
-        return True
     cells = [cell.strip() for cell in first]
     if len(set(cells)) < len(cells) or any(_number(cell) or len(cell) > 60 for cell in cells):
         return False
+    # A cell of data may be such a name too, as "no" is.
+    if 2 * sum(plain(cell) in COLUMN_NAMES for cell in cells) >= len(cells):
+        return True
     if "" in cells[1:]:
         return False
     columns = list(zip(*(record for record in rest if len(record) == len(first)), strict=True))
@@ -138,7 +139,7 @@ def id_column(table: Scan, given: str | None, judged: Scan | None, place: str) -
         return given
     there = [name for name in table.ids if table.unique(name) and plain(name) not in _NO_IDS]
     named = [name for name in there if plain(name) in (*_ID, *_IDS) or plain(name).endswith("_id")]
-    met = [name for name in there if judged and _meets(judged, table.ids[name])]
+    met = [name for name in there if judged and meets(judged, [table.ids[name]])]
     first = [name for name in named if plain(name) in _ID]
     chosen = [n for n in met if n in named] or met or (first if len(first) == 1 else named)
     if len(chosen) > 1:
@@ -212,7 +213,7 @@ class JudgedColumns:
 
 def judged_columns(
     table: Scan,
-    known: np.ndarray,
+    known: np.ndarray | None,
     *,
     query: str | None,
     relevant: str | None,
@@ -222,6 +223,7 @@ def judged_columns(
 ) -> JudgedColumns:
     """The columns of judged queries; `known` are sorted fingerprints of the passages' ids.
 
+    Where they are not known, the name of the column of relevant passages alone says which it is.
     `same_as` is the name of the passages' id column, and `examples` are the passages' file and one
     of their ids.
     """
@@ -229,7 +231,17 @@ def judged_columns(
     if relevant:
         _refuse_unknown(table, relevant, "--relevant", place)
     others = [relevant] if relevant else [name for name in table.columns if name != text]
-    found = {name: _match(table.values(name), known) for name in others}
+    found: dict[str, tuple[float, str | None]]
+    if known is None:
+        named = [n for n in others if relevant or n == same_as or plain(n) in _RELEVANT]
+        found = {name: (1.0, None) for name in named}
+        if not named:
+            raise InputError(
+                f"{place}: no column names the relevant passages by its name; there are "
+                f"{', '.join(table.columns)}: give --relevant COLUMN"
+            )
+    else:
+        found = {name: _match(table.values(name), known) for name in others}
     positives = _relevant_column(found, same_as, bool(relevant), place)
     if positives is None:
         likely = [name for name in others if plain(name) in _RELEVANT or name == same_as] or others
@@ -334,10 +346,13 @@ def _match(cells: Sequence[Any], known: np.ndarray) -> tuple[float, str | None]:
     return best
 
 
-def _meets(judged: Scan, known: np.ndarray) -> bool:
-    """Whether a column of the judged table names at least half of its passages by these ids."""
-    columns = [name for name in judged.columns if plain(name) not in _NO_IDS]
-    return any(_match(judged.values(name), known)[0] >= 0.5 for name in columns)
+def meets(judged: Scan, ids: Iterable[np.ndarray]) -> bool:
+    """Whether a column of the judged table names at least half of its passages by some ids.
+
+    Each of `ids` has the sorted fingerprints of a column of the passages.
+    """
+    names = [name for name in judged.columns if plain(name) not in _NO_IDS]
+    return any(_match(judged.values(name), known)[0] >= 0.5 for known in ids for name in names)
 
 
 def _refuse_unknown(table: Scan, name: str, option: str, place: str) -> None:

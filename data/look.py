@@ -6,6 +6,7 @@ sources as a run's, so that what a look accepts a run reads.
 
 from __future__ import annotations
 
+import glob
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -37,8 +38,8 @@ from tercet.data.sources.tables import Table, files_of
 from tercet.data.sources.text_files import kind
 from tercet.retrieval.indexes import read_collection
 
-_DOCUMENTS = (".txt", ".md", ".markdown", ".html", ".htm", ".pdf")
-_SAVED = ("state.json", "dataset_dict.json", "README.md")
+_DOCUMENTS = (".md", ".markdown", ".html", ".htm", ".pdf")
+_SAVED = ("state.json", "dataset_dict.json")
 
 
 @dataclass(frozen=True)
@@ -125,13 +126,13 @@ def inspect_files(
         if judged_table and qrels:
             _with_qrels(look, judged_table, str(qrels), choices)
         elif judged_table:
-            named = np.sort(np.append(ids, _documents(source)))
-            _with_judged(look, judged_table, named, _example(source), choices)
+            known = np.sort(np.append(ids, _documents(source))) if whole else None
+            _with_judged(look, judged_table, known, _example(source), choices)
     if whole:
         with _opened(look) as source:
             _count_judgements(look, source, ids, judged or passages)
     elif judged:
-        look.notes.append(f"judgements were compared with the first {SAMPLE:,} passages alone")
+        look.notes.append("whether the judged passages are there was not looked at")
     return look
 
 
@@ -154,24 +155,47 @@ def _passages(path: str, judged: _Judged | None, choices: Choices) -> Look:
     if path.startswith(WEAVIATE):
         return _collection(path.removeprefix(WEAVIATE), judged, choices)
     place = Path(path)
-    if place.is_dir() and not any((place / name).is_file() for name in _SAVED[:2]):
-        if (place / "corpus.jsonl").is_file():
-            look = Look({"source": "beir", "path": path})
-            look.reasons["source"] = "a folder in BEIR's layout"
-            return look
-        found = Counter(kind(file) for file in place.rglob("*") if file.is_file())
-        if tables := [suffix for suffix in found if suffix in SUFFIXES and suffix != ".txt"]:
-            if len(tables) > 1:
-                raise InputError(
-                    f"{path}: holds tables of several kinds ({', '.join(sorted(tables))}): give "
-                    f"one kind as a pattern, such as '{path.rstrip('/')}/*{tables[0]}'"
-                )
-            path = f"{path.rstrip('/')}/**/*{tables[0]}*"
-        elif not place.joinpath(_SAVED[2]).is_file() or set(found) & set(_DOCUMENTS):
-            look = Look({"source": "documents", "path": path})
-            look.reasons["source"] = "a folder of documents, split into passages"
-            return look
-    return _table(path, judged, choices)
+    if not place.is_dir() or any((place / name).is_file() for name in _SAVED):
+        return _table(path, judged, choices)
+    if (place / "corpus.jsonl").is_file():
+        return _folder("beir", path, "a folder in BEIR's layout", choices)
+    files = [file for file in place.rglob("*") if file.is_file() and not _hidden(file, place)]
+    tables = Counter(_suffix(file) for file in files if kind(file) in SUFFIXES)
+    texts = tables.pop(".txt", 0) + sum(file.suffix.lower() in _DOCUMENTS for file in files)
+    card = place / "README.md"
+    if tables and card.is_file() and texts == 1:
+        # A dataset's card says in its front matter which file is which split.
+        if card.read_text(encoding="utf-8", errors="replace").startswith("---"):
+            return _table(path, judged, choices)
+        texts = 0
+    if texts:
+        return _folder("documents", path, "a folder of documents, split into passages", choices)
+    if len(tables) == 1:
+        return _table(f"{glob.escape(path.rstrip('/'))}/**/*{next(iter(tables))}", judged, choices)
+    if not tables:
+        known = ", ".join((*SUFFIXES, *_DOCUMENTS))
+        raise InputError(f"{path}: holds no table and no document ({known})")
+    raise InputError(
+        f"{path}: holds {', '.join(sorted(tables))}: give one kind as a pattern, such as "
+        f"'{path.rstrip('/')}/*{min(tables)}'"
+    )
+
+
+def _folder(source: str, path: str, why: str, choices: Choices) -> Look:
+    """A folder whose passages have no columns."""
+    for option in ("id", "title", "text", "columns"):
+        if getattr(choices, option):
+            raise InputError(f"{path}: is {why}: --{option} is for tables: leave it out")
+    return Look({"source": source, "path": path}, {"source": why})
+
+
+def _hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+
+
+def _suffix(file: Path) -> str:
+    """The suffix as it is written, with that of gzip."""
+    return "".join(file.suffixes[-2:]) if file.suffix.lower() == ".gz" else file.suffix
 
 
 def _table(path: str, judged: _Judged | None, choices: Choices) -> Look:
@@ -212,7 +236,7 @@ def _collection(name: str, judged: _Judged | None, choices: Choices) -> Look:
         raise InputError(f"{place}: holds no object")
     # An object has an id, its UUID: a property is it only where it is said or judged.
     id = None
-    if choices.id or judged:
+    if choices.id or (judged and columns.meets(judged.scan, table.ids.values())):
         id = columns.id_column(table, choices.id, judged.scan if judged else None, place)
     text = columns.text_column(table, choices.text, [id], place)
     title = columns.title_column(table, choices.title, [id, text], place)
@@ -241,24 +265,31 @@ def _count_passages(look: Look, source: Source, path: str, *, whole: bool) -> np
             f"{path}: {twice:,} rows have an id that was used before: give --id COLUMN, or --id "
             "none to make ids from the texts"
         )
-    read = look.corpus.get("passages", {})
-    name = {"tables": "column", "weaviate": "property"}.get(look.corpus["source"], "")
-    count = f"{len(ids):,}" if whole else f"the first {len(ids):,}"
-    made = "made from the text" if read.get("ids") else "a file's path and a part's number"
-    uuid = "UUID" if look.corpus["source"] == "weaviate" else made
-    where = {key: f"{name} {read[key]}" for key in ("id", "title", "text") if read.get(key)}
-    if look.corpus["source"] == "beir":
-        where = {"id": "_id", "title": "title", "text": "text"}
+    where = _places(look)
     look.findings += [
-        Finding("passages", path, count, ""),
-        Finding("  id", where.get("id", uuid), "", first.id),
-        Finding("  title", where.get("title", "none"), "", excerpt(first.title, 60)),
-        Finding("  text", where.get("text", "the documents' text"), "", excerpt(first.text, 60)),
+        Finding("passages", path, f"{len(ids):,}" if whole else f"the first {len(ids):,}", ""),
+        Finding("  id", where["id"], "", first.id),
+        Finding("  title", where["title"], "", excerpt(first.title, 60)),
+        Finding("  text", where["text"], "", excerpt(first.text, 60)),
     ]
-    if look.corpus["source"] == "documents" and not where:
-        look.findings[-2] = replace(look.findings[-2], where="heading or file name")
     look.note(empty, "passages have no text, and are left out")
     return prints
+
+
+def _places(look: Look) -> dict[str, str]:
+    """Where ids, titles and texts of the passages are."""
+    match look.corpus["source"]:
+        case "beir":
+            return {"id": "_id", "title": "title", "text": "text"}
+        case "documents":
+            title = "heading, or the file's name"
+            return {"id": "file and number", "title": title, "text": "parts of the documents"}
+    noun = "property" if look.corpus["source"] == "weaviate" else "column"
+    found = {"id": "UUID" if noun == "property" else "made from the texts", "title": "none"}
+    read = look.corpus["passages"]
+    return found | {
+        name: f"{noun} {read[name]}" for name in ("id", "title", "text") if name in read
+    }
 
 
 def _documents(source: Source) -> np.ndarray:
@@ -299,7 +330,7 @@ def _read_judged(path: str, choices: Choices) -> _Judged:
 
 
 def _with_judged(
-    look: Look, judged: _Judged, known: np.ndarray, example: str, choices: Choices
+    look: Look, judged: _Judged, known: np.ndarray | None, example: str, choices: Choices
 ) -> None:
     """Add `corpus.queries`, whose rows have the relevant passages."""
     source = look.corpus["source"]

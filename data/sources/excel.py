@@ -11,21 +11,16 @@ from tercet.core.extras import missing
 from tercet.core.schema import InputError
 from tercet.core.text import error_text
 
-try:
-    from openpyxl import load_workbook
-except ImportError:
-    _INSTALLED = False
-else:
-    _INSTALLED = True
-
 
 def sheet_records(file: Path, sheet: str | None) -> Iterator[tuple[str, list[str]]]:
     """Place and cells of each row that has any, as text, as a CSV export of the sheet has them.
 
     Raises InputError for a missing sheet, and where there are several and `sheet` names none.
     """
-    if not _INSTALLED:
-        raise missing("a reader of Excel files", "excel")
+    try:
+        from openpyxl import load_workbook  # it takes a quarter of a second
+    except ImportError:
+        raise missing("a reader of Excel files", "excel") from None
     try:
         book = load_workbook(file, read_only=True, data_only=True)
     except Exception as error:  # of zip files, XML and openpyxl itself

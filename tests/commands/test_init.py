@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -216,8 +217,17 @@ def test_other_shapes_are_read(tiny: Tiny, folder: Path, tiny_beir_path: Path) -
     assert section()["passages"]["ids"] == "made" and corpus_of().facts["passages"] == 60
     for i in range(3):
         write_csv(folder / "parts" / f"part {i}.csv", tiny.passages[20 * i : 20 * i + 20])
+    (folder / "parts" / "README.md").write_text("# Parts\n")
     run("parts", "--out", "recipe.yaml", "--force")
     assert corpus_of().facts["passages"] == 60
+    for option in ("--id", "--text", "--columns"):
+        with pytest.raises(InputError, match=f"{option} is for tables: leave it out"):
+            run(str(tiny_beir_path), option, "text", "--force")
+    # A page's own settings make its folder no table.
+    _ = TWELVE["folder of Markdown"](tiny, folder)
+    (folder / "guide" / "settings.json").write_text("{}")
+    run("guide", "--out", "recipe.yaml", "--force")
+    assert section() == {"source": "documents", "path": "guide"}
 
 
 def test_a_saved_dataset_is_looked_at_whole(tiny: Tiny, folder: Path) -> None:
@@ -236,9 +246,12 @@ def test_of_the_hub_the_first_rows_are_looked_at(
     rows = [{"pid": i, "passage": f"A text {i}", "emb": [0.5]} for i in range(5_000)]
     monkeypatch.setattr(hub.HubDataset, "identity", "0" * 40)
     monkeypatch.setattr(hub, "_open", lambda path, *_: Dataset.from_list(rows))
-    write_csv(folder / "j.csv", [{"query": "a", "pid": 7}, {"query": "b", "pid": 4_000}])
+    write_csv(folder / "j.csv", [{"query": "a", "pid": 2_000}, {"query": "b", "pid": 4_000}])
     told = run("owner/name", "--judged", "j.csv")
-    assert "the first 1,000" in told and "compared with the first 1,000 passages" in told
+    assert (
+        "the first 1,000" in told
+        and "whether the judged passages are there was not looked at" in told
+    )
     assert section("name.yaml")["passages"] == {
         "path": "owner/name",
         "id": "pid",
@@ -410,7 +423,8 @@ def _mixed(folder: Path) -> str:
         (_written("a.docx", b"x"), "put documents (txt, md, html, pdf) in a folder"),
         (_written("a.xls", b"x"), "save it as .xlsx or .csv"),
         (_written("a.json", b"3"), "its JSON must be an array of objects"),
-        (_mixed, "holds tables of several kinds (.csv, .jsonl): give one kind as a pattern"),
+        (lambda folder: os.mkdir("e") or "e", "e: holds no table and no document (.jsonl"),
+        (_mixed, "d: holds .csv, .jsonl: give one kind as a pattern, such as 'd/*.csv'"),
         (lambda folder: "nowhere.csv", "nowhere.csv: no such file or folder"),
         (
             lambda folder: "articles",
@@ -424,6 +438,14 @@ def test_files_that_cannot_be_read_are_refused(
     folder: Path, write: Callable[[Path], str], message: str
 ) -> None:
     assert message in refused(write(folder))
+
+
+def test_without_its_library_an_excel_file_says_what_to_install(
+    tiny: Tiny, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = TWELVE["XLSX"](tiny, folder)
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    assert "pip install 'tercet[excel]'" in refused(*arguments)
 
 
 def test_a_missing_path_below_a_folder_is_no_dataset(folder: Path) -> None:
