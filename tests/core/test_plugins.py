@@ -90,6 +90,7 @@ def test_a_name_makes_the_object_with_its_options(write: Write) -> None:
 @pytest.mark.parametrize(
     ("group", "name", "options", "words"),
     [
+        ("losses", "huber", {}, "'huber' is no built-in loss and no plug-in"),
         ("losses", "acne.parts:huber", {}, "there is no module acne: install its package"),
         ("losses", "acme.part:huber", {}, "there is no module acme.part"),
         ("losses", "acme.parts:hubber", {}, "acme.parts has no hubber"),
@@ -203,7 +204,7 @@ def test_the_identity_names_the_distribution_with_its_version(write: Write) -> N
     assert identity() == before
     install(write, "1.3")
     assert identity("titles").startswith("acme.parts:Titles of acme-search 1.3, sha256 ")
-    install(write, "1.2", target="acme.parts:titles")
+    install(write, "1.2", target="acme.parts:titles [more]")
     assert identity("titles") == before.replace("Titles", "titles")
 
 

@@ -126,8 +126,12 @@ def identity(group: str, name: str) -> str:
 
 
 def _path(group: str, name: str) -> str:
-    """`package.module:Name` of a plug-in."""
-    return name if _NAME.fullmatch(name) else registered(group)[name].value
+    """`package.module:Name` of a plug-in. Raises InputError for a name that is none's."""
+    if _NAME.fullmatch(name):
+        return name
+    if (entry := registered(group).get(name)) is None:
+        raise InputError(f"{name!r} is no built-in {KINDS[group].noun} and no plug-in")
+    return f"{entry.module}:{entry.attr}"
 
 
 @functools.cache

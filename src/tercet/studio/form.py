@@ -39,10 +39,10 @@ class Field:
     meaning: str
     choices: tuple[str, ...] = ()
     optional: bool = False
-    #: Whether a plug-in may be chosen too.
-    plugin: bool = False
     low: float | None = None
     high: float | None = None
+    #: Whether a plug-in may be chosen too.
+    plugin: bool = False
 
     @property
     def section(self) -> str:
@@ -108,16 +108,15 @@ def _field(path: str, hint: Any, metadata: Mapping[str, Any]) -> Field:
     optional = union and type(None) in typing.get_args(hint)
     if union:
         hint = inner[0]
-    given = {name: metadata.get(name) for name in ("low", "high")}
+    given: dict[str, Any] = {name: metadata.get(name) for name in ("low", "high")}
     if typing.get_origin(hint) is Literal:
         choices = tuple(map(str, typing.get_args(hint)))
         plugin = bool(metadata.get("plugin"))
-        return Field(path, "choice", metadata["meaning"], choices, optional, plugin)
+        return Field(path, "choice", metadata["meaning"], choices, optional, plugin=plugin)
     if hint is bool and optional:
         return Field(path, "choice", metadata["meaning"], ("true", "false"), True)
     kinds: dict[Any, Kind] = {bool: "flag", int: "whole", float: "number", str: "text"}
-    kind = kinds.get(hint, "yaml")
-    return Field(path, kind, metadata["meaning"], optional=optional, **given)
+    return Field(path, kinds.get(hint, "yaml"), metadata["meaning"], (), optional, **given)
 
 
 def _training() -> list[Field]:
