@@ -32,7 +32,8 @@ def embed_passages(writer: Writer, encoder: Encoder, passages: Passages) -> None
             table = _table(encoder.encode_passages(texts))
         return counted(table, counts)
 
-    with progress(f"embedding passages with {encoder.name}", len(passages), "passages") as advance:
+    what = f"embedding passages with {encoder.name}"
+    with progress(what, len(passages), "passages", by_model=True) as advance:
         paths = writer.shards("vectors", id_blocks(passages.ids), make, advance)
     if paths is not None:
         writer.facts |= {"vectors": len(passages), "dimension": encoder.dimension}

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from tercet.core.console import count_batch
 from tercet.core.extras import missing
 from tercet.core.schema import InputError
 from tercet.modeling.batching import (
@@ -175,6 +176,7 @@ class CrossEncoderTeacher:
         scores = np.empty(len(pairs), dtype=np.float32)
         for batch in plan_batches([len(row) for row in tokens["input_ids"]], self.batch_tokens):
             scores[batch] = run_halving(lambda part: self._logits(tokens, part), batch)
+            count_batch(len(batch), sum(len(tokens["input_ids"][i]) for i in batch))
         wrong = np.flatnonzero(~np.isfinite(scores))
         if wrong.size:
             query, passage = pairs[wrong[0]]

@@ -13,7 +13,7 @@ nothing; their metrics are stored for the report.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,11 +50,18 @@ class Choice:
 
 
 def choose(
-    model: nn.Module, base: _Weights, evaluation: RetrievalEvaluation, *, steps: int, metric: str
+    model: nn.Module,
+    base: _Weights,
+    evaluation: RetrievalEvaluation,
+    *,
+    steps: int,
+    metric: str,
+    report: Callable[[str, Mapping[str, float]], None] | None = None,
 ) -> Choice:
     """Evaluate the mixtures of `base` and `model` at `steps` even steps, and load the choice.
 
     The validation split's mean of `metric` chooses; among equals the nearest to the base wins.
+    `report` gets each mixture's name and its means on that split.
     """
     trained = {name: value.clone() for name, value in model.state_dict().items()}
     metrics: dict[float, SplitMetrics] = {}
@@ -62,7 +69,10 @@ def choose(
     for step in range(steps + 1):
         weight = step / steps
         model.load_state_dict(interpolated(base, trained, weight))
-        metrics[weight] = evaluation.measure(zero_shot=weight == 0, keep=True)
+        name = f"mixture {step} of {steps}" if step else "before training"
+        metrics[weight] = evaluation.measure(name, zero_shot=weight == 0, keep=True)
+        if report:
+            report(name, {m: _mean(metrics[weight], m) for m in metrics[weight]["validation"]})
         index, evaluation.index = evaluation.index, None
         worse = index
         if step == 0 or _mean(metrics[weight], metric) > _mean(metrics[best], metric):
