@@ -86,13 +86,11 @@ def progress(
         count = show.count
 
         def of_batch(rows: int, tokens: int) -> None:
-            count.within += rows
-            count.tokens += tokens
+            count.add(within=rows, tokens=tokens)
             show()
 
         def advance(amount: int) -> None:
-            count.finished += amount
-            count.within = 0
+            count.add(finished=amount)
             show()
 
         token = _of_model.set(of_batch if by_model else None)
@@ -108,7 +106,14 @@ class _Count:
     def __init__(self, what: str, total: int | None, unit: str, done: int) -> None:
         self.what, self.total, self.unit, self.before = what, total, unit, done
         self.finished, self.within, self.tokens = done, 0, 0
-        self.start = time.perf_counter()
+        self.start = self.counted = time.perf_counter()
+
+    def add(self, finished: int = 0, within: int = 0, tokens: int = 0) -> None:
+        """Count units that are finished, and with them the shard, or some within it."""
+        self.finished += finished
+        self.within = 0 if finished else self.within + within
+        self.tokens += tokens
+        self.counted = time.perf_counter()
 
     @property
     def done(self) -> int:
@@ -122,20 +127,27 @@ class _Count:
         return time.perf_counter() - self.start
 
     @property
+    def _worked(self) -> float:
+        """Seconds until the last count: a rate does not fall between two batches."""
+        return max(self.counted - self.start, 1e-9)
+
+    @property
     def left(self) -> float | None:
         """Seconds left at the rate so far; None if unknown."""
-        made = self.done - self.before
-        return None if self.total is None or not made else (self.total - self.done) / self.rate
+        if self.total is None or self.done == self.before:
+            return None
+        since = time.perf_counter() - self.counted
+        return max(0.0, (self.total - self.done) / self.rate - since)
 
     @property
     def rate(self) -> float:
         """Units a second."""
-        return (self.done - self.before) / max(self.seconds, 1e-9)
+        return (self.done - self.before) / self._worked
 
     @property
     def rates(self) -> str:
         """Units and, where they are known, tokens a second."""
-        tokens = f", {_rate(self.tokens / max(self.seconds, 1e-9))} tokens/s" if self.tokens else ""
+        tokens = f", {_rate(self.tokens / self._worked)} tokens/s" if self.tokens else ""
         return f"{_rate(self.rate)} {self.unit}/s{tokens}"
 
 
@@ -181,7 +193,7 @@ def _bar(count: _Count) -> Iterator[_Shown]:
         BarColumn(bar_width=12),
         MofNCompleteColumn(table_column=Column(no_wrap=True)),
         _Column(lambda count: count.rates if count.done > count.before else "", "cyan"),
-        _Column(lambda count: f"{_clock(count.seconds)} elapsed", "default"),
+        _Column(lambda count: f"{_clock(count.seconds)} elapsed,", "default"),
         _Column(lambda count: f"{_clock(count.left)} left", "bold"),
     )
     with Progress(*columns, console=console, expand=True) as bars:
