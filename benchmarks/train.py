@@ -74,7 +74,9 @@ class NoEvaluation:
 
     searches = 0
 
-    def measure(self, *, zero_shot: bool = False) -> dict[str, dict[str, dict[str, float]]]:
+    def measure(
+        self, name: str, *, zero_shot: bool = False
+    ) -> dict[str, dict[str, dict[str, float]]]:
         """The figure that a Trainer wants to see."""
         return {"validation": {"mrr@10": {"q": 0.0}}}
 

@@ -6,6 +6,7 @@ File: `vectors` (vector).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,8 @@ def embed_passages(writer: Writer, encoder: Encoder, passages: Passages) -> None
             table = _table(encoder.encode_passages(texts))
         return counted(table, counts)
 
-    with progress(f"embedding passages with {encoder.name}", len(passages), "passages") as advance:
+    what = f"embedding passages with {Path(encoder.name).name}"
+    with progress(what, len(passages), "passages", by_model=True) as advance:
         paths = writer.shards("vectors", id_blocks(passages.ids), make, advance)
     if paths is not None:
         writer.facts |= {"vectors": len(passages), "dimension": encoder.dimension}

@@ -63,7 +63,7 @@ def generate_queries(
             table = _generate(generator, chosen, per_passage, of_part)
         return counted(table, counts)
 
-    with progress("writing queries", len(sample), "passages") as advance:
+    with progress("writing queries", len(sample), "passages", by_model=True) as advance:
         paths = writer.shards("generated", parts, make, advance)
     if paths is None:
         return

@@ -63,7 +63,8 @@ def score_candidates(
     # Longest first: a lack of memory shows at once.
     order = unique[np.argsort(-lengths, kind="stable")]
     blocks = [order[start : start + shard_pairs] for start in range(0, len(order), shard_pairs)]
-    with progress(f"scoring pairs with {teacher.name}", len(order), "pairs") as advance:
+    what = f"scoring pairs with {Path(teacher.name).name}"
+    with progress(what, len(order), "pairs", by_model=True) as advance:
         paths = writer.shards("pairs", blocks, make, advance)
     if paths is None:
         return

@@ -13,6 +13,7 @@ import onnxruntime
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from tercet.core.console import count_batch
 from tercet.core.schema import InputError
 from tercet.modeling.batching import (
     cut_count,
@@ -172,6 +173,7 @@ class CrossEncoderTeacher:
         scores = np.empty(len(pairs), dtype=np.float32)
         for batch in plan_batches([len(row) for row in tokens["input_ids"]], self.batch_tokens):
             scores[batch] = run_halving(lambda part: self._logits(tokens, part), batch)
+            count_batch(len(batch), sum(len(tokens["input_ids"][i]) for i in batch))
         wrong = np.flatnonzero(~np.isfinite(scores))
         if wrong.size:
             query, passage = pairs[wrong[0]]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 
-from tercet.core.console import WORTH_A_BAR, progress
+from tercet.core.console import WORTH_A_BAR, count_batch, progress
 from tercet.core.schema import InputError
 from tercet.core.text import as_texts
 from tercet.modeling.batching import cut_count, pad, plan_batches, position_limit, run_halving
@@ -341,6 +341,7 @@ class BiEncoder(HubUpload):
                 self._check(rows, batch, texts, kind)
                 vectors[batch] = rows
                 advance(len(batch))
+                count_batch(len(batch), sum(len(ids[i]) for i in batch))
         return vectors
 
     def set_dropout(self, p: float) -> None:

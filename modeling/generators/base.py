@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tercet.core.console import count_batch
 from tercet.core.schema import InputError, Passage
 from tercet.modeling.batching import cut_count
 
@@ -69,7 +70,9 @@ class Sampler(ABC):
         batches = [order[start : start + rows] for start in range(0, len(order), rows)]
         found = self._written([[ids[i] for i in batch] for batch in batches], per_passage, seed)
         for batch, texts in zip(batches, found, strict=True):
-            self.counts["written"] += sum(map(len, self._ids_of(texts)))
+            new = sum(map(len, self._ids_of(texts)))
+            self.counts["written"] += new
+            count_batch(len(batch), new)
             for row, i in enumerate(batch):
                 written = texts[row * per_passage : (row + 1) * per_passage]
                 tidy = dict.fromkeys(_tidy(text) for text in written)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations.integration_utils import rewrite_logs
 
+from tercet.core.console import Advance, console, progress
 from tercet.data.triplets import Triplets
 
 
@@ -52,6 +54,104 @@ class FiniteGradients(TrainerCallback):
                 f"a gradient is not finite at step {state.global_step}: stopped before it reaches "
                 "the weights; the last checkpoint is good"
             )
+
+
+class EvaluationTable:
+    """A table that grows by one row an evaluation, with the metrics that matter in training."""
+
+    def __init__(self, metric: str, measured: Sequence[str]) -> None:
+        wanted = (metric, "ndcg@10", "map@10", "mrr@10", "recall@100")
+        self.metrics = [name for name in dict.fromkeys(wanted) if name in measured]
+        self._best: float | None = None
+
+    def add(self, name: str, metrics: Mapping[str, float], loss: float | None = None) -> None:
+        """Print the row of one evaluation; it is marked if the first metric is the best so far."""
+        if self._best is None:
+            heads = "".join(f"{metric:>12}" for metric in self.metrics)
+            console.print(f"      {'evaluation':<22}{'loss':>10}{heads}", style="bold")
+        value = metrics[self.metrics[0]]
+        best = self._best is None or value > self._best
+        self._best = value if best else self._best
+        learned = "" if loss is None else f"{loss:.3g}"
+        values = "".join(f"{metrics[metric]:>12.4f}" for metric in self.metrics)
+        console.print(f"      {name:<22}{learned:>10}{values}{'  best' if best else ''}")
+
+
+class Shown(TrainerCallback):
+    """Shows training by steps, and each evaluation as a row, in place of the Trainer's own logs."""
+
+    def __init__(self, table: EvaluationTable, reached: Callable[[], str]) -> None:
+        """`reached` names the evaluation that has just been made."""
+        self.table, self._reached = table, reached
+        self._bar = ExitStack()
+        self._advance: Advance | None = None
+        self._losses: list[float] = []
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Open the bar, which an evaluation has closed."""
+        if self._advance is None and state.is_world_process_zero:
+            bar = progress(
+                "training",
+                state.max_steps,
+                "steps",
+                shown=not args.disable_tqdm,
+                done=state.global_step,
+            )
+            self._advance = self._bar.enter_context(bar)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Move the bar; close it before an evaluation, which has one of its own."""
+        if self._advance is not None:
+            self._advance(1)
+        if control.should_evaluate:
+            self._close()
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Close the bar before an evaluation."""
+        self._close()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Close the bar."""
+        self._close()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Keep the losses since the last evaluation."""
+        if logs and "loss" in logs:
+            self._losses.append(float(logs["loss"]))
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Print the evaluation's row, with the mean loss since the one before."""
+        if state.is_world_process_zero and metrics:
+            loss = sum(self._losses) / len(self._losses) if self._losses else None
+            plain = {name.removeprefix("eval_"): value for name, value in metrics.items()}
+            self.table.add(self._reached(), plain, loss)
+        self._losses = []
+
+    def _close(self) -> None:
+        self._bar.close()
+        self._advance = None
 
 
 class Curves(TrainerCallback):

@@ -10,8 +10,9 @@ from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from transformers import TrainerState
+from transformers import PrinterCallback, TrainerState
 from transformers.integrations import TensorBoardCallback
+from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
 from tercet.config.recipe import Recipe
 from tercet.core.artifacts import differences
@@ -22,7 +23,7 @@ from tercet.core.schema import InputError
 from tercet.data.triplets import Triplets
 from tercet.modeling.encoders.bi_encoder import BiEncoder
 from tercet.modeling.encoders.protocols import Student
-from tercet.modeling.training.callbacks import Log, Reporter
+from tercet.modeling.training.callbacks import EvaluationTable, Log, Reporter, Shown
 from tercet.modeling.training.checkpoints import PUSHED, last_checkpoint
 from tercet.modeling.training.collator import TripletCollator
 from tercet.modeling.training.lora import merged, with_lora
@@ -85,6 +86,10 @@ def adapt(
     )
     if log:
         trainer.add_callback(Reporter(log))
+    table = EvaluationTable(args.metric_for_best_model or "", evaluation.metrics)
+    for own in (PrinterCallback, DEFAULT_PROGRESS_CALLBACK):
+        trainer.remove_callback(own)
+    trainer.add_callback(Shown(table, lambda: trainer.reached))
     _keep_tensorboard(trainer, folder / _TENSORBOARD)
     if is_main_process():
         precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
@@ -100,6 +105,7 @@ def adapt(
     if recipe.model.lora_rank and isinstance(student, BiEncoder):
         student.backbone = merged(student.backbone)
     metric = args.metric_for_best_model or ""
+    report = table.add if is_main_process() else None
     choice = choose(
         student.trained,
         base,
@@ -107,6 +113,7 @@ def adapt(
         steps=recipe.evaluation.interpolation_steps,
         metric=metric,
         gate=recipe.evaluation.primary_metric if "gate" in evaluation.splits else None,
+        report=report,
     )
     searches = sum(gather_object([evaluation.searches]))
     if is_main_process():

@@ -19,7 +19,7 @@ held-out queries see is still needed beside it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,11 +63,13 @@ def choose(
     steps: int,
     metric: str,
     gate: str | None = None,
+    report: Callable[[str, Mapping[str, float]], None] | None = None,
 ) -> Choice:
     """Evaluate the mixtures of `base` and `model` at `steps` even steps, and load the choice.
 
     The validation split's mean of `metric` chooses; among equals the nearest to the base wins.
     `gate` is the metric of the gating queries, if there are any.
+    `report` gets each mixture's name and its means on that split.
     """
     trained = {name: value.clone() for name, value in model.state_dict().items()}
     metrics: dict[float, SplitMetrics] = {}
@@ -75,7 +77,10 @@ def choose(
     for step in range(steps + 1):
         weight = step / steps
         model.load_state_dict(interpolated(base, trained, weight))
-        metrics[weight] = evaluation.measure(zero_shot=weight == 0, keep=True)
+        name = f"mixture {step} of {steps}" if step else "before training"
+        metrics[weight] = evaluation.measure(name, zero_shot=weight == 0, keep=True)
+        if report:
+            report(name, {m: _mean(metrics[weight], m) for m in metrics[weight]["validation"]})
         index, evaluation.index = evaluation.index, None
         worse = index
         passes = gate is None or not turned_down(metrics, weight, gate)

@@ -73,18 +73,21 @@ class RetrievalEvaluation:
         #: The index of the last search if `measure` was called with `keep`; first process only.
         self.index: Index | None = None
 
-    def measure(self, *, zero_shot: bool = False, keep: bool = False) -> SplitMetrics:
+    def measure(
+        self, name: str = "", *, zero_shot: bool = False, keep: bool = False
+    ) -> SplitMetrics:
         """Return every query's metrics with the current weights, in every process.
 
+        `name` says in the bar what is evaluated, such as "epoch 2".
         `zero_shot` says that these are the base model's weights, whose passage vectors exist.
         `keep` leaves the index in `self.index`; the caller then discards it.
         Raises InputError or RuntimeError in every process, with its message, if one process fails.
         """
         stored = self.zero_shot_vectors if zero_shot or self.frozen else None
-        vectors = self._vectors() if stored is None else stored
+        vectors = self._vectors(name) if stored is None else stored
         return from_first_process(lambda: self._search(vectors, keep))
 
-    def _vectors(self) -> Vectors:
+    def _vectors(self, name: str) -> Vectors:
         """The passages' vectors with the current weights; encoded only if the weights changed."""
         weights = weights_digest(self.encoder.trained)
         if self._encoded is None or self._encoded[0] != weights:
@@ -93,7 +96,7 @@ class RetrievalEvaluation:
             path = Path(from_first_process(lambda: str(new_scratch(self.scratch, *shape))))
             vectors = map_scratch(path, *shape)
             arguments = self.encoder, self.ids, self.contents, vectors, process()
-            errors = share(attempt(lambda: encode_blocks(*arguments))[0])
+            errors = share(attempt(lambda: encode_blocks(*arguments, name=name))[0])
             if is_main_process():
                 path.unlink()
             raise_first(errors)
@@ -125,18 +128,21 @@ def encode_blocks(
     contents: Sequence[str],
     vectors: np.memmap,
     place: tuple[int, int] = (0, 1),
+    *,
+    name: str = "",
 ) -> None:
     """Fill in the `vectors` of passages, float32 [passages, dimension].
 
     Passages are encoded in the blocks of `id_blocks`, as the embeddings stage encodes them, so
     that equal weights give equal bytes. `place` is this process's rank and the number of
-    processes; each takes every so-manieth block.
+    processes; each takes every so-manieth block. `name` says in the bar what is evaluated.
     """
     rank, world = place
     mine = id_blocks(ids)[rank::world]
     shown = is_main_process() and len(contents) >= WORTH_A_BAR
     total = sum(map(len, mine))
-    with progress("embedding passages", total, "passages", shown=shown) as advance:
+    what = f"{name}: embedding passages".removeprefix(": ")
+    with progress(what, total, "passages", shown=shown, by_model=True) as advance:
         for rows in mine:
             vectors[rows] = encoder.encode_passages([contents[row] for row in rows.tolist()])
             trim_memory()

@@ -147,6 +147,15 @@ class MarginMSETrainer(ResumableTrainer):
             )
         return loss
 
+    @property
+    def reached(self) -> str:
+        """How far training is, in epochs or, where it is evaluated by them, steps."""
+        if self.state.global_step == 0:
+            return "before training"
+        if self.args.eval_strategy == IntervalStrategy.EPOCH:
+            return f"epoch {round(self.state.epoch or 0)} of {self.args.num_train_epochs:g}"
+        return f"step {self.state.global_step:,} of {self.state.max_steps:,}"
+
     def evaluate(
         self,
         eval_dataset: Any = None,
@@ -158,7 +167,8 @@ class MarginMSETrainer(ResumableTrainer):
         Raises RuntimeError in every process if one fails.
         """
         assert self.evaluation is not None, "the arguments evaluate nothing"
-        metrics = self.evaluation.measure(zero_shot=self.state.global_step == 0)["validation"]
+        first = self.state.global_step == 0
+        metrics = self.evaluation.measure(self.reached, zero_shot=first)["validation"]
         means = {name: float(np.mean(list(values.values()))) for name, values in metrics.items()}
         return self._evaluated(means, metric_key_prefix)
 

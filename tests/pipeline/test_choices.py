@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from programs import manifests
+from programs import ROOT, manifests
 from recipes import tiny_recipe
 
 from tercet.config.loading import load_recipe
@@ -133,3 +136,20 @@ def test_damaged_choices_are_refused(recipe: Path, monkeypatch: pytest.MonkeyPat
     file.write_text("{")
     with pytest.raises(formats.InputError, match=CHOICES):
         scored(recipe)
+
+
+@pytest.mark.slow
+def test_every_process_takes_the_first_ones_choice(recipe: Path, tmp_path: Path) -> None:
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0"]
+    launch += ["--config_file", str(ROOT / "accelerate_config.yaml"), str(ROOT / "train.py")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TERCET_CACHE": str(tmp_path / "cache")}
+    command = [*launch, str(recipe), "--until=scores", *OPTIONS]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "runs" / "tiny"
+    choices = {key: each["choice"] for key, each in read_choices(run).items()}
+    assert set(choices) == set(OPEN)
+    settings = manifests(run)["scores"]["plan"]["settings"]
+    assert settings["teacher.precision"] == choices["teacher.precision"]
+    with only_existing():
+        assert Pipeline(load_recipe(recipe, OPTIONS)).scores.facts["pairs_scored"]

@@ -7,8 +7,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -20,8 +21,6 @@ from rich.progress import (
     ProgressColumn,
     Task,
     TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Column
 from rich.text import Text
@@ -29,7 +28,7 @@ from rich.text import Text
 _WIDTH_OF_A_FILE = 200  # columns of a table in a file or pipe, unless COLUMNS is set
 #: Number of texts from which encoding shows a progress bar.
 WORTH_A_BAR = 512
-#: Environment variable: seconds between progress lines without a terminal; unset: 60.
+#: Environment variable: seconds between progress lines without a terminal; unset: 30.
 LINE_SECONDS = "TERCET_LINE_SECONDS"
 #: Training's log in the folder of its checkpoints, one JSON object a line; the studio plots it.
 CURVES = "curves.jsonl"
@@ -51,7 +50,7 @@ class Messages(Console):
     @property
     def shows_bars(self) -> bool:
         """Whether progress is a bar that moves; else it is lines."""
-        return self.is_terminal and not self.json_lines
+        return (self.is_terminal or self.is_jupyter) and not self.json_lines
 
     def print(self, *objects: Any, **given: Any) -> None:
         """Print a message, unless messages are left out."""
@@ -90,23 +89,12 @@ class Messages(Console):
 
 
 # Lines and tables are not wrapped in a file or a pipe.
-_in_terminal = sys.stdout.isatty()
+_wraps = sys.stdout.isatty() or "ipykernel" in sys.modules
 console = Messages(
     highlight=False,
-    soft_wrap=not _in_terminal,
-    width=None if _in_terminal or "COLUMNS" in os.environ else _WIDTH_OF_A_FILE,
+    soft_wrap=not _wraps,
+    width=None if _wraps or "COLUMNS" in os.environ else _WIDTH_OF_A_FILE,
 )
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        """Units per second, once known."""
-        rate = task.finished_speed or task.speed
-        return Text(f"{_rate(rate)} {task.fields['unit']}/s" if rate else "", style="cyan")
-
-
-def _rate(a_second: float) -> str:
-    return f"{a_second:,.0f}" if a_second >= 10 else f"{a_second:.2g}"
 
 
 class Advance(Protocol):
@@ -117,57 +105,189 @@ class Advance(Protocol):
         ...
 
 
-@contextmanager
-def progress(what: str, total: int | None, unit: str, *, shown: bool = True) -> Iterator[Advance]:
-    """A progress bar with the rate and, if the total is known, the time left.
+#: Counts what a model has done of the rows of a shard: rows and tokens.
+_of_model: ContextVar[Callable[[int, int], None] | None] = ContextVar("_of_model", default=None)
 
-    `unit` is a plural noun, such as "passages". Without a terminal it prints a line every minute
-    (or every TERCET_LINE_SECONDS) and one at the end.
+
+def count_batch(rows: int, tokens: int) -> None:
+    """Count a batch of a model's work in the bar that shows it, if there is one.
+
+    A shard may take minutes: between two shards its batches move the bar.
+    """
+    count = _of_model.get()
+    if count is not None:
+        count(rows, tokens)
+
+
+@contextmanager
+def progress(
+    what: str,
+    total: int | None,
+    unit: str,
+    *,
+    shown: bool = True,
+    by_model: bool = False,
+    done: int = 0,
+) -> Iterator[Advance]:
+    """A progress bar with the rate, the time elapsed and, if the total is known, the time left.
+
+    `unit` is a plural noun, such as "passages". With `by_model` a model's batches move it too: see
+    `count_batch`. `done` units were finished before. Without a terminal it prints a line every half
+    minute (or every TERCET_LINE_SECONDS) and one at the end.
     """
     if not shown:
         yield lambda amount: None
         return
-    if not console.shows_bars:
-        with _lines(what, total, unit) as advance:
+    with (_bar if console.shows_bars else _lines)(_Count(what, total, unit, done)) as show:
+        count = show.count
+
+        def of_batch(rows: int, tokens: int) -> None:
+            count.add(within=rows, tokens=tokens)
+            show()
+
+        def advance(amount: int) -> None:
+            count.add(finished=amount)
+            show()
+
+        token = _of_model.set(of_batch if by_model else None)
+        try:
             yield advance
-        return
+        finally:
+            _of_model.reset(token)
+
+
+class _Count:
+    """What a bar shows: `finished` units and, of those that are not, `within` a shard."""
+
+    def __init__(self, what: str, total: int | None, unit: str, done: int) -> None:
+        self.what, self.total, self.unit, self.before = what, total, unit, done
+        self.finished, self.within, self.tokens = done, 0, 0
+        self.start = self.counted = time.perf_counter()
+
+    def add(self, finished: int = 0, within: int = 0, tokens: int = 0) -> None:
+        """Count units that are finished, and with them the shard, or some within it."""
+        self.finished += finished
+        self.within = 0 if finished else self.within + within
+        self.tokens += tokens
+        self.counted = time.perf_counter()
+
+    @property
+    def done(self) -> int:
+        """Units that are done."""
+        done = self.finished + self.within
+        return done if self.total is None else min(done, self.total)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self.start
+
+    @property
+    def _worked(self) -> float:
+        """Seconds until the last count: a rate does not fall between two batches."""
+        return max(self.counted - self.start, 1e-9)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds left at the rate so far; None if unknown."""
+        if self.total is None or self.done == self.before:
+            return None
+        since = time.perf_counter() - self.counted
+        return max(0.0, (self.total - self.done) / self.rate - since)
+
+    @property
+    def rate(self) -> float:
+        """Units a second."""
+        return (self.done - self.before) / self._worked
+
+    @property
+    def rates(self) -> str:
+        """Units and, where they are known, tokens a second."""
+        tokens = f", {_rate(self.tokens / self._worked)} tokens/s" if self.tokens else ""
+        return f"{_rate(self.rate)} {self.unit}/s{tokens}"
+
+
+class _Shown(Protocol):
+    """Shows a count as it is now."""
+
+    count: _Count
+
+    def __call__(self) -> None: ...
+
+
+class _Bar:
+    """A bar that moves."""
+
+    def __init__(self, count: _Count, bars: Progress) -> None:
+        self.count, self._bars = count, bars
+        self._task = bars.add_task(
+            count.what, total=count.total, completed=count.done, unit=count.unit, count=count
+        )
+
+    def __call__(self) -> None:
+        self._bars.update(self._task, completed=self.count.done)
+
+
+class _Column(ProgressColumn):
+    """A text about the count."""
+
+    def __init__(self, text: Callable[[_Count], str], style: str) -> None:
+        super().__init__(table_column=Column(no_wrap=True))
+        self._text, self._style = text, style
+
+    def render(self, task: Task) -> Text:
+        """The text as of now."""
+        return Text(self._text(task.fields["count"]), self._style)
+
+
+@contextmanager
+def _bar(count: _Count) -> Iterator[_Shown]:
     # In a narrow terminal the description is cut, the numbers never.
     name = Column(ratio=1, no_wrap=True, overflow="ellipsis")
     columns = (
         TextColumn("  {task.description}", table_column=name),
         BarColumn(bar_width=12),
         MofNCompleteColumn(table_column=Column(no_wrap=True)),
-        _Rate(table_column=Column(no_wrap=True)),
-        TimeElapsedColumn(table_column=Column(no_wrap=True)),
-        TextColumn("left", table_column=Column(no_wrap=True)),
-        TimeRemainingColumn(table_column=Column(no_wrap=True)),
+        _Column(lambda count: count.rates if count.done > count.before else "", "cyan"),
+        _Column(lambda count: f"{_clock(count.seconds)} elapsed,", "default"),
+        _Column(lambda count: f"{_clock(count.left)} left", "bold"),
     )
     with Progress(*columns, console=console, expand=True) as bars:
-        task = bars.add_task(what, total=total, unit=unit)
-        yield lambda amount: bars.advance(task, amount)
+        yield _Bar(count, bars)
+
+
+class _Lines:
+    """Lines in a log, one every so many seconds."""
+
+    def __init__(self, count: _Count) -> None:
+        self.count, self._said = count, time.perf_counter()
+        self._every = float(os.environ.get(LINE_SECONDS, "30"))
+
+    def __call__(self) -> None:
+        count, now = self.count, time.perf_counter()
+        if now - self._said < self._every or count.finished == count.total:
+            return
+        self._said = now
+        of = f" of {count.total:,}" if count.total is not None else ""
+        left = f", {_clock(count.left)} left" if count.total is not None else ""
+        console.print(
+            f"  {count.what}: {count.done:,}{of} {count.unit}, {count.rates}, "
+            f"{_clock(count.seconds)} elapsed{left}"
+        )
 
 
 @contextmanager
-def _lines(what: str, total: int | None, unit: str) -> Iterator[Advance]:
-    start = said = time.perf_counter()
-    every = float(os.environ.get(LINE_SECONDS, "60"))
-    done = 0
-
-    def advance(amount: int) -> None:
-        nonlocal done, said
-        done += amount
-        now = time.perf_counter()
-        if done != total and now - said >= every:
-            said, rate = now, done / (now - start)
-            of = left = ""
-            if total is not None:
-                of = f" of {total:,}"
-                left = f", left {timedelta(seconds=round((total - done) / rate)) if rate else '?'}"
-            console.print(f"  {what}: {done:,}{of} {unit}, {_rate(rate)}/s{left}")
-
-    yield advance
-    seconds = time.perf_counter() - start
+def _lines(count: _Count) -> Iterator[_Shown]:
+    yield _Lines(count)
+    made = count.finished - count.before
     console.print(
-        f"  {what}: {done:,} {unit} in {timedelta(seconds=round(seconds))}, "
-        f"{_rate(done / seconds)}/s"
+        f"  {count.what}: {made:,} {count.unit} in {_clock(count.seconds)}, {count.rates}"
     )
+
+
+def _rate(a_second: float) -> str:
+    return f"{a_second:,.0f}" if a_second >= 10 else f"{a_second:.2g}"
+
+
+def _clock(seconds: float | None) -> str:
+    return "?" if seconds is None else str(timedelta(seconds=round(seconds)))

@@ -217,7 +217,8 @@ def _collapsed(lines: Sequence[str]) -> Iterator[str]:
 
 PROGRESS = re.compile(
     r"  (?P<label>[^:]+): (?P<done>[\d,]+)(?: of (?P<total>[\d,]+))? (?P<unit>[a-z ]+), "
-    r"(?P<rate>[\d,.e+-]+)/s(?:, left (?P<left>[\d:]+|\?))?$"
+    r"(?P<rate>[\d,.e+-]+) [a-z ]+/s(?:, [\d,.e+-]+ tokens/s)?, [\d:]+ elapsed"
+    r"(?:, (?P<left>[\d:]+|\?) left)?$"
 )
 
 

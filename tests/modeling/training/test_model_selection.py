@@ -36,7 +36,9 @@ class Evaluation:
         self.index: Index | None = None
         self.made: list[Index] = []
 
-    def measure(self, *, zero_shot: bool, keep: bool) -> dict[str, dict[str, dict[str, float]]]:
+    def measure(
+        self, name: str, *, zero_shot: bool, keep: bool
+    ) -> dict[str, dict[str, dict[str, float]]]:
         weight = self.model.weight.item()
         assert keep and zero_shot == (weight == 0)
         self.index = Index()

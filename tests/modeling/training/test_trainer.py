@@ -425,7 +425,7 @@ def test_the_best_checkpoint_outlives_later_ones_and_is_what_training_ends_with(
     figures = [0.1, 0.5, 0.9, 0.3, 0.2]
     weights: list[torch.Tensor] = []
 
-    def measure(**given: Any) -> Any:
+    def measure(name: str, **given: Any) -> Any:
         weights.append(next(encoder.backbone.parameters()).detach().clone())
         figure = {"q": figures[len(weights) - 1]}
         return {"validation": {name: figure for name in run.evaluation.metrics}}

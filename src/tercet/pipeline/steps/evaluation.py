@@ -164,7 +164,8 @@ def _vectors(inputs: Inputs, adapted: Encoder) -> Vectors:
     path = new_scratch(inputs.recipe.folder, *shape)
     vectors = map_scratch(path, *shape)
     path.unlink()
-    modeling.encode_blocks(adapted, inputs.passages.ids, inputs.passages.contents, vectors)
+    contents = inputs.passages.contents
+    modeling.encode_blocks(adapted, inputs.passages.ids, contents, vectors, name="what ships")
     return vectors
 
 
