@@ -22,7 +22,7 @@ pytest.importorskip("langchain_core")
 from weaviate.classes.config import Configure, DataType, Property, VectorDistances
 
 from tercet.config.loading import load_recipe
-from tercet.core.schema import InputError
+from tercet.core.schema import InputError, ModelStamp
 from tercet.modeling import BiEncoder
 from tercet.pipeline.finished import finished
 from tercet.pipeline.pipeline import Pipeline
@@ -191,7 +191,7 @@ def test_a_runs_collection_is_asked_by_its_alias_with_texts_beside_the_file(
     other = Pipeline(load_recipe(recipe)).components.make_index()
     random = np.random.default_rng(1).standard_normal(passages.shape).astype(np.float32)
     other.build(pipeline.passages.ids, random)
-    other.publish(ALIAS)
+    other.publish(ALIAS, ModelStamp())
     refused = alone(out, "--self-test")
     assert refused.returncode == 2 and "this model belongs to" in refused.stderr
     with pytest.raises(InputError, match="holds other vectors than those of run exported"):

@@ -46,7 +46,7 @@ class Evaluation(Step):
         adapted = inputs.components.adapted(inputs["model"].path)
         if self._model.index:
             values["adapted"] = _search(inputs, adapted, self._model.index)
-            retrieval.publish(self._model.index, inputs.recipe.alias)
+            _serve(inputs, adapted, self._model.index)
         else:
             values["adapted"] = _publish(inputs, adapted)
         retrieval.write_figures(writer, values)
@@ -61,7 +61,7 @@ class Evaluation(Step):
             _publish(inputs, inputs.components.adapted(inputs["model"].path))
 
 
-def _publish(inputs: Inputs, adapted: Encoder) -> Values:
+def _publish(inputs: Inputs, adapted: modeling.SimilarityEncoder) -> Values:
     """Fill an index with the adapted model's passages, measure it, give it the alias."""
     if inputs.recipe.model.frozen:
         return _measured(inputs, adapted, inputs.vectors, publish=True)
@@ -74,7 +74,11 @@ def _publish(inputs: Inputs, adapted: Encoder) -> Values:
 
 
 def _measured(
-    inputs: Inputs, encoder: Encoder, vectors: Vectors, *, publish: bool = False
+    inputs: Inputs,
+    encoder: modeling.SimilarityEncoder,
+    vectors: Vectors,
+    *,
+    publish: bool = False,
 ) -> Values:
     """Search all passages in a fresh index, which is discarded or, to `publish` it, gets the alias.
 
@@ -88,10 +92,16 @@ def _measured(
         index.discard()
         raise
     if publish:
-        retrieval.publish(index, inputs.recipe.alias)
+        _serve(inputs, encoder, index)
     else:
         index.discard()
     return values
+
+
+def _serve(inputs: Inputs, adapted: modeling.SimilarityEncoder, index: Index) -> None:
+    """Give an index of the adapted model's passages the alias; what it replaces stays a while."""
+    folder = inputs["model"].path
+    retrieval.publish(index, inputs.recipe.alias, lambda: inputs.components.stamp(adapted, folder))
 
 
 def _search(inputs: Inputs, encoder: Encoder, index: Index) -> Values:
