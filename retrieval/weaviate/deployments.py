@@ -38,11 +38,11 @@ class Deployment(ModelStamp):
 
     collection: str
     #: Name of the vector; empty for the unnamed one of an older collection.
-    vector: str = ""
+    vector_name: str = ""
     #: How the server compares: "dot" or "cosine".
     distance: str = ""
     #: The property with the passages' ids, or "uuid".
-    id: str = "uuid"
+    id_property: str = "uuid"
     #: What was added to the server for it, and may be removed again.
     made: Literal["", "vector", "collection"] = ""
     #: Whether every object has its vector and the checks were passed.
@@ -54,7 +54,7 @@ class Deployment(ModelStamp):
     @property
     def place(self) -> tuple[str, str]:
         """Collection and vector."""
-        return self.collection, self.vector
+        return self.collection, self.vector_name
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -64,10 +64,14 @@ class Deployment(ModelStamp):
     @property
     def searched(self) -> str:
         """The vector as `LiveCollection` names it."""
-        return self.vector or DEFAULT_VECTOR
+        return self.vector_name or DEFAULT_VECTOR
 
     def __str__(self) -> str:
-        where = f"vector {self.vector} of {self.collection}" if self.vector else self.collection
+        where = (
+            f"vector {self.vector_name} of {self.collection}"
+            if self.vector_name
+            else self.collection
+        )
         return f"{where}, model {self.model[:12] or 'unknown'}"
 
 
@@ -152,7 +156,7 @@ class Records:
             entry
             for record in self
             for entry in record.entries
-            if entry.collection == collection and vector in (None, entry.vector)
+            if entry.collection == collection and vector in (None, entry.vector_name)
         ]
 
     def write(self, record: Record, factor: int = 1) -> None:
@@ -271,12 +275,12 @@ def publish(
     record, before = Records(server).find(alias), collection_behind(server, alias)
     if record is None or record.current is None or record.current.collection != before:
         record = record or Record(alias, alias)
-        if before and before != entry.collection and not record.entry((before, entry.vector)):
+        if before and before != entry.collection and not record.entry((before, entry.vector_name)):
             ours = bool(made_by) and before.startswith(made_by)
             old = Deployment(
                 collection=before,
-                vector=entry.vector,
-                id=entry.id,
+                vector_name=entry.vector_name,
+                id_property=entry.id_property,
                 made="collection" if ours else "",
                 time=now(),
             )
@@ -319,7 +323,7 @@ def served_place(
     records = Records(server)
     record = records.find(name)
     known = records.at_place(name, vector)
-    if record and record.current and vector in (None, record.current.vector):
+    if record and record.current and vector in (None, record.current.vector_name):
         known = [record.current]
     elif record and record.current:
         known = records.at_place(record.current.collection, vector)

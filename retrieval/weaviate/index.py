@@ -173,9 +173,9 @@ class WeaviateIndex:
         entry = Deployment(
             **asdict(model),
             collection=self.collection_name,
-            vector=DEFAULT_VECTOR,
+            vector_name=DEFAULT_VECTOR,
             distance=self.settings.metric,
-            id=ID_PROPERTY,
+            id_property=ID_PROPERTY,
             made="collection",
             time=now(),
         )

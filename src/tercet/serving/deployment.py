@@ -156,11 +156,10 @@ class _Work:
         self.source: WeaviateReader = WeaviateReader(held, server, setting="")
         if len(self.source) == 0:
             raise InputError(f"collection {self.source.name} is empty: there is nothing to deploy")
-        hub = str(self.recipe.training.get("hub_model_id") or "")
+        training = self.recipe.training
+        hub = str(training.get("hub_model_id") or "") if training.get("push_to_hub") else ""
         self.encoder = pipeline.adapted_model()
-        self.model: ModelStamp = pipeline.components.stamp(
-            self.encoder, pipeline.model.path, hub if self.recipe.training["push_to_hub"] else ""
-        )
+        self.model: ModelStamp = pipeline.components.stamp(self.encoder, pipeline.model.path, hub)
         self._read_texts(id)
         self.objects = self._count()
         if not record.current:
@@ -233,7 +232,7 @@ class _Work:
         readers = self.source
         if replaces is not None:
             readers.vector_name(replaces)
-        ours = {entry.vector for entry in self.record.entries if entry.made == "vector"}
+        ours = {entry.vector_name for entry in self.record.entries if entry.made == "vector"}
         chosen = [replaces] if replaces else [name for name in readers.layouts if name not in ours]
         if not chosen:
             return self.record
@@ -258,9 +257,9 @@ class _Work:
         entry = Deployment(
             **asdict(model),
             collection=str(readers.config.name),
-            vector="" if vector == readers.unnamed else vector,
+            vector_name="" if vector == readers.unnamed else vector,
             distance=str(layout.distance_metric.value),
-            id=self.id,
+            id_property=self.id,
             time=now(),
         )
         entries = (*(each for each in self.record.entries if each.key != entry.key), entry)
@@ -310,6 +309,11 @@ class _Work:
                 f"get model {self.model.model_name} ({self.model.model[:12]})"
             )
             return
+        if current and not current.made and current.model == self.model.model:
+            raise InputError(
+                f"run {self.recipe.name} ships its base model unchanged, whose vectors "
+                f"{self.record.served} has already: there is nothing to deploy"
+            )
         form, reason = (form, "") if form else self._form()
         check_rollout(self.source, copies=form == "collection")
         self.entry, self.rollout = self._rollout(form, vector_name)
@@ -339,21 +343,21 @@ class _Work:
         vector, target, current = vector_name or f"tercet_{short}", held, self.record.current
         deployed = bool(current and current.model == self.model.model and current.made)
         if deployed and current:  # again: only what was added since
-            vector, target = current.vector, current.collection
+            vector, target = current.vector_name, current.collection
         elif form == "collection":
             target = f"{weaviate_name(self.record.served)}_{short}"
         metric = self.encoder.similarity
         entry = Deployment(
             **asdict(self.model),
             collection=target,
-            vector=vector,
+            vector_name=vector,
             distance=metric,
-            id=self.id,
+            id_property=self.id,
             made=current.made if deployed and current else form,
             time=now(),
         )
         self._check_free(entry)
-        ours = {each.vector for each in self.record.entries if each.made}
+        ours = {each.vector_name for each in self.record.entries if each.made}
         layouts = self.source.layouts
         settings = like(next(iter(layouts.values()), None), metric)
         return entry, Rollout(
@@ -374,13 +378,13 @@ class _Work:
         exists = self.server.client.collections.exists
         if known and known.model != entry.model:
             raise InputError(
-                f"{entry.collection} has a vector {entry.vector} already, of model "
+                f"{entry.collection} has a vector {entry.vector_name} already, of model "
                 f"{known.model[:12] or 'unknown'}: give another --vector-name"
             )
         if known is None and entry.collection == self.source.config.name:
-            if entry.vector in self.source.layouts:
+            if entry.vector_name in self.source.layouts:
                 raise InputError(
-                    f"collection {entry.collection} has a vector {entry.vector} already, which was "
+                    f"collection {entry.collection} has a vector {entry.vector_name} already, which was "
                     "not deployed by Tercet: give another --vector-name"
                 )
         elif known is None and self.server.ask("look", lambda: exists(entry.collection)):
@@ -406,12 +410,12 @@ class _Work:
         ]
         if form == "collection":
             said.append(
-                f"{entry.collection}: a copy with all properties and vector {entry.vector}, under "
+                f"{entry.collection}: a copy with all properties and vector {entry.vector_name}, under "
                 f"alias {self.record.alias}" + (f" ({reason})" if reason else "")
             )
         else:
             said.append(
-                f"{entry.collection} gets vector {entry.vector}; searches must name their vector, "
+                f"{entry.collection} gets vector {entry.vector_name}; searches must name their vector, "
                 "and while it is written one may miss an object for milliseconds"
             )
         return "\n".join(said)
@@ -449,7 +453,7 @@ class _Work:
     def _compare(self, live: Any) -> None:
         """Search with the run's test queries. Raises InputError if they find less than they did."""
         queries, qrels, described = self.pipeline.split("test")
-        metric = self.recipe.metrics[0]
+        metric = self.recipe.training["metric_for_best_model"]
         figures = retrieval.read_figures(self.pipeline.evaluation)["adapted"][metric]
         expected = float(np.mean(list(figures.values())))
         strange = self.objects.total - self.objects.of_run
@@ -484,6 +488,6 @@ class _Work:
         if removed:
             lines.append(f"removed {', '.join(removed)}")
         if stay:
-            names = ", ".join(f"{each.vector} of {each.collection}" for each in stay)
+            names = ", ".join(f"{each.vector_name} of {each.collection}" for each in stay)
             lines.append(f"past and still there, as Weaviate drops no named vector: {names}")
         console.print("\n".join(lines), markup=False, highlight=False)

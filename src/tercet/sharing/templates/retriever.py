@@ -309,7 +309,7 @@ class WeaviateIndex:
                     f"({record['model'][:12]}), and {model} is another: export the run that was "
                     "deployed, or roll it back"
                 )
-            self.collection, self.vector = record["collection"], record["vector"] or None
+            self.collection, self.vector = record["collection"], record["vector_name"] or None
             self.distance = record["distance"] or DISTANCE
             return
 
