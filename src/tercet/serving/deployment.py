@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 #: In the collection itself, or in a copy of it under an alias.
 Form = Literal["vector", "collection"]
 #: How much less than the run's own metric the deployed vectors may reach: a graph misses some.
-_LOSS = 0.02
+_LOSS = 0.03
 #: Passages whose stored vectors tell whether the base model made them, and their least cosine.
 _SAMPLE, _SAME = 16, 0.98
 
@@ -144,6 +144,7 @@ class _Work:
         from tercet.retrieval.weaviate.alias import collection_behind
         from tercet.retrieval.weaviate.deployments import Record, Records
         from tercet.retrieval.weaviate.reader import WeaviateReader
+        from tercet.retrieval.weaviate.rollout import check_rollout
 
         self.pipeline, self.recipe, self.server = pipeline, pipeline.recipe, server
         self.records = Records(server)
@@ -154,6 +155,7 @@ class _Work:
         self.record: Record = record
         held = record.current.collection if record.current else name
         self.source: WeaviateReader = WeaviateReader(held, server, setting="")
+        check_rollout(self.source, copies=False)
         if len(self.source) == 0:
             raise InputError(f"collection {self.source.name} is empty: there is nothing to deploy")
         training = self.recipe.training
@@ -292,6 +294,7 @@ class _Work:
 
     def plan(self, form: Form | None, vector_name: str | None) -> None:
         """Choose the form and the place. Raises InputError for one that is taken."""
+        from tercet.retrieval.weaviate.deployments import now
         from tercet.retrieval.weaviate.rollout import check_rollout
 
         current, reason = self.record.current, ""
@@ -301,8 +304,7 @@ class _Work:
                     f"run {self.recipe.name} adapted queries alone, and the collection's vectors "
                     "stay: leave --as and --vector-name out, or name its vector with --replaces"
                 )
-            check_rollout(self.source, copies=False)
-            self.entry = replace(current, **asdict(self.model), made="", distance=current.distance)
+            self.entry = replace(current, **asdict(self.model), made="", time=now())
             self.rollout: Rollout | None = None
             self.described = (
                 f"{self.record.served}: {self.objects.total:,} objects keep their vectors; queries "
@@ -384,8 +386,8 @@ class _Work:
         if known is None and entry.collection == self.source.config.name:
             if entry.vector_name in self.source.layouts:
                 raise InputError(
-                    f"collection {entry.collection} has a vector {entry.vector_name} already, which was "
-                    "not deployed by Tercet: give another --vector-name"
+                    f"collection {entry.collection} has a vector {entry.vector_name} already, "
+                    "which was not deployed by Tercet: give another --vector-name"
                 )
         elif known is None and self.server.ask("look", lambda: exists(entry.collection)):
             reader = WeaviateReader(entry.collection, self.server, setting="")
@@ -410,13 +412,13 @@ class _Work:
         ]
         if form == "collection":
             said.append(
-                f"{entry.collection}: a copy with all properties and vector {entry.vector_name}, under "
-                f"alias {self.record.alias}" + (f" ({reason})" if reason else "")
+                f"{entry.collection}: a copy with all properties and vector {entry.vector_name}, "
+                f"under alias {self.record.alias}" + (f" ({reason})" if reason else "")
             )
         else:
             said.append(
-                f"{entry.collection} gets vector {entry.vector_name}; searches must name their vector, "
-                "and while it is written one may miss an object for milliseconds"
+                f"{entry.collection} gets vector {entry.vector_name}; searches must name their "
+                "vector, and while it is written one may miss an object for milliseconds"
             )
         return "\n".join(said)
 
@@ -471,7 +473,8 @@ class _Work:
         if not found >= expected - allowed:
             raise InputError(
                 f"searched with {described}, {live.name} reaches {metric} {found:.3f} and the run "
-                f"{expected:.3f}: not deployed, {self.record.served} answers as before"
+                f"{expected:.3f}: not deployed, {self.record.served} answers as before (its index may be "
+                "too coarse: see its ef)"
             )
         console.print(
             f"searched with {described}: {metric} {found:.3f}, as the run ({expected:.3f})",

@@ -165,11 +165,8 @@ def live_retriever(
     space = encoder.space
     stamp = weights_digest(resolve(str(model)).path)
     if stored := retrieval.deployed(collection, vector, stamp, str(model)):
-        collection, vector, id = (
-            stored.collection,
-            vector or stored.searched,
-            id or stored.id_property,
-        )
+        collection, vector = stored.collection, vector or stored.searched
+        id = id or stored.id_property
     if space:
         vector, id = vector or space.vector, id or space.id
     try:
