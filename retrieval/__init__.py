@@ -4,6 +4,7 @@ from tercet.retrieval.bm25 import BM25Retriever as BM25Retriever
 from tercet.retrieval.exact_index import ExactIndex as ExactIndex
 from tercet.retrieval.indexes import (
     SharedIndex as SharedIndex,
+    deployed as deployed,
     describe_faiss as describe_faiss,
     drop_leftovers as drop_leftovers,
     is_published as is_published,

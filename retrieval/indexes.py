@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,10 +11,11 @@ from tercet.config.index import IndexSettings
 from tercet.core import plugins
 from tercet.core.console import console
 from tercet.core.mapped import Vectors
-from tercet.core.schema import Index, InputError, Ranking, ServedIndex, Size
+from tercet.core.schema import Index, InputError, ModelStamp, Ranking, ServedIndex, Size
 from tercet.retrieval.exact_index import ExactIndex
 
 if TYPE_CHECKING:
+    from tercet.retrieval.weaviate.deployments import Deployment
     from tercet.retrieval.weaviate.live import LiveCollection
     from tercet.retrieval.weaviate.reader import WeaviateReader
 
@@ -70,6 +71,21 @@ def open_live(section: IndexSettings) -> LiveCollection:
     )
 
 
+def deployed(collection: str, vector: str | None, model: str, model_name: str) -> Deployment | None:
+    """What a name serves to a model of this weights' digest; None if nothing is recorded of it.
+
+    Raises InputError if it serves another model, and as `make_index` does.
+    """
+    from tercet.retrieval.weaviate.client import WeaviateServer
+    from tercet.retrieval.weaviate.deployments import served_place
+
+    server = WeaviateServer.connect()
+    try:
+        return served_place(server, collection, vector, model, model_name)
+    finally:
+        server.close()
+
+
 def read_collection(name: str) -> WeaviateReader:
     """A reader of a Weaviate collection. Raises InputError as `make_index` does."""
     from tercet.retrieval.weaviate.reader import WeaviateReader
@@ -84,11 +100,11 @@ def drop_leftovers(index: Index) -> None:
     index.discard()
 
 
-def publish(index: Index, alias: str) -> None:
-    """Point `alias` at an index on a server; discard an index that has no name."""
+def publish(index: Index, alias: str, model: Callable[[], ModelStamp]) -> None:
+    """Point `alias` at an index on a server, stamped `model`; discard an index that has no name."""
     inner = index.inner if isinstance(index, SharedIndex) else index
     if isinstance(inner, ServedIndex):
-        inner.publish(alias)
+        inner.publish(alias, model())
     else:
         index.discard()
 

@@ -95,7 +95,7 @@ class Collection:
                     *(Property(name=text, data_type=DataType.TEXT) for text in texts),
                 ],
                 vector_config=Configure.Vectors.self_provided(
-                    name=vector, vector_index_config=_layout(settings)
+                    name=vector, vector_index_config=layout_of(settings)
                 ),
             ),
             again=False,
@@ -214,11 +214,12 @@ class Collection:
         return all(shard.compressed for node in nodes for shard in node.shards)
 
     def is_indexed(self) -> bool:
-        """Whether no vector is queued for indexing."""
+        """Whether no vector is queued for indexing, on any node."""
+        nodes = self.server.client.cluster.nodes(collection=self.name, output="verbose")
         return all(
             shard.status == "READY" and not shard.vector_queue_size
             for shard in self._handle.config.get_shards()
-        )
+        ) and not any(shard.vector_queue_length for node in nodes for shard in node.shards)
 
     def settle(self, count: int) -> None:
         """Wait until every vector is indexed and, with compression, every code."""
@@ -268,7 +269,7 @@ def _distance(settings: WeaviateSettings) -> Any:
     return VectorDistances.DOT if settings.by_dot else VectorDistances.COSINE
 
 
-def _layout(settings: WeaviateSettings) -> Any:
+def layout_of(settings: WeaviateSettings) -> Any:
     """The configuration of an empty vector index."""
     index, distance, limit = Configure.VectorIndex, _distance(settings), settings.rescored
     quantizers = {

@@ -10,21 +10,23 @@ import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any, Self
 
 import numpy as np
 
 from tercet.config.index import WeaviateKind
 from tercet.core.mapped import Vectors
-from tercet.core.schema import InputError, Ranking, Size, UnsupportedVectors
+from tercet.core.schema import InputError, ModelStamp, Ranking, Size, UnsupportedVectors
 from tercet.retrieval.validation import check_k, check_queries, check_vectors
-from tercet.retrieval.weaviate.alias import collection_behind, move_alias
+from tercet.retrieval.weaviate.alias import collection_behind
 from tercet.retrieval.weaviate.client import (
     WeaviateError,
     WeaviateServer,
     weaviate_name,
 )
-from tercet.retrieval.weaviate.collection import Collection
+from tercet.retrieval.weaviate.collection import DEFAULT_VECTOR, ID_PROPERTY, Collection
+from tercet.retrieval.weaviate.deployments import Deployment, Records, now, publish
 from tercet.retrieval.weaviate.settings import WeaviateSettings, check_fit
 from tercet.retrieval.weaviate.size import size as index_size
 
@@ -141,7 +143,7 @@ class WeaviateIndex:
         self.close()
 
     def drop_leftovers(self) -> list[str]:
-        """Drop and name the collections of this owner that no alias points at.
+        """Drop and name the collections of this owner that no alias points at or did.
 
         The caller makes sure that no other run of the owner is active.
         """
@@ -150,6 +152,7 @@ class WeaviateIndex:
         found = self.server.ask("list collections", client.collections.list_all)
         aliases = self.server.ask("list aliases", client.alias.list_all)
         served = {alias.collection for alias in aliases.values()}
+        served |= {entry.collection for record in Records(self.server) for entry in record.entries}
         left = [
             name
             for name, config in sorted(found.items())
@@ -160,19 +163,24 @@ class WeaviateIndex:
             self.drop(name)
         return left
 
-    def publish(self, alias: str) -> None:
-        """Point `alias` at the collection, drop the collection it replaces, and close.
+    def publish(self, alias: str, model: ModelStamp) -> None:
+        """Point `alias` at the collection, record its model, and close.
 
-        Only a collection that Tercet wrote is dropped.
+        The collections that it served before stay, as `deployments.serve` keeps them.
         """
         if self.collection_name is None:
             raise InputError(f"alias {alias} needs a collection: build the index first")
-        before = collection_behind(self.server, alias)
-        move_alias(self.server, alias, self.collection_name)
+        entry = Deployment(
+            **asdict(model),
+            collection=self.collection_name,
+            vector_name=DEFAULT_VECTOR,
+            distance=self.settings.metric,
+            id_property=ID_PROPERTY,
+            made="collection",
+            time=now(),
+        )
         prefix = f"{weaviate_name(self.settings.collection)}_"
-        if before not in (None, self.collection_name) and before.startswith(prefix):
-            with suppress(InputError):  # another alias points at it
-                self.drop(before)
+        publish(self.server, alias, entry, made_by=prefix)
         self.close()
 
     def serves(self, alias: str) -> bool:

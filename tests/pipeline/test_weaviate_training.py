@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from tercet.retrieval.weaviate.alias import collection_behind
 pytest.importorskip("weaviate")
 
 from tercet.config.loading import load_recipe
+from tercet.core.files import weights_digest
 from tercet.pipeline.pipeline import Pipeline
 from tercet.reports.run_report import run_report
+from tercet.retrieval.weaviate.deployments import Records, rollback
 from tercet.retrieval.weaviate.index import WeaviateIndex
 
 pytestmark = pytest.mark.weaviate
@@ -68,7 +71,20 @@ def test_epochs_measured_on_weaviate_equal_the_exact_index_and_the_best_is_publi
         run("weaviate")  # nothing to make, but what the server lost is published again
         again = collection_behind(index.server, "Tercet_training_test")
         assert again and again != published
+        records = Records(index.server)
+        record = records.find("Tercet_training_test")
+        assert record and record.current and record.current.collection == again
+        stamp = weights_digest(tmp_path / "runs" / "weaviate" / "model")
+        assert record.current.model == stamp
+        assert [entry.collection for entry in record.entries] == [published, again]
+        index.settings = replace(index.settings, collection="Tercet_weaviate")
+        index.settings = replace(index.settings, owner=_owner(index, again))
+        assert index.drop_leftovers() == []  # what the alias served before stays
+        assert published in index.server.client.collections.list_all()
+        assert rollback(index.server, "Tercet_training_test")[0].current == record.entries[0]
+        assert collection_behind(index.server, "Tercet_training_test") == published
         index.server.client.alias.delete(alias_name="Tercet_training_test")
+        records.remove("Tercet_training_test")
         for name in (published, again):
             index.drop(name)
 
@@ -78,3 +94,8 @@ def test_epochs_measured_on_weaviate_equal_the_exact_index_and_the_best_is_publi
         assert one == pytest.approx(other, abs=5e-3)
     for one, other in zip(exact[1], live[1], strict=True):
         assert one.after == pytest.approx(other.after, abs=5e-3)
+
+
+def _owner(index: WeaviateIndex, collection: str) -> str:
+    """The run that a collection says it is of."""
+    return index.server.client.collections.use(collection).config.get().description or ""

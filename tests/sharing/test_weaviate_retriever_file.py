@@ -22,10 +22,11 @@ pytest.importorskip("langchain_core")
 from weaviate.classes.config import Configure, DataType, Property, VectorDistances
 
 from tercet.config.loading import load_recipe
-from tercet.core.schema import InputError
+from tercet.core.schema import InputError, ModelStamp
 from tercet.modeling import BiEncoder
 from tercet.pipeline.finished import finished
 from tercet.pipeline.pipeline import Pipeline
+from tercet.retrieval.weaviate.deployments import Records, rollback
 from tercet.serving.search import RunSearch
 from tercet.sharing.retriever import export, export_retriever
 
@@ -58,6 +59,7 @@ def environment(server: Any, weaviate_server: Any, monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv(name, value)
     yield
     server.client.alias.delete(alias_name=ALIAS)
+    Records(server).remove(ALIAS)
     for name in server.client.collections.list_all():
         if name.startswith(("Tercet_exported_", *NAMES)):
             server.client.collections.delete(name)
@@ -191,11 +193,22 @@ def test_a_runs_collection_is_asked_by_its_alias_with_texts_beside_the_file(
     other = Pipeline(load_recipe(recipe)).components.make_index()
     random = np.random.default_rng(1).standard_normal(passages.shape).astype(np.float32)
     other.build(pipeline.passages.ids, random)
-    other.publish(ALIAS)
+    other.publish(ALIAS, ModelStamp())
     refused = alone(out, "--self-test")
     assert refused.returncode == 2 and "this model belongs to" in refused.stderr
     with pytest.raises(InputError, match="holds other vectors than those of run exported"):
         RunSearch(pipeline, "adapted")
+    # Where the record says whose vectors they are, that is what it says.
+    stamped = Pipeline(load_recipe(recipe)).components.make_index()
+    stamped.build(pipeline.passages.ids, random)
+    stamped.publish(ALIAS, ModelStamp(model="0" * 64, model_name="another"))
+    refused = alone(out, "--self-test")
+    assert refused.returncode == 2
+    assert f"{ALIAS} answers for model another (000000000000), and" in refused.stderr
+    rollback(server, ALIAS)
+    rollback(server, ALIAS)
+    tested = alone(out, "--self-test")
+    assert tested.returncode == 0, tested.stdout + tested.stderr
     whole = tmp_path / "whole" / "retriever.py"
     with pytest.MonkeyPatch.context() as patch:  # with its vectors beside it, it asks no server
         patch.setenv("WEAVIATE_URL", "http://127.0.0.1:9")

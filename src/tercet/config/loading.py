@@ -95,6 +95,20 @@ def _right_key(error: UnknownKey) -> str:
     return nearest(error.name, error.names)
 
 
+def load_run(run: str | Path) -> Recipe:
+    """The recipe of a run, by the run's folder, wherever that is now, or by a recipe file."""
+    path = Path(run)
+    if not path.is_dir():
+        if not path.exists():
+            raise InputError(f"there is no run or recipe {path}: give a folder of runs/")
+        return load_recipe(path)
+    if not (path / "recipe.yaml").is_file():
+        raise InputError(f"{path} is no run: it holds no recipe.yaml")
+    folder = path.resolve()
+    recipe = load_recipe(path / "recipe.yaml")
+    return dataclasses.replace(recipe, runs_dir=str(folder.parent), name=folder.name)
+
+
 def save_recipe(recipe: Recipe, path: Path) -> None:
     """Write all values as YAML; `load_recipe` reads the same recipe from it.
 

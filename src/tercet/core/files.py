@@ -26,6 +26,26 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def weights_digest(folder: Path) -> str:
+    """Hex SHA-256 of a model folder's weights, its .safetensors files one after the other.
+
+    Of a model in one file it is that file's own. Raises InputError for a folder without weights.
+    """
+    files = sorted(
+        (file.relative_to(folder).as_posix(), file)
+        for file in folder.rglob("*.safetensors")
+        if file.name != "space.safetensors" and not file.relative_to(folder).match("checkpoint-*/*")
+    )
+    if not files:
+        raise InputError(f"{folder} holds no model: there is no .safetensors file")
+    whole = hashlib.sha256()
+    for _, path in files:
+        with path.open("rb") as file_:
+            while block := file_.read(1 << 20):
+                whole.update(block)
+    return whole.hexdigest()
+
+
 def digest(value: Any) -> str:
     """Hex SHA-256 of a JSON value; the order of its keys does not matter."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

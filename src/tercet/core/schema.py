@@ -90,6 +90,25 @@ class Source(PassageSource, Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class ModelStamp:
+    """What tells the model of stored vectors from every other, and encodes queries for them."""
+
+    #: SHA-256 of its weights (`core.files.weights_digest`); empty if nobody knows the model.
+    model: str = ""
+    #: Its Hub name, or where its folder was.
+    model_name: str = ""
+    #: The model that it was adapted from.
+    base: str = ""
+    #: The run that made it.
+    run: str = ""
+    dimensions: int = 0
+    #: "cosine" (vectors have unit length) or "dot".
+    similarity: str = ""
+    #: What stands before a query's text.
+    query_prompt: str = ""
+
+
 class Encoder(Protocol):
     """Encodes texts as vectors whose dot product is the similarity (unit vectors for cosine)."""
 
@@ -177,8 +196,8 @@ class ServedIndex(Index, Protocol):
         """Delete the indexes that killed runs of the same owner left, and return their names."""
         ...
 
-    def publish(self, alias: str) -> None:
-        """Point `alias` at this index."""
+    def publish(self, alias: str, model: ModelStamp) -> None:
+        """Point `alias` at this index, and record the model of its vectors."""
         ...
 
     def serves(self, alias: str) -> bool:

@@ -18,9 +18,17 @@ from tercet.config.plugins import every_plugin
 from tercet.config.recipe import GeneratorSettings, Recipe, RetrieverSettings, TeacherSection
 from tercet.core import plugins
 from tercet.core.extras import check_installed
-from tercet.core.files import digest, read_json
+from tercet.core.files import digest, read_json, weights_digest
 from tercet.core.plugins import is_plugin
-from tercet.core.schema import Generator, Index, InputError, Retriever, Source, Teacher
+from tercet.core.schema import (
+    Generator,
+    Index,
+    InputError,
+    ModelStamp,
+    Retriever,
+    Source,
+    Teacher,
+)
 from tercet.data import Passages
 from tercet.data.sources import open_source
 from tercet.modeling.cross_encoder import weight_files
@@ -235,6 +243,19 @@ class Components:
             return self.base(path)
         dimension = read_json(path / modeling.ADAPTER_CONFIG)["dimension"]
         return modeling.AdaptedEncoder.from_pretrained(path, encoder=self.api(dimension))
+
+    def stamp(self, encoder: modeling.SimilarityEncoder, folder: Path, hub: str = "") -> ModelStamp:
+        """What a server records beside vectors that the adapted model in `folder` searches."""
+        config = getattr(encoder, "config", None)
+        return ModelStamp(
+            model=weights_digest(folder),
+            model_name=hub or Path(*folder.resolve().parts[-3:]).as_posix(),
+            base=self.recipe.model.name,
+            run=self.recipe.name,
+            dimensions=encoder.dimension,
+            similarity=encoder.similarity,
+            query_prompt=config.query_prompt if config else "",
+        )
 
     def api(self, dimension: int | None = None) -> CohereEncoder:
         """The recipe's model behind an API, with vectors of this or its default dimension.

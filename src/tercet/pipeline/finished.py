@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tercet import retrieval
 from tercet.config.index import IndexSettings
 from tercet.config.recipe import Recipe
-from tercet.core.artifacts import NotMade, only_existing
+from tercet.core.artifacts import NotMade, existing, only_existing
 from tercet.core.schema import InputError
 from tercet.pipeline.pipeline import Pipeline
 
@@ -32,6 +32,28 @@ def finished(recipe: Recipe, *, served: bool = True) -> Pipeline:
             f"run {recipe.name} is not finished: its stage {stage} is missing, or of other inputs "
             "or settings than now: run train.py with this recipe first"
         ) from None
+    return pipeline
+
+
+def standing(recipe: Recipe) -> Pipeline:
+    """The pipeline of a finished run as it stands, whatever has changed outside it since.
+
+    Raises InputError if a stage is missing, or the model is not the one that was evaluated.
+    """
+    pipeline = Pipeline(recipe)
+    for name in pipeline.steps:
+        made = existing(recipe.folder / name)
+        if made is None:
+            raise InputError(
+                f"run {recipe.name} is not finished: {recipe.folder / name} is missing: run "
+                "train.py with its recipe first"
+            )
+        pipeline.take(name, made)
+    if pipeline.evaluation.manifest["plan"]["inputs"]["model"] != pipeline.model.digest:
+        raise InputError(
+            f"run {recipe.name} is not finished: {pipeline.model.path} is another model than the "
+            "one that was evaluated: run train.py with its recipe first"
+        )
     return pipeline
 
 

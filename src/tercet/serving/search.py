@@ -13,9 +13,10 @@ from tercet.config.index import IndexSettings
 from tercet.config.parsing import nearest
 from tercet.core.cache import cache_folder, make_once
 from tercet.core.console import console
-from tercet.core.files import digest, read_json, write_json
+from tercet.core.files import digest, read_json, weights_digest, write_json
 from tercet.core.schema import Index, InputError, Passage
 from tercet.evaluation.systems import Systems
+from tercet.modeling.hub import resolve
 from tercet.pipeline.finished import served
 from tercet.pipeline.pipeline import Pipeline
 from tercet.retrieval.vector_files import cosines
@@ -156,12 +157,17 @@ def live_retriever(
     """A retriever of a model that `train.py` wrote over a Weaviate collection or alias.
 
     `vector` and `id` are as a recipe's `index.vector` and `index.id`, by default those stored with
-    the model; `given` goes to its `from_pretrained`. A query encoder is stored with a sample of the
-    vectors that it was adapted to. Raises InputError for a collection with other vectors, and for
-    one that does not exist.
+    the model; `given` goes to its `from_pretrained`. Where a model was deployed under the name, the
+    collection and vector that the server's record names are searched. A query encoder is stored
+    with a sample of the vectors that it was adapted to. Raises InputError for a collection with
+    other vectors or deployed for another model, and for one that does not exist.
     """
     encoder = modeling.load_query_encoder(model, **given)
     space = encoder.space
+    stamp = weights_digest(resolve(str(model)).path)
+    if stored := retrieval.deployed(collection, vector, stamp, str(model)):
+        collection, vector = stored.collection, vector or stored.searched
+        id = id or stored.id_property
     if space:
         vector, id = vector or space.vector, id or space.id
     try:

@@ -83,7 +83,7 @@ class Evaluation(Step):
             adapted = inputs.components.adapted(inputs["model"].path)
             if index:
                 found = search.measure(adapted, index)
-                retrieval.publish(index, inputs.recipe.alias)
+                _serve(inputs, adapted, index)
             else:
                 found = search.fill(adapted, _vectors(inputs, adapted), publish=True)
             values[ADAPTED], values[HYBRID.format(ADAPTED)] = found
@@ -98,8 +98,7 @@ class Evaluation(Step):
         index.discard()
         if not published:
             adapted = inputs.components.adapted(inputs["model"].path)
-            index = _filled(inputs, _vectors(inputs, adapted))
-            retrieval.publish(index, inputs.recipe.alias)
+            _serve(inputs, adapted, _filled(inputs, _vectors(inputs, adapted)))
 
 
 class _Search:
@@ -140,7 +139,7 @@ class _Search:
             index.discard()
             raise
         if publish:
-            retrieval.publish(index, self._inputs.recipe.alias)
+            _serve(self._inputs, encoder, index)
         else:
             index.discard()
         return found
@@ -154,6 +153,12 @@ def _filled(inputs: Inputs, vectors: Vectors) -> Index:
         index.discard()
         raise
     return index
+
+
+def _serve(inputs: Inputs, ships: modeling.SimilarityEncoder, index: Index) -> None:
+    """Give an index of the passages of what ships the alias; what it replaces stays a while."""
+    folder = inputs["model"].path
+    retrieval.publish(index, inputs.recipe.alias, lambda: inputs.components.stamp(ships, folder))
 
 
 def _vectors(inputs: Inputs, adapted: Encoder) -> Vectors:

@@ -30,6 +30,7 @@ the run found, and exits with code 1 if they differ.
 
 import argparse
 import asyncio
+import hashlib  # only: weaviate
 import json
 import logging  # only: weaviate
 import os  # only: weaviate
@@ -93,6 +94,8 @@ ID_IS_NUMBER = False
 #: The properties with texts and titles, if the collection has them.
 TEXT_PROPERTY: str | None = None
 TITLE_PROPERTY: str | None = None
+#: The server's records of what was deployed under a name, for which model.
+DEPLOYMENTS = "TercetDeployments"
 #: The collection's distance ("dot" or "cosine"), and the largest result of one query.
 DISTANCE = "dot"
 MOST = 10_000
@@ -270,7 +273,8 @@ class WeaviateIndex:
 
         Raises ConnectionError if no server answers.
         """
-        self.collection = collection
+        self.collection, self.vector = collection, VECTOR if VECTOR_IS_NAMED else None
+        self.distance = DISTANCE
         self._passages = None if folder is None else PassageFiles(folder)
         address = _address()
         try:
@@ -284,6 +288,30 @@ class WeaviateIndex:
         # An asynchronous client can only be used in the event loop that opened it.
         self._async: dict[asyncio.AbstractEventLoop, weaviate.WeaviateAsyncClient] = {}
         self._locks: dict[asyncio.AbstractEventLoop, asyncio.Lock] = {}
+
+    def follow(self, model: Path) -> None:
+        """Search what the server records as deployed under the collection's name, if anything is.
+
+        Raises ValueError if that was deployed for another model than the one in this folder.
+        """
+        collections = self._client.collections
+        if not collections.exists(DEPLOYMENTS):
+            return
+        for stored in collections.use(DEPLOYMENTS).iterator():
+            record: Any = stored.properties
+            if self.collection not in (record["served"], record["alias"]):
+                continue
+            if not record["collection"]:
+                continue
+            if record["model"] and record["model"] != weights_digest(model):
+                raise ValueError(
+                    f"{self.collection} answers for model {record['model_name']} "
+                    f"({record['model'][:12]}), and {model} is another: export the run that was "
+                    "deployed, or roll it back"
+                )
+            self.collection, self.vector = record["collection"], record["vector_name"] or None
+            self.distance = record["distance"] or DISTANCE
+            return
 
     def search(self, vector: np.ndarray, k: int) -> list[Hit]:
         """The k best passages for a query, float32 [dimension]; ties: the larger id first."""
@@ -314,14 +342,14 @@ class WeaviateIndex:
             raise ValueError(f"k is {k}, but one query returns at most {MOST} passages")
         return {
             "limit": min(k + self._ties, MOST),
-            "target_vector": VECTOR if VECTOR_IS_NAMED else None,
+            "target_vector": self.vector,
             "return_properties": _properties(),
             "return_metadata": MetadataQuery(distance=True),
         }
 
     def _hits(self, objects: Sequence[Any], k: int) -> list[Hit]:
         distances = np.array([stored.metadata.distance for stored in objects], np.float32)
-        scores = -distances if DISTANCE == "dot" else 1 - distances
+        scores = -distances if self.distance == "dot" else 1 - distances
         pairs = zip(scores.tolist(), map(_id, objects), objects, strict=True)
         best = sorted(pairs, key=lambda pair: pair[:2], reverse=True)[:k]
         return [Hit(id, score, *self._text(id, stored)) for score, id, stored in best]
@@ -347,7 +375,7 @@ class WeaviateIndex:
         """The vectors of existing passages, float32 [dimension], by id."""
         query = self._client.collections.use(self.collection).query
         options: dict[str, Any] = {
-            "include_vector": [VECTOR] if VECTOR_IS_NAMED else True,
+            "include_vector": [self.vector] if self.vector else True,
             "return_properties": _properties(),
             "limit": MOST,  # ids are compared without case, so more objects may match
         }
@@ -357,10 +385,11 @@ class WeaviateIndex:
             wanted: list[Any] = [int(id) for id in ids] if ID_IS_NUMBER else list(ids)
             having = Filter.by_property(ID_PROPERTY).contains_any(wanted)
             objects = query.fetch_objects(filters=having, **options).objects
+        name = self.vector or VECTOR
         return {
-            _id(stored): np.asarray(stored.vector[VECTOR], np.float32)
+            _id(stored): np.asarray(stored.vector[name], np.float32)
             for stored in objects
-            if _id(stored) in set(ids) and VECTOR in stored.vector
+            if _id(stored) in set(ids) and name in stored.vector
         }
 
     # endregion
@@ -374,6 +403,21 @@ class WeaviateIndex:
         if client is not None:
             await client.close()
         self.close()
+
+
+def weights_digest(folder: Path) -> str:
+    """Hex SHA-256 of a model's .safetensors files, one after the other."""
+    files = [
+        (file.relative_to(folder).as_posix(), file)
+        for file in folder.rglob("*.safetensors")
+        if file.name != "space.safetensors" and not file.relative_to(folder).match("checkpoint-*/*")
+    ]
+    whole = hashlib.sha256()
+    for _, path in sorted(files):
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                whole.update(block)
+    return whole.hexdigest()
 
 
 def _properties() -> list[str]:
@@ -446,6 +490,11 @@ class TercetRetriever(BaseRetriever):
         # endregion
         # region weaviate
         self._index = WeaviateIndex(self.collection, self.passages)
+        try:
+            self._index.follow(self._encoder.folder)
+        except BaseException:
+            self.close()
+            raise
         # endregion
         # region space
         try:
