@@ -193,5 +193,5 @@ def test_a_run_in_three_lines(
 
     load_recipe(run.folder / "recipe.yaml")
     assert tercet.load(run.folder).verdict == run.verdict
-    with pytest.raises(InputError, match="no run is here"):
+    with pytest.raises(InputError, match="is no run"):
         tercet.load(tmp_path)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tercet import modeling
 from tercet.commands.adapt import adapt as run_adapt
-from tercet.config.loading import load_recipe, recipe_of
+from tercet.config.loading import load_run, recipe_of
 from tercet.config.recipe import Recipe
 from tercet.core.environment import written
 from tercet.core.processes import locked
@@ -72,14 +72,8 @@ def load(run: str | Path) -> Run:
 
     Raises InputError for a folder that is no run, and for a run that is not finished.
     """
-    folders = [Path(run), Path("runs") / run]
-    folder = next((each for each in folders if (each / "recipe.yaml").is_file()), None)
-    if folder is None:
-        raise InputError(f"{run}: no run is here (a folder with a recipe.yaml, such as runs/NAME)")
-    recipe = load_recipe(folder / "recipe.yaml")
-    # The folder may have been moved since.
-    recipe = replace(recipe, name=folder.resolve().name, runs_dir=str(folder.parent))
-    return Run(recipe)
+    named = Path("runs") / run
+    return Run(load_run(named if named.is_dir() and not Path(run).exists() else run))
 
 
 def evaluate(

@@ -92,13 +92,17 @@ def _installed() -> Iterator[Row]:
 
 
 def _devices() -> Iterator[Row]:
-    from tercet.modeling import hardware
-    from tercet.modeling.precision import default_device, describe
+    from tercet.modeling import hardware, measured
 
     found = hardware()
     yield "CPU", f"{os.cpu_count()} cores", f"{found['threads']} threads of torch"
     yield "GPU", str(found["gpu"] or "not found"), ""
-    yield "number format", describe("auto", default_device()), ""
+    for each in measured():
+        yield (
+            f"{each.use} {each.model}",
+            each.precision,
+            f"bf16 at {each.ratio:.2f} times fp32's speed",
+        )
 
 
 def _extras() -> Iterator[Row]:

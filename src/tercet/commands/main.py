@@ -18,6 +18,7 @@ from tercet.version import __version__
 #: Command -> the module of `tercet.commands` with its `command`, and its help in one line.
 COMMANDS = {
     "demo": ("demo", "Adapt a small model to 7,200 bookmarks; brings models and corpus."),
+    "init": ("init", "Look at your files, say what they hold, and write a recipe."),
     "forecast": ("forecast", "Estimate time, memory, disk and tokens of every step."),
     "audit": ("audit", "Find in minutes whether the teacher is worth learning from."),
     "adapt": ("adapt", "Adapt a retriever to a corpus without labels. Alias: train."),
@@ -26,6 +27,8 @@ COMMANDS = {
     "chat": ("chat", "Answer questions from a finished run's passages, with citations."),
     "studio": ("studio", "Open the studio: recipes, runs, results and search on one page."),
     "ingest": ("ingest", "Write a corpus's own vectors to a Weaviate collection."),
+    "deploy": ("deploy", "Serve a run's vectors from your Weaviate collection."),
+    "rollback": ("rollback", "Serve again what was served before a deploy."),
     "export": ("export", "Write a LangChain retriever, or the triplets for other trainers."),
     "push": ("push", "Push a finished run's model with its card to the Hub."),
     "space": ("space", "Write, and push, a Hugging Face Space that searches the passages."),

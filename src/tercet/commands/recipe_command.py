@@ -110,14 +110,9 @@ def read_recipe(given: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises InputError if there is none, or if it is not valid.
     """
     # YAML and every section, which help does not need.
-    from tercet.config.loading import load_recipe
+    from tercet.config.loading import load_recipe, load_run
     from tercet.config.packaged import packaged_recipe
 
-    path = Path(given)
-    if path.is_dir():
-        if not (path / "recipe.yaml").is_file():
-            raise InputError(f"{path}: not the folder of a run: it has no recipe.yaml")
-        return load_recipe(path / "recipe.yaml", overrides)
-    if not path.exists() and (packaged := packaged_recipe(str(given))):
+    if not Path(given).exists() and (packaged := packaged_recipe(str(given))):
         return load_recipe(packaged, overrides)
-    return load_recipe(path, overrides)
+    return load_run(given, overrides)

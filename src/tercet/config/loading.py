@@ -95,18 +95,17 @@ def _right_key(error: UnknownKey) -> str:
     return nearest(error.name, error.names)
 
 
-def load_run(run: str | Path) -> Recipe:
+def load_run(run: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe of a run, by the run's folder, wherever that is now, or by a recipe file."""
     path = Path(run)
     if not path.is_dir():
         if not path.exists():
             raise InputError(f"there is no run or recipe {path}: give a folder of runs/")
-        return load_recipe(path)
+        return load_recipe(path, overrides)
     if not (path / "recipe.yaml").is_file():
         raise InputError(f"{path} is no run: it holds no recipe.yaml")
-    folder = path.resolve()
-    recipe = load_recipe(path / "recipe.yaml")
-    return dataclasses.replace(recipe, runs_dir=str(folder.parent), name=folder.name)
+    here = ["--runs_dir", str(path.parent), "--name", path.resolve().name]
+    return load_recipe(path / "recipe.yaml", [*here, *overrides])
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:

@@ -103,7 +103,7 @@ def _open(recipe: Recipe) -> dict[str, _Open]:
         and not plugged
         and not modeling.is_onnx(teacher.name, teacher.backend)
     ):
-        found["teacher.precision"] = _Open(teacher.name, lambda: parts.teacher().precision)
+        found["teacher.precision"] = _Open(teacher.name, partial(_of_teacher, parts))
     for place, settings in enumerate(recipe.queries.generators):
         if settings.precision == "auto" and _by_torch(settings):
             name = " ".join(filter(None, (settings.model, settings.gguf_file)))
@@ -136,6 +136,12 @@ def _of(encoder: Any, use: str) -> modeling.Precision:
 
 def _of_retriever(parts: Components, settings: RetrieverSettings) -> modeling.Precision:
     return _of(parts.other_encoder(settings), "encode")
+
+
+def _of_teacher(parts: Components) -> modeling.Precision:
+    teacher: Any = parts.teacher()
+    precision: modeling.Precision = teacher.precision
+    return precision
 
 
 def _of_writer(parts: Components, settings: GeneratorSettings) -> modeling.Precision:

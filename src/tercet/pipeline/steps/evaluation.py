@@ -130,7 +130,9 @@ class _Search:
         given = encoder, index, self._lexical, self._queries, self._qrels, self._metrics
         return retrieval.search_and_measure_both(*given)
 
-    def fill(self, encoder: Encoder, vectors: Vectors, *, publish: bool) -> tuple[Values, Values]:
+    def fill(
+        self, encoder: modeling.SimilarityEncoder, vectors: Vectors, *, publish: bool
+    ) -> tuple[Values, Values]:
         """As `measure`, in a fresh index, discarded or, to `publish` it, given the alias."""
         index = _filled(self._inputs, vectors)
         try:
