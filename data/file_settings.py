@@ -68,7 +68,7 @@ def file_settings(
             dialect = find_dialect(first, settings.get("encoding"), names=columns.COLUMN_NAMES)
             settings["delimiter"] = {"\t": "tab"}.get(dialect.delimiter, dialect.delimiter)
             if dialect.delimiter == "\t" and dialect.quotes:
-                settings["quotes"] = True
+                settings["quotes"] = "csv"
         if named:
             settings["columns"] = list(named)
             reasons["columns"] = "the file has no header"
@@ -140,5 +140,5 @@ def first_records(file: Path, settings: dict[str, Any]) -> list[list[str]]:
     if kind(file) == ".xlsx":
         return [cells for _, cells in islice(sheet_records(file, settings.get("sheet")), 100)]
     delimiter = {"tab": "\t"}.get(settings["delimiter"], settings["delimiter"])
-    dialect = Dialect(delimiter, delimiter != "\t" or settings.get("quotes", False))
+    dialect = Dialect(delimiter, delimiter != "\t" or settings.get("quotes") == "csv")
     return [cells for _, cells in islice(records(file, dialect, settings.get("encoding")), 100)]

@@ -146,7 +146,7 @@ def records(file: Path, dialect: Dialect, encoding: str | None = None) -> Record
         except StopIteration:
             return
         except csv.Error as error:
-            mend = ": if its quotes are text, give `quotes: false`" * (dialect.delimiter == "\t")
+            mend = ": if its quotes are text, give `quotes: text`" * (dialect.delimiter == "\t")
             raise InputError(f"{file}:{numbers[0]}: not CSV ({error}){mend}") from None
         if any(map(str.strip, cells)):
             yield numbers[0], cells

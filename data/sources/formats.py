@@ -76,7 +76,7 @@ def is_delimited(file: Path) -> bool:
 
 #: Keys of tables whose text is no column.
 _NO_COLUMNS = {
-    *("path", "config", "split", "revision", "encoding", "delimiter", "sheet"),
+    *("path", "config", "split", "revision", "encoding", "delimiter", "quotes", "sheet"),
     *("ids", "separator", "click_grades"),
 }
 
@@ -130,7 +130,7 @@ def _records(file: Path, settings: TableSettings, role: str, names: set[str]) ->
         file,
         settings.encoding,
         delimiter=settings.delimiter,
-        quotes=settings.quotes,
+        quotes=None if settings.quotes is None else settings.quotes == "csv",
         names=names,
     )
     return records(file, dialect, settings.encoding)

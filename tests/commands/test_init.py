@@ -184,6 +184,30 @@ def test_a_column_without_a_known_name_is_chosen_where_it_is_clear(folder: Path)
     }
 
 
+def test_small_numbers_are_no_ids_though_they_meet_some(folder: Path) -> None:
+    write_csv(folder / "a.csv", [{"nr": i, "text": f"text {i}"} for i in range(9)])
+    rows = [{"query": f"q{i}", "position": i, "which": min(i + 2, 9)} for i in range(9)]
+    write_csv(folder / "j.csv", rows)
+    run("a.csv", "--judged", "j.csv")
+    assert section("a.yaml")["queries"]["positives"] == "which"
+    # Of two columns that fit, the one with the name of the passages' column.
+    write_csv(folder / "j.csv", [{"query": f"q{i}", "doc_id": i, "nr": 8 - i} for i in range(9)])
+    run("a.csv", "--judged", "j.csv", "--force")
+    assert section("a.yaml")["queries"]["positives"] == "nr"
+
+
+@pytest.mark.parametrize(
+    ("letters", "encoding"), [(b"caf\xe9 \x80", "cp1252"), (b"caf\xe9 \x81", "latin-1")]
+)
+def test_an_encoding_is_found_and_told(folder: Path, letters: bytes, encoding: str) -> None:
+    (folder / "a.csv").write_bytes(b"id,text\n1,one text\n2,another " + letters + b"\n")
+    assert "if letters look wrong, name another" in run("a.csv")
+    assert section("a.yaml")["passages"]["encoding"] == encoding
+    assert list(Passages.read(corpus_of("a.yaml")))[1].text.startswith("another caf\u00e9")
+    run("a.csv", "--force", "--encoding", "cp1251")
+    assert list(Passages.read(corpus_of("a.yaml")))[1].text.startswith("another caf\u0439")
+
+
 def test_queries_and_qrels_in_two_files(tiny: Tiny, folder: Path) -> None:
     write_csv(folder / "a.csv", tiny.passages)
     queries = [{"qid": id, "query": text} for id, text in tiny.queries.items()]
@@ -450,8 +474,8 @@ def test_without_its_library_an_excel_file_says_what_to_install(
 
 def test_a_missing_path_below_a_folder_is_no_dataset(folder: Path) -> None:
     os.mkdir("data")
-    assert "data/articles: no such file or folder" in refused("data/articles")
+    assert refused("data/articles") == "data/articles: no such file or folder (passages)"
     recipe = folder / "r.yml"
     recipe.write_text("corpus: {source: tables, passages: {path: data/articles}}\n")
-    with pytest.raises(InputError, match="data/articles: no such file or folder"):
+    with pytest.raises(InputError, match="no such file or folder .corpus.passages.path"):
         Pipeline(load_recipe(recipe)).make("corpus")

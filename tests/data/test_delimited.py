@@ -83,7 +83,7 @@ def test_any_delimiter_may_be_told(
 @given(st.lists(st.text(st.sampled_from("\"', a;"), min_size=1, max_size=8), min_size=1))
 def test_between_tabs_quotes_may_be_text(tmp_path: Path, texts: list[str]) -> None:
     (tmp_path / "t.tsv").write_text("".join(f"p{i}\t{text}\n" for i, text in enumerate(texts)))
-    assert [row["text"] for row in rows_of(tmp_path / "t.tsv", quotes=False)] == texts
+    assert [row["text"] for row in rows_of(tmp_path / "t.tsv", quotes="text")] == texts
 
 
 @pytest.mark.parametrize(

@@ -307,7 +307,7 @@ def test_identity_covers_what_is_told_of_queries(tmp_path: Path) -> None:
         {"click_grades": "log2"},
         {"delimiter": ","},
         {"encoding": "cp1252"},
-        {"quotes": True},
+        {"quotes": "csv"},
         {"columns": ["query", "doc", "n"]},
         {"id": "query"},
     ]

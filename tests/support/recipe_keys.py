@@ -219,7 +219,7 @@ _WRITTEN = {
     for name, value in {
         "encoding": "cp1252",
         "delimiter": ";",
-        "quotes": True,
+        "quotes": "csv",
         "columns": ["a"],
         "sheet": "a",
     }.items()

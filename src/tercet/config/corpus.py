@@ -24,8 +24,8 @@ class TableSettings:
     delimiter: str | None = key(
         None, "between the cells of text files, one character or tab; unset: found in the file"
     )
-    quotes: bool | None = key(
-        None, "whether cells between tabs are quoted as in CSV; unset: found in the file"
+    quotes: Literal["csv", "text"] | None = key(
+        None, "csv: cells between tabs may be quoted; text: quotes are part of them; unset: found"
     )
     columns: list[str] = key(
         list, "names of the columns of a text file or sheet without a header, in order"
