@@ -266,11 +266,12 @@ def load_gguf(auto_class: Any, name: str, file: Path, **kwargs: Any) -> Any:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Silence transformers' progress bars and reports."""
+def quiet(*, bars_alone: bool = False) -> Iterator[None]:
+    """Silence transformers' progress bars and, unless `bars_alone`, its reports."""
     bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    if not bars_alone:
+        logging.set_verbosity_error()
     try:
         yield
     finally:

@@ -218,13 +218,13 @@ class BiEncoder(HubUpload):
     def _learn_once(self, dtype: torch.dtype) -> None:
         learned = [p for p in self.backbone.parameters() if p.requires_grad]
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-            vectors = self._embed_once()
+            vectors = self._embed_once(_MEASURED_TOKENS // 2)
         torch.autograd.grad(vectors.square().sum(), learned, allow_unused=True)
 
-    def _embed_once(self) -> Tensor:
+    def _embed_once(self, tokens: int = _MEASURED_TOKENS) -> Tensor:
         """Encode a batch of made-up tokens of a passage's usual length."""
         length = min(_MEASURED_LENGTH, self.config.max_length or _MEASURED_LENGTH)
-        ids = torch.arange(_MEASURED_TOKENS // length * length, device=self.device)
+        ids = torch.arange(tokens // length * length, device=self.device)
         ids = (ids * 31 % self.backbone.config.vocab_size).view(-1, length)
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         return self.embed(self.backbone, inputs)

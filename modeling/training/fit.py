@@ -23,6 +23,7 @@ from tercet.core.schema import InputError
 from tercet.data.triplets import Triplets
 from tercet.modeling.encoders.bi_encoder import BiEncoder
 from tercet.modeling.encoders.protocols import Student
+from tercet.modeling.hub import quiet
 from tercet.modeling.training.callbacks import EvaluationTable, Log, Reporter, Shown
 from tercet.modeling.training.checkpoints import PUSHED, last_checkpoint
 from tercet.modeling.training.collator import TripletCollator
@@ -98,7 +99,8 @@ def adapt(
             f"      training on {len(train):,} queries, {args.world_size} processes, "
             f"{precision} on {student.device}{resumed}"
         )
-    trainer.train(resume_from_checkpoint=checkpoint)
+    with quiet(bars_alone=True):
+        trainer.train(resume_from_checkpoint=checkpoint)
     if is_main_process():
         shutil.rmtree(folder / PUSHED, ignore_errors=True)
     trainer.load_best()

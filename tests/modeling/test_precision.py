@@ -30,8 +30,14 @@ def cpu_with_bf16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def work(**seconds: float) -> Callable[[torch.dtype], None]:
-    """Takes these seconds in each format."""
-    return lambda dtype: time.sleep(seconds["bf16" if dtype == torch.bfloat16 else "fp32"])
+    """Takes these seconds of the processor in each format."""
+
+    def busy(dtype: torch.dtype) -> None:
+        until = time.process_time() + seconds["bf16" if dtype == torch.bfloat16 else "fp32"]
+        while time.process_time() < until:
+            pass
+
+    return busy
 
 
 @pytest.mark.parametrize(
@@ -137,7 +143,7 @@ def test_the_faster_format_is_the_one_in_use(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     times = (2.0, 1.0) if faster == "bf16" else (1.0, 2.0)
-    monkeypatch.setattr(formats, "_timed", lambda work: times)
+    monkeypatch.setattr(formats, "_timed", lambda work, clock: times)
 
     def vectors(precision: formats.Precision) -> bytes:
         encoder = BiEncoder.from_pretrained(tiny_encoder_path, precision=precision, device="cpu")

@@ -55,7 +55,7 @@ def on_a_machine(monkeypatch: pytest.MonkeyPatch, faster: str) -> None:
     times = (2.0, 1.0) if faster == "bf16" else (1.0, 2.0)
     monkeypatch.setattr(formats, "default_device", lambda: formats.torch.device("cpu"))
     monkeypatch.setattr(formats, "_has_bf16", lambda: True)
-    monkeypatch.setattr(formats, "_timed", lambda work: times)
+    monkeypatch.setattr(formats, "_timed", lambda work, clock: times)
     monkeypatch.setattr(formats, "_cpu", lambda: faster)
 
 
