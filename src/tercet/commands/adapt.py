@@ -81,7 +81,7 @@ def adapt(
         # Data: passages with their vectors, synthetic queries, and what the teacher makes of them.
         corpus = pipeline.make("corpus")
         if is_main_process():  # a source that is refused leaves nothing behind
-            save_recipe(recipe, recipe.folder / "recipe.yaml")
+            save_recipe(pipeline.run.given, recipe.folder / "recipe.yaml")
         embeddings = pipeline.make("embeddings", corpus)
         student = pipeline.make("student", corpus, embeddings)
         queries = pipeline.make("queries", corpus)
