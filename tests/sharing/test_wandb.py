@@ -207,9 +207,15 @@ def test_settings_figures_and_tables_are_the_run_s(tracked: Tracked) -> None:
     metrics = json.loads((tracked.run / "metrics.json").read_text())
     assert {k: logged.config[k] for k in metrics["settings"]} == metrics["settings"]
     (compared,) = (c for c in metrics["comparisons"] if c["measure"] == "ndcg@10")
-    shown = [logged.summary[f"test/ndcg@10/{k}"] for k in ("zero-shot", "difference", "low")]
+    assert [logged.summary[name] for name in ("verdict", "shipped")] == [
+        *(metrics["verdict"], metrics["shipped"])
+    ]
     interval = compared["interval"]
-    assert shown == [compared["before"], interval["difference"], interval["low"]]
+    known = {"zero-shot": compared["before"], **interval}
+    if metrics["shipped"] == "base":
+        known = {"base": compared["before"]}
+        assert not [name for name in logged.summary if "adapted" in name]
+    assert {k: logged.summary[f"test/ndcg@10/{k}"] for k in known} == known
     found = tables(logged)
     assert found.keys() >= {"training lists", "interpolation", "notes"}
     columns = ["query", "passage", "text", "teacher", "student", "target"]

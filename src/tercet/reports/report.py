@@ -166,7 +166,8 @@ def _print_comparison(
     title: str, header: Sequence[str], rows: Iterable[tuple[Sequence[str], Comparison | None]]
 ) -> None:
     """Print the table: significant gains are green, significant losses red."""
-    table = Table(title=title, title_style="bold", title_justify="left")
+    console.print(Text(title, "bold"))  # a table's own title is no wider than the table
+    table = Table()
     table.add_column(header[0])
     for name in header[1:]:
         table.add_column(name, justify="right")
