@@ -66,10 +66,11 @@ def modules() -> set[str]:
 def test_the_packages_listed_are_the_folders_there_are(
     setup_cfg: configparser.ConfigParser,
 ) -> None:
+    folders = FOLDERS | {"tercet.recipes": "recipes"}  # without code
     listed = setup_cfg["options"]["packages"].split()
-    assert sorted(listed) == sorted(FOLDERS)
+    assert sorted(listed) == sorted(folders)
     lines = setup_cfg["options"]["package_dir"].strip().splitlines()
-    assert dict(line.split(" = ") for line in lines) == FOLDERS
+    assert dict(line.split(" = ") for line in lines) == folders
 
 
 def test_every_module_is_in_a_listed_package() -> None:
@@ -100,7 +101,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     page = {f"tercet/reports/page/page.{kind}" for kind in ("html", "css", "js")}
     templates = {f"tercet/sharing/templates/{name}.py" for name in ("app", "retriever")}
     studio = {f"tercet/studio/{name}" for name in ("studio.css", "listing.js", "voting.js")}
-    assert inside == modules() | page | templates | studio | {"tercet/py.typed"}
+    recipes = {f"tercet/recipes/{file.name}" for file in (ROOT / "recipes").glob("*.yaml")}
+    assert inside == modules() | page | templates | studio | recipes | {"tercet/py.typed"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

@@ -87,7 +87,7 @@ def _installed() -> Iterator[Row]:
     yield "python", platform.python_version(), f"{platform.system()} {platform.machine()}"
     for name in ("tercet", "torch", "transformers", "accelerate", "datasets", "huggingface_hub"):
         version = _version(name)
-        note = f"without CUDA's 4 GB: {CPU_ONLY}" if name == "torch" else ""
+        note = f"without a GPU, smaller: {CPU_ONLY}" if name == "torch" else ""
         yield name, version or "missing", note
 
 
