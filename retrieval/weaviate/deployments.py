@@ -262,6 +262,9 @@ def serve(
             with suppress(InputError):  # an alias points at it
                 server.drop(each.collection)
                 removed.append(each.collection)
+    if removed:
+        entries = [each for each in updated.entries if each.collection not in removed]
+        records.write(replace(updated, entries=tuple(entries), at=len(entries) - 1))
     return removed
 
 

@@ -143,7 +143,7 @@ class WeaviateIndex:
         self.close()
 
     def drop_leftovers(self) -> list[str]:
-        """Drop and name the collections of this owner that no alias points at or did.
+        """Drop and name the collections of this owner that no alias or record names.
 
         The caller makes sure that no other run of the owner is active.
         """
