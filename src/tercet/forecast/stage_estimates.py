@@ -35,7 +35,7 @@ _SAVED = 3
 def estimate(pipeline: Pipeline) -> Forecast:
     """Forecast every stage of the recipe's run. Raises InputError where the run would."""
     if process()[1] > 1:
-        raise InputError("--forecast needs a single process: python train.py RECIPE --forecast")
+        raise InputError("a forecast needs a single process: tercet forecast RECIPE")
     if pipeline.recipe.model.frozen:
         raise InputError(
             "--forecast supports only model.train both. With query_encoder or query_adapter the "
