@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -59,6 +60,8 @@ class WeaviateServer:
     def __init__(self, client: Any, url: str) -> None:
         self.client = client
         self.url = url
+        # A source is read until the process ends: nobody can say when it is read for the last time.
+        self._closed = weakref.finalize(self, client.close)
 
     @classmethod
     def connect(
@@ -77,8 +80,8 @@ class WeaviateServer:
         return cls(_client(rest, call, api_key), rest.geturl())
 
     def close(self) -> None:
-        """Close the connection."""
-        self.client.close()
+        """Close the connection; it is closed at the latest when nobody holds it."""
+        self._closed()
 
     def ask(self, what: str, call: Callable[[], Answer], *, again: bool = True) -> Answer:
         """The result of `call`, retried after temporary failures unless `again` is off.

@@ -203,7 +203,7 @@ def test_searching_is_not_done_again_and_the_clock_is(recipe: Path) -> None:
         ("[{kind: dense}]", "give its `model`"),
         ("[{kind: vectors, passages: x}]", "give `passages` and `queries`, or neither"),
         ("[{kind: vectors, passages: x, queries: y}]", "x: no such file"),
-        ("[{kind: adapted}]", "run train.py first"),
+        ("[{kind: adapted}]", "run `tercet adapt` first"),
         ("[{kind: base, truncate_dim: 999}]", "truncate_dim 999"),
         ("[{kind: bm26}]", "did you mean 'bm25'"),
     ],

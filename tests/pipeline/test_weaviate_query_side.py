@@ -94,7 +94,7 @@ def test_a_run_on_a_live_collection_writes_nothing_and_its_model_knows_it_again(
     assert len(found) == 5
     with pytest.raises(InputError, match=rf"belongs to .*{NAMES[0]}.* and not to .*{NAMES[1]}"):
         live_retriever(model.path, NAMES[1])
-    refused = run_here("scripts/search.py", model.path, NAMES[1], "honey")
+    refused = run_here("scripts/search.py", model.path, "honey", "--collection", NAMES[1])
     assert refused.returncode == 2 and "adapt another to that one" in refused.stderr
     # Nor is it measured on another.
     wrong = Pipeline(load_recipe(path, [f"--index.collection={NAMES[1]}"]))

@@ -7,6 +7,7 @@ is what `killed_at` starts.
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
@@ -89,7 +90,8 @@ def killed_at(
 
 def _kill_at_moments(run: Path, moments: list[str], name: str, arguments: list[str]) -> None:
     sys.argv = [str(ROOT / name), *arguments]
-    runpy.run_path(sys.argv[0], run_name="imported")  # every fork has its libraries, and no more
+    for module in ("tercet.sharing.model_card", "tercet.evaluation.experiment"):
+        importlib.import_module(module)  # every fork has its libraries, and no more
     for moment in moments:
         child = os.fork()
         if not child:

@@ -38,7 +38,7 @@ def command(
 
     A step whose inputs and settings are unchanged is reused; a killed run goes on where it was.
     """
-    # `train.py RECIPE --forecast` and `--audit` are `tercet forecast` and `tercet audit`.
+    # `--forecast` and `--audit` are `tercet forecast` and `tercet audit`.
     if forecasts:
         from tercet.commands.forecast import forecast
 

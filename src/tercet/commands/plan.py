@@ -47,7 +47,7 @@ def fitted(pipeline: Pipeline) -> Forecast:
     recipe = pipeline.run.given
     if process()[1] > 1:
         raise InputError(
-            "time_budget is measured by one process: run `python train.py RECIPE --forecast` "
+            "time_budget is measured by one process: run `tercet forecast RECIPE` "
             "first, which keeps the number of queries, or give queries.count"
         )
     console.print("fitting the number of queries to the time budget", style="dim")

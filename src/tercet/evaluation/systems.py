@@ -322,7 +322,7 @@ class AdaptedSystem(DenseSystem):
         path = self.pipeline.recipe.folder / "model"
         adapted = existing(path)
         if adapted is None:
-            raise InputError(f"there is no adapted model in {path}: run train.py first")
+            raise InputError(f"there is no adapted model in {path}: run `tercet adapt` first")
         return adapted
 
     def _check_same_passages(self) -> None:

@@ -24,7 +24,7 @@ def audit_teacher(pipeline: Pipeline) -> Audit:
     Raises InputError in a launch of several processes.
     """
     if process()[1] > 1:
-        raise InputError("the audit runs in one process: python train.py RECIPE --audit")
+        raise InputError("the audit runs in one process: tercet audit RECIPE")
     pipeline.run.settle()
     recipe = pipeline.recipe
     small = Pipeline(

@@ -1,6 +1,6 @@
 """The forecast of a run, stage by stage, and its comparison with the run.
 
-`train.py RECIPE --forecast` writes it to `forecast.json`; no stage depends on it.
+`tercet forecast RECIPE` writes it to `forecast.json`; no stage depends on it.
 """
 
 from __future__ import annotations

@@ -94,10 +94,10 @@ def _rounded(queries: float) -> int:
 
 def _check(recipe: Recipe) -> None:
     if process()[1] > 1:
-        raise InputError("--forecast needs a single process: python train.py RECIPE --forecast")
+        raise InputError("a forecast needs a single process: tercet forecast RECIPE")
     if recipe.model.frozen:
         raise InputError(
-            "--forecast supports only model.train both. With query_encoder or query_adapter the "
+            "a forecast supports only model.train both. With query_encoder or query_adapter the "
             "earlier stages take the same time, training takes minutes or seconds"
         )
 

@@ -30,7 +30,7 @@ def finished(recipe: Recipe, *, served: bool = True) -> Pipeline:
     except NotMade as stage:
         raise InputError(
             f"run {recipe.name} is not finished: its stage {stage} is missing, or of other inputs "
-            "or settings than now: run train.py with this recipe first"
+            "or settings than now: run `tercet adapt` with this recipe first"
         ) from None
     return pipeline
 

@@ -163,7 +163,7 @@ def forecast_notes(comparison: ComparedForecast) -> list[str]:
         changes = ", ".join(comparison.changed)
         return [f"forecast.json is of other settings ({changes}) and is not compared"]
     return [
-        "The forecast was made by `train.py RECIPE --forecast` before the run. The speed of a "
+        "The forecast was made by `tercet forecast RECIPE` before the run. The speed of a "
         "shared machine changes: the scaled time is the forecast corrected for the speed of a "
         "matrix product when the stage began."
     ]

@@ -142,7 +142,7 @@ class RunSearch:
             return
         raise InputError(
             f"{place} holds other vectors than those of run {self.pipeline.recipe.name}: move the "
-            "alias back to its collection, or run train.py with another index.alias"
+            "alias back to its collection, or run `tercet adapt` with another index.alias"
         )
 
 

@@ -18,7 +18,7 @@ from tercet.sharing.snippets import ANY_NAME
 #: Files in the model's artifact that describe the run and do not belong to the model.
 _OF_THE_RUN = ("choices-", "history.json", CARD)
 _DATASET_SUFFIX = "-triplets"  # added to the model's name on the Hub
-_AGAIN = "run train.py with the recipe, which runs only the stages that are missing"
+_AGAIN = "run `tercet adapt` with the recipe, which runs only the stages that are missing"
 #: The Hub's size categories by upper limit.
 _SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
 

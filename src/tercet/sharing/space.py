@@ -140,7 +140,7 @@ def _write_results(pipeline: Pipeline, folder: Path) -> None:
     """Write train.py's results, and the page of eval.py if it evaluated the same model."""
     recipe, metrics = pipeline.recipe, pipeline.recipe.folder / "metrics.json"
     if not metrics.exists():
-        raise InputError(f"{metrics} does not exist: run train.py with this recipe")
+        raise InputError(f"{metrics} does not exist: run `tercet adapt` with this recipe")
     report = read_json(metrics)
     results = {
         "run": recipe.name,
@@ -154,7 +154,9 @@ def _write_results(pipeline: Pipeline, folder: Path) -> None:
     if not evaluated.exists():
         return
     if evaluated.stat().st_mtime < (pipeline.model.path / "manifest.json").stat().st_mtime:
-        console.print(f"{evaluated} is older than the model, so it is left out: run eval.py again")
+        console.print(
+            f"{evaluated} is older than the model, so it is left out: run `tercet eval` again"
+        )
         return
     found: dict[str, Any] = _without_paths(read_json(evaluated), recipe)
     found["settings"] = changed_settings(recipe)

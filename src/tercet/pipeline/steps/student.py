@@ -127,4 +127,4 @@ def _check_key(run: Run) -> None:
     if not paid_for and not key_variable():
         raise InputError(f"{section.name} embeds every query: set CO_API_KEY in the environment")
     if section.dollars is not None and process()[1] > 1:
-        raise InputError("model.dollars is one process's budget: run train.py as one")
+        raise InputError("model.dollars is one process's budget: run `tercet adapt` as one")
