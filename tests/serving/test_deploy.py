@@ -38,7 +38,7 @@ from tercet.serving.search import live_retriever
 
 pytestmark = pytest.mark.weaviate
 
-NAME, SMALL = "Tercet_tests_articles", "Tercet_tests_small"
+NAME, SMALL = "Deployed_articles", "Deployed_small"
 KILLED = "from tercet.commands.deploy import command; command()"
 
 
@@ -221,12 +221,23 @@ def test_a_service_reads_on_while_a_model_is_deployed_killed_resumed_and_rolled_
     assert all(len(answer["keys"]) == K for answer in answers)
     after = magazine.answers(target, vector, new)
     expected = {(NAME, "theirs"): before, (target, vector): after}
+    rows = {key: row for row, key in enumerate(keys)}
+    cosines = {(NAME, "theirs"): magazine.vectors @ old.T, (target, vector): wanted @ new.T}
+
+    def same(place: Any, query: int, found: list[str]) -> bool:
+        """Whether an answer is the expected one; passages of nearly equal scores may swap."""
+        each = [
+            cosines[place][[rows[key] for key in some], query]
+            for some in (found, expected[place][query])
+        ]
+        return np.allclose(*each, rtol=0, atol=1e-5)
+
     wrong: Counter[tuple[str, str]] = Counter()
     seen: Counter[tuple[str, str]] = Counter()
     for answer in answers:
         place = tuple(answer["place"])
         seen[place] += 1
-        wrong[place] += answer["keys"] != expected[place][answer["query"]]
+        wrong[place] += not same(place, answer["query"], answer["keys"])
     print(f"{form}: {dict(seen)} answers, other than expected: {dict(wrong)}")
     assert set(seen) == set(expected)
     assert not wrong[target, vector]
@@ -238,7 +249,8 @@ def test_a_service_reads_on_while_a_model_is_deployed_killed_resumed_and_rolled_
     # Rolled back: the old answers, for the service and under the alias.
     place = tuple(answers[-1]["place"])
     assert place == (NAME, "theirs")
-    assert magazine.answers(NAME, "theirs", old) == before
+    returned_to = magazine.answers(NAME, "theirs", old)
+    assert all(same(place, query, found) for query, found in enumerate(returned_to))
     if form == "collection":
         assert collection_behind(server, f"{NAME}_current") == NAME
         assert magazine.answers(f"{NAME}_current", "theirs", old) == before

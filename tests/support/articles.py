@@ -71,7 +71,7 @@ def write_articles(server: Any, name: str, rows: list[dict[str, Any]], model: Pa
             Configure.Vectors.self_provided(
                 name="theirs",
                 vector_index_config=Configure.VectorIndex.hnsw(
-                    distance_metric=VectorDistances.COSINE, ef=1000, ef_construction=512
+                    distance_metric=VectorDistances.COSINE, ef=1000
                 ),
             )
         ],
