@@ -36,7 +36,8 @@ def on_nav(nav: Navigation, config: MkDocsConfig, files: Files) -> None:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Take the text of a file that a page includes, so that llms-full.txt has it too."""
+    """Include the file that a page names, and keep intervals on one line."""
+    markdown = re.sub(r"(\[[+−]\.\d+,) ([+−]\.\d+\])", "\\1\u00a0\\2", markdown)
     return re.sub(
         r'^--8<-- "(.+)"$',
         lambda found: _included(Path(config.config_file_path or "").parent / found[1]),

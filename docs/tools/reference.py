@@ -1,4 +1,4 @@
-"""The reference pages: recipe keys, commands and the Python API, from the code that defines them."""
+"""The reference pages: recipe keys, commands and the Python API, from the code itself."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import textwrap
 import typing
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 import click
@@ -15,12 +16,25 @@ import click
 from tercet.config.recipe import Recipe
 from tercet.config.training import MANAGED, TRAINING
 
-#: What `docs/reference/api.md` documents: names of `tercet`, then of its packages.
-API = {
-    "tercet": ("adapt", "load", "evaluate", "Run", "BiEncoder", "InputError"),
-    "tercet.evaluation.results": ("Results",),
-    "tercet.evaluation.verdict": ("Verdict",),
-    "tercet.config.loading": ("load_recipe",),
+#: What `docs/reference/api.md` documents: module -> name -> its members; None: all that are public.
+API: dict[str, dict[str, tuple[str, ...] | None]] = {
+    "tercet": {
+        "adapt": None,
+        "load": None,
+        "evaluate": None,
+        "Run": None,
+        "BiEncoder": (
+            "from_pretrained",
+            "encode",
+            "encode_queries",
+            "encode_passages",
+            "save_pretrained",
+        ),
+        "InputError": (),
+    },
+    "tercet.evaluation.results": {"Results": ("to_frame",)},
+    "tercet.evaluation.verdict": {"Verdict": ()},
+    "tercet.config.loading": {"load_recipe": None},
 }
 
 
@@ -117,7 +131,7 @@ def _meaning(metadata: typing.Mapping[str, Any], hint: Any) -> str:
         text += f" ({', '.join(f'`{choice}`' for choice in choices)})"
     low, high, above = (metadata.get(name) for name in ("low", "high", "above"))
     bounds = [
-        f"{sign} {bound:g}"
+        f"{sign} {bound:,}"
         for sign, bound in (("≥", low), (">", above), ("≤", high))
         if bound is not None
     ]
@@ -144,7 +158,8 @@ def cli_page() -> str:
         "and `tercet adapt --help SECTION` the keys of a section of the recipe.\n\n"
     )
     if tercet.epilog:
-        text += f"{_escaped(inspect.cleandoc(tercet.epilog))}\n"
+        paragraphs = inspect.cleandoc(tercet.epilog).split("\n\n")
+        text += "\n\n".join(_escaped(paragraph) for paragraph in paragraphs) + "\n"
     names = tercet.list_commands(group)
     commands = {name: tercet.get_command(group, name) for name in names}
     for name, command in commands.items():
@@ -163,7 +178,7 @@ def _command(command: click.Command, context: click.Context) -> str:
         for parameter in command.get_params(context)
         if (record := parameter.get_help_record(context)) is not None
     ]
-    return text + _table(("option", ""), [(f"`{_joined(n)}`", _escaped(m)) for n, m in rows])
+    return text + _table(("option", "meaning"), [(f"`{_joined(n)}`", _escaped(m)) for n, m in rows])
 
 
 def _joined(text: str) -> str:
@@ -182,46 +197,56 @@ def api_page() -> str:
         "[versions](../contributing.md#versions).\n"
     )
     for module, names in API.items():
-        package = __import__(module, fromlist=["_"])
-        for name in names:
-            text += _documented(getattr(package, name), f"{module}.{name}")
+        package = import_module(module)
+        for name, members in names.items():
+            text += _documented(getattr(package, name), f"{module}.{name}", members)
     return text
 
 
-def _documented(item: Any, path: str) -> str:
+def _documented(item: Any, path: str, members: tuple[str, ...] | None) -> str:
     if not inspect.isclass(item):
         return f"\n## `{path}`\n\n" + _function(item, path)
     text = f"\n## `{path}`\n\n{_docstring(item)}\n"
     if dataclasses.is_dataclass(item):
         fields = [(f"`{field.name}`", f"`{field.type}`") for field in dataclasses.fields(item)]
         text += "\n" + _table(("field", "type"), fields)
-    for name, member in vars(item).items():
-        if name.startswith("_"):
-            continue
+    own = {name: vars(item)[name] for name in vars(item) if not name.startswith("_")}
+    for name in own if members is None else members:
+        member = inspect.getattr_static(item, name)
         if isinstance(member, classmethod | staticmethod):
             member = member.__func__
         if inspect.isfunction(member):
             text += f"\n### `{name}`\n\n" + _function(member, name)
         elif (getter := getattr(member, "fget", getattr(member, "func", None))) is not None:
-            kind = inspect.signature(getter).return_annotation
+            kind = _kind(inspect.signature(getter).return_annotation)
             text += f"\n### `{name}`\n\n```text\n{name}: {kind}\n```\n\n{_docstring(getter)}\n"
     return text
 
 
 def _function(function: Any, name: str) -> str:
-    signature = inspect.signature(function)
-    parts = [str(parameter) for parameter in signature.parameters.values()]
-    kinds = [parameter.kind for parameter in signature.parameters.values()]
-    if (place := next((i for i, k in enumerate(kinds) if k is k.KEYWORD_ONLY), None)) is not None:
-        if inspect.Parameter.VAR_POSITIONAL not in kinds:
-            parts.insert(place, "*")
-    inner = ", ".join(part for part in parts if part not in ("self", "cls"))
-    short = name.rpartition(".")[2]
-    line = f"{short}({inner}) -> {signature.return_annotation}".replace("'", "")
+    signature, parts, starred = inspect.signature(function), [], False
+    for parameter in signature.parameters.values():
+        if parameter.name in ("self", "cls"):
+            continue
+        if parameter.kind is parameter.KEYWORD_ONLY and not starred:
+            parts.append("*")
+        starred |= parameter.kind in (parameter.KEYWORD_ONLY, parameter.VAR_POSITIONAL)
+        parts.append(_parameter(parameter))
+    head, end = name.rpartition(".")[2] + "(", f") -> {_kind(signature.return_annotation)}"
+    line = head + ", ".join(parts) + end
     if len(line) > 88:
-        inner = ",\n".join(f"    {part}" for part in parts if part not in ("self", "cls"))
-        line = f"{short}(\n{inner},\n) -> {signature.return_annotation}".replace("'", "")
+        line = head + "\n" + "".join(f"    {part},\n" for part in parts) + end
     return f"```text\n{line}\n```\n\n{_docstring(function)}\n"
+
+
+def _parameter(parameter: inspect.Parameter) -> str:
+    stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+    default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
+    return f"{stars}{parameter.name}: {_kind(parameter.annotation)}{default}"
+
+
+def _kind(annotation: Any) -> str:
+    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
 
 
 def _docstring(item: Any) -> str:

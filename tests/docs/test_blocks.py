@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import os
 import re
 import shlex
@@ -25,27 +26,31 @@ from programs import ROOT
 from transformers import AutoConfig, AutoTokenizer, BertForSequenceClassification
 
 from tercet.config.loading import recipe_of
+from tercet.modeling import BiEncoder
 
 #: First line of a block -> why it is not executed here, and where what it does is tested instead.
 NOT_EXECUTED = {
     "python3 -m venv .venv": "installs from PyPI; test_packaging.py installs the wheel",
-    "pip install torch --index-url https://download.pytorch.org/whl/cpu": "installs from the network",
+    "pip install torch --index-url https://download.pytorch.org/whl/cpu": "installs from afar",
     "pip install 'tercet[studio]'": "installs, and serves until Ctrl-C; studio/ drives the page",
-    "tercet demo": "takes minutes; commands/test_demo.py and `make quickstart` run it",
-    "tercet doctor": "asks servers and the Hub; commands/test_doctor.py runs it",
+    "tercet demo": "takes minutes, and downloads; commands/test_demo.py",
     "make weaviate": "starts a server; retrieval/weaviate/test_server.py does",
-    "accelerate launch --config_file accelerate_config.yaml --num_processes 2 train.py articles.yaml": (
-        "the configuration is for GPUs; the block after it runs the same on the CPU"
-    ),
+    "accelerate launch --config_file accelerate_config.yaml --num_processes 2 train.py "
+    "articles.yaml": "is for GPUs; the block after it runs the same on the CPU",
     "tercet push runs/articles --repo you/name": "uploads; sharing/test_hub.py, to a stand-in",
     "tercet space runs/articles --push you/name": "uploads; sharing/test_space.py, to a stand-in",
     "sbatch examples/slurm.sh articles.yaml": "Slurm; test_examples.py runs it with stand-ins",
     "kubectl apply -f examples/kubernetes-job.yaml": "Kubernetes; test_examples.py parses it",
-    "docker build --build-arg DEVICE=cuda --tag tercet:cuda .": "docker; test_examples.py parses it",
+    "docker build --build-arg DEVICE=cuda --tag tercet:cuda .": "docker; test_examples.py",
     "WEAVIATE_API_KEY=choose-one docker compose --profile studio up --detach --wait": "docker",
 }
-#: Pages whose blocks need a real Weaviate.
-WITH_WEAVIATE = {"docs/guides/deploy.md", "docs/guides/index.md", "docs/guides/query_side.md"}
+#: First lines of the blocks that need a real Weaviate; a test of their own executes them.
+ON_A_SERVER = [
+    "tercet adapt articles.yaml --index.backend weaviate",
+    "tercet ingest embedded.yaml --ingest.vector cohere",
+    "tercet deploy runs/articles --weaviate Articles",
+    "tercet rollback --weaviate Articles",
+]
 #: Pages whose worked examples have tests of their own.
 ELSEWHERE = {"docs/guides/plugins.md": "tests/pipeline/test_plugins.py executes them"}
 
@@ -62,7 +67,7 @@ def executable(page: str) -> list[Block]:
     return [
         block
         for block in PAGES[page]
-        if block.language in ("bash", "python") and block.first not in NOT_EXECUTED
+        if block.language in ("bash", "python") and block.first not in (*NOT_EXECUTED, *ON_A_SERVER)
     ]
 
 
@@ -75,8 +80,8 @@ def test_every_block_has_a_language() -> None:
 
 def test_what_is_not_executed_is_there() -> None:
     firsts = {block.first for block in EVERY}
-    assert [line for line in NOT_EXECUTED if line not in firsts] == []
-    assert set(WITH_WEAVIATE) | set(ELSEWHERE) <= set(PAGES)
+    assert [line for line in (*NOT_EXECUTED, *ON_A_SERVER) if line not in firsts] == []
+    assert set(ELSEWHERE) <= set(PAGES)
 
 
 @pytest.mark.parametrize("block", [b for b in EVERY if b.language == "bash"], ids=str)
@@ -211,12 +216,7 @@ def prepared(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "page",
-    [
-        pytest.param(page, marks=pytest.mark.weaviate if page in WITH_WEAVIATE else ())
-        for page in PAGES
-        if page not in ELSEWHERE and executable(page)
-    ],
+    "page", [page for page in PAGES if page not in ELSEWHERE and executable(page)]
 )
 def test_a_page_can_be_typed(
     page: str,
@@ -240,6 +240,58 @@ def test_a_page_can_be_typed(
             else:
                 run_python(block, names)
     sys.modules.pop("retriever", None)
+
+
+@pytest.mark.slow
+@pytest.mark.weaviate
+def test_what_needs_a_server_can_be_typed(
+    prepared: Path, environment: dict[str, str], weaviate_server: Any, server: Any, tmp_path: Path
+) -> None:
+    """Over a collection `Articles` with the ids and the base model's vectors of the passages."""
+    folder = tmp_path / "work"
+    shutil.copytree(prepared, folder, symlinks=True)
+    found = {block.first: block for block in EVERY if block.first in ON_A_SERVER}
+    clean(server)
+    make_articles(server, folder)
+    try:
+        for first in ON_A_SERVER:
+            given = environment | weaviate_server.environment
+            run_bash(found[first].text, folder, given, str(found[first]))
+    finally:
+        clean(server)
+
+
+def make_articles(server: Any, folder: Path) -> None:
+    from weaviate.classes.config import Configure, DataType, Property
+
+    encoder = BiEncoder.from_pretrained(folder / "sentence-transformers/all-MiniLM-L6-v2")
+    with (folder / "articles.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    vectors = encoder.encode_passages([f"{row['title']} {row['text']}".strip() for row in rows])
+    names = {"id": "passage_id", "title": "title", "text": "text"}
+    collection = server.client.collections.create(
+        "Articles",
+        properties=[Property(name=name, data_type=DataType.TEXT) for name in names.values()],
+        vector_config=[Configure.Vectors.self_provided(name="mine")],
+    )
+    for row, vector in zip(rows, vectors, strict=True):
+        stored = {names[name]: value for name, value in row.items()}
+        collection.data.insert(stored, vector={"mine": vector.tolist()})
+
+
+def clean(server: Any) -> None:
+    """Drop what the pages' names are on the server, and the records of it."""
+    from tercet.retrieval.weaviate.deployments import Records
+
+    for alias in server.client.alias.list_all():
+        if alias.startswith(("Articles", "Tercet_articles", "Tercet_embedded")):
+            server.client.alias.delete(alias_name=alias)
+    for name in server.client.collections.list_all():
+        if name.startswith(("Articles", "Tercet_articles", "Tercet_embedded")):
+            server.client.collections.delete(name)
+    for served in [record.served for record in Records(server)]:
+        if served.startswith("Articles"):
+            Records(server).remove(served)
 
 
 def run_bash(text: str, folder: Path, environment: Mapping[str, str], what: str = "") -> None:

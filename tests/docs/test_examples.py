@@ -1,4 +1,4 @@
-"""What containers, clusters and releases are told: parsed, and run with stand-ins where it can be."""
+"""What containers, clusters and releases are told: parsed, or run with stand-ins."""
 
 from __future__ import annotations
 

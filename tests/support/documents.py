@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from programs import ROOT
 
 #: Languages of the blocks; what is `text` is output or a picture, and is not executed.
@@ -46,6 +50,7 @@ def blocks(path: Path) -> list[Block]:
         elif opened and fence and not fence[2].strip():
             start, _, language, lines = opened
             page = path.relative_to(ROOT).as_posix()
+            language = "bash" if language == "sh" else language
             found.append(Block(page, start, language, "\n".join(lines) + "\n"))
             opened = None
         elif opened:
@@ -60,8 +65,6 @@ def lay_out(folder: Path, models: dict[str, Path], beir: Path) -> None:
     `models` maps names to folders; a folder of a Hub name's path is found before the Hub is asked.
     `beir` is a judged folder in BEIR's layout, from which articles.csv and clicks.csv are made.
     """
-    import json
-
     for name, model in models.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to(model)
@@ -73,8 +76,20 @@ def lay_out(folder: Path, models: dict[str, Path], beir: Path) -> None:
     judged = (beir / "qrels" / "test.tsv").read_text().splitlines()[1:]
     clicks = [(asked[query], passage) for query, passage, _ in map(str.split, judged)]
     _write(folder / "clicks.csv", [("query", "id"), *clicks])
+    _write_embedded(folder, articles)
     for name in ("train.py", "accelerate_config.yaml", "examples", "retrieval", "scripts"):
         (folder / name).symlink_to(ROOT / name)
+
+
+def _write_embedded(folder: Path, articles: list[tuple[str, str, str]]) -> None:
+    """A table with vectors, and the recipe that docs/guides/index.md has for it."""
+    vectors = np.random.default_rng(3).normal(size=(len(articles), 16)).astype(np.float32)
+    ids, _, texts = zip(*articles, strict=True)
+    table = pa.table({"id": list(ids), "text": list(texts), "emb": list(vectors)})
+    pq.write_table(table, folder / "embedded.parquet")
+    page = ROOT / "docs/guides/index.md"
+    (recipe,) = [b.text for b in blocks(page) if "embedded.parquet" in b.text]
+    (folder / "embedded.yaml").write_text(f"name: embedded\n{recipe}")
 
 
 def _write(path: Path, rows: list[tuple[str, ...]]) -> None:
