@@ -12,7 +12,7 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:${PYTHON}-slim
 ARG DEVICE=cpu
-ARG EXTRAS=weaviate,faiss,onnx,gguf,report,studio,chat
+ARG EXTRAS=weaviate,faiss,gguf,report,studio,chat
 COPY --from=build /wheels /wheels
 # The torch of PyPI has CUDA's libraries, some gigabytes; without a GPU a small one does.
 RUN case "$DEVICE" in \
