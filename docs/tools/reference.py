@@ -199,14 +199,17 @@ def api_page() -> str:
     for module, names in API.items():
         package = import_module(module)
         for name, members in names.items():
-            text += _documented(getattr(package, name), f"{module}.{name}", members)
+            path = f"{module}.{name}" if module == "tercet" else name
+            where = "" if module == "tercet" else f"`from {module} import {name}`\n\n"
+            text += f"\n## `{path}`\n\n{where}"
+            text += _documented(getattr(package, name), path, members)
     return text
 
 
 def _documented(item: Any, path: str, members: tuple[str, ...] | None) -> str:
     if not inspect.isclass(item):
-        return f"\n## `{path}`\n\n" + _function(item, path)
-    text = f"\n## `{path}`\n\n{_docstring(item)}\n"
+        return _function(item, path)
+    text = f"{_docstring(item)}\n"
     if dataclasses.is_dataclass(item):
         fields = [(f"`{field.name}`", f"`{field.type}`") for field in dataclasses.fields(item)]
         text += "\n" + _table(("field", "type"), fields)

@@ -31,7 +31,7 @@ from tercet.modeling import BiEncoder
 #: First line of a block -> why it is not executed here, and where what it does is tested instead.
 NOT_EXECUTED = {
     "python3 -m venv .venv": "installs from PyPI; test_packaging.py installs the wheel",
-    "pip install torch --index-url https://download.pytorch.org/whl/cpu": "installs from afar",
+    "pip install tercet --extra-index-url https://download.pytorch.org/whl/cpu": "the same",
     "pip install 'tercet[studio]'": "installs, and serves until Ctrl-C; studio/ drives the page",
     "tercet demo": "takes minutes, and downloads; commands/test_demo.py",
     "make weaviate": "starts a server; retrieval/weaviate/test_server.py does",

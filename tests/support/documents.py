@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from programs import ROOT
 
 #: Languages of the blocks; what is `text` is output or a picture, and is not executed.
-LANGUAGES = {"bash", "python", "yaml", "text", "pycon"}
+LANGUAGES = {"bash", "python", "yaml", "toml", "text", "pycon"}
 
 
 @dataclass(frozen=True)
