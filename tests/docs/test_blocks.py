@@ -250,13 +250,12 @@ def test_what_needs_a_server_can_be_typed(
     """Over a collection `Articles` with the passages, their ids and another model's vectors."""
     folder = tmp_path / "work"
     shutil.copytree(prepared, folder, symlinks=True)
-    found = {block.first: block for block in EVERY if block.first in ON_A_SERVER}
     clean(server)
     make_articles(server, folder)
     try:
-        for first in ON_A_SERVER:
+        for block in (block for block in EVERY if block.first in ON_A_SERVER):
             given = environment | weaviate_server.environment
-            run_bash(found[first].text, folder, given, str(found[first]))
+            run_bash(block.text, folder, given, str(block))
     finally:
         clean(server)
 
