@@ -20,6 +20,8 @@ SUMMARY = (
     "Tercet adapts a dense retriever to a corpus without labels and measures, with intervals, "
     "whether it got better. The command is `tercet`; in Python, `tercet.adapt(passages)`."
 )
+#: Headings, code, tables, pictures and lists.
+_NO_PROSE = re.compile(r"#|```|\||<|!|- ")
 _pages: list[Page] = []
 
 
@@ -71,6 +73,6 @@ def on_post_build(config: MkDocsConfig) -> None:
 def _first_sentence(markdown: str) -> str:
     """The first sentence of a page's first paragraph."""
     blocks = (block.strip() for block in markdown.split("\n\n"))
-    text = next((block for block in blocks if block and block[0] not in "#`|<!["), "")
+    text = next((block for block in blocks if block and not _NO_PROSE.match(block)), "")
     text = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", " ".join(text.split()))
     return re.split(r"(?<=[.:])\s", text, maxsplit=1)[0]
