@@ -59,8 +59,9 @@ def on_post_build(config: MkDocsConfig) -> None:
     lines, texts, section = [f"# {config.site_name}", "", f"> {SUMMARY}"], [], None
     for page in _pages:
         parent: Any = page.parent
-        title = parent.title if parent is not None else "Start"
-        if title != section:
+        # What stands alone at the end of the navigation is optional, as llms.txt calls it.
+        title = parent.title if parent is not None else "Optional" if section else "Start"
+        if title != section and not (parent is None and section == "Start"):
             lines += ["", f"## {title}", ""]
             section = title
         lines.append(f"- [{page.title}]({base}{page.url}): {_first_sentence(page.markdown or '')}")
@@ -75,4 +76,4 @@ def _first_sentence(markdown: str) -> str:
     blocks = (block.strip() for block in markdown.split("\n\n"))
     text = next((block for block in blocks if block and not _NO_PROSE.match(block)), "")
     text = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", " ".join(text.split()))
-    return re.split(r"(?<=[.:])\s", text, maxsplit=1)[0]
+    return re.split(r"(?<=[.:])\s", text, maxsplit=1)[0].rstrip(":")

@@ -68,7 +68,7 @@ def test_llms_txt_lists_every_page(site: Path) -> None:
         place = "" if page == "." else f"{page}/"
         address = f"https://tercet-ir.github.io/tercet/{place}"
         assert f"({address}): " in listed and f"<!-- {address} -->" in texts
-    assert not re.findall(r"\): *$", listed, re.MULTILINE)  # each with a sentence
+    assert not re.findall(r"\]\(\S+\): *$", listed, re.MULTILINE)  # each with a sentence
 
 
 @pytest.mark.slow
