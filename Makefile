@@ -62,6 +62,10 @@ lint: install  ## ruff, mypy, and the rule that an import points left
 	$(BIN)/mypy -p tercet
 	$(BIN)/lint-imports
 
+docs: install  ## the documentation, into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "site/index.html: serve it with $(BIN)/python -m http.server --directory site"
+
 weaviate:  ## start a real Weaviate on this machine, if none runs
 	scripts/weaviate.sh start
 
@@ -79,4 +83,4 @@ bench: models weaviate  ## time every stage, metrics, indexes and the ingest bes
 	$(BIN)/python benchmarks/indexes.py
 	eval "$$(scripts/weaviate.sh env)" && $(BIN)/python benchmarks/ingest.py
 
-.PHONY: help install models quickstart test test-fast test-slow lint weaviate weaviate-stop bench
+.PHONY: help install models quickstart test test-fast test-slow lint docs weaviate weaviate-stop bench
