@@ -116,7 +116,7 @@ def test_every_command_is_there_and_its_help_says_something() -> None:
 def test_the_sections_list_every_key_with_default_and_meaning(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(console, "width", 400)
+    monkeypatch.setattr(console, "_width", 400)
     hints = typing.get_type_hints(Recipe)
     rows: dict[str, list[str]] = {}
     for section in ["run", *(n for n in hints if dataclasses.is_dataclass(hints[n]))]:
@@ -127,7 +127,7 @@ def test_the_sections_list_every_key_with_default_and_meaning(
                 rows[cells[0].removeprefix("--")] = cells[1:]
     keys = {key for key in keys_of(Recipe) if not key.startswith("training.")}
     assert keys <= set(rows)
-    assert rows["queries.count"][0] == "250000"
+    assert rows["negatives.candidates"][0] == "25"
     assert rows["queries.generators.N.temperature"][0] == "unset"
     assert rows["loss.kind"][1].startswith("margin_mse: margins between")
 
@@ -188,7 +188,7 @@ def test_items_of_a_list_that_the_recipe_lacks_are_the_defaults(
 def test_a_recipe_is_a_file_the_folder_of_a_run_or_a_name(recipe: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "x"
     run.mkdir(parents=True)
-    with pytest.raises(InputError, match="not the folder of a run"):
+    with pytest.raises(InputError, match="is no run"):
         read_recipe(run)
     (run / "recipe.yaml").write_text("name: x\ncorpus: {path: here}\n")
     assert read_recipe(run).name == read_recipe(run / "recipe.yaml").name == "x"

@@ -6,10 +6,9 @@ import io
 import re
 
 import pytest
-from rich.console import Console
 
 from tercet.core import console as module
-from tercet.core.console import count_batch, progress
+from tercet.core.console import Messages, count_batch, progress
 from tercet.studio.runs import PROGRESS
 
 
@@ -25,7 +24,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def said(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What is printed, without a terminal."""
     written = io.StringIO()
-    monkeypatch.setattr(module, "console", Console(file=written, soft_wrap=True, width=200))
+    monkeypatch.setattr(module, "console", Messages(file=written, soft_wrap=True, width=200))
     return written
 
 
@@ -85,7 +84,7 @@ def test_a_terminal_shows_elapsed_and_left_apart(
     clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = io.StringIO()
-    terminal = Console(file=written, force_terminal=True, width=110, color_system=None)
+    terminal = Messages(file=written, force_terminal=True, width=110, color_system=None)
     monkeypatch.setattr(module, "console", terminal)
     with progress("embedding passages", 100, "passages", by_model=True):
         clock[0] = 20.0

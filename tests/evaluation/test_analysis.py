@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from tercet.core.schema import InputError, Query
 from tercet.core.text import excerpt
@@ -241,6 +241,7 @@ LISTS = st.lists(st.lists(st.tuples(SCORES, SCORES), min_size=1, max_size=8), ma
 
 
 @given(lists=LISTS, scale=st.floats(0.001, 10), bins=st.integers(2, 60))
+@example(lists=[[(-0.00390625, 0.0), (0.0, 0.0), (-1.0, 0.0)]], scale=1.0, bins=2)
 def test_every_margin_is_counted_on_its_side_of_zero(lists, scale, bins):
     teacher = [[t for t, _ in pairs] for pairs in lists]
     student = [[s for _, s in pairs] for pairs in lists]

@@ -297,7 +297,11 @@ KEYS: dict[str, Key] = {
     "queries.generators.N.gguf_file": Key(
         ("queries",),
         "b.gguf",
-        given={"queries.generators": [{"kind": "causal", "model": "a/model", "gguf_file": "a"}]},
+        given={
+            "queries.generators": [
+                {"kind": "causal", "model": "a/model", "gguf_file": "a", "precision": "fp32"}
+            ]
+        },
         missing=GGUF,
     ),
     "queries.generators.N.style": Key(

@@ -6,8 +6,6 @@ import sys
 
 import click
 
-from tercet.serving.deployment import deploy
-
 
 @click.command("deploy")
 @click.argument("run")
@@ -37,6 +35,9 @@ def command(
 
     RUN is a run's folder or recipe. Killed, it goes on where it was; `tercet rollback` returns.
     """
+    # It imports torch, which --help should not.
+    from tercet.serving.deployment import deploy
+
     ask = None if yes or not sys.stdin.isatty() else click.confirm
     deploy(
         run,

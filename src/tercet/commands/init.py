@@ -5,19 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import yaml
-from rich.table import Table
-from rich.text import Text
 
-from tercet.config.loading import load_recipe
-from tercet.core.console import console
-from tercet.core.files import slug, write_file
 from tercet.core.schema import InputError
-from tercet.data.file_settings import WEAVIATE
-from tercet.data.look import Choices, Look, inspect_files
+
+if TYPE_CHECKING:
+    from tercet.data.look import Choices, Look
 
 #: Comments of the sections of `corpus`.
 _SECTIONS = {
@@ -43,6 +38,12 @@ def init(
     passages; `model` the model to adapt. Returns the recipe's path. Raises InputError for files
     that are missing, damaged or unclear, and for a recipe that exists, unless with `force`.
     """
+    # pyarrow and datasets take a while to import, which --help should not.
+    from tercet.config.loading import load_recipe
+    from tercet.core.console import console
+    from tercet.core.files import write_file
+    from tercet.data.look import inspect_files
+
     name = _name(str(passages))
     path = Path(out or f"{name}.yaml")
     if path.exists() and not force:
@@ -70,6 +71,11 @@ def recipe_text(look: Look, name: str, model: str | None, path: Path) -> str:
 
 def print_look(look: Look) -> None:
     """Print what was taken for what, and what was counted."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from tercet.core.console import console
+
     table = Table(box=None, pad_edge=False)
     for column in ("", "taken from", "rows", "such as"):
         table.add_column(column, overflow="fold" if column == "taken from" else "ellipsis")
@@ -101,12 +107,17 @@ def _yaml(values: Mapping[str, Any], reasons: Mapping[str, str], path: str = "")
 
 def _plain(value: Any) -> str:
     """A value as YAML on one line."""
+    import yaml
+
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=float("inf"))
     return text.removesuffix("\n").removesuffix("\n...")
 
 
 def _name(passages: str) -> str:
     """A run's name after its passages."""
+    from tercet.core.files import slug
+    from tercet.data.file_settings import WEAVIATE
+
     last = Path(passages.removeprefix(WEAVIATE).rstrip("/")).name
     return slug(last.split(".")[0].replace("*", "")).strip("_") or "corpus"
 
@@ -151,6 +162,8 @@ def command(
     PASSAGES is a file (CSV, TSV, JSON, JSONL, Parquet, XLSX, gzipped text), a folder of documents,
     weaviate:COLLECTION, or the name of a dataset on the Hub.
     """
+    from tercet.data.look import Choices
+
     choices = Choices(columns=_split(columns), judged_columns=_split(judged_columns), **said)
     init(passages, judged, qrels, out=out, model=model, choices=choices, force=force)
 

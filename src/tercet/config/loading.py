@@ -99,8 +99,6 @@ def load_run(run: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe of a run, by the run's folder, wherever that is now, or by a recipe file."""
     path = Path(run)
     if not path.is_dir():
-        if not path.exists():
-            raise InputError(f"there is no run or recipe {path}: give a folder of runs/")
         return load_recipe(path, overrides)
     if not (path / "recipe.yaml").is_file():
         raise InputError(f"{path} is no run: it holds no recipe.yaml")

@@ -167,7 +167,10 @@ def margins(
     both = [_margins(teacher) * scale, _margins(student)]
     if not both[0].size or not np.isfinite(both).all():
         raise InputError("the lists hold no candidates, or scores that are not finite numbers")
-    edges = _edges(np.quantile(both, [_OUTSIDE, 1 - _OUTSIDE], axis=1), bins)
+    span = np.quantile(both, [_OUTSIDE, 1 - _OUTSIDE], axis=1)
+    negative = np.concatenate([margins[margins < 0] for margins in both])
+    # A bin below zero, however few margins belong there.
+    edges = _edges(np.append(span, negative.max() if negative.size else 0.0), bins)
     counts = [np.histogram(np.clip(m, edges[0], edges[-1]), edges)[0].tolist() for m in both]
     return Margins(edges.tolist(), teacher=counts[0], student=counts[1], scale=float(scale))
 
