@@ -27,10 +27,12 @@ from tercet.evaluation.verdict import Verdict, run_verdict
 from tercet.in_memory import Judged, Passages, corpus_section, system_settings
 from tercet.pipeline.finished import finished
 from tercet.pipeline.pipeline import Pipeline
+from tercet.serving.deployment import deploy
 from tercet.serving.search import RunSearch
 
 if TYPE_CHECKING:
     from tercet.modeling import AdaptedEncoder, BiEncoder
+    from tercet.retrieval.weaviate.deployments import Deployment
 
 
 def adapt(
@@ -143,6 +145,10 @@ class Run:
         if self._search is None:
             self._search = RunSearch(finished(self.recipe), "adapted")
         return self._search.search(query, top_k)
+
+    def deploy(self, collection: str, **options: Any) -> Deployment:
+        """Serve what ships from a collection of your Weaviate, as `tercet deploy` does."""
+        return deploy(self.recipe, collection, **options)
 
     def close(self) -> None:
         """Free the index that `search` holds."""

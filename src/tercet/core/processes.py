@@ -27,6 +27,8 @@ def is_main_process() -> bool:
 def command_line() -> list[str]:
     """The words of this process's command: `tercet ...`, or `python program.py ...`."""
     program, *given = sys.argv
+    if program in ("", "-c") or "ipykernel" in sys.modules:
+        return ["python"]
     if Path(program).name in ("tercet", "__main__.py"):
         return ["tercet", *given]
     return ["python", program, *given]
