@@ -104,7 +104,7 @@ def environment(
     clean(server, NAME)
 
 
-@pytest.fixture(params=[1_000, pytest.param(20_000, marks=[pytest.mark.slow, pytest.mark.long])])
+@pytest.fixture(params=[1_000, pytest.param(20_000, marks=pytest.mark.long)])
 def magazine(
     request: Any,
     environment: Any,
@@ -153,6 +153,7 @@ def has_vector(server: Any, collection: str, vector: str, key: str) -> bool:
     return stored is not None and vector in stored.vector
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["collection", "vector"])
 def test_a_service_reads_on_while_a_model_is_deployed_killed_resumed_and_rolled_back(
     magazine: Magazine, form: str, tmp_path: Path
