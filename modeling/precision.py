@@ -25,9 +25,9 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from tercet.core.cache import cache_folder
 from tercet.core.files import digest, read_json, write_json
 from tercet.core.schema import InputError
-from tercet.modeling.cache import cache_folder
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 #: What a model does: encode texts, learn, score pairs, write queries. One may be faster in bf16 and

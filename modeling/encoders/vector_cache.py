@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tercet.core.cache import make_once
 from tercet.core.schema import InputError
-from tercet.modeling.cache import make_once
 
 LOOKED_UP_AT_ONCE = 960  # keys
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi
-from rich.markup import escape
 from torch import nn
 from transformers import Trainer, TrainerControl
 from transformers.trainer_utils import HubStrategy, SaveStrategy, rotate_checkpoints
@@ -105,7 +104,7 @@ class ResumableTrainer(Trainer):
         push = getattr(self, "push_in_progress", None)
         for job in push.jobs if push else []:
             if job.exception():
-                console.print(f"[yellow]warning: {escape(str(job.exception()))}[/]")
+                console.warn(str(job.exception()))
         self.push_in_progress = None
 
     def _evaluated(self, means: Mapping[str, float], prefix: str) -> dict[str, float]:

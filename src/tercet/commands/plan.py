@@ -55,10 +55,9 @@ def fitted(pipeline: Pipeline) -> Forecast:
     choice = {"of": budget_of(recipe), "choice": found.queries}
     pipeline.run.decide({QUERIES: choice})
     if not found.fits:
-        console.print(
-            f"[yellow]time_budget {recipe.time_budget} is not enough: {found.queries:,} queries "
-            "are the fewest from which held-out ones can decide; "
-            f"{_mend(found.forecast)}[/]"
+        console.warn(
+            f"time_budget {recipe.time_budget} is not enough: {found.queries:,} queries are the "
+            f"fewest from which held-out ones can decide; {_mend(found.forecast)}"
         )
     return found.forecast
 

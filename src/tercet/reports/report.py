@@ -157,7 +157,7 @@ def print_report(report: Report) -> None:
 def print_verdict(verdict: Verdict) -> None:
     """Print the verdict: red if judged queries contradict it, green if what ships is new."""
     style = "yellow" if verdict.shipped == "base" else "green"
-    console.print(Text(verdict.text, "bold red" if verdict.contradicted else f"bold {style}"))
+    console.result(Text(verdict.text, "bold red" if verdict.contradicted else f"bold {style}"))
     for sentence in verdict.more:
         console.print(Text(sentence))
 

@@ -87,7 +87,7 @@ class Model(Step):
             for warning in data.warnings_of(
                 inputs["triplets"].facts | inputs["targets"].facts, recipe.negatives.candidates
             ):
-                console.print(f"[yellow]{warning}[/]")
+                console.warn(warning)
         student, collator = _student_and_collator(inputs, train)
         outcome = modeling.adapt(
             student,
