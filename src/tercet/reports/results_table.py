@@ -19,8 +19,8 @@ _WIDE = 116  # characters; narrower terminals show fewer metrics
 def print_results(results: Results) -> None:
     """Print the verdict, then quality, index and latency tables; gains are green, losses red."""
     if results.verdict:
-        console.print(Text(results.verdict, "bold"))
-    console.print(_quality(results))
+        console.result(Text(results.verdict, "bold"))
+    console.result(_quality(results))
     if any(cell.index != EXACT for cell in results.cells):
         console.print(_indexes(results))
     if any(cell.single for cell in results.cells):
