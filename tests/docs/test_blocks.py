@@ -164,6 +164,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     assert server.stdin and server.stdout and server.stdout.readline() == b"ready\n"
     yield given
     server.stdin.close()
+    server.stdout.close()
     server.wait(30)
 
 
