@@ -33,7 +33,7 @@ NOT_EXECUTED = {
     "python3 -m venv .venv": "installs from PyPI; test_packaging.py installs the wheel",
     "pip install tercet --extra-index-url https://download.pytorch.org/whl/cpu": "the same",
     "pip install 'tercet[studio]'": "installs, and serves until Ctrl-C; studio/ drives the page",
-    "tercet demo": "takes minutes, and downloads; commands/test_demo.py",
+    "tercet demo": "takes minutes; a test of its own executes it, with fewer queries",
     "make weaviate": "starts a server; retrieval/weaviate/test_server.py does",
     "accelerate launch --config_file accelerate_config.yaml --num_processes 2 train.py "
     "articles.yaml": "is for GPUs; the block after it runs the same on the CPU",
@@ -164,6 +164,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     assert server.stdin and server.stdout and server.stdout.readline() == b"ready\n"
     yield given
     server.stdin.close()
+    server.stdout.close()
     server.wait(30)
 
 
@@ -242,6 +243,21 @@ def test_a_page_can_be_typed(
     sys.modules.pop("retriever", None)
 
 
+@pytest.mark.long
+@pytest.mark.models
+def test_the_demo_can_be_typed(environment: dict[str, str], tmp_path: Path) -> None:
+    """With its models and its corpus in the cache, and fewer queries and evaluations."""
+    if not all((ROOT / name).exists() for name in ("models/all-MiniLM-L6-v2", "corpora")):
+        pytest.skip("the offline models are missing: run `make models`")
+    for name in ("models", "corpora"):
+        (tmp_path / "cache").mkdir(exist_ok=True)
+        (tmp_path / "cache" / name).symlink_to(ROOT / name)
+    given = environment | {"TERCET_CACHE": str(tmp_path / "cache")}
+    few = "--queries.count 60 --evaluation.passages 300 --evaluation.interpolation_steps 1"
+    run_bash(f"tercet demo {few} --negatives.candidates 5", tmp_path, given)
+    assert (tmp_path / "runs/quickstart/model/model.safetensors").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.weaviate
 def test_what_needs_a_server_can_be_typed(
@@ -301,7 +317,7 @@ def run_bash(text: str, folder: Path, environment: Mapping[str, str], what: str 
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=800,
     )
     told = (result.stdout + result.stderr)[-3000:]
     assert result.returncode == 0, f"{what or text}\ncode {result.returncode}\n{told}"
