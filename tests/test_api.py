@@ -185,7 +185,8 @@ def test_a_run_in_three_lines(
     assert len(hits) == 3 and hits[0][1] >= hits[2][1] and hits[0][0].id in texts
     run.close()
     frame = run.compare("bm25", str(tiny_encoder_path)).to_frame()
-    assert len(frame) == 4 and frame["ndcg@10"].between(0, 1).all()
+    assert "bm25" in set(frame["system"]) and frame["ndcg@10"].between(0, 1).all()
+    assert len(frame) == (3 if run.verdict.shipped == "base" else 4)
 
     made = {p: p.stat().st_mtime_ns for p in run.folder.glob("*/manifest.json")}
     again = tercet.adapt(dict(texts), judged=dict(judged), **settings)

@@ -21,6 +21,7 @@ from tercet.commands.adapt import adapt
 from tercet.commands.init import command
 from tercet.config.loading import load_recipe
 from tercet.core.artifacts import Artifact
+from tercet.core.console import console
 from tercet.core.schema import InputError
 from tercet.data import Passages
 from tercet.data.corpus import read_judged
@@ -38,6 +39,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder: paths in recipes are relative to it."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are as in a file, whatever COLUMNS says."""
+    monkeypatch.setattr(console, "_width", 200)
 
 
 def run(*arguments: str) -> str:

@@ -269,7 +269,7 @@ def test_eval_compares_one_model_where_the_base_ships(
 ) -> None:
     run = bench.folder / "runs" / "lack"
     options = ["--evaluation.latency_queries=0", "--evaluation.baseline=adapted"]
-    evaluate(load_recipe(run / "recipe.yaml", options), {})
+    evaluate(load_recipe(run / "recipe.yaml", options))
     told = capsys.readouterr().out
     results = json.loads((run / "results" / "metrics.json").read_text())
     assert [system["name"] for system in results["systems"]] == ["bm25", "base (ships)"]
