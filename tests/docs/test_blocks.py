@@ -329,3 +329,16 @@ def run_python(block: Block, names: dict[str, Any]) -> None:
         exec(compile("\n" * block.line + block.text, block.page, "exec"), names)
     except Exception:
         pytest.fail(f"{block}\n{traceback.format_exc()}", pytrace=False)
+
+
+@pytest.mark.long
+def test_mypy_accepts_the_readmes_python(tmp_path: Path) -> None:
+    written = [block.text for block in blocks(ROOT / "README.md") if block.language == "python"]
+    (tmp_path / "readme.py").write_text(written[0])
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", ".mypy_cache", "readme.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr

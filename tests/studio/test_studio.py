@@ -208,7 +208,7 @@ def test_a_recipe_is_changed_run_stopped_and_resumed(page: Any, project: Path) -
     seen(page, "as the recipe has it").wait_for()
     queries = page.get_by_role("button", name=re.compile("^queries")).first
     queries.click()
-    count = page.get_by_label(re.compile("^count")).first
+    count = page.get_by_label(re.compile(r"^\s*count\s+number of queries")).first
     holds(count, "60")
     count.fill("-1")
     count.blur()
