@@ -122,6 +122,8 @@ def finished_run(recipe: Path, seed: int = 9, *options: str) -> Pipeline:
     shift_weights(str(model.path), seed)()
     weights, manifest = model.path / "model.safetensors", read_json(model.path / MANIFEST)
     manifest["files"][weights.name]["sha256"] = file_sha256(weights)
+    manifest["facts"] |= {"base_kept": False, "best_weight": 1.0, "weight": 1.0}
+    manifest["facts"] |= {"shipped": "trained"}
     write_json(model.path / MANIFEST, manifest)
     pipeline = Pipeline(load_recipe(recipe, options))
     _ = pipeline.evaluation
