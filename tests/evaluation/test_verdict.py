@@ -58,28 +58,30 @@ def test_five_cases_have_five_first_lines() -> None:
     assert {name: verdict.text for name, verdict in CASES.items()} == {
         "better": (
             "Ships: the adapted model. 60 judged queries agree: ndcg@10 +0.1000 [+0.0500, +0.1500]."
-            " 60 held-out queries gain: ndcg@10 +0.1000 [+0.0500, +0.1500]. Next: deploy it."
+            " 60 held-out synthetic queries gain: ndcg@10 +0.1000 [+0.0500, +0.1500]."
+            " Next: deploy it."
         ),
         "part of the way": (
             "Ships: part of the way (half of the trained weights). 60 judged queries agree: "
-            "ndcg@10 +0.1000 [+0.0500, +0.1500]. 60 held-out queries gain: ndcg@10 +0.1000 "
-            "[+0.0500, +0.1500]. Next: deploy it."
+            "ndcg@10 +0.1000 [+0.0500, +0.1500]. 60 held-out synthetic queries gain: "
+            "ndcg@10 +0.1000 [+0.0500, +0.1500]. Next: deploy it."
         ),
         "want of evidence": (
-            "Ships: the base model, unchanged: 60 held-out queries cannot decide, ndcg@10 -0.0100 "
-            "[-0.0600, +0.0400], and about 400 would. 60 judged queries say of the trained weights:"
-            " ndcg@10 -0.0100 [-0.0600, +0.0400]. Next: raise queries.count 7-fold."
+            "Ships: the base model, unchanged: 60 held-out synthetic queries cannot decide, "
+            "ndcg@10 -0.0100 [-0.0600, +0.0400], and about 400 would. 60 judged queries say of "
+            "the trained weights: ndcg@10 -0.0100 [-0.0600, +0.0400]. Next: raise queries.count 7-fold."
         ),
         "harm": (
             "Ships: the base model, unchanged: training did harm, ndcg@10 -0.1000 "
-            "[-0.1500, -0.0500] on 60 held-out queries. 60 judged queries say of the trained "
-            "weights: ndcg@10 -0.1000 [-0.1500, -0.0500]. Next: lower training.learning_rate or "
-            "take another teacher; the audit tells what it knows."
+            "[-0.1500, -0.0500] on 60 held-out synthetic queries. 60 judged queries say of "
+            "the trained weights: ndcg@10 -0.1000 [-0.1500, -0.0500]. Next: lower "
+            "training.learning_rate or take another teacher; the audit tells what it knows."
         ),
         "contradicted": (
             "60 judged queries contradict the held-out ones: ndcg@10 -0.1000 [-0.1500, -0.0500]. "
-            "Ships all the same: the adapted model; 60 held-out queries gain: ndcg@10 +0.1000 "
-            "[+0.0500, +0.1500]. Next: do not deploy; gate with evaluation.gate: test."
+            "Ships all the same: the adapted model; 60 held-out synthetic queries gain: "
+            "ndcg@10 +0.1000 [+0.0500, +0.1500]. Next: do not deploy; gate with "
+            "evaluation.gate: test."
         ),
     }
 
@@ -215,7 +217,7 @@ def bench(
 SHIPPED = {
     "better": ("trained", "Ships: the adapted model. 60 judged queries agree: ndcg@10 +"),
     "part": ("mixture", "Ships: part of the way ("),
-    "lack": ("base", "held-out queries cannot decide"),
+    "lack": ("base", "held-out synthetic queries cannot decide"),
     "harm": ("base", "Ships: the base model, unchanged: training did harm, mrr@10 -"),
     "contradicted": ("trained", "60 judged queries contradict the held-out ones: ndcg@10 -"),
     "gated": ("base", "gating queries of split test turned down what held-out ones chose"),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     help="The last step to make: corpus, embeddings, student, queries, negatives, scores, "
     "triplets, targets, model or evaluation.",
 )
-@click.option("--yes", is_flag=True, help="Start without asking, however long it takes.")
+@click.option("--yes", is_flag=True, help="In a terminal: start without asking.")
 @click.option("--forecast", "forecasts", is_flag=True, hidden=True)
 @click.option("--audit", "audits", is_flag=True, hidden=True)
 def command(

@@ -20,7 +20,6 @@ EXTRAS = {
     "faiss": "FAISS indexes",
     "gguf": "language models in GGUF files",
     "ct2": "doc2query on a CPU, several times faster",
-    "report": "plots in the HTML page of `tercet eval`",
     "evaluate": "measures of Hugging Face's evaluate",
     "wandb": "logs to Weights & Biases",
     "tensorboard": "logs to TensorBoard",

@@ -43,7 +43,9 @@ def _of_run(place: str) -> Iterator[tuple[str, str]]:
     yield "model", f"{recipe.model.name} ({recipe.model.train})"
     yield "teacher", recipe.teacher.name
     writers = [f"{g.kind} {g.model}".strip() for g in recipe.queries.generators]
-    yield "queries", f"{recipe.queries.count:,} by {', '.join(writers)}"
+    count = recipe.queries.count
+    number = "as many as fit the corpus" if count is None else f"{count:,}"
+    yield "queries", f"{number}, by {', '.join(writers)}"
     if folder.is_dir():
         made = [path.parent for path in folder.glob("*/manifest.json")]
         made.sort(key=lambda step: (step / "manifest.json").stat().st_mtime)

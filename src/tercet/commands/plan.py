@@ -74,9 +74,11 @@ def tell(forecast: Forecast, *, yes: bool = False) -> bool:
 
 def confirm(forecast: Forecast, *, yes: bool = False) -> bool:
     """Ask whether to start a run of more than an hour; without a terminal, or if `yes`, start."""
-    if yes or forecast.total <= _ASK or not (sys.stdin.isatty() and console.is_terminal):
+    if yes or forecast.total <= _ASK:
         return True
     console.print(f"  {_mend(forecast)}; time_budget sets a limit, such as --time_budget 1h")
+    if not (sys.stdin.isatty() and console.is_terminal):
+        return True
     return Confirm.ask("  start?", console=console, default=True)
 
 

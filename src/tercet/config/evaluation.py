@@ -1,4 +1,4 @@
-"""The `evaluation` section and the systems that eval.py compares."""
+"""The `evaluation` section and the systems that `tercet eval` compares."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SystemKind = Literal["bm25", "base", "adapted", "dense", "vectors", "api", "hybr
 
 @dataclass(frozen=True)
 class SystemSettings:
-    """One retrieval system of eval.py's table."""
+    """One retrieval system of `tercet eval`'s table."""
 
     kind: SystemKind | str = key(
         "base",
@@ -102,7 +102,7 @@ class EvaluationSection:
     )
     resamples: int = key(10_000, "bootstrap resamples of an interval", low=100)
     systems: list[SystemSettings] = key(
-        list, "what eval.py compares; unset: bm25, base and, once trained, adapted"
+        list, "what `tercet eval` compares; unset: bm25, base and, once trained, adapted"
     )
     indexes: list[ComparedIndex] = key(
         list, "indexes to search beside exact, which is always included; unset: `index`"

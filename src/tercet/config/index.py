@@ -66,7 +66,7 @@ class IndexSection(IndexSettings):
 
 @dataclass(frozen=True)
 class ComparedIndex(IndexSettings):
-    """One index of eval.py's table."""
+    """One index of `tercet eval`'s table."""
 
     name: str = key("", "name in the table; unset: from its settings")
 

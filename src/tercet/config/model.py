@@ -13,7 +13,7 @@ class ModelSection:
     """The bi-encoder to adapt."""
 
     name: str = key(
-        "sentence-transformers/msmarco-distilbert-base-tas-b",
+        "sentence-transformers/all-MiniLM-L6-v2",
         "folder or Hub name; with `api` the service's model name",
     )
     revision: str | None = key(None, "Hub revision")

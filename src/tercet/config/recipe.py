@@ -228,7 +228,7 @@ class TrackingSection:
     """Experiment trackers."""
 
     report_to: list[Literal["wandb", "tensorboard", "trackio"]] = key(
-        list, "trackers of training; eval.py reports to wandb alone"
+        list, "trackers of training; `tercet eval` reports to wandb alone"
     )
     project: str = key("tercet", "project in W&B and Trackio")
 
@@ -321,7 +321,7 @@ class Recipe:
 
     @property
     def all_metrics(self) -> list[str]:
-        """Metrics that eval.py reports."""
+        """Metrics that `tercet eval` reports."""
         names = ("ndcg", "map", "mrr", "recall", "precision", "hit")
         cutoffs = sorted(set(self.evaluation.cutoffs))
         every = [f"{name}@{k}" for name in names for k in cutoffs]

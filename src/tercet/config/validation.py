@@ -167,7 +167,7 @@ def _check_query_side(recipe: Recipe, where: Callable[..., str]) -> None:
 
 
 def _check_experiment(recipe: Recipe, place: str) -> None:
-    """Check the systems, the indexes and the metric of eval.py."""
+    """Check the systems, the indexes and the metric of `tercet eval`."""
     section = recipe.evaluation
     for name, metrics in (
         ("primary_metric", [section.primary_metric]),

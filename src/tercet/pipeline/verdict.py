@@ -158,7 +158,7 @@ def _of_trained(chosen: Selection, reported: Reported | None, gate: str) -> Verd
     if chosen.shipped == "mixture":
         part = _PARTS.get(chosen.weight, f"{chosen.weight:.0%}")
         ships = f"part of the way ({part} of the trained weights)"
-    reason = f"{_count(held.queries, 'held-out')} gain: {held.text}"
+    reason = f"{_count(held.queries, 'held-out synthetic')} gain: {held.text}"
     if not held.interval.excludes_zero:
         reason += ", which may be chance"
     if chosen.turned_down:
@@ -180,7 +180,7 @@ def _of_trained(chosen: Selection, reported: Reported | None, gate: str) -> Verd
     else:
         says, advice = f"{who} leave it open: {found.text}", "judge more queries"
         if found.needed > found.queries:
-            says += f", and about {found.needed:,} would decide"
+            says += f", and about {found.needed:,} in all would decide"
     if not reported.split:
         advice = "judge some queries of your users, none has tested it"
     text = f"Ships: {ships}. {says}. {reason}. Next: {advice}."
@@ -204,14 +204,15 @@ def _of_base(chosen: Selection, reported: Reported | None, gate: str) -> Verdict
 def _why_base(chosen: Selection, gate: str) -> tuple[str, str]:
     """The reason, and what to do next."""
     trained, held = chosen.trained, chosen.confirmation or chosen.trained
-    who, down = _count(held.queries, "held-out"), chosen.turned_down
+    who, down = _count(held.queries, "held-out synthetic"), chosen.turned_down
     if down and not chosen.best:
         reason = f"{_count(down.queries, 'gating')} of split {gate} turned down what held-out ones "
         reason += f"chose, {down.text}"
         return reason, "write queries as your users do (queries.generators), or another teacher"
     for evidence in (trained, held):
         if evidence.interval.high < 0:
-            reason = f"training did harm, {evidence.text} on {_count(evidence.queries, 'held-out')}"
+            harmed = _count(evidence.queries, "held-out synthetic")
+            reason = f"training did harm, {evidence.text} on {harmed}"
             advice = "lower training.learning_rate or take another teacher; the audit tells what "
             return reason, advice + "it knows"
     if trained.unchanged:

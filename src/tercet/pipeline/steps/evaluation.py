@@ -223,6 +223,11 @@ def _of_hybrids(primary: str, values: Mapping[str, Values], *, adapted: bool) ->
             f"{mean(after):.4f}: {text(base, after)}."
         )
     best = max((BASE, ADAPTED) if adapted else (BASE,), key=mean)
+    if mean(BM25) > mean(best):
+        sentences.append(
+            f"BM25 alone has {primary} {mean(BM25):.4f}, more than the better model alone "
+            f"({mean(best):.4f}): {text(best, BM25)}."
+        )
     if mean(base) > mean(best):
         than = "either model alone" if adapted else "that model alone"
         sentences.append(
