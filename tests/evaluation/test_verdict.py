@@ -69,7 +69,8 @@ def test_five_cases_have_five_first_lines() -> None:
         "want of evidence": (
             "Ships: the base model, unchanged: 60 held-out synthetic queries cannot decide, "
             "ndcg@10 -0.0100 [-0.0600, +0.0400], and about 400 would. 60 judged queries say of "
-            "the trained weights: ndcg@10 -0.0100 [-0.0600, +0.0400]. Next: raise queries.count 7-fold."
+            "the trained weights: ndcg@10 -0.0100 [-0.0600, +0.0400]. Next: raise "
+            "queries.count 7-fold."
         ),
         "harm": (
             "Ships: the base model, unchanged: training did harm, ndcg@10 -0.1000 "
