@@ -20,8 +20,9 @@ set -euo pipefail
 if [ -f .venv/bin/activate ]; then source .venv/bin/activate; fi
 
 processes=${PROCESSES_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}
-first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-export FIRST_NODE=$first
+# All of them are read: a pipe into head would end scontrol by a signal.
+nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+export FIRST_NODE=${nodes%%$'\n'*}
 export PORT=$((20000 + SLURM_JOB_ID % 20000))
 export PROCESSES=$((processes * SLURM_NNODES))
 

@@ -45,7 +45,7 @@ def _of_run(place: str) -> Iterator[tuple[str, str]]:
     writers = [f"{g.kind} {g.model}".strip() for g in recipe.queries.generators]
     count = recipe.queries.count
     number = "as many as fit the corpus" if count is None else f"{count:,}"
-    yield "queries", f"{number}, by {', '.join(writers)}"
+    yield "queries", f"{number} by {', '.join(writers)}"
     if folder.is_dir():
         made = [path.parent for path in folder.glob("*/manifest.json")]
         made.sort(key=lambda step: (step / "manifest.json").stat().st_mtime)
