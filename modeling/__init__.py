@@ -31,7 +31,7 @@ from tercet.modeling.generators.seq2seq import (
     Seq2SeqGenerator as Seq2SeqGenerator,
     check_doc2query as check_doc2query,
 )
-from tercet.modeling.hub import stand_in as stand_in
+from tercet.modeling.hub import has_stand_in as has_stand_in, stand_in as stand_in
 from tercet.modeling.precision import (
     Measured as Measured,
     Precision as Precision,

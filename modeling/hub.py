@@ -122,13 +122,19 @@ def local_folder(name: str) -> Path:
     return path
 
 
+def has_stand_in(name: str) -> bool:
+    """Whether the demo's teacher can stand in for a teacher of this name."""
+    return name in _STAND_INS
+
+
 def stand_in(name: str) -> str:
     """The name of a teacher; or of the demo's, if the Hub does not answer and the cache has that.
 
-    What stands in is another model, so that its name belongs in the recipe.
+    A local folder of the name is the teacher. What stands in is another model: a run keeps its
+    name.
     """
     other = f"{_BROUGHT}{_STAND_INS.get(name, '-')}"
-    if name not in _STAND_INS or not local_folder(other).is_dir():
+    if not has_stand_in(name) or local_folder(name).is_dir() or not local_folder(other).is_dir():
         return name
     try:
         _download(name, None, SAFETENSORS)

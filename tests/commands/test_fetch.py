@@ -176,6 +176,10 @@ def test_the_default_teacher_gives_way_to_the_demos_under_its_own_name(
     own = resolve(str(kept[1]), None, weight_files(str(kept[1]), "auto"))
     assert resolve(name, None, weight_files(name, "auto")) == own
     assert stand_in("someone/else") == "someone/else"
+    folder = Path(Recipe().teacher.name)  # of that name, in the current folder
+    folder.mkdir(parents=True)
+    assert stand_in(Recipe().teacher.name) == Recipe().teacher.name
+    folder.rmdir()
     (kept[1] / "model.onnx").unlink()
     kept[1].rmdir()
     assert stand_in(Recipe().teacher.name) == Recipe().teacher.name

@@ -13,6 +13,7 @@ import pytest
 from programs import ROOT, manifests
 from recipes import tiny_recipe
 
+from tercet import modeling
 from tercet.config.loading import load_recipe
 from tercet.core.artifacts import only_existing
 from tercet.modeling import precision as formats
@@ -153,3 +154,23 @@ def test_every_process_takes_the_first_ones_choice(recipe: Path, tmp_path: Path)
     assert settings["teacher.precision"] == choices["teacher.precision"]
     with only_existing():
         assert Pipeline(load_recipe(recipe, OPTIONS)).scores.facts["pairs_scored"]
+
+
+def test_the_demos_teacher_stays_when_the_hub_answers_and_the_own_one_when_it_falls_silent(
+    recipe: Path,
+    tiny_cross_encoder_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(modeling, "has_stand_in", lambda name: True)
+    own = str(tiny_cross_encoder_path)
+    other = str(shutil.copytree(own, recipe.parent / "demos"))
+    for first, later in ((other, own), (own, other)):
+        monkeypatch.setattr(modeling, "stand_in", lambda name, first=first: first)
+        options = [f"--name={Path(first).name}"]
+        pipeline = scored(recipe, *options)
+        assert pipeline.recipe.teacher.name == first
+        monkeypatch.setattr(modeling, "stand_in", lambda name, later=later: later)
+        with only_existing():
+            assert scored(recipe, *options).scores.digest == pipeline.scores.digest
+        restarted = Pipeline(load_recipe(recipe, [*OPTIONS, *options]), restart=True)
+        assert restarted.recipe.teacher.name == later

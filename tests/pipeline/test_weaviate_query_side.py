@@ -14,6 +14,7 @@ from recipes import live_recipe
 pytest.importorskip("weaviate")
 
 from weaviate.classes.config import Configure, DataType, Property, VectorDistances
+from weaviate.util import generate_uuid5
 
 from tercet.config.loading import load_recipe
 from tercet.core.schema import InputError
@@ -37,13 +38,18 @@ def write(server: Any, name: str, rows: list[dict[str, str]], vectors: np.ndarra
         vector_config=[
             Configure.Vectors.self_provided(
                 name="theirs",
-                vector_index_config=Configure.VectorIndex.hnsw(distance_metric=VectorDistances.DOT),
+                vector_index_config=Configure.VectorIndex.flat(distance_metric=VectorDistances.DOT),
             ),
         ],
     )
     with collection.batch.fixed_size(batch_size=50) as batch:
         for row, vector in zip(rows, vectors, strict=True):
-            batch.add_object({"key": row["_id"], "text": row["text"]}, vector={"theirs": vector})
+            # Of UUIDs and of exact searches follow the same queries and candidates every time.
+            batch.add_object(
+                {"key": row["_id"], "text": row["text"]},
+                uuid=generate_uuid5(row["_id"]),
+                vector={"theirs": vector},
+            )
     assert not collection.batch.failed_objects
 
 
@@ -67,7 +73,11 @@ def test_a_run_on_a_live_collection_writes_nothing_and_its_model_knows_it_again(
         write(server, name, rows, some)
     # Somebody else's object, which is no passage of the corpus for want of a text.
     theirs = server.client.collections.use(NAMES[0])
-    theirs.data.insert({"key": "empty", "text": ""}, vector={"theirs": vectors[0] * 2})
+    theirs.data.insert(
+        {"key": "empty", "text": ""},
+        uuid=generate_uuid5("empty"),
+        vector={"theirs": vectors[0] * 2},
+    )
     before = sorted(server.client.collections.list_all())
     path = live_recipe(
         tmp_path,

@@ -1,9 +1,10 @@
 """What a run decides by measuring the machine, and keeps in its folder.
 
-The number formats of its models, where the recipe says `auto`, and the number of queries that fit
-its time budget. The first process decides before the first shard that depends on it; every process,
-and a run that is resumed on another machine, reads `choices.json`. A choice holds for what it was
-made for: of another model it is made again.
+The number formats of its models, where the recipe says `auto`, the number of queries that fit its
+time budget, and whether the demo's teacher stands in for one that the Hub did not give. The first
+process decides before the first shard that depends on it; every process, and a run that is resumed
+on another machine, reads `choices.json`. A choice holds for what it was made for: of another model
+it is made again.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from tercet.pipeline.components import Components
 CHOICES = "choices.json"
 #: The key that a time budget chooses.
 QUERIES = "queries.count"
+#: The key that the demo's teacher, or the recipe's own, is kept under.
+TEACHER = "teacher.name"
 #: Recipe key -> {"of": what the choice was made for, "choice": the key's value}.
 Choices = Mapping[str, Mapping[str, Any]]
 
@@ -60,7 +63,10 @@ def chosen(recipe: Recipe, choices: Choices) -> Recipe:
 
 def standing(recipe: Recipe, choices: Choices) -> dict[str, Any]:
     """The choices that were made for what the recipe asks for, by key."""
-    of = {key: each.of for key, each in _open(recipe).items()}
+    of = {TEACHER: recipe.teacher.name}
+    if choices.get(TEACHER, {}).get("of") == recipe.teacher.name:
+        recipe = _with(recipe, TEACHER, choices[TEACHER]["choice"])
+    of |= {key: each.of for key, each in _open(recipe).items()}
     if recipe.time_budget:
         of[QUERIES] = budget_of(recipe)
     return {key: made["choice"] for key, made in choices.items() if made["of"] == of.get(key)}
@@ -70,6 +76,17 @@ def budget_of(recipe: Recipe) -> str:
     """What a number of queries is chosen for: the time budget, and the most that are wanted."""
     most = recipe.queries.count
     return f"{recipe.time_budget}" + (f", at most {most}" if most else "")
+
+
+def teacher_of(recipe: Recipe) -> dict[str, Any]:
+    """The teacher of a recipe that names one which the demo's can stand in for; else nothing.
+
+    Kept whichever it is, so that a Hub that answers later, or no longer, changes no run.
+    """
+    name = recipe.teacher.name
+    if not modeling.has_stand_in(name):
+        return {}
+    return {TEACHER: {"of": name, "choice": modeling.stand_in(name)}}
 
 
 def measure(recipe: Recipe) -> dict[str, Any]:

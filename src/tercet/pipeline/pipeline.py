@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -33,11 +32,8 @@ class Pipeline:
     """
 
     def __init__(self, recipe: Recipe, *, restart: bool = False, until: str | None = None) -> None:
-        teacher = modeling.stand_in(recipe.teacher.name)
-        if teacher != recipe.teacher.name:  # so that reports and cards name the one that scored
-            recipe = replace(recipe, teacher=replace(recipe.teacher, name=teacher))
         self.run = Run(recipe, restart=restart)
-        self.steps: dict[str, Step] = steps_of(recipe)
+        self.steps: dict[str, Step] = steps_of(self.run.recipe)
         if until is not None and until not in self.steps:
             raise InputError(
                 f"--until {until}: there is no such step{nearest(until, [*self.steps])}"

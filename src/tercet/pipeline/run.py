@@ -21,11 +21,13 @@ from tercet.data import Passages
 from tercet.data.corpus import read_judged
 from tercet.modeling.training.callbacks import Log
 from tercet.pipeline.choices import (
+    TEACHER,
     Choices,
     chosen,
     measure,
     read_choices,
     standing,
+    teacher_of,
     write_choices,
 )
 from tercet.pipeline.components import Components
@@ -177,6 +179,8 @@ class Run:
         self._settled = False
         #: What the run has decided by measuring: its recipe has the values.
         self.choices = read_choices(recipe.folder)
+        if restart or TEACHER not in standing(recipe, self.choices):
+            self.choices |= modeling.from_first_process(lambda: teacher_of(recipe))
         self.recipe = chosen(recipe, self.choices)
         self.components = Components(self.recipe)
         #: What the processes of one launch, and no other, have in common.
