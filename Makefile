@@ -38,6 +38,9 @@ endif
 models: install  ## the offline models and the bookmarks that the recipes here use
 	$(BIN)/python scripts/fetch_models.py
 
+models-multilingual: install  ## multilingual-e5-small, 4 bits a weight, for other languages than English
+	$(BIN)/python scripts/fetch_models.py multilingual
+
 quickstart: install  ## adapt a small model to a corpus of bookmarks, and report
 	$(BIN)/tercet demo
 	@echo "tercet is in $(VENV): type $(BIN)/tercet, or first: source $(BIN)/activate"
@@ -83,4 +86,4 @@ bench: models weaviate  ## time every stage, metrics, indexes and the ingest bes
 	$(BIN)/python benchmarks/indexes.py
 	eval "$$(scripts/weaviate.sh env)" && $(BIN)/python benchmarks/ingest.py
 
-.PHONY: help install models quickstart test test-fast test-slow lint docs weaviate weaviate-stop bench
+.PHONY: help install models models-multilingual quickstart test test-fast test-slow lint docs weaviate weaviate-stop bench

@@ -96,8 +96,8 @@ class Bench:
 
     def figures(self, vectors: np.ndarray) -> np.ndarray:
         """nDCG@10 of each judged test query, by id."""
-        rankings = self.index.search(vectors, retrieval.TOP)
-        run = {query.id: ranking for query, ranking in zip(self.test, rankings, strict=True)}
+        rankings = self.index.search(vectors, retrieval.deeper(self.test, retrieval.TOP))
+        run = retrieval.measured(self.test, rankings, retrieval.TOP)
         found = retrieval.evaluate(self.qrels, run, [NDCG])[NDCG]
         return np.array([found[query] for query in sorted(self.qrels)])
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from tercet.core.mapped import fingerprint
 from tercet.core.schema import InputError
-from tercet.data.sources.cells import Row
+from tercet.data.sources.cells import Row, plain
 from tercet.data.sources.tables import passage_ids
 
 SAMPLE = 1_000  # rows from which columns are chosen
@@ -57,12 +57,6 @@ COLUMN_NAMES = {
     *_NO_IDS,
 }
 _SEPARATORS = (None, ";", "|", ",", " ")
-
-
-def plain(name: str) -> str:
-    """A column's name in lower case, its words joined by underscores: articleId -> article_id."""
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
-    return re.sub(r"[\W_]+", "_", words).strip("_").lower() if name != "_id" else name
 
 
 @dataclass

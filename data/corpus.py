@@ -1,7 +1,8 @@
 """Source -> checked passages, queries and relevance judgements.
 
 Files: `passages` (id, title, text), `twins` (row, group) with the passages that have duplicates,
-`queries` (id, text) and `qrels` (split, query_id, passage_id, grade).
+`queries` (id, text), `qrels` (split, query_id, passage_id, grade) and `judged`, which says what can
+be made of each judged query (`data/judgements.py`).
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tercet.core.artifacts import Artifact, Writer
+from tercet.core.artifacts import Writer
 from tercet.core.mapped import fingerprint, read_table
-from tercet.core.schema import InputError, Passage, Query, Source
+from tercet.core.schema import InputError, Passage, Source
+from tercet.data.judgements import SCHEMA as JUDGED, judged_rows, known_of
 from tercet.data.passages import SCHEMA, Passages, find_duplicates, repeated
 
 #: Maximum size of a shard of passages.
@@ -37,13 +39,17 @@ def write_corpus(writer: Writer, source: Source) -> None:
     """
     passages = _write_passages(writer, source)
     query_ids: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for place, query in source.queries():
         _refuse_duplicate(query_ids, query.id, place, "query")
         if not query.text.strip():
             raise InputError(f"{place}: query {query.id!r} has no text")
+        texts[query.id] = query.text
     _write(writer, "queries", ({"id": q.id, "text": q.text} for _, q in source.queries()), _QUERIES)
     grades = _grades(source)
-    known = passages.rows(passage for _, _, passage in grades)
+    documents = getattr(source, "documents", False) is True
+    judged = {passage for _, _, passage in grades}
+    known = known_of(passages, judged, documents=documents)
     writer.facts |= {
         "judgements": len(grades),
         "of_unknown_queries": sum(query not in query_ids for _, query, _ in grades),
@@ -54,6 +60,8 @@ def write_corpus(writer: Writer, source: Source) -> None:
         for (split, query, passage), grade in grades.items()
     )
     _write(writer, "qrels", rows, _QRELS)
+    judged_as = judged_rows(grades, texts, passages, known, documents=documents)
+    _write(writer, "judged", judged_as, JUDGED)
 
 
 def _write_passages(writer: Writer, source: Source) -> Passages:
@@ -131,17 +139,3 @@ def _write(writer: Writer, name: str, rows: Iterable[dict[str, Any]], schema: pa
         table = pa.Table.from_pylist(block, schema=schema)
         writer.shard(name, number, table)
         number += 1
-
-
-def read_judged(corpus: Artifact, split: str) -> tuple[list[Query], dict[str, dict[str, int]]]:
-    """Queries of a split, sorted by id, and its qrels; both empty if there is no such split.
-
-    A judged query without text is in the qrels alone, so that its metrics are zero.
-    """
-    qrels: dict[str, dict[str, int]] = {}
-    for row in corpus.dataset("qrels"):
-        if row["split"] == split:
-            qrels.setdefault(row["query_id"], {})[row["passage_id"]] = row["grade"]
-    texts = corpus.dataset("queries")
-    queries = [Query(row["id"], row["text"]) for row in texts if row["id"] in qrels]
-    return sorted(queries, key=lambda query: query.id), qrels

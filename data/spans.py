@@ -13,7 +13,8 @@ import numpy as np
 
 from tercet.core.schema import Passage
 
-_ADDRESS = re.compile(r"https?://\S+|\S+@\S+\.\w+")
+_URL, _UNBROKEN = re.compile(r"https?://\S+"), re.compile(r"\S+")
+_DOMAIN = re.compile(r"\.\w+")
 _CLAUSE = re.compile(r"[^\w\s'’&+#/-]+|[\n\r]+|\s[-–—|/]+\s")
 _WORD = re.compile(r"[^\W_][\w'’&+#/-]*")
 
@@ -83,7 +84,7 @@ class SpanGenerator:
 def _spans(text: str, longest: int) -> list[_Span]:
     """Runs of up to `longest` words within a clause, with the position of their first word."""
     spans, place = [], 0
-    for clause in _CLAUSE.split(_ADDRESS.sub(" . ", text)):
+    for clause in _CLAUSE.split(_without_addresses(text)):
         words = list(_WORD.finditer(clause))
         for i in range(len(words)):
             for n in range(1, min(longest, len(words) - i) + 1):
@@ -92,3 +93,23 @@ def _spans(text: str, longest: int) -> list[_Span]:
                 spans.append(_Span(clause[run[0].start() : run[-1].end()], lowered, place + i))
         place += len(words)
     return spans
+
+
+def _without_addresses(text: str) -> str:
+    """The text with " . " for its URLs and email addresses, in time linear in its length."""
+    if "@" in text:
+        return _UNBROKEN.sub(lambda found: _without_address(found[0]), text)
+    return _URL.sub(" . ", text)
+
+
+def _without_address(unbroken: str) -> str:
+    """As `_without_addresses`, of a text without blanks.
+
+    An email address begins where the text does, and ends at its last dot before a letter.
+    """
+    if "@" not in unbroken or _URL.match(unbroken):
+        return _URL.sub(" . ", unbroken)
+    ends = list(_DOMAIN.finditer(unbroken))
+    if not ends or not 0 < unbroken.find("@", 1) < ends[-1].start() - 1:
+        return _URL.sub(" . ", unbroken)
+    return " . " + _URL.sub(" . ", unbroken[ends[-1].end() :])

@@ -22,6 +22,7 @@ from tercet.modeling.batching import (
     plan_batches,
     position_limit,
     run_halving,
+    shortened,
 )
 from tercet.modeling.hub import SAFETENSORS, load_model, load_tokenizer, local_folder, resolve
 from tercet.modeling.precision import (
@@ -189,13 +190,15 @@ class CrossEncoderTeacher:
         cut = dict(
             zip(queries, cut_texts(self.tokenizer, queries, self.max_length // 2), strict=True)
         )
+        # A passage is in many pairs, and a long one is read once for all of them.
+        short = shortened(self.tokenizer, (passage for _, passage in pairs), self.max_length)
         names = [name for name in self._input_names if name != "attention_mask"]
         tokens: dict[str, list[np.ndarray]] = {name: [] for name in names}
         for start in range(0, len(pairs), _TOKENIZE_AT_ONCE):
             chunk = pairs[start : start + _TOKENIZE_AT_ONCE]
             encoded = self.tokenizer(
                 [cut[query] for query, _ in chunk],
-                [passage for _, passage in chunk],
+                [short.get(passage, passage) for _, passage in chunk],
                 truncation="only_second",
                 max_length=self.max_length,
                 return_token_type_ids="token_type_ids" in names,

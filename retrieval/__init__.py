@@ -22,6 +22,8 @@ from tercet.retrieval.retrievers import (
     RerankedRetriever as RerankedRetriever,
 )
 from tercet.retrieval.search import (
+    deeper as deeper,
+    measured as measured,
     read_figures as read_figures,
     search_and_measure as search_and_measure,
     search_and_measure_both as search_and_measure_both,

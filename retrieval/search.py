@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from tercet.core.artifacts import Artifact, Writer
 from tercet.core.metric_names import parse_metric
-from tercet.core.schema import Encoder, Index, Qrels, Query, Ranking
+from tercet.core.schema import Encoder, Index, Qrels, Query, Ranking, Run, document_of
 from tercet.retrieval.metrics import evaluate
 from tercet.retrieval.retrievers import FUSED, fuse
 
@@ -21,9 +21,9 @@ def search_and_measure(
 ) -> dict[str, dict[str, float]]:
     """Search to the largest cutoff of the metrics: metric -> query id -> value."""
     depth = max(k for _, k in map(parse_metric, metrics))
-    rankings = index.search(encoder.encode_queries([query.text for query in queries]), depth)
-    run = {query.id: ranking for query, ranking in zip(queries, rankings, strict=True)}
-    return evaluate(qrels, run, metrics)
+    vectors = encoder.encode_queries([query.text for query in queries])
+    rankings = index.search(vectors, deeper(queries, depth))
+    return evaluate(qrels, measured(queries, rankings, depth), metrics)
 
 
 def search_and_measure_both(
@@ -36,15 +36,49 @@ def search_and_measure_both(
 ) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
     """As `search_and_measure`, and the same of its fusion with the queries' `lexical` rankings."""
     depth = max(k for _, k in map(parse_metric, metrics))
+    enough = deeper(queries, depth)
     vectors = encoder.encode_queries([query.text for query in queries])
-    dense = index.search(vectors, depth)
+    dense = index.search(vectors, enough)
     # An approximate index may find others with larger k.
-    deep = dense if depth == FUSED else index.search(vectors, FUSED)
-    fused = [fuse(pair, depth) for pair in zip(lexical, deep, strict=True)]
-    ids = [query.id for query in queries]
-    both = (dict(zip(ids, rankings, strict=True)) for rankings in (dense, fused))
+    deep = dense if enough == FUSED else index.search(vectors, FUSED)
+    fused = [fuse(pair, enough) for pair in zip(lexical, deep, strict=True)]
+    both = (measured(queries, rankings, depth) for rankings in (dense, fused))
     found, of_fused = (evaluate(qrels, run, metrics) for run in both)
     return found, of_fused
+
+
+#: Passages that are searched for each document that is ranked, at most.
+_PARTS = 10
+
+
+def deeper(queries: Sequence[Query], depth: int) -> int:
+    """The depth to search to so that `measured` has `depth` passages or documents.
+
+    Documents may be fewer if more than ten passages of one are ahead of others.
+    """
+    own = max((query.own for query in queries), default=0)
+    parts = max((query.parts for query in queries), default=0)
+    return depth * min(max(parts, 1), _PARTS) + own
+
+
+def measured(queries: Sequence[Query], rankings: Sequence[Ranking], depth: int | None) -> Run:
+    """The first `depth` passages of each query, or documents, without the query itself."""
+    return {
+        query.id: _measured(query, ranking)[:depth]
+        for query, ranking in zip(queries, rankings, strict=True)
+    }
+
+
+def _measured(query: Query, ranking: Ranking) -> Ranking:
+    if query.own:
+        ranking = [each for each in ranking if query.id not in (each[0], document_of(each[0]))]
+    if not query.parts:
+        return ranking
+    best: dict[str, float] = {}
+    for passage, score in ranking:
+        document = document_of(passage)
+        best[document] = max(score, best.get(document, score))
+    return list(best.items())
 
 
 def write_figures(writer: Writer, figures: _Figures) -> None:

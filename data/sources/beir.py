@@ -1,15 +1,25 @@
-"""A BEIR folder: `corpus.jsonl` and, with judgements, `queries.jsonl` and `qrels/<split>.tsv`."""
+"""A BEIR folder: `corpus.jsonl` and, with judgements, `queries.jsonl` and `qrels/<split>.tsv`.
+
+The JSON may be lines, arrays or mappings of ids, and gzipped; the judgements BEIR's or TREC's.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
+from tercet.config.corpus import QrelsTable
 from tercet.core.files import digest, file_sha256
 from tercet.core.schema import InputError, Passage, Query
-from tercet.data.sources.cells import as_grade, as_id, as_text
+from tercet.data.sources.cells import Row, Rows, as_id, as_text, find
+from tercet.data.sources.formats import read_file
 from tercet.data.sources.json_files import json_lines
-from tercet.data.sources.text_files import lines
+from tercet.data.sources.qrels import QREL_COLUMNS, judgement
+from tercet.data.sources.tables import split_of
+from tercet.data.sources.text_files import kind
+
+_JSON = (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz")
+_QRELS = (".tsv", ".txt", ".csv", ".qrels", ".qrel", ".trec", ".json", ".jsonl")
 
 
 class BeirFolder:
@@ -19,48 +29,58 @@ class BeirFolder:
         self.folder = Path(path)
         if not self.folder.is_dir():
             raise InputError(f"{path}: no such folder (corpus.path)")
-        if not (self.folder / "corpus.jsonl").is_file():
+        corpus = self._json("corpus")
+        if corpus is None:
             raise InputError(f"{path}: holds no corpus.jsonl (corpus.path must be a BEIR folder)")
-        self.qrels = sorted((self.folder / "qrels").glob("*.tsv"))
-        if self.qrels and not (self.folder / "queries.jsonl").is_file():
+        self._corpus = corpus
+        others = [file for file in sorted((self.folder / "qrels").glob("*")) if file.is_file()]
+        others = [file for file in others if not file.name.lower().startswith((".", "readme"))]
+        self.qrels = [file for file in others if kind(file) in _QRELS]
+        self._queries = self._json("queries")
+        if others and not self.qrels:
+            raise InputError(f"{path}: its qrels are {others[0].name}: name them <split>.tsv")
+        if self.qrels and self._queries is None:
             raise InputError(f"{path}: has qrels but no queries.jsonl")
+
+    def _json(self, name: str) -> Path | None:
+        files = [self.folder / f"{name}{suffix}" for suffix in _JSON]
+        return next((file for file in files if file.is_file()), None)
 
     def identity(self) -> str:
         """Digest of the files' names and bytes."""
-        files = [self.folder / "corpus.jsonl", *self.qrels]
-        if self.qrels:
-            files.append(self.folder / "queries.jsonl")
+        files = [self._corpus, *self.qrels]
+        if self.qrels and self._queries:
+            files.append(self._queries)
         return digest([(file.name, file_sha256(file)) for file in files])
 
     def passages(self) -> Iterator[tuple[str, Passage]]:
-        """The lines of corpus.jsonl."""
-        for place, row in json_lines(self.folder / "corpus.jsonl", "utf-8"):
+        """The rows of corpus.jsonl."""
+        for place, row, id in _rows(json_lines(self._corpus, "utf-8", "passages")):
             title = as_text(row.get("title"), "title", place)
-            yield place, Passage(as_id(row.get("_id"), "_id", place), title, _text(row, place))
+            yield place, Passage(id, title, _text(row, place))
 
     def queries(self) -> Iterator[tuple[str, Query]]:
-        """The lines of queries.jsonl."""
-        if self.qrels:
-            for place, row in json_lines(self.folder / "queries.jsonl", "utf-8"):
-                yield place, Query(as_id(row.get("_id"), "_id", place), _text(row, place))
+        """The rows of queries.jsonl."""
+        if self.qrels and self._queries:
+            for place, row, id in _rows(json_lines(self._queries, "utf-8", "queries")):
+                yield place, Query(id, _text(row, place))
 
     def judgements(self) -> Iterator[tuple[str, str, str, str, int]]:
-        """The lines of qrels/*.tsv; the split is the file's name."""
+        """The rows of qrels/*; the split is the file's name."""
+        table = QrelsTable(encoding="utf-8")
         for file in self.qrels:
-            for number, line in lines(file, "utf-8"):
-                place = f"{file}:{number}"
-                cells = line.split("\t")
-                if number == 1 and cells[-1].strip() == "score":
-                    continue
-                if len(cells) != 3:
-                    raise InputError(
-                        f"{place}: expected query-id, corpus-id, score between tabs, "
-                        f"found {len(cells)} columns"
-                    )
-                yield place, file.stem, cells[0], cells[1], as_grade(cells[2], place)
+            for place, row in read_file(file, table, QREL_COLUMNS, "qrels"):
+                yield place, split_of(file), *judgement(row, table, place)
 
 
-def _text(row: dict[str, object], place: str) -> str:
+def _rows(rows: Rows) -> Iterator[tuple[str, Row, str]]:
+    """Each row with its place and id."""
+    for place, row in rows:
+        name = find(row, ("_id", "id")) or "_id"
+        yield place, row, as_id(row.get(name), name, place)
+
+
+def _text(row: Row, place: str) -> str:
     if "text" not in row:
         raise InputError(f"{place}: 'text' is missing")
     return as_text(row["text"], "text", place)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,21 +19,52 @@ Rows = Iterator[tuple[str, Row]]
 #: Default names of columns, in the order in which they are tried.
 IDS = ("_id", "id", "docid", "doc_id", "passage_id", "pid", "num")
 QUERY_IDS = ("_id", "query_id", "query-id", "qid", "id", "num")
-PASSAGE_IDS = ("passage_id", "corpus-id", "corpus_id", "docid", "doc_id", "pid")
+PASSAGE_IDS = (
+    *("passage_id", "corpus-id", "corpus_id", "docid", "doc_id", "pid", "docno", "doc_no"),
+    *("document_id", "did", "passage", "document", "doc"),
+)
+#: Of a table of judgements, which has no texts.
+JUDGED_QUERIES = (*QUERY_IDS, "topic_id", "topic", "question_id", "query")
 TITLES = ("title",)
 TEXTS = ("text", "contents", "passage", "body")
 QUERY_TEXTS = ("text", "query", "question", "title")
-GRADES = ("grade", "score", "relevance", "rel", "label")
+GRADES = (
+    *("grade", "score", "relevance", "rel", "label", "relevancy", "rating", "gain"),
+    *("judgement", "judgment"),
+)
 
 PASSAGE_COLUMNS = (*IDS, *TITLES, *TEXTS)
-NAMES_OF_IDS = {*IDS, *QUERY_IDS, *PASSAGE_IDS}
+
+
+@lru_cache(maxsize=1 << 12)
+def plain(name: str) -> str:
+    """A column's name in lower case, its words joined by underscores: articleId -> article_id."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+    return re.sub(r"[\W_]+", "_", words).strip("_").lower() if name != "_id" else name
+
+
+NAMES_OF_IDS = {plain(name) for name in (*IDS, *QUERY_IDS, *PASSAGE_IDS)}
+
+
+def find(row: Mapping[str, Any], known: Sequence[str]) -> str | None:
+    """The first of the known columns that a row has, if need be in another case or spelling."""
+    for name in known:
+        if name in row:
+            return name
+    there = {plain(name): name for name in reversed(list(row))} if row else {}
+    return next((there[plain(name)] for name in known if plain(name) in there), None)
+
+
+def is_wanted(name: str, columns: Sequence[str] | None) -> bool:
+    """Whether a column is one of those to read, perhaps in another spelling; None: all are."""
+    return columns is None or name in columns or plain(name) in set(map(plain, columns))
 
 
 def column(row: Row, given: str | None, known: Sequence[str], what: str, place: str) -> str:
-    """The column to read. Raises InputError with the existing columns."""
-    for name in [given] if given else known:
-        if name in row:
-            return name
+    """The column to read; a `given` name is taken as it is. Raises InputError with those there."""
+    name = (given if given in row else None) if given else find(row, known)
+    if name is not None:
+        return name
     wanted = repr(given) if given else " or ".join(map(repr, known))
     raise InputError(
         f"{place}: no column {wanted} for the {what}; there are {', '.join(row) or 'none'}"

@@ -2,8 +2,7 @@
 
 A passage's id is the path of its file in the folder and its number in the file, so adding a file
 changes no other id; judgements may name a file, and so all its passages. Passages end at headings,
-paragraphs and sentences if possible. Beautiful Soup reads HTML, pypdf PDF, and
-semantic-text-splitter splits.
+paragraphs and sentences if possible. Beautiful Soup reads HTML, pypdf PDF.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ from tercet.core.extras import missing
 from tercet.core.files import digest, file_sha256
 from tercet.core.schema import InputError, Passage
 from tercet.core.text import error_text, one_line
+from tercet.data.sources.chunks import splitter
 
 try:
     from bs4 import BeautifulSoup
     from pypdf import PdfReader
-    from semantic_text_splitter import MarkdownSplitter, TextSplitter
 except ImportError:
     _INSTALLED = False
 else:
     _INSTALLED = True
 
 _SUFFIXES = (".txt", ".md", ".markdown", ".html", ".htm", ".pdf")
-_READING = 1  # increased when the same files are read differently
-_HEADING = re.compile(r"^#\s+(.+?)\s*#*$", re.MULTILINE)
+_READING = 2  # increased when the same files are read differently
+_HEADING = re.compile(r"^#[ \t]+(\S.*)$", re.MULTILINE)
 _BLOCKS = (
     *("p", "div", "ul", "ol", "li", "dl", "dt", "dd", "table", "tr", "pre", "br", "blockquote"),
     *("h1", "h2", "h3", "h4", "h5", "h6", "section", "article", "header", "footer", "main"),
@@ -87,13 +86,13 @@ class Documents:
 
     def passages(self) -> Iterator[tuple[str, Passage]]:
         """The parts of the documents; a document without text yields an empty passage."""
-        plain, markdown = TextSplitter(self.characters), MarkdownSplitter(self.characters)
+        plain, markdown = (splitter(self.characters, markdown=each) for each in (False, True))
         for file in self.files:
             title, text = _read_document(file)
-            splitter = markdown if file.suffix.lower() in (".md", ".markdown") else plain
+            split = markdown if file.suffix.lower() in (".md", ".markdown") else plain
             name = "/".join(self._name(file))
             # A scan with a title but no text is an empty passage too, so that it is counted.
-            for number, part in enumerate(splitter.chunks(text) or [""], 1):
+            for number, part in enumerate(split(text) or [""], 1):
                 yield f"{file}, part {number}", Passage(f"{name}#{number}", part and title, part)
 
 
@@ -122,7 +121,13 @@ def _text(file: Path) -> tuple[str, str]:
 def _markdown(file: Path) -> tuple[str, str]:
     text = _text(file)[1]
     heading = _HEADING.search(text)
-    return heading[1] if heading else "", text
+    return _unclosed(heading[1].rstrip()) if heading else "", text
+
+
+def _unclosed(heading: str) -> str:
+    """A heading without the hashes that close it, which stand after a blank."""
+    bare = heading.rstrip("#")
+    return bare.rstrip() if bare[-1:].isspace() else heading
 
 
 def _html(file: Path) -> tuple[str, str]:

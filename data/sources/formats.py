@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 
 from tercet.config.corpus import TableSettings
 from tercet.core.schema import InputError
-from tercet.data.sources.cells import NAMES_OF_IDS, Row, Rows
+from tercet.data.sources.cells import NAMES_OF_IDS, Row, Rows, is_wanted, plain
 from tercet.data.sources.delimited import find_dialect, records
 from tercet.data.sources.excel import sheet_records
 from tercet.data.sources.json_files import json_lines, json_rows
-from tercet.data.sources.text_files import kind, lines
+from tercet.data.sources.qrels import is_header, qrel_records
+from tercet.data.sources.text_files import kind
 from tercet.data.sources.trec import topics
 
 #: Columns of files without a header, by their number.
@@ -49,11 +50,12 @@ def read_file(file: Path, settings: TableSettings, wanted: Sequence[str] | None,
     """Rows of a file, by its suffix; a Parquet file is read for the `wanted` columns alone.
 
     `role` is passages, queries or qrels: it decides the columns of a file between tabs without a
-    header. Raises InputError for an unknown suffix.
+    header. A file of qrels may have any suffix, as qrels.dl20. Raises InputError for another one
+    that is unknown.
     """
     encoding = settings.encoding
     readers: dict[str, Callable[[], Rows]] = {
-        **dict.fromkeys((".jsonl", ".ndjson"), lambda: json_lines(file, encoding)),
+        **dict.fromkeys((".jsonl", ".ndjson"), lambda: json_lines(file, encoding, role)),
         ".json": lambda: json_rows(file, role, encoding),
         ".csv": lambda: _delimited_rows(file, settings, role),
         ".parquet": lambda: _parquet_rows(file, wanted),
@@ -64,6 +66,8 @@ def read_file(file: Path, settings: TableSettings, wanted: Sequence[str] | None,
     }
     assert set(readers) == set(SUFFIXES)
     if kind(file) not in readers:
+        if role == "qrels" and kind(file) not in _OTHERS:
+            return _delimited_rows(file, settings, role)
         mend = _OTHERS.get(kind(file)) or f"known are {', '.join(SUFFIXES)}, text with .gz too"
         raise InputError(f"{file}: unknown file type: {mend}")
     return readers[kind(file)]()
@@ -97,16 +101,17 @@ def _delimited_rows(file: Path, settings: TableSettings, role: str) -> Rows:
     """Rows of a CSV or TSV file.
 
     The first record is the header, unless the recipe names the columns, or the file is no CSV and
-    no cell of it is the name of an id column or one of the recipe's.
+    no cell of it is the name of an id column or one of the recipe's. Of qrels, a record with a
+    number is none.
     """
-    columns = {name.lower() for name in named_columns(settings)} | NAMES_OF_IDS
+    columns = {plain(name) for name in named_columns(settings)} | NAMES_OF_IDS
     known = _QREL_COLUMNS if role == "qrels" else _TEXT_COLUMNS
     names: Sequence[str] | None = settings.columns or None
     for number, cells in _records(file, settings, role, columns):
         place = f"{file}:{number}"
         if names is None:
-            headed = kind(file) == ".csv" or {cell.strip().lower() for cell in cells} & columns
-            if headed:
+            headed = kind(file) == ".csv" or bool({plain(cell.strip()) for cell in cells} & columns)
+            if is_header(cells, place, named=headed) if role == "qrels" else headed:
                 names = _names(cells, place)
                 continue
             names = known.get(len(cells))
@@ -121,11 +126,7 @@ def _delimited_rows(file: Path, settings: TableSettings, role: str) -> Rows:
 
 def _records(file: Path, settings: TableSettings, role: str, names: set[str]) -> Any:
     if role == "qrels" and kind(file) != ".csv" and not settings.delimiter:
-        # Judgements hold no spaces: TREC's stand between any number of them.
-        return (
-            (number, line.split("\t") if "\t" in line else line.split())
-            for number, line in lines(file, settings.encoding)
-        )
+        return qrel_records(file, settings)
     dialect = find_dialect(
         file,
         settings.encoding,
@@ -165,7 +166,7 @@ def _parquet_rows(file: Path, columns: Sequence[str] | None = None) -> Rows:
         parquet = pq.ParquetFile(file)
         names = parquet.schema_arrow.names
         # If no column is known, the reader of the first row refuses it with all names.
-        wanted = [name for name in names if columns is None or name in columns] or names
+        wanted = [name for name in names if is_wanted(name, columns)] or names
         number = 0
         # Group by group: a reader of all groups keeps them in memory.
         batches = (

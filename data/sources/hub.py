@@ -15,7 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from tercet.core.files import digest, file_sha256
 from tercet.core.schema import InputError
 from tercet.core.text import error_text
-from tercet.data.sources.cells import Rows
+from tercet.data.sources.cells import Rows, is_wanted
 
 _SAVED = ("state.json", "dataset_dict.json")  # files of `save_to_disk`: one split, or several
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -55,7 +55,9 @@ class HubDataset:
         commit = None if Path(self.path).is_dir() else self.identity
         with _refusing(self.path):
             rows = _open(self.path, self.config, self.split, commit)
-            known = [n for n in rows.column_names or () if columns is not None and n in columns]
+            known = [
+                n for n in rows.column_names or () if columns is not None and is_wanted(n, columns)
+            ]
             rows = rows.select_columns(known) if known else rows
             place = f"{self.path} {self.split}" if self.split else self.path
             for number, row in enumerate(rows, 1):

@@ -26,6 +26,7 @@ from tercet.data.sources.formats import named_columns, read_file, told_for_files
 from tercet.data.sources.hub import HubDataset
 from tercet.data.sources.made_ids import MadeIds, query_id
 from tercet.data.sources.paths import is_hub_name
+from tercet.data.sources.qrels import QREL_COLUMNS, judgement
 
 _MAGIC = set("*?[")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
@@ -67,13 +68,13 @@ class Table:
         wanted = None if known is None else [*named_columns(self.settings), *known]
         for file in self.files:
             for place, row in read_file(file, self.settings, wanted, self.role):
-                yield place, row, _split_of(file)
+                yield place, row, split_of(file)
         if not self.files:
             for place, row in self.dataset.rows(wanted):
                 yield place, row, self.settings.split or ""
 
 
-def _split_of(file: Path) -> str:
+def split_of(file: Path) -> str:
     """The split in a file's name, without suffixes and the number of its shard."""
     return _SHARD.sub("", Path(file.name.removesuffix(".gz")).stem)
 
@@ -112,7 +113,7 @@ class PassageTable:
         for place, row, _ in self.table.rows(cells.PASSAGE_COLUMNS):
             column = cells.column(row, settings.text, cells.TEXTS, "passages' texts", place)
             text = cells.as_text(row[column], column, place)
-            column = settings.title or next((name for name in cells.TITLES if name in row), "title")
+            column = settings.title or cells.find(row, cells.TITLES) or "title"
             title = cells.as_text(row.get(column), column, place)
             titled |= column in row
             if made:
@@ -145,7 +146,7 @@ class JudgementTables:
         _check_positives(queries)
         self.queries_table = Table(queries, "queries") if queries.path else None
         self.qrels_table = Table(qrels, "qrels") if qrels.path else None
-        splits = [_split_of(file) for file in self.qrels_table.files] if self.qrels_table else []
+        splits = [split_of(file) for file in self.qrels_table.files] if self.qrels_table else []
         if len(splits) > 1 and split not in splits:
             raise InputError(
                 f"{qrels.path}: its files are the splits {', '.join(splits)}, and none is "
@@ -181,20 +182,9 @@ class JudgementTables:
         if not self.qrels_table:
             return
         settings, one = self.of_qrels, len(self.qrels_table.files) == 1
-        known = (*cells.QUERY_IDS, *cells.PASSAGE_IDS, *cells.GRADES)
-        for place, row, split in self.qrels_table.rows(known):
-            query = cells.column(row, settings.query, cells.QUERY_IDS, "judged queries", place)
-            passage = cells.column(
-                row, settings.passage, cells.PASSAGE_IDS, "judged passages", place
-            )
-            grade = cells.column(row, settings.grade, cells.GRADES, "grades", place)
-            yield (
-                place,
-                self.split if one or not split else split,
-                cells.as_id(row[query], query, place),
-                cells.as_id(row[passage], passage, place),
-                cells.as_grade(row[grade], place),
-            )
+        for place, row, split in self.qrels_table.rows(QREL_COLUMNS):
+            of_row = judgement(row, settings, place)
+            yield place, self.split if one or not split else split, *of_row
 
     def _query_rows(self) -> Iterator[tuple[str, Row, str]]:
         """The rows of the table of queries with the ids of their queries."""
@@ -230,7 +220,7 @@ class JudgementTables:
         return cells.as_id(row[column], column, place)
 
     def _id_column(self, row: Row) -> str | None:
-        return self.of_queries.id or next((name for name in cells.QUERY_IDS if name in row), None)
+        return self.of_queries.id or cells.find(row, cells.QUERY_IDS)
 
     def _text_column(self, row: Row, place: str) -> str:
         id = self._id_column(row)

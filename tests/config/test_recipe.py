@@ -38,6 +38,7 @@ corpus.qrels.columns corpus.qrels.sheet
 corpus.qrels.path corpus.qrels.config corpus.qrels.split corpus.qrels.revision
 corpus.qrels.query corpus.qrels.passage corpus.qrels.grade
 corpus.revision corpus.unit corpus.passage_characters corpus.options
+corpus.passages.chunk corpus.aggregate
 queries.generators queries.count queries.per_passage queries.shard_passages
 queries.generators.N.kind queries.generators.N.share queries.generators.N.model
 queries.generators.N.engine queries.generators.N.gguf_file
@@ -73,7 +74,7 @@ training.dataloader_num_workers training.ddp_timeout
 index.backend index.kind index.metric index.factory index.ef index.nprobe index.alias
 index.on_disk index.collection index.vector index.id index.options
 evaluation.cutoffs evaluation.metrics evaluation.primary_metric evaluation.passages
-evaluation.resamples evaluation.gate
+evaluation.resamples evaluation.gate evaluation.leave_out evaluation.unanswerable
 evaluation.interpolation_steps evaluation.early_stopping_patience
 evaluation.systems evaluation.indexes evaluation.baseline
 evaluation.systems.N.kind evaluation.systems.N.name evaluation.systems.N.top_k

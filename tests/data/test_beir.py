@@ -139,15 +139,15 @@ def test_a_malformed_line_is_refused_with_its_place(
     assert refusal(lambda: list(source.passages())).startswith(expected)
     if b"title" not in line:
         source = folder(tmp_path, queries=line)
-        assert refusal(lambda: list(source.queries())).startswith(f"{tmp_path}/queries.jsonl:1: ")
+        assert refusal(lambda: list(source.queries())).startswith(f"{tmp_path}/queries.jsonl")
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (b"q\tp", "expected query-id, corpus-id, score between tabs, found 2 columns"),
-        (b"q p 1", "expected query-id, corpus-id, score between tabs, found 1 columns"),
-        (b"q\t0\tp\t1", "expected query-id, corpus-id, score between tabs, found 4 columns"),
+        (b"q\tp", "2 cells for 3 columns"),
+        (b"q", "1 cells for 3 columns"),
+        (b"q\t0\tp\t1", "4 cells for 3 columns"),
         (b"q\tp\tgood", "'good' is not a whole number"),
         (b"q\tp\t0.5", "'0.5' is not a whole number"),
         (b"q\tp\t", "'' is not a whole number"),
@@ -162,6 +162,38 @@ def test_a_malformed_judgement_is_refused_with_its_place(
     source = folder(tmp_path, qrels=QRELS + line + b"\n")
     expected = f"{tmp_path}/qrels/test.tsv:3: {message}"
     assert refusal(lambda: list(source.judgements())) == expected
+
+
+ROWS_OF_ALL = [{"_id": "a", "title": float("nan"), "text": "x"}, {"_id": "b", "text": "y"}]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(ROWS_OF_ALL),
+        json.dumps(ROWS_OF_ALL, indent=1),
+        "\n".join(json.dumps(row) for row in ROWS_OF_ALL),
+        "\n".join(json.dumps(row, indent=2) for row in ROWS_OF_ALL),
+        json.dumps({"data": ROWS_OF_ALL}, indent=1),
+        json.dumps({"a": {"text": "x"}, "b": {"title": "", "text": "y"}}, indent=1),
+        json.dumps({"a": "x", "b": "y"}, indent=1),
+        json.dumps({"queries": {"q": "y"}, "corpus": {"a": "x", "b": "y"}, "relevant_docs": {}}),
+    ],
+    ids=(
+        *("array", "array over lines", "lines", "objects over lines", "an object's array"),
+        *("mapping to objects", "mapping to texts", "three mappings"),
+    ),
+)
+@pytest.mark.parametrize("name", ["corpus.jsonl", "corpus.json"])
+def test_json_is_read_in_the_shape_that_it_has(tmp_path: Path, text: str, name: str) -> None:
+    (tmp_path / name).write_text(text)
+    passages = [passage for _, passage in BeirFolder(str(tmp_path)).passages()]
+    assert passages == [Passage("a", "", "x"), Passage("b", "", "y")]
+
+
+def test_one_object_is_a_row(tmp_path: Path) -> None:
+    (tmp_path / "corpus.jsonl").write_text(json.dumps({"_id": "a", "text": "x"}, indent=1))
+    assert [p for _, p in BeirFolder(str(tmp_path)).passages()] == [Passage("a", "", "x")]
 
 
 def test_what_is_no_beir_folder_is_refused(tmp_path: Path) -> None:

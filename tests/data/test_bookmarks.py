@@ -10,7 +10,7 @@ import pytest
 from tercet.core.artifacts import Artifact, Stage, produce
 from tercet.core.schema import InputError
 from tercet.data import Passages, write_corpus
-from tercet.data.corpus import read_judged
+from tercet.data.judgements import read_judged
 from tercet.data.sources import bookmarks
 
 ARCHIVE = Path(__file__).parents[2] / "corpora" / "cherche-2.2.1.tar.gz"
@@ -50,8 +50,8 @@ def test_its_size_is_known(corpus: Artifact) -> None:
         "of_unknown_passages": 0,
     }
     dev, test = (read_judged(corpus, split) for split in ("dev", "test"))
-    assert (len(dev[0]), len(test[0])) == (366, 2370 - 366)
-    assert not dev[1].keys() & test[1].keys()
+    assert (len(dev.queries), len(test.queries)) == (366, 2370 - 366)
+    assert not dev.qrels.keys() & test.qrels.keys()
 
 
 @pytest.mark.models
@@ -76,6 +76,6 @@ def test_equal_bookmarks_are_merged_with_all_their_topics(source: bookmarks.Book
 def test_every_topic_has_a_label_and_two_passages(corpus: Artifact) -> None:
     ids = {passage.id for passage in list(Passages.read(corpus))}
     for split in ("dev", "test"):
-        queries, qrels = read_judged(corpus, split)
-        assert all(query.text.strip() for query in queries)
-        assert all(len(grades) >= 2 and grades.keys() <= ids for grades in qrels.values())
+        judged = read_judged(corpus, split)
+        assert all(query.text.strip() for query in judged.queries)
+        assert all(len(grades) >= 2 and grades.keys() <= ids for grades in judged.qrels.values())

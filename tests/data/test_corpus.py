@@ -9,7 +9,7 @@ import pytest
 from tercet.core.artifacts import Artifact, Stage, produce
 from tercet.core.schema import InputError, Passage, Query
 from tercet.data import Passages, corpus as module, write_corpus
-from tercet.data.corpus import read_judged
+from tercet.data.judgements import Judged, read_judged
 from tercet.data.sources import BeirFolder
 
 
@@ -42,11 +42,12 @@ def test_a_corpus_is_read_back_as_it_was(tmp_path: Path, tiny_beir_path: Path) -
     artifact = made(tmp_path, tiny_beir_path)
     source = BeirFolder(str(tiny_beir_path))
     assert list(Passages.read(artifact)) == [passage for _, passage in source.passages()]
-    queries, qrels = read_judged(artifact, "test")
+    judged = read_judged(artifact, "test")
+    queries, qrels = judged.queries, judged.qrels
     assert [query.id for query in queries] == sorted(qrels) == [f"q{i:02}" for i in range(12)]
     assert qrels["q03"] == {"p09": 2, "p10": 1, "p11": 1}
-    assert len(read_judged(artifact, "dev")[0]) == 8
-    assert read_judged(artifact, "train") == ([], {})
+    assert len(read_judged(artifact, "dev").queries) == 8
+    assert read_judged(artifact, "train") == Judged([], {})
     assert artifact.facts["judgements"] == 60
 
 
@@ -87,9 +88,12 @@ def test_judgements_of_what_is_unknown_are_counted_and_kept(tmp_path: Path) -> N
         2,
         2,
     )
-    found, qrels = read_judged(artifact, "test")
-    assert found == [Query("q1", "one")]
-    assert qrels == {"q1": {"p": 1, "gone": 1}, "q9": {"p": 1, "gone": 0}}
+    judged = read_judged(artifact, "test")
+    assert judged.queries == [Query("q1", "one")] and judged.qrels == {"q1": {"p": 1, "gone": 1}}
+    assert (judged.total, judged.without_text, judged.without_relevant) == (2, 1, 0)
+    counted = read_judged(artifact, "test", unanswerable="zero")
+    assert counted.queries == judged.queries
+    assert counted.qrels == {"q1": {"p": 1, "gone": 1}, "q9": {"p": 1, "gone": 0}}
 
 
 def test_a_judgement_given_twice_alike_counts_once(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from hypothesis import given, strategies as st
@@ -9,6 +10,7 @@ from hypothesis import given, strategies as st
 from tercet.core.schema import Passage
 from tercet.data import SpanGenerator
 from tercet.data.sources import BeirFolder
+from tercet.data.spans import _without_addresses
 
 
 def passages_of(folder: Path) -> list[Passage]:
@@ -79,3 +81,11 @@ def test_any_texts_give_spans_of_theirs(texts: list[str], per_passage: int, seed
     for text, spans in zip(texts, drawn(texts, per_passage, seed), strict=True):
         assert len(set(spans)) == len(spans) <= per_passage
         assert all(span in text and span.strip() for span in spans)
+
+
+ADDRESS = re.compile(r"https?://\S+|\S+@\S+\.\w+")
+
+
+@given(st.text(st.sampled_from("ab@.:/ \n)https"), max_size=30) | st.text(max_size=30))
+def test_addresses_are_what_one_expression_finds_that_takes_longer(text: str) -> None:
+    assert _without_addresses(text) == ADDRESS.sub(" . ", text)

@@ -22,7 +22,7 @@ from tercet.config.corpus import CorpusSection, PassagesTable, QrelsTable, Queri
 from tercet.core.artifacts import Artifact, Stage, produce
 from tercet.core.schema import InputError, Passage, Query
 from tercet.data import Passages, write_corpus
-from tercet.data.corpus import read_judged
+from tercet.data.judgements import read_judged
 from tercet.data.sources import PassagesWithQrels, open_source
 from tercet.data.sources.formats import read_file
 
@@ -396,9 +396,9 @@ def test_miracl_s_own_files(tmp_path: Path) -> None:
         QrelsTable(path=str(qrels)),
     )
     corpus = corpus_of(tmp_path, source)
-    queries, judged = read_judged(corpus, "test")
-    assert queries == [Query("20", "Kapan 10%?"), Query("3", "Di mana?")]
-    assert judged == {"3": {"30660#9": 1, "7#0": 0}, "20": {"7#0": 1}}
+    judged = read_judged(corpus, "test")
+    assert judged.queries == [Query("20", "Kapan 10%?"), Query("3", "Di mana?")]
+    assert judged.qrels == {"3": {"30660#9": 1, "7#0": 0}, "20": {"7#0": 1}}
 
 
 OLD_TOPICS = """<top>

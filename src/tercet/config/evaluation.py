@@ -95,6 +95,16 @@ class EvaluationSection:
         "steps from the base's weights to the trained ones that may ship; 1: no mixture",
         low=1,
     )
+    leave_out: Literal["source_passage", "none"] = key(
+        "source_passage",
+        "what no ranking that is measured may hold: source_passage: the passage that is the query "
+        "itself, under the query's id (ArguAna, Quora); none: nothing",
+    )
+    unanswerable: Literal["leave_out", "zero"] = key(
+        "leave_out",
+        "judged queries without a text, or without a relevant passage in the corpus: not measured, "
+        "or zero for every system",
+    )
     gate: str = key(
         SYNTHETIC,
         "what may turn down the choice of the held-out queries: synthetic, those alone; or a split "

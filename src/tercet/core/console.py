@@ -59,12 +59,12 @@ class Messages(Console):
         elif not self.quiet:
             self._write_line("info", *objects, **given)
 
-    def warn(self, text: str) -> None:
+    def warn(self, text: str, style: str = "yellow") -> None:
         """Print a warning of one line, without markup."""
         if self.json_lines:
             self._write_line("warning", Text(text))
         else:
-            self.result(Text(f"warning: {text}", "yellow"))
+            self.result(Text(f"warning: {text}", style))
 
     def error(self, text: str) -> None:
         """Write an error as a JSON line."""

@@ -39,10 +39,22 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A question, keyword or claim to search for."""
+    """A question, keyword or claim to search for.
+
+    `own` is the number of passages with its id, or of the document with its id, that are the query
+    itself: no ranking that is measured holds them. If `parts` is not 0, its judgements name
+    documents of at most so many passages: each counts by its best.
+    """
 
     id: str
     text: str
+    own: int = 0
+    parts: int = 0
+
+
+def document_of(passage: str) -> str:
+    """The document that a passage is a part of: ID of ID#3; its own id if it is none."""
+    return passage.rpartition("#")[0] or passage
 
 
 #: Relevance judgements: query id -> passage id -> grade. A grade above zero is relevant.

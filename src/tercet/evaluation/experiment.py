@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -31,7 +31,6 @@ from tercet.core.schema import (
     Run,
     UnsupportedVectors,
 )
-from tercet.data.corpus import read_judged
 from tercet.data.sources import BeirFolder
 from tercet.evaluation.results import EXACT, Build
 from tercet.evaluation.systems import (
@@ -103,7 +102,8 @@ class Experiment:
         """Load or look up every model, file and server before any work. Raises InputError."""
         self.pipeline.components.check_plugins()
         check_installed(*{"wandb"}.intersection(self.recipe.tracking.report_to))
-        if not read_judged(self.pipeline.corpus, self.recipe.corpus.test_split)[1]:
+        self.pipeline.check_judged()
+        if not self.pipeline.inputs("model").judged().qrels:
             self.pipeline.check()  # test queries are then held-out synthetic ones
         if not self.queries:
             raise InputError("no test query has a text: there is nothing to search with")
@@ -224,12 +224,9 @@ class Experiment:
         return [self.queries[i : i + SHARD_QUERIES] for i in starts]
 
     def _searched(self, retriever: Retriever, k: int) -> Run:
-        return self._by_query(
-            ranking for block in self._blocks() for ranking in _search(retriever, block, k)
-        )
-
-    def _by_query(self, rankings: Iterable[Ranking]) -> Run:
-        return {q.id: ranking for q, ranking in zip(self.queries, rankings, strict=True)}
+        deep = retrieval.deeper(self.queries, k)
+        found = [each for block in self._blocks() for each in _search(retriever, block, deep)]
+        return retrieval.measured(self.queries, found, k)
 
     def _over(self, index: ComparedIndex) -> Iterator[System]:
         """The systems to search over an index: approximate ones are for systems with vectors.
@@ -253,10 +250,11 @@ class Experiment:
     def _kept(self, system: System, retriever: Retriever) -> Run:
         """Rankings over the exact index, as an artefact: reranking can take minutes."""
         texts = [[query.id, query.text] for query in self.queries]
+        depth = retrieval.deeper(self.queries, self.depth)
         stage = Stage(
             self.recipe.folder / "rankings" / slug(system.label),
             settings={
-                "depth": self.depth,
+                "depth": depth,
                 "top_k": system.settings.top_k,
                 "shard_queries": SHARD_QUERIES,
             },
@@ -270,15 +268,16 @@ class Experiment:
         def make(writer: Writer) -> None:
             with progress(f"searching with {system.label}", len(texts), "queries") as advance:
                 for number, block in enumerate(self._blocks()):
-                    table = partial(_table, retriever, block, self.depth)
+                    table = partial(_table, retriever, block, depth)
                     writer.shard("rankings", number, table)
                     advance(len(block))
 
         rows = produce(stage, make).dataset("rankings")[:]
-        return self._by_query(
+        found = [
             list(zip(passages, scores, strict=True))
             for passages, scores in zip(rows["passages"], rows["scores"], strict=True)
-        )
+        ]
+        return retrieval.measured(self.queries, found, self.depth)
 
     # ── rankings and metric values ───────────────────────────────────────────────────────────
 

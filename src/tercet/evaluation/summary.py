@@ -22,7 +22,7 @@ from tercet.core.artifacts import existing
 from tercet.core.files import read_json
 from tercet.core.processes import command_line
 from tercet.core.schema import InputError
-from tercet.data.corpus import read_judged
+from tercet.data.judgements import read_judged, texts_of
 from tercet.evaluation.analysis import changes, compare_all, margins, overlap, slices
 from tercet.evaluation.experiment import Experiment
 from tercet.evaluation.results import EXACT, Cell, Figure, Forgetting, IndexFacts, Margins, Results
@@ -41,7 +41,7 @@ def results_of(experiment: Experiment) -> Results:
     primary, runs = experiment.primary(), experiment.runs()
     exact = {label: runs[label, EXACT] for label in primary}
     found = {id for run in exact.values() for ranking in run.values() for id, _ in ranking}
-    texts = pipeline.passages.texts(found)
+    texts = texts_of(pipeline.passages, found)
     draws: dict[str, int] = {"resamples": section.resamples, "seed": recipe.seed}
     queries, qrels = experiment.queries, experiment.qrels
     return Results(
@@ -141,6 +141,7 @@ def _notes(experiment: Experiment) -> list[str]:
         "intervals are 95%, by bootstrap over queries; p is of a paired randomisation test over "
         "the exact index, corrected by Holm for all pairs",
     ]
+    notes += experiment.pipeline.judged_notes()
     if any(index.backend == "weaviate" for index in experiment.indexes):
         notes.append(
             "Weaviate has no IVF-PQ: its hnsw+pq answers the same need for little memory, its "
@@ -166,7 +167,13 @@ def _forgetting(experiment: Experiment) -> Forgetting | None:
         return None
     corpus = CorpusSection(path=section.out_of_domain_path, test_split=section.out_of_domain_split)
     second = Pipeline(replace(recipe, runs_dir=str(recipe.folder), name="second", corpus=corpus))
-    queries, qrels = read_judged(second.corpus, section.out_of_domain_split)
+    judged = read_judged(
+        second.corpus,
+        section.out_of_domain_split,
+        leave_out=section.leave_out,
+        unanswerable=section.unanswerable,
+    )
+    queries, qrels = judged.queries, judged.qrels
     if not qrels:
         raise InputError(
             f"{section.out_of_domain_path} has no judgements {section.out_of_domain_split!r}"

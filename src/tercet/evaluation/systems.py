@@ -24,7 +24,6 @@ from tercet.core.files import digest, file_sha256, slug
 from tercet.core.mapped import MappedVectors, Vectors
 from tercet.core.processes import one_at_a_time
 from tercet.core.schema import Encoder, Index, InputError, Query, Retriever, Teacher
-from tercet.data.corpus import read_judged
 from tercet.data.sources import PassagesWithQrels
 from tercet.evaluation.results import SystemFacts
 from tercet.modeling.cross_encoder import weight_files
@@ -335,8 +334,8 @@ class AdaptedSystem(DenseSystem):
                 f"{pipeline.recipe.corpus.label}: give the recipe that it was trained with (for "
                 "another collection there is evaluation.out_of_domain_path)"
             )
-        _, qrels = read_judged(pipeline.corpus, pipeline.recipe.corpus.test_split)
-        if not qrels and before["triplets"] != pipeline.triplets.digest:
+        judged = pipeline.inputs("model").judged()
+        if not judged.qrels and before["triplets"] != pipeline.triplets.digest:
             raise InputError(
                 f"{adapted.path} was trained with other settings, so its training data may include "
                 "queries held out now: give the recipe and options that it was trained with"

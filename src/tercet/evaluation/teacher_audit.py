@@ -7,7 +7,7 @@ from dataclasses import replace
 from tercet import retrieval
 from tercet.core.processes import process
 from tercet.core.schema import InputError, Qrels, Query
-from tercet.data.corpus import read_judged
+from tercet.data.judgements import read_judged
 from tercet.data.targets import calibrate
 from tercet.evaluation.audit import Audit, HeadRoom, audit, audit_lists, measure_head_room
 from tercet.pipeline.pipeline import Pipeline
@@ -53,14 +53,16 @@ def _head_room(pipeline: Pipeline) -> HeadRoom | None:
     index = retrieval.ExactIndex()
     index.build(pipeline.passages.ids, pipeline.vectors)
     student = retrieval.DenseRetriever(pipeline.starting_model, index)
-    rankings = student.search([query.text for query in queries], _DEPTH)
+    found = student.search([query.text for query in queries], retrieval.deeper(queries, _DEPTH))
+    run = retrieval.measured(queries, found, _DEPTH)
+    rankings = [run[query.id] for query in queries]
     texts = pipeline.passages.texts(passage for ranking in rankings for passage, _ in ranking)
     recipe, primary = pipeline.recipe, pipeline.recipe.evaluation.primary_metric
     return measure_head_room(
         pipeline.components.teacher(),
         queries,
         qrels,
-        {query.id: ranking for query, ranking in zip(queries, rankings, strict=True)},
+        run,
         texts,
         judgements,
         measure=primary if primary.startswith(_ORDERED) else "ndcg@10",
@@ -76,15 +78,27 @@ def judged_to_audit(pipeline: Pipeline) -> tuple[list[Query], Qrels, str]:
     else the test split itself, with a warning in the description.
     """
     corpus, section = pipeline.corpus, pipeline.recipe.corpus
+    evaluation = pipeline.recipe.evaluation
+
+    def read(split: str) -> tuple[list[Query], Qrels]:
+        judged = read_judged(
+            corpus,
+            split,
+            leave_out=evaluation.leave_out,
+            unanswerable=evaluation.unanswerable,
+            refuse=False,
+        ).by_passages(pipeline.passages)
+        return judged.queries, judged.qrels
+
     splits = sorted(set(corpus.dataset("qrels")["split"][:]))
-    test_queries, test = read_judged(corpus, section.test_split)
+    test_queries, test = read(section.test_split)
     if section.dev_split in splits and section.dev_split != section.test_split:
-        return *read_judged(corpus, section.dev_split), f"split {section.dev_split!r}"
+        return *read(section.dev_split), f"split {section.dev_split!r}"
     known = {passage for grades in test.values() for passage, g in grades.items() if g > 0}
     for split in splits:
         if split == section.test_split:
             continue
-        queries, qrels = read_judged(corpus, split)
+        queries, qrels = read(split)
         apart = {
             query: grades
             for query, grades in qrels.items()

@@ -10,10 +10,13 @@ from tercet import modeling
 from tercet.config.parsing import nearest
 from tercet.config.recipe import Recipe
 from tercet.core.artifacts import MANIFEST, Artifact, Stage
+from tercet.core.console import console
 from tercet.core.files import read_json
 from tercet.core.mapped import MappedVectors
+from tercet.core.processes import is_main_process
 from tercet.core.schema import InputError, Qrels, Query
 from tercet.data import Passages
+from tercet.data.judgements import Judged, missing_split
 from tercet.pipeline.components import Components
 from tercet.pipeline.run import Inputs, Run, Step
 from tercet.pipeline.steps import steps_of
@@ -167,6 +170,30 @@ class Pipeline:
     def split(self, name: str) -> tuple[list[Query], Qrels, str]:
         """Queries and qrels of "validation", "guard" or "test", and a description of them."""
         return self.inputs("model").split(name)
+
+    def check_judged(self) -> None:
+        """Say what is wrong with the judged queries before anything is measured on them.
+
+        Raises InputError if none of the test split's, or of the gate's, can be answered.
+        """
+        missing = missing_split(self.corpus, self.recipe.corpus.test_split)
+        faults = [missing] if missing else []
+        for judged in self._judged():
+            faults += [fault for fault in judged.faults if fault not in faults]
+        if is_main_process():
+            for fault in faults:
+                console.warn(fault, "bold red")
+
+    def judged_notes(self) -> list[str]:
+        """What is to be said of the judged queries beside the figures of them."""
+        missing = missing_split(self.corpus, self.recipe.corpus.test_split)
+        notes = [note for judged in self._judged() for note in judged.notes]
+        return [*([missing] if missing else []), *dict.fromkeys(notes)]
+
+    def _judged(self) -> list[Judged]:
+        inputs = self.inputs("model")
+        gates = [True] if "gate" in inputs.splits else []
+        return [inputs.judged(gating=gating) for gating in (False, *gates)]
 
     @property
     def evaluated_rows(self) -> np.ndarray:

@@ -18,7 +18,7 @@ from tercet.core.mapped import MappedVectors
 from tercet.core.processes import is_main_process
 from tercet.core.schema import Index, Qrels, Query
 from tercet.data import Passages
-from tercet.data.corpus import read_judged
+from tercet.data.judgements import Judged, read_judged
 from tercet.modeling.training.callbacks import Log
 from tercet.pipeline.choices import (
     TEACHER,
@@ -124,20 +124,24 @@ class Inputs:
             self._within[step.name] = self._run.make(step, self._artifact)
         return self._within[step.name]
 
-    def judged(self, *, gating: bool = False) -> tuple[list[Query], dict[str, dict[str, int]]]:
-        """The judged test queries with their judgements; both empty where there are none.
+    def judged(self, *, gating: bool = False) -> Judged:
+        """The judged test queries with their judgements; without any where there are none.
 
         With `gating` those of `evaluation.gate`: of one split, the half that is not reported.
         """
-        self._declared("corpus/queries", "corpus")
-        self._declared("corpus/qrels", "corpus")
-        split, gate = self.recipe.corpus.test_split, self.recipe.evaluation.gate
-        queries, qrels = read_judged(self._artifact("corpus"), gate if gating else split)
-        if gate != split or not qrels:
-            return queries, qrels
-        texts = {query.id: query.text for query in queries}
-        ids = data.halves(qrels, texts, self.recipe.seed)[0 if gating else 1]
-        return [q for q in queries if q.id in ids], {q: qrels[q] for q in qrels if q in ids}
+        for shards in ("queries", "qrels", "judged"):
+            self._declared(f"corpus/{shards}", "corpus")
+        section, split = self.recipe.evaluation, self.recipe.corpus.test_split
+        judged = read_judged(
+            self._artifact("corpus"),
+            section.gate if gating else split,
+            leave_out=section.leave_out,
+            unanswerable=section.unanswerable,
+        )
+        if section.gate != split or not judged.qrels:
+            return judged
+        texts = {query.id: query.text for query in judged.queries}
+        return judged.only(data.halves(judged.qrels, texts, self.recipe.seed)[not gating])
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -151,9 +155,8 @@ class Inputs:
         "validation", which chooses, and "guard", which confirms, are synthetic queries; so is
         "test" where none are judged. "gate" are the judged ones that may turn the choice down.
         """
-        judged = name in ("test", "gate")
-        queries, qrels = self.judged(gating=name == "gate") if judged else ([], {})
-        if qrels:
+        if name in ("test", "gate") and (judged := self.judged(gating=name == "gate")).qrels:
+            queries, qrels = judged.queries, judged.qrels
             split, gate = self.recipe.corpus.test_split, self.recipe.evaluation.gate
             half = ", a half of it" if gate == split else ""
             named = gate if name == "gate" else split

@@ -91,6 +91,7 @@ def _notes(pipeline: Pipeline, steps: Sequence[Step]) -> list[str]:
         _guard(metric, queries["guard"], facts["best_weight"], steps),
         _teacher_weight(pipeline),
     ]
+    notes += pipeline.judged_notes()
     if "gate" in queries:
         notes.append(
             f"{recipe.evaluation.primary_metric} on {queries['gate']} gated: no weight ships whose "

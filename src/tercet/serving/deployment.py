@@ -151,12 +151,11 @@ def _compare(plan: Plan, live: LiveCollection) -> None:
     expected = float(np.mean(list(figures.values())))
     strange = objects.total - objects.of_run
     depth = parse_metric(metric)[1] * (2 if strange else 1)
-    rankings = live.search(plan.encoder.encode_queries([q.text for q in queries]), depth)
+    vectors = plan.encoder.encode_queries([query.text for query in queries])
+    rankings = live.search(vectors, retrieval.deeper(queries, depth))
     known = pipeline.passages.rows({id for ranking in rankings for id, _ in ranking})
-    run = {
-        query.id: [(id, score) for id, score in ranking if id in known]
-        for query, ranking in zip(queries, rankings, strict=True)
-    }
+    found_of_run = [[each for each in ranking if each[0] in known] for ranking in rankings]
+    run = retrieval.measured(queries, found_of_run, None)
     found = float(np.mean(list(retrieval.evaluate(qrels, run, [metric])[metric].values())))
     # Passages that are gone cannot be found, and a share of those found may be new ones.
     changed = max(strange, len(pipeline.passages) - objects.of_run)

@@ -22,6 +22,7 @@ from tercet.core.extras import missing
 from tercet.core.files import digest, read_json, write_json
 from tercet.core.schema import InputError
 from tercet.core.text import excerpt, one_line
+from tercet.data.judgements import texts_of
 from tercet.evaluation.analysis import changes
 from tercet.evaluation.results import Changes, Results
 from tercet.modeling.hub import CARD
@@ -273,7 +274,7 @@ def _test_changes(pipeline: Pipeline) -> Changes:
         dict.fromkeys(systems, {}),  # the rankings are not kept
         queries,
         qrels,
-        pipeline.passages.texts(passage for grades in qrels.values() for passage in grades),
+        texts_of(pipeline.passages, {passage for each in qrels.values() for passage in each}),
         most=_CHANGED,
     )
 

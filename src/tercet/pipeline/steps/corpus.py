@@ -16,7 +16,7 @@ class Corpus(Step):
 
     name = "corpus"
     needs = Needs(sources=("corpus",), unrecorded_keys=("corpus",))
-    revision = 2
+    revision = 3
     resumable = False
 
     def make(self, inputs: Inputs, writer: Writer) -> None:

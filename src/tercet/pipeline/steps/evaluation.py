@@ -42,7 +42,7 @@ class Evaluation(Step):
         artifacts=("corpus", "embeddings", "student", "triplets", "model"),
         keys=(
             *("metrics", "index.settings", "index.alias", "corpus.test_split", "lexical"),
-            "evaluation.primary_metric",
+            *("evaluation.primary_metric", "evaluation.leave_out", "evaluation.unanswerable"),
         ),
         unrecorded_keys=(
             # How the model is read: the student's artifact records it.
@@ -57,7 +57,7 @@ class Evaluation(Step):
             "queries.generators",
         ),
     )
-    revision = 2
+    revision = 3
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -122,9 +122,10 @@ class _Search:
             inputs.passages, ids=inputs.passages.ids, **inputs.recipe.lexical
         )
         depth = max(retrieval.FUSED, *(k for _, k in map(parse_metric, self._metrics)))
-        rankings = found.search([query.text for query in self._queries], depth)
+        texts = [query.text for query in self._queries]
+        rankings = found.search(texts, retrieval.deeper(self._queries, depth))
         self._lexical = [ranking[: retrieval.FUSED] for ranking in rankings]
-        run = {query.id: ranking for query, ranking in zip(self._queries, rankings, strict=True)}
+        run = retrieval.measured(self._queries, rankings, depth)
         return retrieval.evaluate(self._qrels, run, self._metrics)
 
     def measure(self, encoder: Encoder, index: Index) -> tuple[Values, Values]:
@@ -194,8 +195,7 @@ def _verdict(inputs: Inputs, values: Mapping[str, Values]) -> Verdict:
     elif model.facts["tested_on"] == tested_on(inputs) and primary in metrics[0.0]["test"]:
         before, after = (metrics[weight]["test"][primary] for weight in (0.0, max(metrics)))
         evidence = Evidence.of(primary, before, after)
-    _, qrels = inputs.judged()
-    split = inputs.recipe.corpus.test_split if qrels else ""
+    split = inputs.recipe.corpus.test_split if inputs.judged().qrels else ""
     return verdict_of(
         chosen,
         Reported(evidence, split) if evidence else None,

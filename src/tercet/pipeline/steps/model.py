@@ -15,6 +15,7 @@ from tercet.core.console import console
 from tercet.core.files import digest, write_json
 from tercet.core.processes import is_main_process
 from tercet.core.schema import Index
+from tercet.data.judgements import passages_named
 from tercet.modeling.training.model_selection import write_choices
 from tercet.pipeline.needs import MODEL_KEYS, MODEL_PLACES, Needs
 from tercet.pipeline.run import Inputs, Run, Step
@@ -39,7 +40,7 @@ class Model(Step):
             *("model.adapter_rank", "model.adapter_penalty"),
             *("evaluation.early_stopping_patience", "evaluation.interpolation_steps"),
         ),
-        unrecorded_artifacts=("corpus/queries", "corpus/qrels"),
+        unrecorded_artifacts=("corpus/queries", "corpus/qrels", "corpus/judged"),
         unrecorded_keys=(
             # How the base model is read: the student's artifact records it.
             *(*MODEL_KEYS["base"], *MODEL_PLACES["base"]),
@@ -47,6 +48,7 @@ class Model(Step):
             *("corpus.source", "corpus.path", "corpus.passages.id", "corpus.label"),
             *("corpus.test_split", "evaluation.passages", "negatives.candidates"),
             *("evaluation.gate", "evaluation.primary_metric"),
+            *("evaluation.leave_out", "evaluation.unanswerable"),
         ),
     )
     revision = 2
@@ -196,8 +198,9 @@ def evaluated_rows(inputs: Inputs) -> np.ndarray:
     judged = passages.rows(
         passage
         for name in inputs.splits
-        for grades in inputs.split(name)[1].values()
-        for passage in grades
+        for queries, qrels, _ in [inputs.split(name)]
+        for named in {name for grades in qrels.values() for name in grades}
+        for passage in passages_named(named, queries)
     )
     sample = np.random.default_rng(inputs.recipe.seed).permutation(len(passages))[:size]
     return np.union1d(sample, np.array([*judged.values()], np.int64))
@@ -210,7 +213,9 @@ def tested_on(inputs: Inputs) -> str:
 
 def _identity(inputs: Inputs, split: str) -> list[Any]:
     queries, qrels, _ = inputs.split(split)
-    return [[[query.id, query.text] for query in queries], qrels]
+    beside = [[query.id, query.own, query.parts] for query in queries if query.own or query.parts]
+    found = [[[query.id, query.text] for query in queries], qrels]
+    return [*found, beside] if beside else found
 
 
 def _evaluation(inputs: Inputs, student: modeling.Student) -> modeling.RetrievalEvaluation:

@@ -24,14 +24,17 @@ class Triplets(Step):
             *("seed", "triplets.held_out", "triplets.filter_rank"),
             *("triplets.filter_percentile", "triplets.filter_max_matches"),
         ),
-        unrecorded_artifacts=("corpus/queries", "corpus/qrels"),
-        unrecorded_keys=("corpus.test_split", "evaluation.gate"),
+        unrecorded_artifacts=("corpus/queries", "corpus/qrels", "corpus/judged"),
+        unrecorded_keys=(
+            *("corpus.test_split", "evaluation.gate"),
+            *("evaluation.leave_out", "evaluation.unanswerable"),
+        ),
     )
     revision = 2
 
     def condense(self, inputs: Inputs) -> dict[str, Any]:
         """Of the judgements, whether there are any: others of them change no list."""
-        return {"judged": bool(inputs.judged()[1])}
+        return {"judged": bool(inputs.judged().qrels)}
 
     def make(self, inputs: Inputs, writer: Writer) -> None:
         """As `data.build_triplets`."""
