@@ -49,6 +49,8 @@ _COMPANIONS = (
     "added_tokens.json",
     "vocab.*",
     "merges.txt",
+    "chat_template.*",
+    "bpe.codes",
     "*.model",
     "*.safetensors.index.json",
 )
@@ -170,13 +172,8 @@ def push_files(
     uses Gradio. The token comes from HF_TOKEN or `hf auth login`. Raises InputError if the Hub
     refuses.
     """
-    sdk = "gradio" if kind == "space" else None
-    try:
-        repo = create_repo(
-            repo_id, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk
-        ).repo_id
-        if revision is not None:
-            create_branch(repo, branch=revision, repo_type=kind, exist_ok=True)
+    with _writing(repo_id):
+        repo = _repository(repo_id, kind, private, revision)
         there = list_repo_files(repo, repo_type=kind, revision=revision)
         left = {name for name in there if _matches(name, _LEFTOVERS[kind])}
         commit = create_commit(
@@ -189,13 +186,38 @@ def push_files(
             repo_type=kind,
             revision=revision,
         )
+    return str(commit.commit_url)
+
+
+def claim_repository(
+    repo_id: str, *, private: bool | None = None, revision: str | None = None
+) -> None:
+    """Create a model's repository if there is none. Raises InputError if the Hub refuses."""
+    with _writing(repo_id):
+        _repository(repo_id, "model", private, revision)
+
+
+def _repository(repo_id: str, kind: str, private: bool | None, revision: str | None) -> str:
+    """Return the full name of a repository that exists now, with that branch."""
+    sdk = "gradio" if kind == "space" else None
+    repo = create_repo(
+        repo_id, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk
+    ).repo_id
+    if revision is not None:
+        create_branch(repo, branch=revision, repo_type=kind, exist_ok=True)
+    return repo
+
+
+@contextmanager
+def _writing(repo_id: str) -> Iterator[None]:
+    try:
+        yield
     except (HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(
             f"the Hub did not take {repo_id!r} ({reason}): log in with `hf auth login` or set "
             "HF_TOKEN, to an account that may write there"
         ) from error
-    return str(commit.commit_url)
 
 
 class HubUpload:
