@@ -32,7 +32,7 @@ from tercet.pipeline.pipeline import Pipeline
 from tercet.retrieval.significance import Interval, paired_bootstrap
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-import precompute  # noqa: E402
+import precompute_vectors as precompute  # noqa: E402
 
 NDCG, MRR = "ndcg@10", "mrr@10"
 BEFORE = ("corpus", "queries", "embeddings", "negatives", "scores", "triplets", "targets")

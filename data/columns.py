@@ -192,7 +192,11 @@ def title_column(
     if given:
         _refuse_unknown(table, given, "--title", place)
         return given
-    names = {plain(name): name for name in reversed(table.columns) if name not in taken}
+    names = {
+        plain(name): name
+        for name in reversed(table.columns)
+        if name not in taken and table.values(name)
+    }
     return next((names[title] for title in _TITLES if title in names), None)
 
 

@@ -61,10 +61,11 @@ def score_candidates(
         [teacher.lengths(pairs(unique[i : i + _BLOCK])) for i in range(0, len(unique), _BLOCK)]
     )
     # Longest first: a lack of memory shows at once.
-    order = unique[np.argsort(-lengths, kind="stable")]
+    longest_first = np.argsort(-lengths, kind="stable")
+    order, tokens = unique[longest_first], np.append(0, np.cumsum(lengths[longest_first]))
     blocks = [order[start : start + shard_pairs] for start in range(0, len(order), shard_pairs)]
     what = f"scoring pairs with {Path(teacher.name).name}"
-    with progress(what, len(order), "pairs", by_model=True) as advance:
+    with progress(what, len(order), "pairs", by_model=True, work=lambda n: tokens[n]) as advance:
         paths = writer.shards("pairs", blocks, make, advance)
     if paths is None:
         return

@@ -15,7 +15,15 @@ from tercet.core.extras import missing
 from tercet.core.mapped import BLOCK, Vectors
 from tercet.core.schema import InputError, Ranking, Size, UnsupportedVectors
 from tercet.core.text import one_line
-from tercet.retrieval.validation import canonical, check_k, check_queries, check_vectors, in_order
+from tercet.retrieval.faiss_factory import check_factory, mended
+from tercet.retrieval.validation import (
+    canonical,
+    check_finds,
+    check_k,
+    check_queries,
+    check_vectors,
+    in_order,
+)
 
 try:
     import faiss
@@ -54,7 +62,7 @@ class FaissIndex:
         *,
         on_disk: bool = False,
     ) -> None:
-        self._factory = factory
+        self._factory = mended(factory)
         self._on_disk = on_disk
         self._nprobe, self._ef_search = nprobe, ef_search
         self._ids: list[str] = []
@@ -85,11 +93,13 @@ class FaissIndex:
     def build(self, ids: Sequence[str], vectors: Vectors) -> None:
         """As `Index.build`; the index is trained on these vectors if its kind is trained.
 
-        Raises UnsupportedVectors if they are too few to train on or if this kind does not take
-        their dimension; InputError for an unknown kind, or a setting that the kind does not have.
+        Raises UnsupportedVectors if they are too few to train on, if this kind does not take their
+        dimension, or if it does not find a sample of them again; InputError for an unknown kind,
+        one that faiss cannot rank by inner product, or a setting that the kind does not have.
         """
         rows = check_vectors(ids, vectors)
         order = canonical(ids)
+        check_factory(self._factory, rows.shape[1])
         factory = self._factory.replace("{lists}", str(lists_for(len(ids))))
         with _faults(f"faiss cannot build {factory!r} for {len(ids)} vectors", "HNSW32 or Flat"):
             index = faiss.index_factory(rows.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
@@ -104,6 +114,8 @@ class FaissIndex:
                     index.add(rows[order[start : start + step]])
         self._set_search(index, inverted)
         self._index, self._ids = index, [ids[position] for position in order]
+        with _faults(f"faiss cannot search {factory!r}", "HNSW32 or Flat"):
+            check_finds(self, f"faiss {factory}", ids, rows)
 
     def _set_search(self, index: Any, inverted: Any) -> None:
         """Set how far a search looks."""

@@ -7,7 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from tercet.core.mapped import Vectors, by_id, in_blocks, is_mapped
-from tercet.core.schema import InputError, Ranking
+from tercet.core.schema import Index, InputError, Ranking, UnsupportedVectors
+
+#: Vectors that an index is searched with, and the least part of exact search's gain that it has.
+_SAMPLE, _LEAST_FOUND = 64, 0.25
+#: Vectors whose scores differ by less than this part are the same to an index.
+_SAME = 1e-4
 
 
 def check_ids(ids: Sequence[str]) -> None:
@@ -68,6 +73,35 @@ def check_queries(vectors: np.ndarray, dimension: int) -> np.ndarray:
         row, what = fault
         raise InputError(f"the vector of query {row} (counted from 0) {what}: encode it again")
     return rows
+
+
+def check_finds(index: Index, what: str, ids: Sequence[str], vectors: Vectors) -> None:
+    """Raise UnsupportedVectors if an index does not find a sample of its own vectors.
+
+    Each of up to 64 is searched with itself. What is found first scores, on average, at least a
+    quarter as far above any passage as what exact search finds first: coarse codes reach three
+    quarters, and an index that ranks by another metric or by nothing is below 0.
+    """
+    rows = np.sort(np.random.default_rng(0).permutation(len(ids))[:_SAMPLE])
+    queries = np.asarray(vectors[rows], np.float32)
+    firsts = [ranking[0][0] if ranking else None for ranking in index.search(queries, 1)]
+    row_of = dict.fromkeys(firsts)
+    row_of |= {id: row for row, id in enumerate(ids) if id in row_of}
+    best, total = np.full(len(rows), -np.inf), np.zeros(len(rows))
+    for _, block in in_blocks(vectors):
+        scores = queries @ np.asarray(block, np.float32).T
+        best, total = np.maximum(best, scores.max(1)), total + scores.sum(1, dtype=np.float64)
+    mean = total / len(ids)
+    found = mean.copy()  # no passage is as good as any
+    for query, first in enumerate(firsts):
+        if row_of[first] is not None:
+            found[query] = queries[query] @ np.asarray(vectors[row_of[first]], np.float32)
+    reached, could = float((found - mean).sum()), float((best - mean).sum())
+    if could > _SAME * float(np.abs(best).sum()) and reached < _LEAST_FOUND * could:
+        raise UnsupportedVectors(
+            f"{what} does not find its own vectors: the first of each search reaches "
+            f"{reached / could:.0%} of what exact search finds: choose another kind of index"
+        )
 
 
 def check_k(k: int) -> None:

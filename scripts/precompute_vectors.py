@@ -25,7 +25,7 @@ from tercet.core.console import console, progress
 from tercet.pipeline.components import Components
 
 _MODEL = Path("models/bge-small-en-v1.5-int8")
-_QUERY_PROMPT = "Represent this sentence for searching relevant passages: "
+QUERY_PROMPT = "Represent this sentence for searching relevant passages: "
 _TOKENS, _BATCH = 512, 16
 
 
@@ -42,12 +42,12 @@ def command(recipe: Recipe) -> None:
     queries = [query for _, query in source.queries()]
     for path, ids, texts in (
         (system.passages, [p.id for p in passages], [p.contents for p in passages]),
-        (system.queries, [q.id for q in queries], [_QUERY_PROMPT + q.text for q in queries]),
+        (system.queries, [q.id for q in queries], [QUERY_PROMPT + q.text for q in queries]),
     ):
-        _write(Path(path), ids, _encode(texts, path))
+        write(Path(path), ids, encode(texts, path))
 
 
-def _encode(texts: Sequence[str], what: str) -> np.ndarray:
+def encode(texts: Sequence[str], what: str) -> np.ndarray:
     """float32 [len(texts), 384]: the first token's hidden state, of unit length."""
     tokenizer = Tokenizer.from_file(str(_MODEL / "tokenizer.json"))
     tokenizer.no_padding()
@@ -74,7 +74,7 @@ def _encode(texts: Sequence[str], what: str) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def _write(path: Path, ids: Sequence[str], vectors: np.ndarray) -> None:
+def write(path: Path, ids: Sequence[str], vectors: np.ndarray) -> None:
     """Write a Parquet file of `id` and `vector`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tercet.core.console import console
 from tercet.core.extras import missing
 from tercet.core.mapped import Vectors
 from tercet.core.schema import Ranking
@@ -34,6 +35,9 @@ DEFAULT_VECTOR = "default"
 ID_PROPERTY = "passage_id"
 #: Number of passages that are read back after writing.
 SAMPLE = 64
+#: A stored vector is found if the first score is less than its own by no more than this part; and
+#: the part of a sample that may be missed.
+_LESS, _MISSED = 0.05, 0.1
 #: Results of one query at most: the server's default of QUERY_MAXIMUM_RESULTS.
 MOST = 10_000
 
@@ -149,6 +153,7 @@ class Collection:
             raise WeaviateError(f"{self.name} holds {total} passages of the {len(ids)} sent")
         sample = np.random.default_rng(0).choice(len(ids), min(SAMPLE, len(ids)), replace=False)
         self.compare([ids[row] for row in sample], vectors[sample])
+        self.check_finds(vectors[sample])
 
     def compare(self, ids: Sequence[str], vectors: np.ndarray) -> None:
         """Read these passages back. Raises WeaviateError naming a passage with another vector."""
@@ -160,6 +165,24 @@ class Collection:
                 raise WeaviateError(f"{self.name} lost passage {id!r}")
             if not self.same(np.asarray(stored.vector[self.vector], np.float32), vector):
                 raise WeaviateError(f"{self.name} holds another vector for {id!r}")
+
+    def check_finds(self, vectors: np.ndarray) -> None:
+        """Search with vectors that are stored, float32 [n, dimension].
+
+        Raises WeaviateError if more than a tenth find nothing as near as themselves: the index does
+        not hold what the collection holds.
+        """
+        missed = 0
+        for vector in vectors:
+            own = float(vector @ vector) if self.settings.by_dot else 1.0
+            found = self.nearest(vector, 1)
+            missed += not found or found[0][1] < own - _LESS * own
+        if missed > _MISSED * len(vectors):
+            raise WeaviateError(
+                f"{self.name} does not find {missed} of {len(vectors)} passages by their own "
+                f"vectors {self.vector}, as its index is not finished or damaged: see the "
+                "server's log"
+            )
 
     def fetch(self, keys: Sequence[str]) -> dict[str, Any]:
         """Existing objects by UUID, each with its id and its vector."""
@@ -220,6 +243,12 @@ class Collection:
             shard.status == "READY" and not shard.vector_queue_size
             for shard in self._handle.config.get_shards()
         ) and not any(shard.vector_queue_length for node in nodes for shard in node.shards)
+
+    def wait_until_indexed(self) -> None:
+        """Wait until no vector is queued for indexing. Raises WeaviateError after `patience`."""
+        if not self.server.ask(f"index {self.name}", self.is_indexed):
+            console.print(f"  waiting for Weaviate to index {self.name}")
+            self.server.wait(f"index {self.name}", self.is_indexed, self.settings.patience)
 
     def settle(self, count: int) -> None:
         """Wait until every vector is indexed and, with compression, every code."""

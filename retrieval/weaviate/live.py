@@ -101,10 +101,12 @@ class LiveCollection:
     def build(self, ids: Sequence[str], vectors: Vectors) -> None:
         """Check that the collection holds these passages and vectors; nothing is written.
 
-        A fixed sample of up to 64 passages is compared; other objects are allowed. Raises
-        InputError as `Index.build`, and for a collection with fewer objects, without one of these
-        passages, or with another vector for it.
+        A fixed sample of up to 64 passages is compared, and searched with its own vectors once the
+        server has indexed all of its objects; other objects are allowed. Raises InputError as
+        `Index.build`, and for a collection with fewer objects, without one of these passages, with
+        another vector for it, or whose index does not find them.
         """
+        self._collection.wait_until_indexed()
         self.count = self._collection.total()
         if len(ids) != len(vectors) or vectors.shape[1] != self.dimension:
             raise UnsupportedVectors(
@@ -125,6 +127,7 @@ class LiveCollection:
                     f"collection {self.name} holds another vector {self.vector} for passage "
                     f"{id!r}: {_ADAPT}"
                 )
+        self._collection.check_finds(given)
 
     def vectors_of(self, ids: Sequence[str]) -> np.ndarray:
         """The collection's vectors of these passages, float32 [len(ids), dimension].

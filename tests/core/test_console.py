@@ -62,6 +62,18 @@ def test_a_models_batches_move_the_bar_within_a_shard(
     assert all(PROGRESS.match(line) for line in lines[:3])
 
 
+def test_the_time_left_follows_the_work(clock: list[float], said: io.StringIO) -> None:
+    taken = [0, 70, 90, 95, 100]  # the longest first
+    with progress("scoring", 4, "pairs", work=taken.__getitem__) as advance:
+        clock[0] = 70
+        advance(1)
+        clock[0] = 100
+        advance(1)
+    lines = said.getvalue().splitlines()
+    assert "1 of 4" in lines[0] and lines[0].endswith("0:01:10 elapsed, 0:00:30 left")
+    assert "2 of 4" in lines[1] and lines[1].endswith("0:01:40 elapsed, 0:00:11 left")
+
+
 def test_a_batch_moves_only_a_bar_of_its_own_rows(said: io.StringIO) -> None:
     count_batch(5, 50)
     with progress("writing", 10, "passages", by_model=True), progress("mining", 10, "queries"):

@@ -53,6 +53,8 @@ ON_A_SERVER = [
 ]
 #: Pages whose worked examples have tests of their own.
 ELSEWHERE = {"docs/guides/plugins.md": "tests/pipeline/test_plugins.py executes them"}
+#: Pages that adapt several times over: a minute and more.
+LONG = ("README.md", "docs/quickstart.md")
 
 #: What the prepared run adds to its recipe, for speed.
 SMALL = """queries: {count: 60}
@@ -216,7 +218,12 @@ def prepared(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if page not in ELSEWHERE and executable(page)]
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.long) if page in LONG else page
+        for page in PAGES
+        if page not in ELSEWHERE and executable(page)
+    ],
 )
 def test_a_page_can_be_typed(
     page: str,

@@ -17,9 +17,9 @@ from tercet.config.recipe import Recipe
 from tercet.core.schema import InputError
 from tercet.core.text import seconds_of
 from tercet.data.queries import plan, usual_count
-from tercet.forecast import stage_estimates
+from tercet.forecast import budget as budgets
+from tercet.forecast.budget import FEWEST_CANDIDATES, FEWEST_QUERIES, fit
 from tercet.forecast.forecast import Expected, Forecast, TrainingSize
-from tercet.forecast.stage_estimates import FEWEST_QUERIES, fit
 from tercet.pipeline.choices import read_choices
 
 
@@ -65,34 +65,40 @@ def forecast_taking(seconds: float, queries: int) -> Forecast:
 
 
 @pytest.mark.parametrize(
-    ("budget", "count", "expected", "fits"),
+    ("budget", "count", "expected", "candidates", "fits"),
     [
-        (1_200, None, 9_800, True),  # 100 s, and a tenth of a second a query
-        (1_200, 2_000, 2_000, True),
-        (36_000, None, 30_000, True),
-        (60, None, FEWEST_QUERIES, False),
-        (60, 200, 200, False),
+        (1_200, None, 9_800, 25, True),  # 100 s, and 4 ms a query and candidate
+        (1_200, 2_000, 2_000, 25, True),
+        (36_000, None, 30_000, 25, True),
+        (141, None, FEWEST_QUERIES, 13, True),
+        (125, 200, 200, 15, True),
+        (60, None, FEWEST_QUERIES, FEWEST_CANDIDATES, False),
+        (60, 200, 200, FEWEST_CANDIDATES, False),
     ],
 )
 def test_a_budget_is_filled_and_not_exceeded(
-    monkeypatch: pytest.MonkeyPatch, budget: float, count: int | None, expected: int, fits: bool
+    monkeypatch: pytest.MonkeyPatch,
+    budget: float,
+    count: int | None,
+    expected: int,
+    candidates: int,
+    fits: bool,
 ) -> None:
     def forecast_of(pipeline: Any, probe: Any, recipe: Recipe) -> Forecast:
         queries = recipe.queries.count or 0
         assert recipe.queries.per_passage == 3
-        return forecast_taking(100 + queries / 10, queries)
+        return forecast_taking(100 + 0.004 * queries * recipe.negatives.candidates, queries)
 
     found = SimpleNamespace(reading=SimpleNamespace(passages=10_000))
     shares: list[float] = []
-    monkeypatch.setattr(stage_estimates, "forecast_of", forecast_of)
-    monkeypatch.setattr(
-        stage_estimates, "probe", lambda pipeline, share: (shares.append(share), found)[1]
-    )
+    monkeypatch.setattr(budgets, "forecast_of", forecast_of)
+    monkeypatch.setattr(budgets, "probe", lambda pipeline, share: (shares.append(share), found)[1])
     recipe = Recipe()
     recipe = replace(recipe, queries=replace(recipe.queries, count=count))
     fitted = fit(SimpleNamespace(recipe=recipe), budget)  # type: ignore[arg-type]
     assert fitted.fits is fits
     assert fitted.queries == pytest.approx(expected, rel=0.03)
+    assert fitted.candidates == candidates
     assert shares == [min(1.0, budget / 1_200)]
     if fits:
         assert fitted.forecast.total <= 0.9 * budget
@@ -133,6 +139,7 @@ def test_a_run_keeps_the_number_of_queries_of_its_budget(
     run = tmp_path / "runs" / "tiny"
     assert read_choices(run)["queries.count"] == {"of": "2s", "choice": FEWEST_QUERIES}
     assert manifests(run)["queries"]["plan"]["settings"]["queries"]["count"] == FEWEST_QUERIES
+    assert "negatives.candidates" not in read_choices(run), "the recipe has no more than the least"
     again = run_here("train.py", recipe, *options)
     assert "fitting" not in again.stdout and "make " not in again.stdout
     assert "time_budget: 2s" in (run / "recipe.yaml").read_text()

@@ -11,10 +11,11 @@ from tercet.core.console import console
 from tercet.core.processes import process
 from tercet.core.schema import InputError
 from tercet.core.text import seconds_text
+from tercet.forecast.budget import fit
 from tercet.forecast.forecast import Forecast
 from tercet.forecast.probe import probe
-from tercet.forecast.stage_estimates import fit, forecast_of
-from tercet.pipeline.choices import QUERIES, budget_of
+from tercet.forecast.stage_estimates import forecast_of
+from tercet.pipeline.choices import QUERIES, within_budget
 from tercet.pipeline.pipeline import Pipeline
 from tercet.reports.forecast_table import shorter
 
@@ -25,7 +26,7 @@ _SHARE = 0.25  # of the usual time, for a forecast that nobody asked for
 
 
 def plan(pipeline: Pipeline, *, yes: bool = False) -> bool:
-    """Tell what the run will take, and choose the number of queries that fits its time budget.
+    """Tell what the run will take, and choose what fits its time budget.
 
     Returns whether to go on: a terminal is asked if it takes more than an hour, unless `yes`.
     A run that has begun to write queries is not planned again.
@@ -43,17 +44,18 @@ def plan(pipeline: Pipeline, *, yes: bool = False) -> bool:
 
 
 def fitted(pipeline: Pipeline) -> Forecast:
-    """Choose the number of queries that fits the recipe's time budget, and return its forecast."""
+    """Choose the numbers of queries and candidates that fit the time budget; their forecast."""
     recipe = pipeline.run.given
     if process()[1] > 1:
         raise InputError(
             "time_budget is measured by one process: run `tercet forecast RECIPE` "
-            "first, which keeps the number of queries, or give queries.count"
+            "first, which keeps what it chooses, or give queries.count"
         )
     console.print("fitting the number of queries to the time budget", style="dim")
     found = fit(pipeline, recipe.budget_seconds or 0.0)
-    choice = {"of": budget_of(recipe), "choice": found.queries}
-    pipeline.run.decide({QUERIES: choice})
+    pipeline.run.decide(within_budget(recipe, found.queries, found.candidates))
+    if found.candidates < recipe.negatives.candidates:
+        console.print(f"{found.candidates} candidates a query, for the time budget", style="dim")
     if not found.fits:
         console.warn(
             f"time_budget {recipe.time_budget} is not enough: {found.queries:,} queries are the "

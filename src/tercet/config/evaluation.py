@@ -102,7 +102,9 @@ class EvaluationSection:
     )
     resamples: int = key(10_000, "bootstrap resamples of an interval", low=100)
     systems: list[SystemSettings] = key(
-        list, "what `tercet eval` compares; unset: bm25, base and, once trained, adapted"
+        list,
+        "what `tercet eval` compares; unset: bm25, base and, once trained, adapted, and bm25 fused "
+        "with each",
     )
     indexes: list[ComparedIndex] = key(
         list, "indexes to search beside exact, which is always included; unset: `index`"

@@ -142,7 +142,7 @@ class TeacherSection:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = key(
         "auto", "auto: bf16 if it is measured to be 10% faster here, else fp32; kept by the run"
     )
-    shard_pairs: int = key(8192, "pairs per shard; a killed run redoes one shard", low=1)
+    shard_pairs: int = key(2048, "pairs per shard; a killed run redoes one shard", low=1)
 
 
 @dataclass(frozen=True)
@@ -259,8 +259,8 @@ class Recipe:
     seed: int = key(13, "random seed", low=0, high=2**32 - 1)
     time_budget: str | None = key(
         None,
-        "time that the whole run may take on this machine, such as 20min or 2h: the number of "
-        "queries is chosen by a forecast; unset: no limit",
+        "time that the whole run may take on this machine, such as 20min or 2h: a forecast chooses "
+        "the number of queries, and fewer candidates where 500 take longer; unset: no limit",
     )
     corpus: CorpusSection = section(CorpusSection)
     queries: QueriesSection = section(QueriesSection)

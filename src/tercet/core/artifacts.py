@@ -284,7 +284,7 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
     if old == new:
         return []
     name = path.removeprefix("settings.").removeprefix("inputs.")
-    texts = [str(old), str(new)]
+    texts = ["unset" if value is None else str(value) for value in (old, new)]
     return [f"{name} {texts[0]} -> {texts[1]}" if max(map(len, texts)) <= 24 else name]
 
 
@@ -324,7 +324,8 @@ def produce(
     artifact, reason = stage.finished()
     if artifact:
         artifact.verify()
-        console.print(f"[green]reuse[/] [bold]{stage.name}[/]: {escape(reason)}")
+        if not only_existing_now():  # a reader of the run wants no account of it
+            console.print(f"[green]reuse[/] [bold]{stage.name}[/]: {escape(reason)}")
         return artifact
     if only_existing_now():
         raise NotMade(stage.name)

@@ -128,17 +128,19 @@ def progress(
     shown: bool = True,
     by_model: bool = False,
     done: int = 0,
+    work: Callable[[int], float] = float,
 ) -> Iterator[Advance]:
     """A progress bar with the rate, the time elapsed and, if the total is known, the time left.
 
     `unit` is a plural noun, such as "passages". With `by_model` a model's batches move it too: see
-    `count_batch`. `done` units were finished before. Without a terminal it prints a line every half
-    minute (or every TERCET_LINE_SECONDS) and one at the end.
+    `count_batch`. `done` units were finished before. `work(n)` is what the first n units take, such
+    as their tokens: the time left follows it. Without a terminal it prints a line every half minute
+    (or every TERCET_LINE_SECONDS) and one at the end.
     """
     if not shown:
         yield lambda amount: None
         return
-    with (_bar if console.shows_bars else _lines)(_Count(what, total, unit, done)) as show:
+    with (_bar if console.shows_bars else _lines)(_Count(what, total, unit, done, work)) as show:
         count = show.count
 
         def of_batch(rows: int, tokens: int) -> None:
@@ -159,10 +161,18 @@ def progress(
 class _Count:
     """What a bar shows: `finished` units and, of those that are not, `within` a shard."""
 
-    def __init__(self, what: str, total: int | None, unit: str, done: int) -> None:
+    def __init__(
+        self,
+        what: str,
+        total: int | None,
+        unit: str,
+        done: int,
+        work: Callable[[int], float],
+    ) -> None:
         self.what, self.total, self.unit, self.before = what, total, unit, done
         self.finished, self.within, self.tokens = done, 0, 0
         self.start = self.counted = time.perf_counter()
+        self._work = work
 
     def add(self, finished: int = 0, within: int = 0, tokens: int = 0) -> None:
         """Count units that are finished, and with them the shard, or some within it."""
@@ -193,7 +203,8 @@ class _Count:
         if self.total is None or self.done == self.before:
             return None
         since = time.perf_counter() - self.counted
-        return max(0.0, (self.total - self.done) / self.rate - since)
+        before, done, total = map(self._work, (self.before, self.done, self.total))
+        return max(0.0, (total - done) / (done - before) * self._worked - since)
 
     @property
     def rate(self) -> float:

@@ -688,10 +688,12 @@ def ships_base(recipe: Recipe) -> bool:
 def _listed(recipe: Recipe) -> list[SystemSettings]:
     if recipe.evaluation.systems:
         return recipe.evaluation.systems
-    kinds: list[SystemKind] = ["bm25", "base"]
+    kinds: list[SystemKind] = ["base"]
     if existing(recipe.folder / "model"):
         kinds.append("adapted")
-    return [SystemSettings(kind=kind) for kind in kinds]
+    dense = [SystemSettings(kind=kind) for kind in kinds]
+    hybrids = [SystemSettings(kind="hybrid", of=["bm25", kind]) for kind in kinds]
+    return [SystemSettings(kind="bm25"), *dense, *hybrids]
 
 
 def _with_base(listed: Sequence[SystemSettings]) -> dict[str, tuple[str, SystemSettings]]:

@@ -6,7 +6,7 @@ Existing artifacts are only used to decide which stages are finished.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -19,7 +19,6 @@ from tercet.core.processes import process
 from tercet.core.resources import Resources
 from tercet.core.schema import InputError
 from tercet.data.embeddings import shard_size
-from tercet.data.queries import plan as passages_to_sample, usual_count
 from tercet.data.targets import WEIGHTS
 from tercet.forecast.counts import count
 from tercet.forecast.forecast import ROWS, Expected, Forecast, TrainingSize, settings_of
@@ -31,68 +30,16 @@ from tercet.pipeline.pipeline import Pipeline
 
 #: Copies of the weights in a checkpoint: the weights and two optimizer moments.
 _SAVED = 3
-#: The fewest queries of a time budget: a fifth is held out, and of these a third confirms.
-FEWEST_QUERIES = 500
-#: A budget in seconds that leaves time for a whole probe; of a smaller one the probe takes less.
-_BUDGET_OF_A_PROBE = 1_200.0
-_USED, _STEPS = 0.9, 6  # part of a budget that a forecast may fill; tries to fill it
 
 
 def estimate(pipeline: Pipeline) -> Forecast:
     """Forecast every stage of the recipe's run. Raises InputError where the run would."""
-    _check(pipeline.recipe)
+    check_forecast(pipeline.recipe)
     return forecast_of(pipeline, probe(pipeline))
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """The number of queries that fits a time budget, its forecast, and whether even it fits."""
-
-    queries: int
-    forecast: Forecast
-    fits: bool
-
-
-def fit(pipeline: Pipeline, budget: float) -> Fitted:
-    """Find the largest number of queries whose run is forecast to take `budget` seconds or less.
-
-    It is at most the recipe's, and at least `FEWEST_QUERIES`, with which the run may take longer.
-    The forecast itself takes a small part of the budget. Raises InputError where the run would.
-    """
-    _check(pipeline.recipe)
-    began = time.monotonic()
-    found = probe(pipeline, share=min(1.0, budget / _BUDGET_OF_A_PROBE))
-    passages, section = found.reading.passages, pipeline.recipe.queries
-    most = section.count or usual_count(passages)
-    per_passage, _ = passages_to_sample(passages, most, section.per_passage)
-    allowed = _USED * budget - (time.monotonic() - began)
-
-    def of(queries: int) -> Forecast:
-        asked = replace(section, count=queries, per_passage=per_passage)
-        return forecast_of(pipeline, found, replace(pipeline.recipe, queries=asked))
-
-    fewest = min(most, FEWEST_QUERIES)
-    low, high = (fewest, of(fewest)), (most, of(most))
-    if high[1].total <= allowed or most == fewest or low[1].total > allowed:
-        queries, forecast = low if low[1].total > allowed else high
-        return Fitted(queries, forecast, forecast.total <= allowed)
-    for _ in range(_STEPS):  # what is left grows nearly in proportion to the queries
-        part = (allowed - low[1].total) / (high[1].total - low[1].total)
-        queries = _rounded(low[0] + part * (high[0] - low[0]))
-        if not low[0] < queries < high[0]:
-            break
-        tried = queries, of(queries)
-        low, high = (tried, high) if tried[1].total <= allowed else (low, tried)
-    return Fitted(*low, fits=True)
-
-
-def _rounded(queries: float) -> int:
-    """Rounded down to two significant digits."""
-    unit = 10 ** max(0, len(str(int(queries))) - 2)
-    return int(queries) // unit * unit
-
-
-def _check(recipe: Recipe) -> None:
+def check_forecast(recipe: Recipe) -> None:
+    """Raise InputError where a run cannot be forecast."""
     if process()[1] > 1:
         raise InputError("a forecast needs a single process: tercet forecast RECIPE")
     if recipe.model.frozen:

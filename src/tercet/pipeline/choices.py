@@ -1,10 +1,10 @@
 """What a run decides by measuring the machine, and keeps in its folder.
 
-The number formats of its models, where the recipe says `auto`, the number of queries that fit its
-time budget, and whether the demo's teacher stands in for one that the Hub did not give. The first
-process decides before the first shard that depends on it; every process, and a run that is resumed
-on another machine, reads `choices.json`. A choice holds for what it was made for: of another model
-it is made again.
+The number formats of its models, where the recipe says `auto`, the numbers of queries and
+candidates that fit its time budget, and whether the demo's teacher stands in for one that the Hub
+did not give. The first process decides before the first shard that depends on it; every process,
+and a run that is resumed on another machine, reads `choices.json`. A choice holds for what it was
+made for: of another model it is made again.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from tercet.modeling.precision import default_device, known_dtype, name_of
 from tercet.pipeline.components import Components
 
 CHOICES = "choices.json"
-#: The key that a time budget chooses.
-QUERIES = "queries.count"
+#: The keys that a time budget chooses.
+QUERIES, CANDIDATES = "queries.count", "negatives.candidates"
 #: The key that the demo's teacher, or the recipe's own, is kept under.
 TEACHER = "teacher.name"
 #: Recipe key -> {"of": what the choice was made for, "choice": the key's value}.
@@ -68,14 +68,27 @@ def standing(recipe: Recipe, choices: Choices) -> dict[str, Any]:
         recipe = _with(recipe, TEACHER, choices[TEACHER]["choice"])
     of |= {key: each.of for key, each in _open(recipe).items()}
     if recipe.time_budget:
-        of[QUERIES] = budget_of(recipe)
+        of |= {
+            QUERIES: budget_of(recipe),
+            CANDIDATES: budget_of(recipe, recipe.negatives.candidates),
+        }
     return {key: made["choice"] for key, made in choices.items() if made["of"] == of.get(key)}
 
 
-def budget_of(recipe: Recipe) -> str:
-    """What a number of queries is chosen for: the time budget, and the most that are wanted."""
+def budget_of(recipe: Recipe, candidates: int | None = None) -> str:
+    """What the numbers are chosen for: the time budget, and the most queries and candidates."""
     most = recipe.queries.count
-    return f"{recipe.time_budget}" + (f", at most {most}" if most else "")
+    said = f"{recipe.time_budget}" + (f", at most {most}" if most else "")
+    return said if candidates is None else f"{said}, at most {candidates} candidates"
+
+
+def within_budget(recipe: Recipe, queries: int, candidates: int) -> dict[str, Any]:
+    """The choice of a time budget; fewer candidates are one only where they are fewer."""
+    most = recipe.negatives.candidates
+    found = {QUERIES: {"of": budget_of(recipe), "choice": queries}}
+    if candidates < most:
+        found[CANDIDATES] = {"of": budget_of(recipe, most), "choice": candidates}
+    return found
 
 
 def teacher_of(recipe: Recipe) -> dict[str, Any]:

@@ -53,6 +53,8 @@ class Evaluation(Step):
             *("corpus.source", "corpus.path", "corpus.passages.id"),
             # Which judged queries are left to report.
             *("evaluation.gate", "seed"),
+            # Who wrote the queries: they are in the triplets.
+            "queries.generators",
         ),
     )
     revision = 2
@@ -198,8 +200,18 @@ def _verdict(inputs: Inputs, values: Mapping[str, Values]) -> Verdict:
         chosen,
         Reported(evidence, split) if evidence else None,
         gate=gate_of(inputs.recipe),
-        more=_of_hybrids(primary, values, adapted=chosen.weight > 0),
+        more=[*_of_hybrids(primary, values, adapted=chosen.weight > 0), *_of_writer(inputs)],
     )
+
+
+def _of_writer(inputs: Inputs) -> list[str]:
+    """A sentence on synthetic queries that no model wrote."""
+    if any(settings.kind != "spans" for settings in inputs.recipe.queries.generators):
+        return []
+    return [
+        "The synthetic queries are words cut from passages (queries.generators: spans), which "
+        "people's own queries may differ from; a language model writes whole ones (kind: causal)."
+    ]
 
 
 def _of_hybrids(primary: str, values: Mapping[str, Values], *, adapted: bool) -> list[str]:
