@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,6 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Literal
 
-import httpx
 from huggingface_hub import (
     CommitOperationAdd,
     CommitOperationDelete,
@@ -53,6 +53,10 @@ _COMPANIONS = (
     "bpe.codes",
     "*.model",
     "*.safetensors.index.json",
+)
+#: Of the HTTP library of huggingface_hub, which is httpx2 since its version 2.
+_HTTP_ERRORS = tuple(
+    sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules
 )
 SAFETENSORS = ("*.safetensors",)
 #: The model card, which names the licence. It is not part of a model's identity.
@@ -212,7 +216,7 @@ def _repository(repo_id: str, kind: str, private: bool | None, revision: str | N
 def _writing(repo_id: str) -> Iterator[None]:
     try:
         yield
-    except (HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
+    except (HfHubHTTPError, *_HTTP_ERRORS, OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(
             f"the Hub did not take {repo_id!r} ({reason}): log in with `hf auth login` or set "

@@ -75,6 +75,7 @@ class FaissIndex:
 
         Raises InputError for a kind that faiss does not know or that does not take the dimension.
         """
+        check_factory(self._factory, dimension or _USUAL)
         factory = self._factory.replace("{lists}", "1")
         try:
             what = f"faiss cannot build {self._factory!r} for {dimension} dimensions"

@@ -92,7 +92,9 @@ class Components:
             try:
                 retrieval.try_out(self.index_of(settings), dimension)
             except InputError as error:
-                raise InputError(f"{path}: {error}".replace(f"{path}: index:", "index:")) from error
+                said = str(error)
+                own = said.startswith(("index:", "index."))
+                raise InputError(f"{path}{said[5:]}" if own else f"{path}: {said}") from error
 
     def check_plugins(self) -> None:
         """Load every plug-in, and see that it takes its options. Raises InputError."""
