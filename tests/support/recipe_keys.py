@@ -364,7 +364,8 @@ KEYS: dict[str, Key] = {
     "teacher.backend": Key(("scores",), "torch"),
     "teacher.format": Key(("scores",), "chat", missing=VALUES),
     "teacher.instruction": Key(("scores",), "judge: ", AFTER_SCORES),
-    "teacher.label": Key(("scores",), "0"),
+    # The account of how pairs are read names the label.
+    "teacher.label": Key(("scores",), "0", ("triplets",)),
     "teacher.answers": Key(("scores",), ["yes", "no"], missing=VALUES),
     "teacher.max_length": Key(("scores",), 20, AFTER_SCORES),
     "teacher.precision": Key(("scores",), "bf16", AFTER_SCORES),
