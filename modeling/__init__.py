@@ -38,6 +38,7 @@ from tercet.modeling.precision import (
     hardware as hardware,
     measured as measured,
 )
+from tercet.modeling.teachers.reading import Asked as Asked
 from tercet.modeling.training.collator import (
     BatchSide as BatchSide,
     Known as Known,
@@ -51,6 +52,10 @@ from tercet.modeling.training.losses import (
     all_pairs_margin_mse as all_pairs_margin_mse,
 )
 from tercet.modeling.training.objective import check_widths as check_widths
+from tercet.modeling.training.rehearsal import (
+    adapter_of_width as adapter_of_width,
+    rehearse as rehearse,
+)
 from tercet.modeling.training.retrieval_evaluation import (
     RetrievalEvaluation as RetrievalEvaluation,
     encode_blocks as encode_blocks,

@@ -68,10 +68,13 @@ def encode_cut(
     return encoded[torch.cat([rows for rows, _ in chunks]).argsort()]
 
 
-def pad(rows: Sequence[Sequence[int] | np.ndarray], value: int) -> tuple[np.ndarray, np.ndarray]:
+def pad(
+    rows: Sequence[Sequence[int] | np.ndarray], value: int, *, left: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Pad `rows` with `value`; return them and their mask, both int64 [rows, longest]."""
     lengths = np.array([len(row) for row in rows])
-    present = np.arange(lengths.max())[None, :] < lengths[:, None]
+    places = np.arange(lengths.max())[None, :]
+    present = places >= lengths.max() - lengths[:, None] if left else places < lengths[:, None]
     padded = np.full(present.shape, value, dtype=np.int64)
     padded[present] = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
     return padded, present.astype(np.int64)
@@ -121,6 +124,8 @@ def cut_texts(tokenizer: Any, texts: Sequence[str], tokens: int) -> list[str]:
     """Cut each text after its first `tokens` tokens."""
     if not texts:
         return []
+    if not tokenizer.is_fast:
+        return [_cut_without_offsets(tokenizer, text, tokens) for text in texts]
     encoded = tokenizer(
         list(texts),
         add_special_tokens=False,
@@ -130,3 +135,21 @@ def cut_texts(tokenizer: Any, texts: Sequence[str], tokens: int) -> list[str]:
     )
     ends = (offsets[-1][1] if offsets else 0 for offsets in encoded["offset_mapping"])
     return [text[:end] for text, end in zip(texts, ends, strict=True)]
+
+
+def _cut_without_offsets(tokenizer: Any, text: str, tokens: int) -> str:
+    """The longest beginning of at most `tokens` tokens: a tokenizer in Python gives no offsets."""
+
+    def fits(end: int) -> bool:
+        read = tokenizer(
+            text[:end], add_special_tokens=False, truncation=True, max_length=tokens + 1
+        )
+        return len(read["input_ids"]) <= tokens
+
+    if fits(len(text)):
+        return text
+    low, high = 0, len(text)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return text[:low]

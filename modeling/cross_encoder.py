@@ -1,30 +1,22 @@
-"""The teacher: a frozen cross-encoder that scores a query and a passage read together."""
+"""The teacher: a frozen reranker that scores a query and a passage read together."""
 
 from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
 import torch
-from transformers import AutoModelForSequenceClassification
+from tokenizers.normalizers import Lowercase, Sequence as NormalizerSequence
 
 from tercet.core.console import count_batch
 from tercet.core.schema import InputError
-from tercet.modeling.batching import (
-    cut_count,
-    cut_texts,
-    pad,
-    plan_batches,
-    position_limit,
-    run_halving,
-    shortened,
-)
-from tercet.modeling.hub import SAFETENSORS, load_model, load_tokenizer, local_folder, resolve
+from tercet.modeling.batching import pad, plan_batches, run_halving
+from tercet.modeling.hub import SAFETENSORS, load_tokenizer, local_folder, resolve
 from tercet.modeling.precision import (
     Precision,
     default_device,
@@ -32,22 +24,31 @@ from tercet.modeling.precision import (
     known_dtype,
     name_of,
 )
+from tercet.modeling.teachers.folder import Folder, read_folder
+from tercet.modeling.teachers.inputs import PairInputs, Pairs, Rows
+from tercet.modeling.teachers.networks import (
+    Forward,
+    adopt_padding,
+    limit_of,
+    load_network,
+    score_once,
+    torch_forward,
+)
+from tercet.modeling.teachers.reading import Asked, Reading, first_length, read_pairs
 
 _Backend = Literal["auto", "torch", "onnx"]
-#: Padded inputs, int64 [batch, tokens] by name -> raw logits, float32 [batch, labels].
-_Forward = Callable[[dict[str, np.ndarray]], np.ndarray]
 
 _ONNX = ("model.onnx", "onnx/model.onnx")
-_DEFAULT_MAX_LENGTH = 256
-_MIN_MAX_LENGTH = 16
 _ONNX_LENGTH_LIMIT = 512  # not in the file; no known cross-encoder has less
 _DEFAULT_BATCH_TOKENS = {"cpu": 1_024, "cuda": 65_536}  # CPU: larger batches are slower
-_TOKENIZE_AT_ONCE = 4_096  # pairs
-_MEASURED_TOKENS, _MEASURED_LENGTH = 1_024, 128  # of a batch that tells which format is faster
+#: Two pairs of unlike length, of which the first is padded beside the second.
+_UNLIKE = (("one", "logit"), ("a few words", "a text of several words, longer than the one before"))
+#: How far a score may be from that of the pair alone, relative to 1 + itself.
+_NEAR = {"fp32": 1e-3, "fp16": 0.05, "bf16": 0.1, "auto": 0.1}
 
 
 class CrossEncoderTeacher:
-    """A cross-encoder with one label; implements `tercet.core.schema.Teacher`.
+    """A reranker that gives one number to a pair; implements `tercet.core.schema.Teacher`.
 
     A pair is truncated to `max_length` tokens by cutting the passage; a query is cut only if it is
     longer than half of that, to half.
@@ -55,27 +56,27 @@ class CrossEncoderTeacher:
 
     def __init__(
         self,
-        forward: _Forward,
-        tokenizer: Any,
-        input_names: Sequence[str],
+        forward: Forward,
+        reading: Reading,
         *,
         name: str,
         identity: str,
-        max_length: int,
         batch_tokens: int,
+        pad_token: int,
+        left: bool = False,
         precision: Precision = "auto",
     ) -> None:
-        """`precision` is what `forward` computes in; "auto" for an ONNX file, which decides."""
-        self.tokenizer = tokenizer
+        """`precision` is what `forward` computes in; "auto" for an ONNX file, which decides.
+
+        `left` pads before the pair instead of after it.
+        """
+        self.inputs, self.reading = reading.inputs, reading.said
         self.precision = precision
-        self.max_length = max_length
         self.batch_tokens = batch_tokens
         self.identity = identity
-        #: Counts of tokens and cut texts, for `tercet.core.resources`.
-        self.counts: Counter[str] = Counter()
         self._forward = forward
-        self._input_names = list(input_names)
         self._name = name
+        self._pad_token, self._label, self._left = pad_token, reading.label, left
 
     @classmethod
     def from_pretrained(
@@ -88,51 +89,60 @@ class CrossEncoderTeacher:
         precision: Precision = "auto",
         device: torch.device | str | None = None,
         batch_tokens: int | None = None,
+        asked: Asked | None = None,
     ) -> CrossEncoderTeacher:
         """Load a local folder or a Hub name; "auto" runs ONNX if a folder has nothing else.
 
         `max_length` defaults to 256 tokens or the model's limit. `precision` and `device` apply to
         torch only: an ONNX file has its own precision. Raises InputError for a model that does
-        not give exactly one logit.
+        not give one number to a pair, or that cannot be reproduced.
         """
         name = str(name_or_path)
         model = resolve(name, revision, weight_files(name, backend))
-        onnx = is_onnx(name, backend)
+        folder, onnx = read_folder(model.path, name), is_onnx(name, backend)
+        tokenizer = _tokenizer(name, model.path, folder)
         place = torch.device(device or default_device())
-        tokenizer = load_tokenizer(name, model.path)
+        network, head = None, "label" if onnx else folder.head
         if onnx:
-            forward, input_names = _onnx_forward(name, model.path)
+            forward, names = _onnx_forward(name, model.path)
             limit = min(tokenizer.model_max_length, _ONNX_LENGTH_LIMIT)
         else:
-            network = load_model(
-                AutoModelForSequenceClassification, name, model.path, dtype=torch.float32
-            )
-            network = network.to(place)
-            dtype = known_dtype(precision, place) or faster_dtype(
-                "score", network.config, place, lambda dtype: _score_once(network, dtype)
-            )
-            forward, precision = _torch_forward(network, dtype), name_of(dtype)
+            network = load_network(name, model.path, folder).to(place)
             accepted = inspect.signature(network.forward).parameters
-            input_names = [key for key in tokenizer.model_input_names if key in accepted]
-            limit = position_limit(network.config)
-        longest = max_length or min(_DEFAULT_MAX_LENGTH, limit)
-        if not _MIN_MAX_LENGTH <= longest <= limit:
-            raise InputError(
-                f"model {name!r} takes {_MIN_MAX_LENGTH} to {limit} tokens,"
-                f" but max_length is {longest}"
+            names = [key for key in tokenizer.model_input_names if key in accepted]
+            limit = limit_of(network.config)
+        reading = read_pairs(
+            tokenizer,
+            folder,
+            head,
+            names,
+            asked or Asked(),
+            name=name,
+            max_length=first_length(max_length, limit, name),
+            limit=limit,
+        )
+        pad_token = tokenizer.pad_token_id or 0
+        if network is not None:
+            if folder.exact and precision == "auto":
+                precision = "fp32"
+            pad_token = adopt_padding(network, tokenizer, _last_token(reading.inputs))
+            dtype = known_dtype(precision, place) or faster_dtype(
+                "score", network.config, place, partial(score_once, network, head)
             )
+            forward = torch_forward(network, dtype, head, reading.answers)
+            precision = name_of(dtype)
         teacher = cls(
             forward,
-            tokenizer,
-            input_names,
+            reading,
             name=name,
             identity=model.identity,
-            max_length=longest,
             batch_tokens=batch_tokens
             or _DEFAULT_BATCH_TOKENS.get("cpu" if onnx else place.type, 8_192),
+            pad_token=pad_token,
+            left=head == "answer",
             precision=precision,
         )
-        teacher.score([("one", "logit")])  # refuses a model of another kind now
+        teacher._try_out(padded=network is not None)
         return teacher
 
     @property
@@ -140,41 +150,35 @@ class CrossEncoderTeacher:
         """The name or path of the model."""
         return self._name
 
-    def lengths(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of its folder."""
+        return self.inputs.tokenizer
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Counts of tokens and cut texts, for `tercet.core.resources`."""
+        return self.inputs.counts
+
+    @property
+    def max_length(self) -> int:
+        """The most tokens of a pair."""
+        return self.inputs.longest
+
+    def lengths(self, pairs: Pairs) -> np.ndarray:
         """int64 [len(pairs)]: tokens of each pair after truncation, special ones included."""
-        # Each text once: a pair's tokens are those of its two texts and the special tokens.
-        query = self._alone(dict.fromkeys(query for query, _ in pairs))
-        passage = self._alone(dict.fromkeys(passage for _, passage in pairs))
-        special = self.tokenizer.num_special_tokens_to_add(pair=True)
-        whole = [min(query[q], self.max_length // 2) + passage[p] + special for q, p in pairs]
-        return np.minimum(np.array(whole, dtype=np.int64), self.max_length)
+        return self.inputs.lengths(pairs)
 
-    def _alone(self, different: Iterable[str]) -> dict[str, int]:
-        """Count the tokens of each text, without special ones."""
-        texts, lengths = list(different), list[int]()
-        for start in range(0, len(texts), _TOKENIZE_AT_ONCE):
-            encoded = self.tokenizer(
-                texts[start : start + _TOKENIZE_AT_ONCE],
-                add_special_tokens=False,
-                truncation=True,  # tokens beyond the pair's limit do not count
-                max_length=self.max_length,
-            )
-            lengths += map(len, encoded["input_ids"])
-        return dict(zip(texts, lengths, strict=True))
-
-    def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-        """float32 [len(pairs)] raw logits, in the order given.
+    def score(self, pairs: Pairs) -> np.ndarray:
+        """float32 [len(pairs)] raw logits, in the order given; equal pairs are scored once.
 
         Raises InputError naming a pair whose logit is not finite.
         """
         if len(pairs) == 2 and isinstance(pairs[0], str):
             raise InputError(f"model {self.name!r} scores a list of pairs: [(query, passage)]")
-        tokens = self._tokenize(pairs)
-        self.counts["tokens"] += sum(map(len, tokens["input_ids"]))
-        scores = np.empty(len(pairs), dtype=np.float32)
-        for batch in plan_batches([len(row) for row in tokens["input_ids"]], self.batch_tokens):
-            scores[batch] = run_halving(lambda part: self._logits(tokens, part), batch)
-            count_batch(len(batch), sum(len(tokens["input_ids"][i]) for i in batch))
+        rows: dict[tuple[str, str], int] = {}
+        places = [rows.setdefault((query, passage), len(rows)) for query, passage in pairs]
+        scores = self._scores(list(rows))[np.array(places, dtype=np.int64)]
         wrong = np.flatnonzero(~np.isfinite(scores))
         if wrong.size:
             query, passage = pairs[wrong[0]]
@@ -184,42 +188,69 @@ class CrossEncoderTeacher:
             )
         return scores
 
-    def _tokenize(self, pairs: Sequence[tuple[str, str]]) -> dict[str, list[np.ndarray]]:
-        queries = list(dict.fromkeys(query for query, _ in pairs))
-        # With the query at most half, cutting the passage suffices.
-        cut = dict(
-            zip(queries, cut_texts(self.tokenizer, queries, self.max_length // 2), strict=True)
-        )
-        # A passage is in many pairs, and a long one is read once for all of them.
-        short = shortened(self.tokenizer, (passage for _, passage in pairs), self.max_length)
-        names = [name for name in self._input_names if name != "attention_mask"]
-        tokens: dict[str, list[np.ndarray]] = {name: [] for name in names}
-        for start in range(0, len(pairs), _TOKENIZE_AT_ONCE):
-            chunk = pairs[start : start + _TOKENIZE_AT_ONCE]
-            encoded = self.tokenizer(
-                [cut[query] for query, _ in chunk],
-                [short.get(passage, passage) for _, passage in chunk],
-                truncation="only_second",
-                max_length=self.max_length,
-                return_token_type_ids="token_type_ids" in names,
-            )
-            self.counts["cut"] += cut_count(encoded, self.max_length)
-            for name in names:
-                tokens[name] += [np.array(row, dtype=np.int32) for row in encoded[name]]
-        return tokens
+    def _scores(self, pairs: Pairs) -> np.ndarray:
+        rows = self.inputs.tokenize(pairs)
+        lengths = [len(row) for row in rows["input_ids"]]
+        self.counts["tokens"] += sum(lengths)
+        scores = np.empty(len(pairs), dtype=np.float32)
+        for batch in plan_batches(lengths, self.batch_tokens):
+            scores[batch] = run_halving(lambda part: self._logits(rows, part), batch)
+            count_batch(len(batch), sum(lengths[i] for i in batch))
+        return scores
 
-    def _logits(self, tokens: dict[str, list[np.ndarray]], batch: np.ndarray) -> np.ndarray:
-        inputs = {}
-        for name, rows in tokens.items():
-            fill = self.tokenizer.pad_token_id if name == "input_ids" else 0
-            inputs[name], inputs["attention_mask"] = pad([rows[i] for i in batch], fill)
-        logits = self._forward(inputs)
-        if logits.shape != (len(batch), 1):
-            raise InputError(
-                f"model {self.name!r} gives {logits.shape[-1]} labels to a pair:"
-                " a teacher is a cross-encoder with one"
+    def _logits(self, rows: Rows, batch: np.ndarray) -> np.ndarray:
+        padded = {}
+        for name, values in rows.items():
+            fill = self._pad_token if name == "input_ids" else 0
+            padded[name], padded["attention_mask"] = pad(
+                [values[i] for i in batch], fill, left=self._left
             )
-        return logits[:, 0]
+        logits = self._forward(padded)
+        if self._label is None and logits.shape != (len(batch), 1):
+            raise InputError(
+                f"model {self.name!r} gives {logits.shape[-1]} labels to a pair: say in "
+                "teacher.label which of them ranks, by its name or number"
+            )
+        return logits[:, self._label or 0]
+
+    def _try_out(self, *, padded: bool) -> None:
+        """Score two unlike pairs, apart and together.
+
+        Where a pair's score depends on the padding, the other side is tried: some networks read
+        the last token. An ONNX file of integers depends on its batch in any case.
+        """
+        alone = np.concatenate([self.score([pair]) for pair in _UNLIKE])
+        if not padded:
+            self.score(_UNLIKE)
+            self.counts.clear()
+            return
+        bound = _NEAR[self.precision] * (1 + np.abs(alone))
+        for _ in range(2):
+            if (np.abs(self.score(_UNLIKE) - alone) <= bound).all():
+                self.counts.clear()
+                return
+            self._left = not self._left
+        raise InputError(
+            f"model {self.name!r} gives a pair another score beside a longer one, on whichever "
+            "side it is padded: it cannot score in batches"
+        )
+
+
+def _tokenizer(name: str, path: Path, folder: Folder) -> Any:
+    tokenizer = load_tokenizer(name, path, **folder.tokenizer)
+    if not folder.lower:
+        return tokenizer
+    if not tokenizer.is_fast:
+        raise InputError(f"model {name!r}: do_lower_case with a tokenizer in Python")
+    backend = tokenizer.backend_tokenizer
+    own = [backend.normalizer] if backend.normalizer else []
+    backend.normalizer = NormalizerSequence([Lowercase(), *own])
+    return tokenizer
+
+
+def _last_token(inputs: PairInputs) -> int:
+    """The token that pairs end with."""
+    return int(inputs.tokenize(_UNLIKE[:1])["input_ids"][0][-1])
 
 
 def weight_files(name: str, backend: _Backend) -> tuple[str, ...]:
@@ -232,30 +263,7 @@ def is_onnx(name: str, backend: _Backend) -> bool:
     return backend == "onnx" or (backend == "auto" and _is_onnx_only(name))
 
 
-def _torch_forward(model: Any, dtype: torch.dtype) -> _Forward:
-    device = model.device
-
-    def forward(inputs: dict[str, np.ndarray]) -> np.ndarray:
-        tensors = {name: torch.from_numpy(rows).to(device) for name, rows in inputs.items()}
-        with (
-            torch.inference_mode(),
-            torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
-        ):
-            logits = model(**tensors).logits
-        return logits.float().cpu().numpy()
-
-    return forward
-
-
-def _score_once(network: Any, dtype: torch.dtype) -> None:
-    """Score made-up pairs of a usual length."""
-    length = min(_MEASURED_LENGTH, position_limit(network.config))
-    ids = np.arange(_MEASURED_TOKENS // length * length) * 31 % network.config.vocab_size
-    ids = ids.reshape(-1, length)
-    _torch_forward(network, dtype)({"input_ids": ids, "attention_mask": np.ones_like(ids)})
-
-
-def _onnx_forward(name: str, path: Path) -> tuple[_Forward, list[str]]:
+def _onnx_forward(name: str, path: Path) -> tuple[Forward, list[str]]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()  # the cores, or OMP_NUM_THREADS
     wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")

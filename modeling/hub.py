@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,6 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Literal
 
-import httpx
 from huggingface_hub import (
     CommitOperationAdd,
     CommitOperationDelete,
@@ -49,8 +49,14 @@ _COMPANIONS = (
     "added_tokens.json",
     "vocab.*",
     "merges.txt",
+    "chat_template.*",
+    "bpe.codes",
     "*.model",
     "*.safetensors.index.json",
+)
+#: Of the HTTP library of huggingface_hub, which is httpx2 since its version 2.
+_HTTP_ERRORS = tuple(
+    sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules
 )
 SAFETENSORS = ("*.safetensors",)
 #: The model card, which names the licence. It is not part of a model's identity.
@@ -170,13 +176,8 @@ def push_files(
     uses Gradio. The token comes from HF_TOKEN or `hf auth login`. Raises InputError if the Hub
     refuses.
     """
-    sdk = "gradio" if kind == "space" else None
-    try:
-        repo = create_repo(
-            repo_id, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk
-        ).repo_id
-        if revision is not None:
-            create_branch(repo, branch=revision, repo_type=kind, exist_ok=True)
+    with _writing(repo_id):
+        repo = _repository(repo_id, kind, private, revision)
         there = list_repo_files(repo, repo_type=kind, revision=revision)
         left = {name for name in there if _matches(name, _LEFTOVERS[kind])}
         commit = create_commit(
@@ -189,13 +190,38 @@ def push_files(
             repo_type=kind,
             revision=revision,
         )
-    except (HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
+    return str(commit.commit_url)
+
+
+def claim_repository(
+    repo_id: str, *, private: bool | None = None, revision: str | None = None
+) -> None:
+    """Create a model's repository if there is none. Raises InputError if the Hub refuses."""
+    with _writing(repo_id):
+        _repository(repo_id, "model", private, revision)
+
+
+def _repository(repo_id: str, kind: str, private: bool | None, revision: str | None) -> str:
+    """Return the full name of a repository that exists now, with that branch."""
+    sdk = "gradio" if kind == "space" else None
+    repo = create_repo(
+        repo_id, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk
+    ).repo_id
+    if revision is not None:
+        create_branch(repo, branch=revision, repo_type=kind, exist_ok=True)
+    return repo
+
+
+@contextmanager
+def _writing(repo_id: str) -> Iterator[None]:
+    try:
+        yield
+    except (HfHubHTTPError, *_HTTP_ERRORS, OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(
             f"the Hub did not take {repo_id!r} ({reason}): log in with `hf auth login` or set "
             "HF_TOKEN, to an account that may write there"
         ) from error
-    return str(commit.commit_url)
 
 
 class HubUpload:

@@ -12,6 +12,7 @@ from tercet.retrieval.indexes import (
     open_live as open_live,
     publish as publish,
     read_collection as read_collection,
+    try_out as try_out,
 )
 from tercet.retrieval.latency import TOP as TOP, time_searches as time_searches
 from tercet.retrieval.metrics import evaluate as evaluate

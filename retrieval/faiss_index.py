@@ -39,6 +39,7 @@ _POINTS_AT_MOST = 256  # vectors per list that k-means samples at most
 _LEARNT_FROM = 65_536  # vectors that codes are trained on, if there are so many
 _POINTS_PER_LIST = 39  # vectors per list that faiss's k-means asks for
 _WORTH_THREADS = 20_000  # vectors: k-means over fewer is slower with two threads than with one
+_USUAL = 768  # dimensions: a kind that takes these is known
 _OPQ_STEPS = 1  # k-means steps per round of OPQ: faiss's 4 take twice as long and gain no recall
 
 
@@ -68,6 +69,27 @@ class FaissIndex:
         self._index: Any = None
         self._lists: Any = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def try_out(self, dimension: int) -> None:
+        """Make the empty index, for vectors of `dimension` (0: not known yet).
+
+        Raises InputError for a kind that faiss does not know or that does not take the dimension.
+        """
+        check_factory(self._factory, dimension or _USUAL)
+        factory = self._factory.replace("{lists}", "1")
+        try:
+            what = f"faiss cannot build {self._factory!r} for {dimension} dimensions"
+            with _faults(what, "HNSW32 or Flat"):
+                index = faiss.index_factory(
+                    dimension or _USUAL, factory, faiss.METRIC_INNER_PRODUCT
+                )
+            inverted = faiss.try_extract_index_ivf(index)
+            if self._on_disk:
+                self._check_on_disk(index, inverted)
+            self._set_search(index, inverted)
+        except UnsupportedVectors as error:
+            if dimension:
+                raise InputError(str(error)) from error
 
     def build(self, ids: Sequence[str], vectors: Vectors) -> None:
         """As `Index.build`; the index is trained on these vectors if its kind is trained.
@@ -118,16 +140,20 @@ class FaissIndex:
 
     def _move_to_disk(self, index: Any, inverted: Any) -> None:
         """Keep the inverted lists in a temporary file."""
-        if inverted is None or isinstance(index, faiss.IndexRefine):
-            raise InputError(
-                f"index.on_disk: {self._factory!r} keeps its vectors in memory: choose "
-                "IVF{lists},SQ8 or another IVF without Refine"
-            )
+        self._check_on_disk(index, inverted)
         self._folder = tempfile.TemporaryDirectory(prefix="tercet-faiss-")
         file = str(Path(self._folder.name) / "lists")
         lists = faiss.OnDiskInvertedLists(inverted.nlist, inverted.code_size, file)
         inverted.replace_invlists(lists)
         self._lists = lists  # faiss does not keep it alive
+
+    def _check_on_disk(self, index: Any, inverted: Any) -> None:
+        """Raise InputError for a kind whose vectors are not in inverted lists."""
+        if inverted is None or isinstance(index, faiss.IndexRefine):
+            raise InputError(
+                f"index.on_disk: {self._factory!r} keeps its vectors in memory: choose "
+                "IVF{lists},SQ8 or another IVF without Refine"
+            )
 
     def size(self) -> Size:
         """As `Index.size`: the bytes of the index's file, which is also its size in memory."""

@@ -62,6 +62,19 @@ def make_index(section: IndexSettings, collection: str, owner: str = "") -> Inde
     return plugins.make("indexes", section.backend, section.options)
 
 
+def try_out(index: Index, dimension: int) -> None:
+    """Refuse, before any work, what an index would fail at when it is built; then discard it.
+
+    `dimension` is that of the vectors, 0 where it is not known. Raises InputError.
+    """
+    try:
+        attempt = getattr(index, "try_out", None)
+        if attempt is not None:
+            attempt(dimension)
+    finally:
+        index.discard()
+
+
 def open_live(section: IndexSettings) -> LiveCollection:
     """The existing collection of a recipe. Raises InputError as `make_index` does."""
     from tercet.retrieval.weaviate.live import LiveCollection

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from tercet.config.recipe import Recipe
-from tercet.config.training import MANAGED, TRAINING
+from tercet.config.training import HONOURED, MANAGED, TRAINING
 
 #: What `docs/reference/api.md` documents: module -> name -> its members; None: all that are public.
 API: dict[str, dict[str, tuple[str, ...] | None]] = {
@@ -97,9 +97,11 @@ def _training() -> str:
     managed = [(f"`{name}`", _escaped(rule)) for name, rule in MANAGED.items()]
     return (
         "\n## `training`\n\n"
-        "transformers' `TrainingArguments` by their own names. These have Tercet's defaults; any "
-        "other may be given too.\n\n"
+        "transformers' `TrainingArguments` by their own names. These have Tercet's defaults:\n\n"
         + _table(("key", "default", "meaning"), rows)
+        + "\nThese do what transformers' documentation says: "
+        + ", ".join(f"`{name}`" for name in sorted(HONOURED))
+        + ".\n"
         + "\nThese cannot be given. Each follows from something else:\n\n"
         + _table(("argument", "follows from"), managed)
     )

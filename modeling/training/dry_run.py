@@ -21,6 +21,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from tercet.config.recipe import Recipe
 from tercet.data.triplets import Triplets
 from tercet.modeling.encoders.bi_encoder import BiEncoder
+from tercet.modeling.encoders.protocols import Student
 from tercet.modeling.training.collator import TripletCollator
 from tercet.modeling.training.lora import with_lora
 from tercet.modeling.training.trainer import MarginMSETrainer, training_arguments
@@ -100,7 +101,10 @@ def dry_run(
     collator = _Counting(TripletCollator.of_texts(encoder, train.queries, texts))
     watch = _Watch(budget)
     with tempfile.TemporaryDirectory() as folder:
-        args = _arguments(recipe, encoder, folder, len(train))
+        args = passing_arguments(recipe, folder, encoder)
+        args.max_steps, args.num_train_epochs = -1, 3.0
+        batch = args.per_device_train_batch_size
+        args.per_device_train_batch_size = max(1, min(batch, len(train) // (_FEWEST + 1)))
         trainer = MarginMSETrainer(
             encoder,
             args,
@@ -109,10 +113,7 @@ def dry_run(
             None,
             loss=recipe.loss,
         )
-        for callback in (PrinterCallback, ProgressCallback):
-            trainer.remove_callback(callback)
-        trainer.add_callback(watch)
-        trainer.train()
+        train_silently(trainer, watch)
     each = args.gradient_accumulation_steps
     tokens = [sum(collator.tokens[i : i + each]) for i in range(0, len(collator.tokens), each)]
     timed = slice(1, len(watch.steps)) if len(watch.steps) > 1 else slice(0, 1)
@@ -122,15 +123,22 @@ def dry_run(
     return DryRun(forward / sum(tokens[timed]), update, trained)
 
 
-def _arguments(recipe: Recipe, encoder: BiEncoder, folder: str, queries: int) -> TrainingArguments:
+def train_silently(trainer: MarginMSETrainer, watch: TrainerCallback) -> None:
+    """Train without the Trainer's own bars and prints; `watch` says when to stop."""
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    trainer.add_callback(watch)
+    trainer.train()
+
+
+def passing_arguments(
+    recipe: Recipe, folder: str, student: Student | None = None
+) -> TrainingArguments:
     """The recipe's arguments without evaluation, saving, logging and pushing."""
-    args = training_arguments(recipe, encoder)
+    args = training_arguments(recipe, student)
     args.output_dir = folder
     args.eval_on_start = args.load_best_model_at_end = args.push_to_hub = False
     args.eval_strategy = args.logging_strategy = IntervalStrategy.NO
     args.save_strategy = SaveStrategy.NO
     args.report_to = []
-    args.max_steps, args.num_train_epochs = -1, 3.0
-    batch = args.per_device_train_batch_size
-    args.per_device_train_batch_size = max(1, min(batch, queries // (_FEWEST + 1)))
     return args

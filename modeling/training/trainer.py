@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import EarlyStoppingCallback, TrainingArguments
-from transformers.trainer_utils import IntervalStrategy
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from tercet.config.recipe import LossSection, Recipe
 from tercet.core.console import CURVES
@@ -181,6 +181,7 @@ def training_arguments(recipe: Recipe, student: Student | None = None) -> Traini
     contradict each other.
     """
     settings = dict(recipe.training)
+    _check_settings(settings)
     if settings.get("bf16") is None:
         dtype = known_dtype("auto", default_device())
         if dtype is None and isinstance(student, BiEncoder):
@@ -213,9 +214,8 @@ def training_arguments(recipe: Recipe, student: Student | None = None) -> Traini
     except (TypeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(f"training: {reason}") from error
-    if args.eval_strategy == IntervalStrategy.NO:
-        raise InputError("training: eval_strategy must be epoch or steps: the best model is kept")
-    if args.eval_strategy == IntervalStrategy.STEPS and args.eval_steps != args.save_steps:
+    by_steps = args.save_strategy == SaveStrategy.STEPS
+    if by_steps and args.eval_steps != args.save_steps:
         raise InputError(
             f"training: eval_steps ({args.eval_steps:g}) and save_steps ({args.save_steps:g}) must "
             "be equal, so that the best model is one that was saved"
@@ -223,3 +223,20 @@ def training_arguments(recipe: Recipe, student: Student | None = None) -> Traini
     # One process uses one GPU; several GPUs need several processes.
     args._n_gpu = min(args.n_gpu, 1)
     return args
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise InputError for settings that keep no best model, or that this hardware lacks."""
+    measured, saved = str(settings["eval_strategy"]), str(settings["save_strategy"])
+    if measured == "no":
+        raise InputError("training: eval_strategy must be epoch or steps: the best model is kept")
+    if saved not in (measured, "best"):
+        raise InputError(
+            f"training: save_strategy {saved} must be eval_strategy's {measured}, or best, so that "
+            "the best model is one that was saved"
+        )
+    if settings.get("fp16") and default_device().type == "cpu":
+        raise InputError(
+            "training.fp16 needs a GPU, and there is none here: leave it out, and bf16 or float32 "
+            "is chosen by measuring"
+        )

@@ -102,6 +102,17 @@ class WeaviateIndex:
             raise
         self.collection = collection
 
+    def try_out(self, dimension: int) -> None:
+        """Create an empty collection and drop it. Raises InputError if the key may not write."""
+        name = f"{weaviate_name(self.settings.collection)}_{uuid.uuid4().hex[:12]}"
+        try:
+            Collection.create(self.server, name, self.settings)
+            self.drop(name)
+        except WeaviateError as error:
+            raise InputError(
+                f"{error}: the index needs a key that may create collections and drop them"
+            ) from error
+
     def search(self, vectors: np.ndarray, k: int) -> list[Ranking]:
         """As `Index.search`; `threads` queries in parallel, retried while the server is busy."""
         check_k(k)

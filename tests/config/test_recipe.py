@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from transformers import TrainingArguments
 
 from tercet.config.loading import load_recipe
 from tercet.config.recipe import Recipe
-from tercet.config.training import MANAGED, TRAINING
+from tercet.config.training import HONOURED, MANAGED, TRAINING
 from tercet.core.schema import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +57,7 @@ negatives.retrievers.N.k1 negatives.retrievers.N.b negatives.retrievers.N.langua
 negatives.retrievers.N.options negatives.retrievers.N.precision
 teacher.name teacher.revision teacher.backend teacher.max_length teacher.precision
 teacher.shard_pairs teacher.options
+teacher.format teacher.instruction teacher.label teacher.answers
 triplets.teacher_weight triplets.calibration triplets.negatives_per_query
 triplets.held_out triplets.filter_rank triplets.filter_percentile triplets.filter_max_matches
 loss.kind loss.temperature loss.teacher_temperature loss.info_nce loss.info_nce_temperature
@@ -225,6 +227,40 @@ def test_the_nearest_name_of_training_arguments_is_offered(tmp_path: Path) -> No
     )
 
 
+def test_each_name_of_training_arguments_is_honoured_or_refused_with_what_decides() -> None:
+    theirs = {f.name for f in dataclasses.fields(TrainingArguments) if f.init}
+    assert theirs == {*TRAINING, *HONOURED, *MANAGED}
+    assert len(theirs) == len(TRAINING) + len(HONOURED) + len(MANAGED), "a name stands twice"
+
+
+def test_a_hint_names_no_argument_that_would_be_refused_next(tmp_path: Path) -> None:
+    message = refusal("", tmp_path, "--training.use_ipex", "true")
+    assert not re.search(r"\b(use_cpu|output_dir)\b", message)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{eval_steps: 3}", "training.eval_steps does nothing with training.eval_strategy epoch"),
+        ("{save_steps: 3}", "training.save_steps does nothing with training.save_strategy epoch"),
+        (
+            "{activation_checkpointing_kwargs: {use_reentrant: false}}",
+            "training.activation_checkpointing_kwargs does nothing with "
+            "training.activation_checkpointing unset",
+        ),
+        ("{adam_epsilon: .inf}", "training.adam_epsilon must be a finite number"),
+        (
+            "{lr_scheduler_kwargs: {min_lr: .nan}}",
+            "training.lr_scheduler_kwargs.min_lr must be a finite number",
+        ),
+    ],
+)
+def test_an_argument_that_would_do_nothing_or_harm_is_refused(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    assert message in refusal(f"training: {text}", tmp_path)
+
+
 @pytest.mark.parametrize("name", sorted(MANAGED))
 def test_what_other_keys_decide_cannot_be_given(tmp_path: Path, name: str) -> None:
     message = refusal("", tmp_path, f"--training.{name}", "true")
@@ -255,12 +291,15 @@ def test_all_that_training_sets_itself_is_managed() -> None:
         ("learning_rate", "1", 1.0),
         ("warmup_steps", "10", 10.0),
         ("bf16", "null", None),
-        ("eval_steps", "0.5", 0.5),
+        ("neftune_noise_alpha", "0.5", 0.5),
         ("optim", "adamw_torch", "adamw_torch"),
         ("logging_strategy", "no", "no"),
         ("max_steps", "7", 7),
         ("save_total_limit", "null", None),
         ("lr_scheduler_kwargs", "{min_lr: 0.1}", {"min_lr": 0.1}),
+        ("lr_scheduler_kwargs", "{min_lr: 1e-6, n: 3}", {"min_lr": 1e-6, "n": 3}),
+        ("optim_args", "{momentum: 1e-1, nesterov: true}", "momentum=0.1,nesterov=True"),
+        ("optim_args", "momentum=1e-1", "momentum=1e-1"),
         ("torch_compile", "true", True),
     ],
 )

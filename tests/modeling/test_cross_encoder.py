@@ -180,5 +180,5 @@ def test_lengths_are_those_of_the_pairs_as_they_are_read(
 ) -> None:
     teacher = load(tiny_cross_encoder_path, max_length=max_length)
     pairs = [(tiny_texts[i], tiny_texts[-i]) for i in range(len(tiny_texts))]
-    read = [len(ids) for ids in teacher._tokenize(pairs)["input_ids"]]
+    read = [len(ids) for ids in teacher.inputs.tokenize(pairs)["input_ids"]]
     assert teacher.lengths(pairs).tolist() == read

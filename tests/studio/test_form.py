@@ -123,7 +123,7 @@ BOMB = "a: [&l0 [1]" + "".join(f", &l{n} [{f'*l{n - 1}, ' * 10}]" for n in range
         ("training", "max_grad_norm: .inf", "non-finite number"),
         ("training", BOMB, "aliases repeat"),
         ("training", "output_dir: elsewhere", "follows from"),
-        ("training", "deepspeed: /etc/x.json", "leads out"),
+        ("training", "accelerator_config: /etc/x.json", "leads out"),
         ("training.learning_rate", -1, "at least 0"),
         ("corpus.path", "../elsewhere", "leads out"),
         ("model.name", "file:///etc/passwd", "only http"),

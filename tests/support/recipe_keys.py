@@ -364,6 +364,11 @@ KEYS: dict[str, Key] = {
         ("scores",), COMMIT[::-1], given={"teacher.name": "a/teacher"}, missing=HUB
     ),
     "teacher.backend": Key(("scores",), "torch"),
+    "teacher.format": Key(("scores",), "chat", missing=VALUES),
+    "teacher.instruction": Key(("scores",), "judge: ", AFTER_SCORES),
+    # The account of how pairs are read names the label.
+    "teacher.label": Key(("scores",), "0", ("triplets",)),
+    "teacher.answers": Key(("scores",), ["yes", "no"], missing=VALUES),
     "teacher.max_length": Key(("scores",), 20, AFTER_SCORES),
     "teacher.precision": Key(("scores",), "bf16", AFTER_SCORES),
     "teacher.shard_pairs": Key(("scores",), 64, AFTER_SCORES),

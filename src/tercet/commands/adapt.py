@@ -68,7 +68,7 @@ def adapt(
     from tercet.pipeline.pipeline import Pipeline, StepReached
     from tercet.reports.report import print_report, write_report
     from tercet.reports.run_report import run_report
-    from tercet.sharing.hub import push_model
+    from tercet.sharing.hub import claim, push_model
     from tercet.sharing.model_card import write_card
 
     pipeline = Pipeline(recipe, restart=restart, until=until)
@@ -78,6 +78,8 @@ def adapt(
     with locked(recipe.folder), suppress(StepReached):
         if not plan(pipeline, yes=yes):
             return
+        if recipe.training.get("push_to_hub") and is_main_process():
+            claim(recipe)  # an account that may not write there is told now
         # Data: passages with their vectors, synthetic queries, and what the teacher makes of them.
         corpus = pipeline.make("corpus")
         if is_main_process():  # a source that is refused leaves nothing behind

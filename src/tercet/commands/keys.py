@@ -13,7 +13,7 @@ from rich.text import Text
 from tercet.config.keys import listed_path, settings_within
 from tercet.config.parsing import nearest
 from tercet.config.recipe import Recipe
-from tercet.config.training import MANAGED, TRAINING
+from tercet.config.training import HONOURED, TRAINING
 from tercet.core.console import console
 from tercet.core.schema import InputError
 
@@ -109,7 +109,7 @@ def _print_other_arguments() -> None:
     others = [
         f"{f.name} ({f.default})"
         for f in dataclasses.fields(TrainingArguments)
-        if f.init and f.name not in TRAINING and f.name not in MANAGED and f.name[0] != "_"
+        if f.name in HONOURED
     ]
     text = "  and the others, documented by transformers: " + ", ".join(others) + "\n"
     console.print(Text(text, "dim"))

@@ -121,6 +121,23 @@ class TeacherSection:
     backend: Literal["auto", "torch", "onnx"] = key(
         "auto", "auto: torch, or onnx for a model with ONNX weights alone"
     )
+    format: Literal["auto", "pair", "chat", "qwen3", "gemma", "monot5"] = key(
+        "auto",
+        "how a pair is written; auto: as the folder says; pair: as two texts; chat: by its chat "
+        "template; qwen3, gemma, monot5: as published for Qwen3-Reranker, "
+        "bge-reranker-v2-gemma and monoT5",
+    )
+    instruction: str | None = key(
+        None, "what it is told before a pair; unset: the folder's prompt, or the published one"
+    )
+    label: str | None = key(
+        None, "label whose logit is the score, by name or number (classifiers with several)"
+    )
+    answers: list[str] | None = key(
+        None,
+        "words for yes and no: the score is the log-odds of them, or the logit of one (language "
+        "models); unset: the folder's, or the published ones",
+    )
     max_length: int = key(256, "maximum tokens of query and passage together", low=16)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = key(
         "auto", "auto: bf16 if it is measured to be 10% faster here, else fp32; kept by the run"

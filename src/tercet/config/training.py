@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tercet.config.model import ModelSection
@@ -54,6 +56,9 @@ def training_defaults(model: ModelSection) -> dict[str, Any]:
     return defaults | (_ADAPTER_TRAINING if model.adapter else {})
 
 
+_SEARCH = "nothing: an evaluation searches the corpus"
+_WHOLE = "nothing: every process holds the whole model"
+
 #: TrainingArguments that cannot be given, and the keys or rules that they follow from.
 MANAGED = {
     "output_dir": "name and runs_dir",
@@ -73,12 +78,67 @@ MANAGED = {
     "dataloader_persistent_workers": "nothing: each epoch draws new negatives",
     "save_only_model": "nothing: a killed run needs the optimizer's state to resume",
     "ignore_data_skip": "nothing: a resumed run ends with the same weights",
+    "enable_jit_checkpoint": "training.save_strategy: a killed run resumes from the last one",
     "label_smoothing_factor": "nothing: there are no classes to smooth",
     "eval_delay": "nothing: zero-shot and every epoch are measured",
     "use_cpu": "the hardware: hide GPUs with CUDA_VISIBLE_DEVICES=",
+    "local_rank": "the launcher: `accelerate launch` numbers the processes",
     "ddp_find_unused_parameters": "nothing: every parameter is used",
     "ddp_broadcast_buffers": "nothing: buffers are constant",
+    "do_train": "nothing: a run trains; --until targets stops before it",
+    "do_eval": "training.eval_strategy",
+    "do_predict": "nothing: the test queries are always measured",
+    "per_device_eval_batch_size": "the hardware: a batch has as many tokens as suit it",
+    "bf16_full_eval": "model.precision",
+    "fp16_full_eval": "model.precision",
+    "prediction_loss_only": _SEARCH,
+    "eval_accumulation_steps": _SEARCH,
+    "eval_do_concat_batches": _SEARCH,
+    "eval_use_gather_object": _SEARCH,
+    "include_for_metrics": "evaluation.metrics",
+    "batch_eval_metrics": _SEARCH,
+    "include_num_input_tokens_seen": "nothing: tokens are always counted, without padding",
+    "length_column_name": "nothing: lists of passages have no column of lengths",
+    "use_cache": "nothing: training generates no text",
+    "fsdp": _WHOLE,
+    "fsdp_config": _WHOLE,
+    "deepspeed": _WHOLE,
+    "parallelism_config": _WHOLE,
 }
+
+#: The other TrainingArguments, which do here what transformers' documentation says.
+HONOURED = frozenset(
+    {
+        *("max_steps", "lr_scheduler_kwargs", "optim", "optim_args", "optim_target_modules"),
+        *("adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "neftune_noise_alpha"),
+        *("fp16", "tf32", "activation_checkpointing", "activation_checkpointing_kwargs"),
+        *("gradient_checkpointing", "gradient_checkpointing_kwargs", "torch_empty_cache_steps"),
+        *("torch_compile", "torch_compile_backend", "torch_compile_mode", "auto_find_batch_size"),
+        *("use_liger_kernel", "liger_kernel_config", "full_determinism", "accelerator_config"),
+        *("logging_strategy", "logging_first_step", "logging_nan_inf_filter", "log_level"),
+        *("log_level_replica", "log_on_each_node", "disable_tqdm", "skip_memory_metrics", "debug"),
+        *("trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"),
+        *("eval_steps", "save_steps", "save_on_each_node"),
+        *("restore_callback_states_from_checkpoint", "train_sampling_strategy"),
+        *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_strategy", "hub_always_push"),
+        *("hub_revision", "dataloader_drop_last", "dataloader_pin_memory"),
+        *("dataloader_prefetch_factor", "dataloader_multiprocessing_context"),
+        *("dataloader_in_order", "ddp_bucket_cap_mb", "ddp_static_graph", "ddp_backend"),
+    }
+)
+
+#: Arguments without effect unless another one has a value that is not one of these.
+_BESIDE: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "eval_steps": ("eval_strategy", ("epoch", "no")),
+    "save_steps": ("save_strategy", ("epoch", "best", "no")),
+    "activation_checkpointing_kwargs": ("activation_checkpointing", (None, False)),
+    "gradient_checkpointing_kwargs": ("gradient_checkpointing", (None, False)),
+    "liger_kernel_config": ("use_liger_kernel", (None, False)),
+    "lr_scheduler_kwargs": ("lr_scheduler_type", ("constant", "constant_with_warmup")),
+}
+
+#: A number that YAML 1.1 reads as text: without a point or without the exponent's sign.
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 #: Lower bounds that TrainingArguments does not check itself.
 _LOWEST = {
@@ -102,16 +162,40 @@ def build_training(node: Node) -> dict[str, Any]:
     if not isinstance(node.value, dict):
         raise InputError(f"{node.where}: training must be a mapping of keys")
     hints = typing.get_type_hints(TrainingArguments)
-    names = [f.name for f in dataclasses.fields(TrainingArguments) if f.init]
     values = {}
     for name, child in node.value.items():
-        if name not in names:
-            raise UnknownKey(child.where, name, "training", names)
-        if name in MANAGED:
-            raise InputError(f"{child.where}: training.{name} follows from {MANAGED[name]}")
+        _check_name(name, child, [f.name for f in dataclasses.fields(TrainingArguments) if f.init])
         values[name] = _as_argument(hints[name], child, f"training.{name}")
         check_range(values[name], {"low": _LOWEST.get(name)}, child.where, f"training.{name}")
+    _check_beside(node.value, values)
     return values
+
+
+def _check_name(name: str, node: Node, theirs: Sequence[str]) -> None:
+    """Raise InputError for a name that cannot be given; `theirs` are all of TrainingArguments."""
+    if name in MANAGED:
+        raise InputError(f"{node.where}: training.{name} follows from {MANAGED[name]}")
+    ours = [each for each in theirs if each in TRAINING or each in HONOURED]
+    if name not in theirs:
+        raise UnknownKey(node.where, name, "training", ours)
+    if name not in ours:
+        raise InputError(
+            f"{node.where}: training.{name} is newer than this version of Tercet, which does not "
+            "know whether it would change anything: leave it out"
+        )
+
+
+def _check_beside(nodes: Mapping[str, Node], values: Mapping[str, Any]) -> None:
+    """Raise InputError for an argument that would do nothing, as another one has no use for it."""
+    for name, (other, idle) in _BESIDE.items():
+        default, _ = TRAINING.get(other, (None, ""))
+        value = values.get(other, default)
+        if values.get(name) not in (None, {}) and value in idle:
+            shown = "unset" if value is None else value
+            raise InputError(
+                f"{nodes[name].where}: training.{name} does nothing with training.{other} {shown}: "
+                "change that too, or leave it out"
+            )
 
 
 def _as_argument(hint: Any, node: Node, path: str) -> Any:
@@ -123,14 +207,33 @@ def _as_argument(hint: Any, node: Node, path: str) -> Any:
         if default is None or type(None) in kinds:
             return None
         raise InputError(f"{node.where}: {path} must have a value")
+    if path == "training.optim_args" and isinstance(node.value, dict):
+        return ",".join(f"{name}={value}" for name, value in _numbers(node, path).items())
     if isinstance(node.value, dict | list):
         if kinds <= {str, int, float, bool, type(None)}:
             raise InputError(f"{node.where}: {path} must be one value, not {node.plain()!r}")
-        return node.plain()
+        return _numbers(node, path)
+    if float in kinds:
+        return coerce_scalar(float, node, path)
     if type(node.value) in kinds:
         return node.value
-    for kind in (float, int, bool):
-        if kind in kinds and not (kind is int and float in kinds) and str not in kinds:
+    for kind in (int, bool):
+        if kind in kinds and str not in kinds:
             return coerce_scalar(kind, node, path)
     # YAML 1.1 reads the strategy `no` as false.
     return node.text if isinstance(node.value, bool) and str in kinds else node.value
+
+
+def _numbers(node: Node, path: str) -> Any:
+    """The node's plain value; texts within that are numbers, as YAML 1.1 reads 1e-6, become them.
+
+    Raises InputError for a number that is not finite.
+    """
+    if isinstance(node.value, dict):
+        return {name: _numbers(child, f"{path}.{name}") for name, child in node.value.items()}
+    if isinstance(node.value, list):
+        return [_numbers(child, f"{path}.{i}") for i, child in enumerate(node.value)]
+    written = isinstance(node.value, str) and _NUMBER.fullmatch(node.value)
+    if written or isinstance(node.value, float):
+        return coerce_scalar(float, node, path)
+    return node.value

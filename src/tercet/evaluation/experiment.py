@@ -110,6 +110,8 @@ class Experiment:
         self._check_out_of_domain()
         for index in self.indexes:
             retrieval.drop_leftovers(self.pipeline.components.index_of(index))
+            # A kind that does not take these vectors is told in the table instead.
+            retrieval.try_out(self.pipeline.components.index_of(index), 0)
         if self.baseline not in self.systems:
             raise InputError(
                 f"evaluation.baseline {self.baseline!r} is not a system"

@@ -29,6 +29,7 @@ from tercet.evaluation.results import SystemFacts
 from tercet.modeling.cross_encoder import weight_files
 from tercet.modeling.encoders.cohere_prices import RETIRED, refuse_retired
 from tercet.modeling.hub import resolve
+from tercet.pipeline.needs import unset
 from tercet.pipeline.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -535,8 +536,14 @@ class RerankSystem(System):
         section = self.pipeline.recipe.teacher
         if self.settings.teacher is None:
             return section
-        name, options = self.settings.teacher, self.settings.options
-        return replace(section, name=name, revision=self.settings.revision, options=options)
+        # How the recipe's teacher is read is not how another is.
+        other = TeacherSection(
+            name=self.settings.teacher,
+            options=self.settings.options,
+            revision=self.settings.revision,
+        )
+        of_all = ("backend", "max_length", "precision", "shard_pairs")
+        return replace(other, **{key: getattr(section, key) for key in of_all})
 
     def identity(self) -> str:
         """Digest of the first-stage system, the cross-encoder and the depth."""
@@ -547,7 +554,11 @@ class RerankSystem(System):
             files = weight_files(teacher.name, teacher.backend)
             model = resolve(teacher.name, teacher.revision, files).identity
         left = ("name", "revision") if teacher.options else ("name", "revision", "options")
-        settings = {k: v for k, v in asdict(teacher).items() if k not in left}
+        settings = {
+            k: v
+            for k, v in asdict(teacher).items()
+            if k not in left and not unset(f"teacher.{k}", v)
+        }
         return digest([_identities(self.parts), model, settings, self.settings.depth])
 
     def retriever(self, over: Mapping[str, Retriever]) -> Retriever:

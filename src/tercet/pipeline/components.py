@@ -82,6 +82,20 @@ class Components:
         check_installed(*self.recipe.tracking.report_to, *asked)
         self.make_index().discard()
 
+    def check_indexes(self) -> None:
+        """Make the recipe's indexes, empty, as a run fills them later. Raises InputError."""
+        recipe = self.recipe
+        known = not (recipe.model.given or recipe.model.api)
+        dimension = self.base_model().dimension if known else 0
+        for path in ("index", "negatives.index"):
+            settings = recipe.index if path == "index" else recipe.negatives.index
+            try:
+                retrieval.try_out(self.index_of(settings), dimension)
+            except InputError as error:
+                said = str(error)
+                own = said.startswith(("index:", "index."))
+                raise InputError(f"{path}{said[5:]}" if own else f"{path}: {said}") from error
+
     def check_plugins(self) -> None:
         """Load every plug-in, and see that it takes its options. Raises InputError."""
         for each in every_plugin(self.recipe):
@@ -283,6 +297,9 @@ class Components:
             backend=section.backend,
             max_length=section.max_length,
             precision=section.precision,
+            asked=modeling.Asked(
+                section.format, section.instruction, section.label, section.answers
+            ),
         )
 
     def generator(self, settings: GeneratorSettings, passages: Passages) -> Generator:

@@ -17,6 +17,7 @@ MODEL_KEYS = {
     ),
     "teacher": (
         *("teacher.backend", "teacher.max_length", "teacher.precision", "teacher.options"),
+        *("teacher.format", "teacher.instruction", "teacher.label", "teacher.answers"),
     ),
 }
 MODEL_PLACES = {
@@ -26,6 +27,10 @@ MODEL_PLACES = {
     ),
     "teacher": ("teacher.name", "teacher.revision"),
 }
+
+
+#: Keys that are in no manifest where the teacher's folder decides.
+_OF_FOLDER = ("teacher.format", "teacher.instruction", "teacher.label", "teacher.answers")
 
 
 class UndeclaredInput(Exception):
@@ -126,5 +131,7 @@ def _present(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def unset(key: str, value: Any) -> bool:
-    """Whether a key is a plug-in's options and has none."""
+    """Whether a key is a plug-in's options and has none, or leaves a teacher as its folder says."""
+    if key in _OF_FOLDER:
+        return value in (None, "auto")
     return key.rpartition(".")[2] == "options" and value == {}

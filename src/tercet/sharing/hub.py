@@ -9,7 +9,7 @@ from tercet.config.recipe import Recipe
 from tercet.core.artifacts import Artifact, existing
 from tercet.core.files import write_file
 from tercet.core.schema import InputError
-from tercet.modeling.hub import CARD, files_of, push_files
+from tercet.modeling.hub import CARD, claim_repository, files_of, push_files
 from tercet.reports.markdown import escape, shown, table
 from tercet.sharing.datasets import write_published
 from tercet.sharing.model_card import stamp, writers
@@ -61,6 +61,16 @@ def model_files(model: Artifact) -> dict[str, Path]:
     """The files of the model itself, by their paths in its folder."""
     names = [name for name in model.manifest["files"] if not name.startswith(_OF_THE_RUN)]
     return {name: model.path / name for name in names}
+
+
+def claim(recipe: Recipe) -> None:
+    """Create the repository that training will push to. Raises InputError if the Hub refuses."""
+    training = recipe.training
+    claim_repository(
+        _repo(recipe),
+        private=training.get("hub_private_repo"),
+        revision=training.get("hub_revision"),
+    )
 
 
 def push_datasets(recipe: Recipe, *, private: bool | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import numpy as np
 from tercet import data, modeling, retrieval
 from tercet.config.evaluation import SYNTHETIC
 from tercet.config.index import UUIDS
-from tercet.core.artifacts import Writer
+from tercet.core.artifacts import MANIFEST, Writer
 from tercet.core.console import console
-from tercet.core.files import digest, write_json
+from tercet.core.files import digest, read_json, write_json
 from tercet.core.processes import is_main_process
 from tercet.core.schema import Index
 from tercet.data.judgements import passages_named
@@ -59,13 +60,17 @@ class Model(Step):
         self.index: Index | None = None
 
     def check(self, run: Run) -> None:
-        """Refuse vectors too short for the loss, tokens beyond the model's, and an unfit gate."""
+        """Refuse an unfit gate, vectors too short for the loss, and settings that do not train."""
         section, corpus = run.recipe.evaluation, run.recipe.corpus
         if section.gate != SYNTHETIC:
             source = run.components.source
             data.check_gate(source, section.gate, corpus.test_split, run.recipe.seed)
         if not run.recipe.model.given:
             modeling.check_widths(run.recipe.loss, run.components.base_model())
+        if not _is_trained(run):
+            if is_main_process():
+                run.components.check_indexes()
+            modeling.rehearse(partial(_rehearsed, run), run.recipe)
 
     def condense(self, inputs: Inputs) -> dict[str, Any]:
         """Of the judgements, those that gate, and which passages a sample of the corpus has."""
@@ -117,6 +122,26 @@ class Model(Step):
             verdict = verdict_of(chosen, gate=gate_of(recipe))
             writer.facts |= {"shipped": verdict.shipped, "reason": verdict.reason}
             writer.facts |= {"verdict": verdict.text}
+
+
+def _is_trained(run: Run) -> bool:
+    """Whether the run has a model that was trained with these settings."""
+    file = run.recipe.folder / "model" / MANIFEST
+    if not file.exists():
+        return False
+    settings = read_json(file)["plan"]["settings"]
+    return bool(settings.get("weight_arguments") == run.recipe.weight_arguments)
+
+
+def _rehearsed(run: Run) -> modeling.Student:
+    """A new instance of what the run trains, with random vectors where those are frozen."""
+    section, components = run.recipe.model, run.components
+    if not section.adapter:
+        return components.base()
+    if section.api:
+        return modeling.adapter_of_width(run.recipe)
+    encoder = components.base_model()
+    return modeling.AdaptedEncoder.fresh(encoder, section.adapter_rank, seed=run.recipe.seed)
 
 
 def gate_of(recipe: Any) -> str:

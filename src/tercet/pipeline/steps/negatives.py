@@ -8,11 +8,12 @@ from typing import Any
 
 from tercet import data, retrieval
 from tercet.config.recipe import RetrieverSettings
-from tercet.core.artifacts import Writer
+from tercet.core.artifacts import MANIFEST, Writer
 from tercet.core.files import slug
 from tercet.core.schema import Retriever
 from tercet.pipeline.needs import Needs
-from tercet.pipeline.run import Inputs, Step
+from tercet.pipeline.run import Inputs, Run, Step
+from tercet.pipeline.trials import try_retrievers
 
 
 class Negatives(Step):
@@ -32,6 +33,11 @@ class Negatives(Step):
         """Digests of the vectors by other retrievers' models, made first where they are missing."""
         others = [r for r in inputs.recipe.negatives.retrievers if r.model]
         return {each.model: inputs.make(_RetrieverEmbeddings(each)).digest for each in others}
+
+    def check(self, run: Run) -> None:
+        """Encode two passages with every retriever's own model."""
+        if not (run.recipe.folder / self.name / MANIFEST).exists():
+            try_retrievers(run.components)
 
     def all_processes(self, inputs: Inputs) -> bool:
         """An index in memory or on a server belongs to the first process."""

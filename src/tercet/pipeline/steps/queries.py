@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from tercet import data
-from tercet.core.artifacts import Writer
+from tercet.core.artifacts import MANIFEST, Writer
 from tercet.pipeline.needs import Needs
-from tercet.pipeline.run import Inputs, Step
+from tercet.pipeline.run import Inputs, Run, Step
+from tercet.pipeline.trials import try_writers
 
 
 class Queries(Step):
@@ -18,6 +19,11 @@ class Queries(Step):
         keys=("queries", "seed"),
     )
     revision = 4
+
+    def check(self, run: Run) -> None:
+        """Write a query about each of two passages with every model."""
+        if not (run.recipe.folder / self.name / MANIFEST).exists():
+            try_writers(run.components)
 
     def all_processes(self, inputs: Inputs) -> bool:
         """Shards are written by every process."""

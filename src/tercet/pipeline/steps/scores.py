@@ -6,6 +6,7 @@ from tercet import data
 from tercet.core.artifacts import MANIFEST, Writer
 from tercet.pipeline.needs import Needs
 from tercet.pipeline.run import Inputs, Run, Step
+from tercet.pipeline.trials import try_teacher
 
 
 class Scores(Step):
@@ -17,12 +18,12 @@ class Scores(Step):
         models=("teacher",),
         keys=("teacher.shard_pairs",),
     )
-    revision = 2
+    revision = 3
 
     def check(self, run: Run) -> None:
         """Load the teacher: one of another kind is refused before queries are written."""
         if not (run.recipe.folder / self.name / MANIFEST).exists():
-            run.components.teacher()
+            try_teacher(run.components)
 
     def all_processes(self, inputs: Inputs) -> bool:
         """Shards are scored by every process."""
@@ -30,10 +31,13 @@ class Scores(Step):
 
     def make(self, inputs: Inputs, writer: Writer) -> None:
         """As `data.score_candidates`."""
+        teacher = inputs.components.teacher()
         data.score_candidates(
             writer,
             inputs.rows("negatives/candidates"),
             inputs.passages,
-            inputs.components.teacher(),
+            teacher,
             shard_pairs=inputs.recipe.teacher.shard_pairs,
         )
+        if reading := getattr(teacher, "reading", ""):
+            writer.facts |= {"teacher_reads": reading}

@@ -1,0 +1,74 @@
+"""Every model does a little of its work before any work: a batch of two unlike items.
+
+What is raised is told as one line that begins with the recipe's key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tercet.core.console import console
+from tercet.core.plugins import is_plugin
+from tercet.core.processes import is_main_process
+from tercet.core.resources import trim_memory
+from tercet.core.schema import InputError, Passage
+from tercet.core.text import excerpt
+from tercet.data import Passages
+from tercet.pipeline.components import Components
+
+#: A short and a longer passage.
+_UNLIKE = (
+    Passage("a", "", "Bees."),
+    Passage("b", "A harbour in winter", "Ships wait outside until the ice is broken. " * 4),
+)
+#: Generators that run here and cost nothing; others may ask a service that is paid.
+_OWN = ("seq2seq", "causal")
+
+
+def try_writers(components: Components) -> None:
+    """Write a query about each of two passages with every local model. Raises InputError."""
+    fresh, passages = components.settled(components.recipe), Passages.of(_UNLIKE)
+    for number, settings in enumerate(fresh.recipe.queries.generators):
+        if settings.kind in _OWN:
+            with _named(f"queries.generators.{number}"):
+                fresh.generator(settings, passages).generate(_UNLIKE, 1, fresh.recipe.seed)
+    trim_memory()
+
+
+def try_retrievers(components: Components) -> None:
+    """Encode two passages with every retriever's own model. Raises InputError."""
+    for number, settings in enumerate(components.recipe.negatives.retrievers):
+        if settings.model:
+            with _named(f"negatives.retrievers.{number}"):
+                encoder = components.other_encoder(settings)
+                encoder.encode_passages([passage.contents for passage in _UNLIKE])
+    trim_memory()
+
+
+def try_teacher(components: Components) -> None:
+    """Load the teacher, which scores two pairs then, and say how it reads them. Raises InputError.
+
+    A plug-in is asked for two pairs.
+    """
+    with _named("teacher"):
+        teacher = components.teacher()
+        if is_plugin("teachers", components.recipe.teacher.name):
+            teacher.score([("a query", passage.contents) for passage in _UNLIKE])
+    reading = getattr(teacher, "reading", "")
+    if reading and is_main_process():
+        console.print(f"teacher {teacher.name} reads {reading}", style="dim")
+    del teacher
+    trim_memory()
+
+
+@contextmanager
+def _named(key: str) -> Iterator[None]:
+    """Turn what is raised into one InputError that begins with the key."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # libraries' errors share no narrower base
+        reason = excerpt(str(error), 300) or "no reason given"
+        raise InputError(f"{key}: two items fail ({type(error).__name__}): {reason}") from error
