@@ -89,7 +89,7 @@ def settings(folder: Path, passages: int, index: str) -> dict[str, object]:
         "corpus": {"source": "beir", "path": str(folder / "corpus")},
         "queries": {"generators": [{"kind": "spans"}], "count": 1000, "per_passage": 1},
         "teacher": {"name": str(folder / "teacher"), "max_length": 64},
-        "model": {"name": str(folder / "student"), "max_length": 64},
+        "model": {"name": str(folder / "student"), "pooling": "mean", "max_length": 64},
         "training": {"num_train_epochs": 1},
         "evaluation": {"interpolation_steps": 1},
         "index": {"backend": index} | ({"factory": "IVF{lists},SQ8"} if index == "faiss" else {}),

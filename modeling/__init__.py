@@ -23,15 +23,22 @@ from tercet.modeling.generators.causal import CausalGenerator as CausalGenerator
 from tercet.modeling.generators.chat_model import LocalChat as LocalChat
 from tercet.modeling.generators.ct2 import (
     CT2Generator as CT2Generator,
+    NotConverted as NotConverted,
     describe_engine as describe_engine,
+    runs_on_ct2 as runs_on_ct2,
     seq2seq_engine as seq2seq_engine,
 )
+from tercet.modeling.generators.prefix import check_reading as check_reading
 from tercet.modeling.generators.prompts import DEFAULT_STYLE as DEFAULT_STYLE, STYLES as STYLES
 from tercet.modeling.generators.seq2seq import (
     Seq2SeqGenerator as Seq2SeqGenerator,
     check_doc2query as check_doc2query,
 )
-from tercet.modeling.hub import has_stand_in as has_stand_in, stand_in as stand_in
+from tercet.modeling.hub import (
+    has_stand_in as has_stand_in,
+    stand_in as stand_in,
+    tell_once as tell_once,
+)
 from tercet.modeling.precision import (
     Measured as Measured,
     Precision as Precision,

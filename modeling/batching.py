@@ -7,18 +7,39 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 # Their positions start after the padding token's id, so the first embeddings are never used.
-_OFFSET_POSITIONS = frozenset({"camembert", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl"})
+_OFFSET_POSITIONS = frozenset(
+    ("camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "mpnet", "roberta")
+    + ("roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod")
+)
+#: The longest input of a model that takes any.
+_NO_LIMIT = 1_000_000
 
 _CHARACTERS = 16  # of a token, more than most have
 
 
 def position_limit(config: Any) -> int:
-    """Return the longest input of a transformers config, in tokens with special ones."""
-    positions = getattr(config, "max_position_embeddings", None) or 1_000_000
-    return positions - (config.pad_token_id + 1 if config.model_type in _OFFSET_POSITIONS else 0)
+    """Return the longest input of a transformers config, in tokens with special ones.
+
+    A negative number of positions, as XLNet's, is no limit.
+    """
+    text = config.get_text_config()
+    positions = getattr(text, "max_position_embeddings", None) or 0
+    if positions <= 0:
+        return _NO_LIMIT
+    return positions - (text.pad_token_id + 1 if text.model_type in _OFFSET_POSITIONS else 0)
+
+
+def has_position_table(backbone: nn.Module) -> bool:
+    """Whether positions are looked up in a table, so that padding on the left moves a text."""
+    names = ("position_embeddings", "embed_positions", "wpe")
+    return any(
+        isinstance(getattr(module, name, None), nn.Embedding)
+        for module in backbone.modules()
+        for name in names
+    )
 
 
 def plan_batches(lengths: Sequence[int] | np.ndarray, batch_tokens: int) -> list[np.ndarray]:
@@ -46,12 +67,14 @@ def cut_batch(
     A chunk has texts of similar length, cut to its longest, and is within `chunk_tokens` as in
     `plan_batches`; with texts of unequal length, most of the computation would be padding.
     """
-    lengths = inputs["attention_mask"].sum(dim=1)
+    attended = inputs["attention_mask"]
+    lengths, left = attended.sum(dim=1), not bool(attended[:, 0].all())
     chunks = []
     for positions in plan_batches(lengths.cpu().numpy(), chunk_tokens):
         rows = torch.from_numpy(positions).to(lengths.device)
         longest = int(lengths[rows[0]])
-        chunks.append((rows, {name: value[rows, :longest] for name, value in inputs.items()}))
+        kept = slice(-longest, None) if left and longest else slice(longest)
+        chunks.append((rows, {name: value[rows, kept] for name, value in inputs.items()}))
     return chunks
 
 
@@ -69,12 +92,13 @@ def encode_cut(
 
 
 def pad(
-    rows: Sequence[Sequence[int] | np.ndarray], value: int, *, left: bool = False
+    rows: Sequence[Sequence[int] | np.ndarray], value: int, side: str = "right"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pad `rows` with `value`; return them and their mask, both int64 [rows, longest]."""
     lengths = np.array([len(row) for row in rows])
-    places = np.arange(lengths.max())[None, :]
-    present = places >= lengths.max() - lengths[:, None] if left else places < lengths[:, None]
+    present = np.arange(lengths.max())[None, :] < lengths[:, None]
+    if side == "left":
+        present = present[:, ::-1]
     padded = np.full(present.shape, value, dtype=np.int64)
     padded[present] = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
     return padded, present.astype(np.int64)

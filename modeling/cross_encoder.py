@@ -15,7 +15,7 @@ from tokenizers.normalizers import Lowercase, Sequence as NormalizerSequence
 
 from tercet.core.console import count_batch
 from tercet.core.schema import InputError
-from tercet.modeling.batching import pad, plan_batches, run_halving
+from tercet.modeling.batching import pad, plan_batches, position_limit, run_halving
 from tercet.modeling.hub import SAFETENSORS, load_tokenizer, local_folder, resolve
 from tercet.modeling.precision import (
     Precision,
@@ -29,7 +29,6 @@ from tercet.modeling.teachers.inputs import PairInputs, Pairs, Rows
 from tercet.modeling.teachers.networks import (
     Forward,
     adopt_padding,
-    limit_of,
     load_network,
     score_once,
     torch_forward,
@@ -110,7 +109,7 @@ class CrossEncoderTeacher:
             network = load_network(name, model.path, folder).to(place)
             accepted = inspect.signature(network.forward).parameters
             names = [key for key in tokenizer.model_input_names if key in accepted]
-            limit = limit_of(network.config)
+            limit = position_limit(network.config)
         reading = read_pairs(
             tokenizer,
             folder,
@@ -203,7 +202,7 @@ class CrossEncoderTeacher:
         for name, values in rows.items():
             fill = self._pad_token if name == "input_ids" else 0
             padded[name], padded["attention_mask"] = pad(
-                [values[i] for i in batch], fill, left=self._left
+                [values[i] for i in batch], fill, side="left" if self._left else "right"
             )
         logits = self._forward(padded)
         if self._label is None and logits.shape != (len(batch), 1):

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from pickle import UnpicklingError
@@ -32,6 +32,7 @@ from tercet.core.console import console
 from tercet.core.files import file_sha256
 from tercet.core.processes import is_main_process
 from tercet.core.schema import InputError
+from tercet.modeling import adapters
 from tercet.modeling.encoders.cohere_prices import refuse_retired
 
 # A model's files besides its weights. Python files are never downloaded: they would run code.
@@ -42,7 +43,9 @@ _COMPANIONS = (
     "config_sentence_transformers.json",
     "sentence_*_config.json",
     "[0-9]*_*/config.json",
-    "[0-9]*_Dense/model.safetensors",
+    "[0-9]*_*/model.safetensors",
+    "[0-9]*_*/pytorch_model.bin",
+    "adapter_config.json",
     "tercet.json",
     "tokenizer*.json",
     "special_tokens_map.json",
@@ -53,12 +56,16 @@ _COMPANIONS = (
     "bpe.codes",
     "*.model",
     "*.safetensors.index.json",
+    # Older embedding models have their transformer in a folder of its own.
+    *("0_*/sentence_*_config.json", "0_*/tokenizer*.json", "0_*/special_tokens_map.json"),
+    *("0_*/added_tokens.json", "0_*/vocab.*", "0_*/merges.txt", "0_*/*.model"),
+    "0_*/*.safetensors.index.json",
 )
 #: Of the HTTP library of huggingface_hub, which is httpx2 since its version 2.
 _HTTP_ERRORS = tuple(
     sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules
 )
-SAFETENSORS = ("*.safetensors",)
+SAFETENSORS = ("*.safetensors", "0_*/*.safetensors")
 #: The model card, which names the licence. It is not part of a model's identity.
 CARD = "README.md"
 #: Files of an earlier push that would be read together with the new ones.
@@ -66,14 +73,14 @@ _LEFTOVERS = {
     "model": (
         *("tercet.json", "space.safetensors", "adapter.json", "adapter.safetensors"),
         *("adapter_config.json", "adapter_model.safetensors", "*.safetensors.index.json"),
-        *("*_Dense/*", "*_Normalize/*", "training_args.bin"),
+        *("*_Dense/*", "*_LayerNorm/*", "*_Normalize/*", "0_*/*", "training_args.bin"),
     ),
     "dataset": ("*/*.parquet",),
     "space": ("model/*", "model/*/*", "report.html"),
 }
 # The older format, of most doc2query models. It is a pickle, which could run code: transformers
 # reads only tensors from it (`weights_only`) and refuses the rest.
-_OLD_FORMAT = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
+_OLD_FORMAT = ("pytorch_model*.bin", "pytorch_model.bin.index.json", "0_*/pytorch_model*.bin")
 #: Hub names of the models that `tercet demo` brings, and their folders in the user's cache.
 _KEPT = {"sentence-transformers/all-MiniLM-L6-v2": "all-MiniLM-L6-v2"}
 #: Hub names of teachers, one a recipe's default, that the demo's can stand in for.
@@ -103,6 +110,26 @@ def resolve(
     Raises InputError for a missing folder, a Hub that does not answer, or missing weights.
     """
     refuse_retired(name)
+    model = _resolved(name, revision, patterns)
+    base = adapter_base(name, model.path)
+    return replace(model, identity=f"{model.identity} on {base.identity}") if base else model
+
+
+def adapter_base(name: str, folder: Path) -> ResolvedModel | None:
+    """The model that an adapter folder belongs to; None for any other folder.
+
+    Raises InputError if there is no such model, or if it is an adapter itself.
+    """
+    found = adapters.base_of(name, folder)
+    if found is None:
+        return None
+    base = _resolved(*found, SAFETENSORS)
+    if adapters.base_of(found[0], base.path):
+        raise InputError(f"model {name!r}: its base {found[0]!r} is an adapter too: merge that one")
+    return base
+
+
+def _resolved(name: str, revision: str | None, patterns: Sequence[str]) -> ResolvedModel:
     path = local_folder(name)
     if path.is_dir():
         return _local(name, path.resolve(), patterns)
@@ -115,7 +142,7 @@ def resolve(
         kept = cache_folder("models") / _KEPT.get(name, "-")
         if revision is not None or not kept.is_dir():
             raise
-        _tell_once(f"the Hub did not answer: {name} is read from {kept}")
+        tell_once(f"the Hub did not answer: {name} is read from {kept}")
         return _local(name, kept.resolve(), patterns)
 
 
@@ -145,13 +172,14 @@ def stand_in(name: str) -> str:
     try:
         _download(name, None, SAFETENSORS)
     except HubSilent:
-        _tell_once(f"the Hub did not answer: {other} is the teacher, in place of {name}")
+        tell_once(f"the Hub did not answer: {other} is the teacher, in place of {name}")
         return other
     return name
 
 
 @functools.cache
-def _tell_once(text: str) -> None:
+def tell_once(text: str) -> None:
+    """Warn in the terminal, once a process, in the first process alone."""
     if is_main_process():
         console.warn(text)
 
@@ -269,9 +297,12 @@ def load_tokenizer(name: str, path: Path, **kwargs: Any) -> Any:
 def load_model(auto_class: Any, name: str, path: Path, *, spare: str = "-", **kwargs: Any) -> Any:
     """Load an `auto_class` model for inference from the weights in the folder `path`.
 
-    Raises InputError if a weight is missing and would be random, unless its name begins with
-    `spare`.
+    An adapter is merged into its base. Raises InputError if a weight is missing and would be
+    random, unless its name begins with `spare`.
     """
+    if base := adapter_base(name, path):
+        model = load_model(auto_class, str(base.path), base.path, spare=spare, **kwargs)
+        return adapters.merge(model, name, path).eval()
     with _loading(name):
         safe = any(path.glob("*.safetensors"))
         model, report = auto_class.from_pretrained(

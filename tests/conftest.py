@@ -178,6 +178,19 @@ def _save(folder: Path, tokenizer: PreTrainedTokenizerFast, model: PreTrainedMod
     return folder
 
 
+def _pool_by_mean(folder: Path) -> None:
+    """Write sentence-transformers' files that say so, and nothing of prompts or similarity."""
+    kinds = {"Transformer": "", "Pooling": "1_Pooling"}
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (kind, path) in enumerate(kinds.items())
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir()
+    pooling = {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+
+
 _SIZES = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -231,7 +244,7 @@ def _family(name: str) -> PreTrainedModel:
 def encoder_family(
     tmp_path_factory: pytest.TempPathFactory, tiny_texts: list[str]
 ) -> Callable[[str], Path]:
-    """Family name -> the folder of a tiny random encoder, without sentence-transformers files."""
+    """Family name -> the folder of a tiny random encoder, whose modules.json says mean pooling."""
     made: dict[str, Path] = {}
 
     def make(name: str) -> Path:
@@ -245,6 +258,7 @@ def encoder_family(
                 _byte_bpe(tiny_texts, "<s> $A </s>", pairs) if offset else _wordpiece(tiny_texts)
             )
             made[name] = _save(tmp_path_factory.mktemp(name), tokenizer, model)
+            _pool_by_mean(made[name])
         return made[name]
 
     return make
@@ -252,7 +266,7 @@ def encoder_family(
 
 @pytest.fixture(scope="session")
 def tiny_encoder_path(encoder_family: Callable[[str], Path]) -> Path:
-    """A BERT of 2 layers and 32 dimensions; no sentence-transformers files."""
+    """A BERT of 2 layers and 32 dimensions."""
     return encoder_family("bert")
 
 

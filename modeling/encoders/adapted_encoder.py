@@ -173,15 +173,7 @@ class AdaptedEncoder(HubUpload):
     def _merged(self, encoder: BiEncoder) -> BiEncoder:
         other = copy.copy(encoder)
         other.backbone = copy.deepcopy(encoder.backbone)
-        matrix, bias = self.adapter.matrix().T, None
-        if encoder.projection is not None:
-            # Normalising between the projection and the adapter can be left out: the adapter is
-            # linear, and its output is normalised.
-            first = encoder.projection.weight.detach().double().cpu().numpy()
-            if encoder.projection.bias is not None:
-                bias = matrix @ encoder.projection.bias.detach().double().cpu().numpy()
-            matrix = matrix @ first
-        other.project(matrix, bias, encoder.similarity)
+        other.project(self.adapter.matrix().T, None, encoder.similarity)
         return other
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,29 +13,32 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 
 from tercet.core.console import WORTH_A_BAR, count_batch, progress
 from tercet.core.schema import InputError
-from tercet.core.text import as_texts
-from tercet.modeling.batching import cut_count, pad, plan_batches, position_limit, run_halving
+from tercet.modeling.batching import (
+    has_position_table,
+    plan_batches,
+    position_limit,
+    run_halving,
+)
+from tercet.modeling.encoders.backbones import load_backbone, width
+from tercet.modeling.encoders.layers import Layers
+from tercet.modeling.encoders.pooling import modes_of, pooled
+from tercet.modeling.encoders.st_files import read_layers, write_config
 from tercet.modeling.encoders.st_format import (
     EncoderConfig,
-    Pooling,
     Similarity,
-    linear,
     read_config,
-    read_projection,
-    write_config,
+    transformer_folder,
 )
+from tercet.modeling.encoders.texts import COUNTED, Kind as Kind, TextReader
 from tercet.modeling.encoders.vector_space import VectorSpace
-from tercet.modeling.hub import HubUpload, load_model, load_tokenizer, quiet, resolve
+from tercet.modeling.hub import HubUpload, quiet, resolve
 from tercet.modeling.precision import Precision, default_device, faster_dtype, known_dtype
 
-Kind = Literal["query", "passage"]
-
 _DEFAULT_BATCH_TOKENS = {"cpu": 2_048, "cuda": 131_072}  # CPU: larger batches are slower
-_TOKENIZE_AT_ONCE = 4_096  # texts; bounds the memory of the tokenizer's intermediate objects
 _MEASURED_TOKENS, _MEASURED_LENGTH = 1_024, 128  # of a batch that tells which format is faster
 
 
@@ -44,8 +46,8 @@ class BiEncoder(HubUpload):
     """A transformer with its pooling and prompts; implements `tercet.core.schema.Encoder`.
 
     `backbone` is the transformer, an ordinary module: train it directly, with `collate`d inputs
-    and `pool` over its last hidden state, and this object encodes with the trained weights. A
-    `projection` is its submodule `backbone.projection`, so that both are trained and saved
+    and `pool` over its last hidden state, and this object encodes with the trained weights. The
+    layers after pooling are its submodule `backbone.projection`, so that both are trained and saved
     together; `pool` uses it, the backbone's `forward` does not.
     """
 
@@ -67,15 +69,20 @@ class BiEncoder(HubUpload):
         self.precision = precision
         self.batch_tokens = batch_tokens
         self.identity = identity
-        #: Counts of tokens and cut texts, for `tercet.core.resources`.
-        self.counts: Counter[str] = Counter()
         #: The passage vectors that it encodes queries for, if it encodes queries only.
         self.space: VectorSpace | None = None
         self._name = name
-        self._first: int | None = None
+        self._states: int | None = None
+        self._first: int | None = self.config.truncate_dim
         self._faster: dict[tuple[str, str], torch.dtype] = {}
         if tokenizer.pad_token_id is None:
             raise InputError(f"model {name!r}: its tokenizer has no padding token")
+        if has_position_table(backbone):
+            # Padding on the left would move a text's positions, by as much as its batch is long.
+            tokenizer.padding_side = "right"
+        self._texts = TextReader(tokenizer, self.config)
+        #: Counts of tokens and cut texts, for `tercet.core.resources`.
+        self.counts = self._texts.counts
         known_dtype(precision, "cpu")  # refuses an unknown precision now, not after hours
         for parameter_name, parameter in backbone.named_parameters():
             # `pool` does not use it: data-parallel training would wait for its gradient.
@@ -88,7 +95,7 @@ class BiEncoder(HubUpload):
         name_or_path: str | Path,
         *,
         revision: str | None = None,
-        pooling: Pooling | None = None,
+        pooling: str | None = None,
         similarity: Similarity | None = None,
         query_prompt: str | None = None,
         passage_prompt: str | None = None,
@@ -100,8 +107,10 @@ class BiEncoder(HubUpload):
     ) -> BiEncoder:
         """Load a local folder or a Hub name, in float32, with the settings in its files.
 
-        An argument that is not None overrides a file. The defaults are mean pooling, cosine, and
-        512 tokens or the model's limit. Raises InputError for a model that cannot be reproduced.
+        An argument that is not None overrides a file. Similarity is cosine, and lengths are 512
+        tokens or the model's limit, where nothing says them; `pooling` has to be given for a folder
+        without modules.json, but for some well-known names. Raises InputError for a model that
+        cannot be reproduced.
         """
         name = str(name_or_path)
         model = resolve(name, revision)
@@ -114,21 +123,22 @@ class BiEncoder(HubUpload):
             "query_max_length": query_max_length,
         }
         given = {key: value for key, value in overrides.items() if value is not None}
-        config = read_config(model.path, name)
-        tokenizer = load_tokenizer(name, model.path)
-        backbone = load_model(AutoModel, name, model.path, spare="pooler.", dtype=torch.float32)
-        projection = read_projection(model.path)
-        if projection is not None:
-            _attach(backbone, projection, name)
+        config = read_config(model.path, name, pooling)
+        inner = transformer_folder(model.path)
+        backbone, tokenizer = load_backbone(name, inner, static=config.static)
+        layers = read_layers(model.path, config)
         encoder = cls(
             backbone.to(device or default_device()),
             tokenizer,
-            replace(config.within(position_limit(backbone.config)), **given),
+            config.within(position_limit(backbone.config)).overridden(given),
             name=name,
             identity=model.identity,
             precision=precision,
             batch_tokens=batch_tokens,
         )
+        encoder._look()
+        if layers is not None:
+            encoder._attach(layers)
         encoder.space = VectorSpace.load(model.path)
         return encoder
 
@@ -137,36 +147,79 @@ class BiEncoder(HubUpload):
         """The name or path of the model."""
         return self._name
 
+    def _look(self) -> None:
+        """See that the network reads texts of unequal length, and how wide its states are."""
+        ids = [[i % self._vocabulary for i in range(first, 8)] for first in (1, 4)]
+        inputs = {key: value.to(self.device) for key, value in self.collate(ids).items()}
+        self._states = width(self.name, self.backbone, inputs)
+
     @property
     def dimension(self) -> int:
         """Length of a vector."""
-        if self._first or self.projection is None:
-            return self._first or self._hidden
-        return self.projection.out_features
+        return self._first or self._whole
+
+    @property
+    def _whole(self) -> int:
+        widths = [] if self.projection is None else self.projection.widths()
+        return next((each[1] for each in reversed(widths) if each), self._pooled)
 
     @property
     def _hidden(self) -> int:
-        return int(self.backbone.config.hidden_size)
+        return self._states or int(self.backbone.config.get_text_config().hidden_size)
 
     @property
-    def projection(self) -> nn.Linear | None:
-        """The float32 layer that maps pooled vectors into another space, or None."""
-        if self.config.projected is None:
+    def _pooled(self) -> int:
+        return self._hidden * len(modes_of(self.config.pooling))
+
+    @property
+    def _vocabulary(self) -> int:
+        return int(self.backbone.config.get_text_config().vocab_size)
+
+    @property
+    def projection(self) -> Layers | None:
+        """The float32 layers between pooling and the vector, or None."""
+        if not self.config.layers:
             return None
-        layer: nn.Linear = self.backbone.projection
-        return layer
+        layers: Layers = self.backbone.projection
+        return layers
 
     def project(self, weight: np.ndarray, bias: np.ndarray | None, similarity: Similarity) -> None:
         """Map vectors into the space of another model, whose `similarity` they then have.
 
         A vector becomes `weight` [out, in] times it, plus `bias` [out]; both are trained with the
-        backbone. An existing projection is replaced. Raises InputError for a wrong `in`.
+        backbone, after the layers that are there. Raises InputError for a wrong `in`.
         """
-        layer = linear(torch.as_tensor(weight), None if bias is None else torch.as_tensor(bias))
-        _attach(self.backbone, layer.to(self.device), self.name)
-        inner = self.config.projected or self.config.similarity
-        self.config = replace(self.config, similarity=similarity, projected=inner)
-        self._first = None
+        if self._first:
+            raise InputError(
+                f"model {self.name!r} keeps {self._first} dimensions of its vectors: they cannot be"
+                " mapped into another space"
+            )
+        before = self.projection or Layers((), ())
+        moved = None if bias is None else torch.as_tensor(bias)
+        layers = before.with_dense(torch.as_tensor(weight), moved, unit=self.normalize)
+        self._attach(layers.to(self.device))
+        self.config = replace(self.config, similarity=similarity, layers=layers.specs)
+
+    def _attach(self, layers: Layers) -> None:
+        """Make `layers` the backbone's. Raises InputError if their widths do not fit."""
+        given = self._pooled
+        for taken in filter(None, layers.widths()):
+            if taken[0] != given:
+                raise InputError(
+                    f"model {self.name!r} has vectors of {given} dimensions, and its projection"
+                    f" takes {taken[0]}"
+                )
+            given = taken[1]
+        self.backbone.add_module("projection", layers.to(self.device))
+
+    @property
+    def has_segments(self) -> bool:
+        """Whether a single text has token types other than 0."""
+        return bool(self._texts.segments)
+
+    def skipped(self, kind: Kind) -> int:
+        """How many of the first tokens of a text of this `kind` pooling leaves out."""
+        return self._texts.skipped[kind]
 
     def truncated(self, dimension: int) -> BiEncoder:
         """Return the same model with vectors of the first `dimension` dimensions.
@@ -225,24 +278,21 @@ class BiEncoder(HubUpload):
         """Encode a batch of made-up tokens of a passage's usual length."""
         length = min(_MEASURED_LENGTH, self.config.max_length or _MEASURED_LENGTH)
         ids = torch.arange(tokens // length * length, device=self.device)
-        ids = (ids * 31 % self.backbone.config.vocab_size).view(-1, length)
+        ids = (ids * 31 % self._vocabulary).view(-1, length)
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         return self.embed(self.backbone, inputs)
 
-    def pool(self, last_hidden_state: Tensor, attention_mask: Tensor) -> Tensor:
-        """Pool token states [batch, tokens, hidden] to vectors, float32 [batch, dimension]."""
-        states = last_hidden_state.float()
-        if self.config.pooling == "cls":
-            vectors = states[:, 0]
-        else:
-            mask = attention_mask.unsqueeze(-1).to(states.dtype)
-            vectors = (states * mask).sum(dim=1) / mask.sum(dim=1)
+    def pool(
+        self, last_hidden_state: Tensor, attention_mask: Tensor, counted: Tensor | None = None
+    ) -> Tensor:
+        """Pool token states [batch, tokens, hidden] to vectors, float32 [batch, dimension].
+
+        `counted` [batch, tokens] is 0 at tokens that are left out, besides those of padding.
+        """
+        mask = attention_mask if counted is None else counted
+        vectors = pooled(self.config.pooling, last_hidden_state.float(), attention_mask, mask)
         if self.projection is not None:
-            if self.config.projected == "cosine":
-                vectors = F.normalize(vectors, dim=-1)
-            # Autocast would multiply in half precision.
-            with torch.autocast(vectors.device.type, enabled=False):
-                vectors = self.projection(vectors)
+            vectors = self.projection(vectors)
         vectors = vectors[:, : self._first]
         return F.normalize(vectors, dim=-1) if self.normalize else vectors
 
@@ -253,40 +303,19 @@ class BiEncoder(HubUpload):
 
     def embed(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         """Encode `collate`d inputs with `trained` or its wrapper; float32 [texts, dimension]."""
-        return self.pool(model(**inputs).last_hidden_state, inputs["attention_mask"])
+        read = {name: value for name, value in inputs.items() if name != COUNTED}
+        states = model(**read).last_hidden_state
+        return self.pool(states, inputs["attention_mask"], inputs.get(COUNTED))
 
     def tokenize(self, texts: Sequence[str], kind: Kind) -> list[list[int]]:
         """Token ids of each text with its prompt and special tokens, truncated; not padded."""
-        texts, query = as_texts(texts), kind == "query"
-        prompt = self.config.query_prompt if query else self.config.passage_prompt
-        limit = self.config.query_max_length if query else self.config.max_length
-        ids: list[list[int]] = []
-        for start in range(0, len(texts), _TOKENIZE_AT_ONCE):
-            chunk = [prompt + text for text in texts[start : start + _TOKENIZE_AT_ONCE]]
-            if self.config.lower_case:
-                chunk = [text.lower() for text in chunk]
-            encoded = self.tokenizer(
-                chunk,
-                truncation=True,
-                max_length=limit,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-            )
-            self.counts["cut"] += cut_count(encoded, limit or 0)
-            self.counts["tokens"] += sum(map(len, encoded["input_ids"]))
-            ids += encoded["input_ids"]
-        return ids
+        return self._texts.tokenize(texts, kind)
 
-    def collate(self, ids: Sequence[Sequence[int] | np.ndarray]) -> dict[str, Tensor]:
-        """Return right-padded input_ids and attention_mask, int64 [len(ids), longest].
-
-        Without token types: a text is one segment, which is every model's default.
-        """
-        padded, present = pad(ids, self.tokenizer.pad_token_id)
-        return {
-            "input_ids": torch.from_numpy(padded),
-            "attention_mask": torch.from_numpy(present),
-        }
+    def collate(
+        self, ids: Sequence[Sequence[int] | np.ndarray], kind: Kind | None = None
+    ) -> dict[str, Tensor]:
+        """Return what `embed` reads, as `TextReader.collate`."""
+        return self._texts.collate(ids, kind)
 
     def batches(self, lengths: Sequence[int] | np.ndarray) -> list[np.ndarray]:
         """Return the batches of `encode` for texts of these token counts, as positions."""
@@ -327,7 +356,7 @@ class BiEncoder(HubUpload):
         """
         if isinstance(texts, str):
             return self.encode([texts], kind)[0]
-        ids = self._token_arrays(texts, kind)
+        ids = self._texts.arrays(texts, kind)
         # Sorted by content: the vectors do not depend on the order of `texts`.
         order = np.array(sorted(range(len(ids)), key=lambda i: ids[i].tobytes()), dtype=np.int64)
         vectors = np.empty((len(ids), self.dimension), dtype=np.float32)
@@ -337,7 +366,7 @@ class BiEncoder(HubUpload):
         with self._inference(self.dtype_of("encode")), bar as advance:
             for places in self.batches([len(ids[i]) for i in order]):
                 batch = order[places]
-                rows = run_halving(lambda part: self._vectors([ids[i] for i in part]), batch)
+                rows = run_halving(lambda part: self._vectors([ids[i] for i in part], kind), batch)
                 self._check(rows, batch, texts, kind)
                 vectors[batch] = rows
                 advance(len(batch))
@@ -380,18 +409,9 @@ class BiEncoder(HubUpload):
         # Truncation is not saved: the weights are those of full vectors.
         write_config(folder, self.config, self._hidden, self.projection)
 
-    def _token_arrays(self, texts: Sequence[str], kind: Kind) -> list[np.ndarray]:
-        # int32 arrays take a tenth of the memory of lists: ten million passages must fit.
-        arrays: list[np.ndarray] = []
-        for start in range(0, len(texts), _TOKENIZE_AT_ONCE):
-            chunk = self.tokenize(texts[start : start + _TOKENIZE_AT_ONCE], kind)
-            arrays += [np.array(ids, dtype=np.int32) for ids in chunk]
-        return arrays
-
-    def _vectors(self, ids: Sequence[np.ndarray]) -> np.ndarray:
-        inputs = {key: value.to(self.device) for key, value in self.collate(ids).items()}
-        states = self.backbone(**inputs).last_hidden_state
-        return self.pool(states, inputs["attention_mask"]).cpu().numpy()
+    def _vectors(self, ids: Sequence[np.ndarray], kind: Kind) -> np.ndarray:
+        inputs = {key: value.to(self.device) for key, value in self.collate(ids, kind).items()}
+        return self.embed(self.backbone, inputs).cpu().numpy()
 
     @contextmanager
     def _inference(self, dtype: torch.dtype) -> Iterator[None]:
@@ -416,13 +436,3 @@ class BiEncoder(HubUpload):
                 f"model {self.name!r}: the vector of {kind} {position} is not finite or is zero"
                 f" (it begins {texts[position][:60]!r}); precision fp32 may help"
             )
-
-
-def _attach(backbone: Any, projection: nn.Linear, name: str) -> None:
-    hidden = int(backbone.config.hidden_size)
-    if projection.in_features != hidden:
-        raise InputError(
-            f"model {name!r} has vectors of {hidden} dimensions, and its projection takes"
-            f" {projection.in_features}"
-        )
-    backbone.add_module("projection", projection)

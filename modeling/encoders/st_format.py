@@ -1,55 +1,49 @@
-"""Read and write sentence-transformers' files about pooling, prompts, lengths and projection."""
+"""Read and write sentence-transformers' files: modules, pooling, layers, prompts and lengths."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
-from fnmatch import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
-
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from typing import Any, get_args
 
 from tercet.core.schema import InputError
-
-Pooling = Literal["mean", "cls"]
-Similarity = Literal["dot", "cosine"]
+from tercet.modeling.encoders.known_models import Similarity, known_as
+from tercet.modeling.encoders.layers import Layer, LayerKind, activation_named
+from tercet.modeling.encoders.pooling import MODES, joined
+from tercet.modeling.encoders.st_keys import (
+    DENSE,
+    LAYER_NORM,
+    MODEL,
+    MODULE,
+    NORMALIZE,
+    POOLING,
+    TRANSFORMER,
+    TRANSFORMER_FILES,
+    loading_settled,
+    read_json,
+)
 
 _DEFAULT_MAX_LENGTH = 512
 _MIN_MAX_LENGTH = 3  # two special tokens and one of the text
+#: No model's limit: that of one that takes texts of any length.
+NO_LIMIT = 1_000_000
 
 # Releases before 5 read only the first name, later ones all.
-_LEGACY_PACKAGE = "sentence_transformers.models."
+LEGACY_PACKAGE = "sentence_transformers.models."
 _MODULE_PACKAGES = (
-    _LEGACY_PACKAGE,
+    LEGACY_PACKAGE,
     "sentence_transformers.base.modules.",
     "sentence_transformers.sentence_transformer.modules.",
 )
-_SUPPORTED = [
-    ["Transformer", "Pooling", *rest]
-    for rest in ([], ["Normalize"], ["Dense"], ["Dense", "Normalize"])
-] + [["Transformer", "Pooling", "Normalize", "Dense", *rest] for rest in ([], ["Normalize"])]
-_IDENTITY = "torch.nn.modules.linear.Identity"
-_POOLING_FLAGS = {
+_KINDS = ("Transformer", "StaticEmbedding", "Pooling", "Dropout", *get_args(LayerKind))
+POOLING_FLAGS = {
     "pooling_mode_cls_token": "cls",
-    "pooling_mode_mean_tokens": "mean",
     "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
     "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
-}
-
-#: Pooling and similarity of models whose files leave them out, by patterns of their names. The
-#: files take precedence.
-_KNOWN: dict[str, tuple[Pooling, Similarity]] = {
-    "*tas-b*": ("cls", "dot"),
-    "*tasb*": ("cls", "dot"),
-    "*co-condenser*": ("cls", "dot"),
-    "*contriever*": ("mean", "dot"),
-    "msmarco-*-dot-*": ("mean", "dot"),
-    "multi-qa-*-dot-*": ("cls", "dot"),
 }
 
 
@@ -57,19 +51,25 @@ _KNOWN: dict[str, tuple[Pooling, Similarity]] = {
 class EncoderConfig:
     """How texts become vectors, beyond a checkpoint's weights.
 
-    `similarity` "cosine" means vectors of unit length. Lengths are in tokens, special ones
-    included; None means not given, for `query_max_length` the passages'. `projected` is the
-    similarity of the vectors before a linear projection into another space; None without one.
+    `pooling` is a mode or several `joined`; without `include_prompt` it leaves the prompt's tokens
+    out. `layers` come between it and the vector, less a last Normalize: `similarity` "cosine" means
+    vectors of unit length. `truncate_dim` first dimensions are kept. Lengths are in tokens, special
+    ones included; None means not given, for `query_max_length` the passages'. A `static` model is a
+    table of token vectors. `assumed` names what no file says.
     """
 
-    pooling: Pooling = "mean"
+    pooling: str = "mean"
     similarity: Similarity = "cosine"
     query_prompt: str = ""
     passage_prompt: str = ""
     max_length: int | None = None
     query_max_length: int | None = None
     lower_case: bool = False
-    projected: Similarity | None = None
+    include_prompt: bool = True
+    layers: tuple[Layer, ...] = ()
+    truncate_dim: int | None = None
+    static: bool = False
+    assumed: tuple[str, ...] = field(default=(), compare=False)
 
     def within(self, limit: int) -> EncoderConfig:
         """Cap lengths at the model's limit: those in files are sometimes too large."""
@@ -94,183 +94,217 @@ class EncoderConfig:
                 )
         return replace(self, max_length=longest, query_max_length=longest_query)
 
+    def overridden(self, given: Mapping[str, Any]) -> EncoderConfig:
+        """The same with some fields set, which are then not assumed."""
+        said = {_ASSUMED_AS.get(key, key) for key in given}
+        left = tuple(name for name in self.assumed if name not in said)
+        return replace(self, **given, assumed=left)
 
-def read_config(folder: Path, name: str = "") -> EncoderConfig:
+    def effective(self) -> dict[str, Any]:
+        """What is in effect, for a manifest; `assumed` is what no file says, with its value."""
+        told = {
+            "pooling": self.pooling,
+            "similarity": self.similarity,
+            "query_prompt": self.query_prompt or "none",
+            "passage_prompt": self.passage_prompt or "none",
+            "max_length": self.max_length,
+            "query_max_length": self.query_max_length,
+        }
+        return told | ({"assumed": self.assumptions()} if self.assumed else {})
+
+    def assumptions(self) -> str:
+        """What no file says, with the value that is in effect: "similarity cosine, no prompts"."""
+        return ", ".join(
+            "no prompts" if name == "prompts" else f"{name} {getattr(self, name)}"
+            for name in self.assumed
+        )
+
+
+_ASSUMED_AS = {"query_prompt": "prompts", "passage_prompt": "prompts"}
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """An entry of modules.json: its kind, and its folder."""
+
+    kind: str
+    path: Path
+
+
+def read_modules(folder: Path) -> list[Module]:
+    """Return the modules of a folder, in order; none for a plain transformers folder.
+
+    Raises InputError for one that cannot be honoured, by its name.
+    """
+    file = folder / "modules.json"
+    entries = read_json(file, [])
+    for entry in entries:
+        if not isinstance(entry, dict):
+            raise InputError(f"{file}: a list of objects is expected")
+        MODULE.check(file, entry)
+    modules = [Module(_kind(entry, file), folder / str(entry.get("path", ""))) for entry in entries]
+    _check_order(file, [module.kind for module in modules])
+    # Dropout computes nothing outside training, where a recipe's key sets it.
+    return [module for module in modules if module.kind != "Dropout"]
+
+
+def transformer_folder(folder: Path) -> Path:
+    """Where the transformer's weights and tokenizer lie: older folders have 0_Transformer."""
+    modules = read_modules(folder)
+    return modules[0].path if modules else folder
+
+
+def read_config(folder: Path, name: str = "", pooling: str | None = None) -> EncoderConfig:
     """Read the configuration in `folder`, with sentence-transformers' defaults for the rest.
 
     Pooling and similarity that the files leave out come from a table of well-known models, by
-    `name`. Raises InputError for modules, pooling or a similarity that cannot be reproduced.
+    `name`; `pooling` is one that is given in place of the files'. Raises InputError for what cannot
+    be reproduced, and for a folder that leaves pooling out.
     """
-    modules = _read(folder / "modules.json", default=[])
-    kinds = [_module_kind(module, folder) for module in modules]
-    if modules and kinds not in _SUPPORTED:
-        raise InputError(
-            f"{folder / 'modules.json'}: modules {' + '.join(kinds)} are not supported:"
-            " only Transformer + Pooling, with or without Normalize, and a Dense after them, with"
-            " or without Normalize"
-        )
-    projected: Similarity | None = None
-    if "Dense" in kinds:
-        projected = "cosine" if kinds[2] == "Normalize" else "dot"
-    settings = _read(folder / "config_sentence_transformers.json", default={})
-    lengths = _read(folder / "sentence_bert_config.json", default={})
-    tokenizer = _read(folder / "tokenizer_config.json", default={}) if modules else {}
+    modules = read_modules(folder)
+    said: dict[str, Any] = {}
+    if modules and modules[0].kind == "Transformer":
+        said = _pooling(modules[1].path / "config.json")
+    layers = [_layer(module) for module in modules if module.kind in get_args(LayerKind)]
+    return _settings(folder, modules, layers, said | _named(name, modules, pooling))
+
+
+def _settings(
+    folder: Path, modules: Sequence[Module], layers: list[Layer], said: dict[str, Any]
+) -> EncoderConfig:
+    file = folder / "config_sentence_transformers.json"
+    settings = read_json(file, {})
+    MODEL.check(file, settings)
+    similarity = _similarity(settings, file)
+    truncate_dim = settings.get("truncate_dim")
+    if layers[-1:] == [Layer("Normalize")] and not truncate_dim:
+        layers, similarity = layers[:-1], "cosine"
+    static = bool(modules) and modules[0].kind == "StaticEmbedding"
+    lengths = {"max_length": NO_LIMIT} if static else _lengths(folder, modules)
+    unsaid = {
+        "pooling": "similarity" in said,
+        "similarity": similarity is None,
+        "prompts": not settings.get("prompts"),
+        "max_length": not static and lengths.get("max_length") in (None, NO_LIMIT),
+    }
     query_prompt, passage_prompt = _prompts(settings)
-    known = (value for end, value in _KNOWN.items() if fnmatch(Path(name).name.lower(), end))
-    pooling, similarity = next(known, ("mean", "cosine"))
+    fields: dict[str, Any] = {"similarity": "cosine"} | said | lengths
+    if similarity is not None:
+        fields["similarity"] = similarity
     return EncoderConfig(
-        pooling=_pooling(folder / modules[1]["path"] / "config.json") if modules else pooling,
-        similarity=(
-            "cosine" if kinds[-1:] == ["Normalize"] else _similarity(settings, similarity, folder)
-        ),
+        **fields,
         query_prompt=query_prompt,
         passage_prompt=passage_prompt,
-        max_length=lengths.get("max_seq_length") or tokenizer.get("model_max_length"),
-        query_max_length=_read(folder / "tercet.json", default={}).get("query_max_length"),
-        lower_case=bool(lengths.get("do_lower_case", False)),
-        projected=projected,
+        layers=tuple(layers),
+        truncate_dim=truncate_dim,
+        static=static,
+        assumed=tuple(name for name, assumed in unsaid.items() if assumed),
     )
 
 
-def read_projection(folder: Path) -> nn.Linear | None:
-    """Read the linear layer of the Dense module in `folder`, float32; None if there is none.
-
-    Raises InputError for a module that does more, or without weights.
-    """
-    modules = _read(folder / "modules.json", default=[])
-    paths = [module["path"] for module in modules if _module_kind(module, folder) == "Dense"]
-    if not paths:
-        return None
-    dense = folder / paths[0]
-    _check_linear(dense / "config.json")
-    file = dense / "model.safetensors"
-    try:
-        weights = load_file(file)
-        weight, bias = weights["linear.weight"], weights.get("linear.bias")
-    except (OSError, SafetensorError, KeyError) as error:
-        raise InputError(
-            f"{file} is not the weights of a Dense module ({error}): load the model with"
-            " sentence-transformers and save it again"
-        ) from None
-    return linear(weight, bias)
-
-
-def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """A float32 linear layer with copies of `weight` [out, in] and `bias` [out]."""
-    # Without initialisation, which would advance torch's random state.
-    layer: nn.Linear = nn.utils.skip_init(
-        nn.Linear, weight.shape[1], weight.shape[0], bias=bias is not None
+def _named(name: str, modules: Sequence[Module], pooling: str | None) -> dict[str, Any]:
+    """What the name of a plain folder's model says; nothing where modules.json says it."""
+    if modules:
+        return {}
+    known = known_as(name)
+    if known is not None:
+        return {"pooling": known[0], "similarity": known[1]}
+    if pooling is not None:
+        return {"pooling": pooling}
+    raise InputError(
+        f"model {name!r} has no modules.json, and nothing else says how its token vectors become"
+        f" one: set model.pooling (`pooling` of a retriever or a system): {' or '.join(MODES)}"
     )
-    named = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
-    layer.load_state_dict(named)
-    return layer
 
 
-def write_config(
-    folder: Path, config: EncoderConfig, dimension: int, projection: nn.Linear | None = None
-) -> None:
-    """Write `config` so that sentence-transformers, old and new, encodes to the same vectors.
-
-    `dimension` is the transformer's; `projection` becomes a Dense module.
-    """
-    kinds = ["Transformer", "Pooling"]
-    if projection is not None:
-        kinds += [*(["Normalize"] if config.projected == "cosine" else []), "Dense"]
-    kinds += ["Normalize"] if config.similarity == "cosine" else []
-    paths = ["", *(f"{i}_{kind}" for i, kind in enumerate(kinds[1:], 1))]
-    modules = [
-        {"idx": i, "name": str(i), "path": path, "type": _LEGACY_PACKAGE + kind}
-        for i, (kind, path) in enumerate(zip(kinds, paths, strict=True))
-    ]
-    for path in paths[1:]:
-        (folder / path).mkdir(parents=True, exist_ok=True)
-    if projection is not None:
-        _write_projection(folder / paths[kinds.index("Dense")], projection)
-    pooling: dict[str, Any] = {"word_embedding_dimension": dimension}
-    pooling |= {flag: mode == config.pooling for flag, mode in list(_POOLING_FLAGS.items())[:4]}
-    _write(folder / "modules.json", modules)
-    _write(folder / "1_Pooling" / "config.json", pooling)
-    _write(
-        folder / "sentence_bert_config.json",
-        {"max_seq_length": config.max_length, "do_lower_case": config.lower_case},
-    )
-    _write(
-        folder / "config_sentence_transformers.json",
-        {
-            "prompts": {"query": config.query_prompt, "document": config.passage_prompt},
-            "default_prompt_name": None,
-            "similarity_fn_name": config.similarity,
-        },
-    )
-    (folder / "tercet.json").unlink(missing_ok=True)
-    if config.query_max_length not in (None, config.max_length):
-        _write(folder / "tercet.json", {"query_max_length": config.query_max_length})
-
-
-def _write_projection(folder: Path, projection: nn.Linear) -> None:
-    weights = {"linear.weight": projection.weight, "linear.bias": projection.bias}
-    given = {name: value for name, value in weights.items() if value is not None}
-    settings = {
-        "in_features": projection.in_features,
-        "out_features": projection.out_features,
-        "bias": projection.bias is not None,
-        "activation_function": _IDENTITY,
-    }
-    _write(folder / "config.json", settings)
-    tensors = {name: value.detach().float().cpu().contiguous() for name, value in given.items()}
-    save_file(tensors, folder / "model.safetensors")
-
-
-def _check_linear(path: Path) -> None:
-    config = _read(path, default={})
-    # sentence-transformers' default is Tanh.
-    activation = config.get("activation_function", "torch.nn.modules.activation.Tanh")
-    if activation not in (_IDENTITY, "torch.nn.Identity"):
-        raise InputError(
-            f"{path}: a Dense module with the activation {activation!r} is not supported: only"
-            f" {_IDENTITY}"
-        )
-    ends = {config.get(f"module_{end}_name") or "sentence_embedding" for end in ("input", "output")}
-    if ends != {"sentence_embedding"} or config.get("use_residual"):
-        raise InputError(f"{path}: a Dense module that does more than project is not supported")
-
-
-def _module_kind(module: dict[str, Any], folder: Path) -> str:
-    name = str(module.get("type", ""))
+def _kind(entry: Mapping[str, Any], file: Path) -> str:
+    name = str(entry.get("type", ""))
     kind = name.rpartition(".")[2]
-    if not name.startswith(_MODULE_PACKAGES):
+    if not name.startswith("sentence_transformers."):
         raise InputError(
-            f"{folder / 'modules.json'}: {name!r} is code from outside sentence-transformers,"
+            f"{file}: {name!r} is code from outside sentence-transformers,"
             " which is never run: choose another model"
         )
-    if kind == "Transformer" and module.get("path"):
-        raise InputError(
-            f"{folder / 'modules.json'}: the weights lie in the folder {module['path']!r}:"
-            " move them beside modules.json"
-        )
+    if not name.startswith(_MODULE_PACKAGES):
+        raise InputError(f"{file}: the module {name} is not supported: it makes no dense vectors")
+    if kind not in _KINDS:
+        raise InputError(f"{file}: the module {kind} is not supported: only {', '.join(_KINDS)}")
     return kind
 
 
-def _pooling(path: Path) -> Pooling:
-    config = _read(path, default={})
+def _check_order(file: Path, kinds: list[str]) -> None:
+    first = {"Transformer": ["Transformer", "Pooling"], "StaticEmbedding": ["StaticEmbedding"]}
+    start = first.get(kinds[0], ["Transformer", "Pooling"]) if kinds else []
+    later = [kind for kind in kinds[len(start) :] if kind not in (*get_args(LayerKind), "Dropout")]
+    if kinds[: len(start)] != start or later:
+        raise InputError(
+            f"{file}: the modules {' + '.join(kinds)} are not supported in this order: only"
+            " Transformer + Pooling or StaticEmbedding, then Dense, LayerNorm and Normalize"
+        )
+
+
+def _pooling(file: Path) -> dict[str, Any]:
+    config = read_json(file, None)
+    POOLING.check(file, config)
     mode: Any = config.get("pooling_mode")
     if mode is None:
-        mode = [mode for flag, mode in _POOLING_FLAGS.items() if config.get(flag)] or ["mean"]
+        mode = [mode for flag, mode in POOLING_FLAGS.items() if config.get(flag)] or ["mean"]
     modes: list[Any] = [mode] if isinstance(mode, str) else list(mode)
-    if len(modes) != 1 or modes[0] not in get_args(Pooling):
-        raise InputError(f"{path}: pooling {' + '.join(modes)} is not supported: only mean or cls")
-    if config.get("include_prompt", True) is False:
-        raise InputError(f"{path}: pooling that leaves the prompt out is not supported")
-    return modes[0]
+    for each in modes:
+        if each not in MODES:
+            raise InputError(f"{file}: pooling {each!r} is not supported: only {', '.join(MODES)}")
+    return {"pooling": joined(modes), "include_prompt": bool(config.get("include_prompt", True))}
 
 
-def _similarity(settings: dict[str, Any], unsaid: Similarity, folder: Path) -> Similarity:
-    similarity: Any = settings.get("similarity_fn_name") or unsaid
-    if similarity not in get_args(Similarity):
+def _layer(module: Module) -> Layer:
+    file = module.path / "config.json"
+    if module.kind == "Normalize":
+        NORMALIZE.check(file, read_json(file, {}))
+        return Layer("Normalize")
+    config = read_json(file, None)
+    if module.kind == "LayerNorm":
+        LAYER_NORM.check(file, config)
+        return Layer("LayerNorm")
+    DENSE.check(file, config)
+    # sentence-transformers' default is Tanh.
+    named = config.get("activation_function", "torch.nn.Tanh")
+    activation = activation_named(str(named))
+    if activation is None:
         raise InputError(
-            f"{folder / 'config_sentence_transformers.json'}: similarity {similarity!r} is not"
-            " supported: only dot or cosine"
+            f"{file}: the activation {named!r} is not supported: only those of torch.nn that have"
+            " no weights"
         )
+    return Layer("Dense", activation, bool(config.get("use_residual")))
+
+
+def _lengths(folder: Path, modules: Sequence[Module]) -> dict[str, Any]:
+    """Lengths and case. With modules the tokenizer's length stands in for one that is not said."""
+    inner = modules[0].path if modules else folder
+    files = (inner / name for name in TRANSFORMER_FILES)
+    file = next((file for file in files if file.exists()), inner / TRANSFORMER_FILES[0])
+    settings = loading_settled(read_json(file, {}))
+    TRANSFORMER.check(file, settings)
+    usual = settings.get("max_seq_length") or (_tokenizers(inner) if modules else None)
+    passages = settings.get("document_length") or usual
+    queries = settings.get("query_length") or (usual if passages != usual else None)
+    older = read_json(folder / "tercet.json", {}).get("query_max_length")
+    return {
+        "max_length": passages,
+        "query_max_length": queries or older,
+        "lower_case": bool(settings.get("do_lower_case", False)),
+    }
+
+
+def _tokenizers(folder: Path) -> int:
+    """The tokenizer's own maximum length; NO_LIMIT where it has none."""
+    config = read_json(folder / "tokenizer_config.json", {})
+    return min(int(config.get("model_max_length") or NO_LIMIT), NO_LIMIT)
+
+
+def _similarity(settings: dict[str, Any], file: Path) -> Similarity | None:
+    similarity: Any = settings.get("similarity_fn_name")
+    if similarity is not None and similarity not in get_args(Similarity):
+        raise InputError(f"{file}: similarity {similarity!r} is not supported: only dot or cosine")
     return similarity
 
 
@@ -279,19 +313,3 @@ def _prompts(settings: dict[str, Any]) -> tuple[str, str]:
     default = prompts.get(settings.get("default_prompt_name")) or ""
     passage = next((prompts[k] for k in ("document", "passage", "corpus") if k in prompts), default)
     return prompts.get("query", default) or "", passage or ""
-
-
-def _read(path: Path, default: Any) -> Any:
-    if not path.exists():
-        return default
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, type(default)):
-        raise InputError(f"{path}: a JSON {type(default).__name__} is expected")
-    return content
-
-
-def _write(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,7 +1,8 @@
 """Query generation by few-shot prompting of any causal language model.
 
 For speed the examples, which all prompts share, are encoded once, each passage once for all its
-queries, and rows that have ended leave the batch.
+queries, and rows that have ended leave the batch. Where a model's cache does not allow that, whole
+prompts are read by transformers' own loop.
 """
 
 from __future__ import annotations
@@ -9,19 +10,23 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from inspect import signature
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from transformers import GenerationConfig, LogitsProcessorList
 
 from tercet.core.schema import InputError
 from tercet.modeling.batching import cut_texts
 from tercet.modeling.generators.base import Sampling
-from tercet.modeling.generators.language_model import CACHE, load_language_model
+from tercet.modeling.generators.language_model import load_language_model
+from tercet.modeling.generators.prefix import CACHE, check_prompt, prefix_room, shots
 from tercet.modeling.generators.prompts import DEFAULT_STYLE
 from tercet.modeling.generators.seq2seq import TorchSampler
+from tercet.modeling.hub import tell_once
 from tercet.modeling.precision import Precision
 
 #: Ended rows are removed once the live ones are at most this part of a batch.
@@ -44,16 +49,23 @@ class CausalGenerator(TorchSampler):
             tokenizer.pad_token = tokenizer.eos_token
         tokenizer.padding_side = "left"  # so that all rows' new tokens start together
         super().__init__(model, tokenizer, stop_ids=_line_ends(tokenizer), **settings)
+        self._room = prefix_room(model)
         self._show(prompt, examples)
 
     def _show(self, prompt: str, examples: Sequence[tuple[str, str]]) -> None:
         if prompt.count("{passage}") != 1:
             raise InputError(f"the prompt must hold {{passage}} once: {prompt!r}")
         self._prompt = prompt
-        shots = "".join(f"{self._prompt_for(text)} {query}\n\n" for text, query in examples)
-        self._prefix: list[int] = self.tokenizer(shots)["input_ids"]
+        self._prefix: list[int] = self.tokenizer(shots(prompt, examples))["input_ids"]
         self._prefix_cache: Any = None
         self._known = {query for _, query in examples}
+        check_prompt(
+            self._name,
+            self.model,
+            [*self._prefix, *self._ids_of([self._prompt_for("")])[0]],
+            passage_tokens=self.passage_tokens,
+            max_new_tokens=self.sampling.max_new_tokens,
+        )
 
     def shown(
         self, prompt: str, examples: Sequence[tuple[str, str]], *, style: str = ""
@@ -106,6 +118,36 @@ class CausalGenerator(TorchSampler):
         return self._ids_of([self._prompt_for(" ".join(text.split())) for text in passages])
 
     def _sample(self, ids: list[list[int]], per_passage: int) -> list[str]:
+        longest = len(self._prefix) + max(map(len, ids)) + self.sampling.max_new_tokens
+        if longest <= self._room:
+            return self._sample_cached(ids, per_passage)
+        why = (
+            f"a sliding window of {self._room} tokens" if self._room else "a cache of another kind"
+        )
+        tell_once(f"{self._name} has {why}: whole prompts are read for each query, which is slower")
+        return self._sample_plainly(ids, per_passage)
+
+    def _sample_plainly(self, ids: list[list[int]], per_passage: int) -> list[str]:
+        """As `_sample_cached`, by `generate`: any model, at the price of reading more."""
+        inputs = self._padded([self._prefix + row for row in ids for _ in range(per_passage)])
+        config = GenerationConfig(
+            do_sample=False,  # `Draw` samples
+            max_new_tokens=self.sampling.max_new_tokens,
+            pad_token_id=self.tokenizer.pad_token_id,
+            eos_token_id=self.stop_ids,
+        )
+        with torch.inference_mode():
+            output = self.model.generate(
+                **inputs,
+                generation_config=config,
+                logits_processor=LogitsProcessorList([self.draw]),
+            )
+        ends = set(self.stop_ids)
+        new = output[:, inputs["input_ids"].shape[1] :].tolist()
+        written = [list(takewhile(lambda token: token not in ends, row)) for row in new]
+        return self.tokenizer.batch_decode(written, skip_special_tokens=True)
+
+    def _sample_cached(self, ids: list[list[int]], per_passage: int) -> list[str]:
         written: list[list[int]] = [[] for _ in range(len(ids) * per_passage)]
         with torch.inference_mode():
             cache, token, mask = self._read(ids, per_passage)

@@ -12,7 +12,8 @@ from transformers import RepetitionPenaltyLogitsProcessor
 
 from tercet.core.schema import InputError
 from tercet.modeling.generators.base import Sampling
-from tercet.modeling.generators.language_model import CACHE, load_language_model
+from tercet.modeling.generators.language_model import load_language_model
+from tercet.modeling.generators.prefix import CACHE
 from tercet.modeling.generators.seq2seq import Draw
 from tercet.modeling.precision import Precision
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from transformers import AutoModelForSeq2SeqLM
+from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 from tercet.core.cache import cache_folder, make_once
 from tercet.core.console import console
@@ -21,14 +22,20 @@ from tercet.modeling.precision import default_device
 try:
     import ctranslate2
     from ctranslate2.converters import TransformersConverter
+    from ctranslate2.converters.transformers import _MODEL_LOADERS
 except ImportError:
-    ctranslate2, TransformersConverter = None, object
+    ctranslate2, TransformersConverter, _MODEL_LOADERS = None, object, {}
 
 _Engine = Literal["auto", "torch", "ctranslate2"]
 
+_KINDS = ("T5Config", "MT5Config", "UMT5Config")
 _COMPUTE = {"cpu": "int8", "cuda": "float16"}
 #: Streams that share a call's batches; on a CPU at most one a core runs at a time.
 _STREAMS = {"cpu": 8, "cuda": 1}
+
+
+class NotConverted(InputError):
+    """A model that CTranslate2 does not run."""
 
 
 class CT2Generator(Sampler):
@@ -52,7 +59,8 @@ class CT2Generator(Sampler):
     ) -> CT2Generator:
         """Load a local folder or a Hub name; the conversion is cached by the model's content.
 
-        Raises InputError for a model of another kind, or if CTranslate2 is not installed.
+        Raises NotConverted for a model that CTranslate2 does not run, and InputError if it is not
+        installed.
         """
         if ctranslate2 is None:
             raise missing("ctranslate2", "ct2")
@@ -145,6 +153,14 @@ def seq2seq_engine(engine: _Engine) -> Literal["torch", "ctranslate2"]:
     return engine
 
 
+def runs_on_ct2(path: Path) -> bool:
+    """Whether the model in a folder is a T5, which CTranslate2 writes with as torch does."""
+    with suppress(OSError, ValueError, KeyError):
+        kind = type(AutoConfig.from_pretrained(path)).__name__
+        return kind in _MODEL_LOADERS and kind in _KINDS
+    return False
+
+
 def describe_engine() -> str:
     """Return CTranslate2's version and arithmetic, which its queries depend on."""
     device = _kind(default_device())
@@ -181,7 +197,7 @@ def _converted(name: str, path: Path, identity: str, compute: str) -> Path:
             _Converter(name, path).convert(str(folder), quantization=compute, force=True)
         except (ValueError, NotImplementedError, RuntimeError) as error:
             reason = str(error).strip().partition("\n")[0]
-            raise InputError(f"model {name!r} is none that CTranslate2 runs: {reason}") from error
+            raise NotConverted(f"model {name!r} is none that CTranslate2 runs: {reason}") from error
 
     key = digest([identity, ctranslate2.__version__, compute])
     return make_once(cache_folder("ctranslate2") / key, make)

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
-from transformers.generation.utils import ALL_CACHE_NAMES
 
 from tercet.core.cache import cache_folder, make_once
 from tercet.core.console import console
@@ -24,9 +23,6 @@ from tercet.modeling.hub import (
     resolve,
 )
 from tercet.modeling.precision import Precision, default_device
-
-#: The argument of a model's cache, which transformers 5.24 renamed.
-CACHE = "cache" if "cache" in ALL_CACHE_NAMES else "past_key_values"
 
 
 def load_language_model(

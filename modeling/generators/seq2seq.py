@@ -21,6 +21,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from tercet.core.schema import InputError
 from tercet.modeling.generators.base import Sampler, Sampling
+from tercet.modeling.generators.prefix import check_prompt
 from tercet.modeling.generators.writing_speed import in_faster_format
 from tercet.modeling.hub import load_model, load_tokenizer, resolve
 from tercet.modeling.precision import Precision, default_device, name_of
@@ -135,12 +136,15 @@ class Seq2SeqGenerator(TorchSampler):
             precision,
             place,
         )
+        drawn = sampling or Sampling()
+        longest = max(passage_tokens, drawn.max_new_tokens)
+        check_prompt(name, model, [], passage_tokens=longest, max_new_tokens=0)
         return cls(
             model,
             tokenizer,
             name=name,
             identity=folder.identity,
-            sampling=sampling or Sampling(),
+            sampling=drawn,
             batch_size=batch_size,
             passage_tokens=passage_tokens,
             stop_ids=[tokenizer.eos_token_id],

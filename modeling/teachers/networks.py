@@ -18,7 +18,6 @@ from transformers import (
 )
 
 from tercet.core.schema import InputError
-from tercet.modeling.batching import position_limit
 from tercet.modeling.hub import load_model
 from tercet.modeling.teachers.folder import Folder
 
@@ -42,12 +41,6 @@ def load_network(name: str, path: Path, folder: Folder) -> Any:
                 f"model {name!r}: config.json says {architecture}, a class that transformers lacks"
             )
     return load_model(_CLASSES[folder.head], name, path, dtype=torch.float32)
-
-
-def limit_of(config: Any) -> int:
-    """The longest input of a network, in tokens."""
-    limit = position_limit(config.get_text_config())
-    return limit if limit > 0 else 1_000_000  # XLNet's -1: no limit
 
 
 def adopt_padding(network: Any, tokenizer: Any, last: int) -> int:

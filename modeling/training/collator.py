@@ -29,12 +29,12 @@ class TokenizedTexts:
     """A side that the student encodes: token ids, made once before training."""
 
     def __init__(self, encoder: BiEncoder, texts: Sequence[str], kind: Kind) -> None:
-        self._encoder = encoder
+        self._encoder, self._kind = encoder, kind
         self.ids = [np.array(ids, np.int32) for ids in encoder.tokenize(texts, kind)]
 
     def __call__(self, rows: Sequence[int]) -> dict[str, Tensor]:
         """Return padded inputs, as `BiEncoder.collate`."""
-        return self._encoder.collate([self.ids[row] for row in rows])
+        return self._encoder.collate([self.ids[row] for row in rows], self._kind)
 
 
 class Known:

@@ -131,7 +131,7 @@ def kept(
     """A cache with the demo's models, and no Hub; the encoder's folder and the teacher's."""
     from tercet.modeling import hub
 
-    hub._tell_once.cache_clear()
+    hub.tell_once.cache_clear()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
     monkeypatch.setenv("TERCET_CACHE", str(tmp_path))

@@ -53,6 +53,7 @@ negatives.index.backend negatives.index.kind negatives.index.metric negatives.in
 negatives.index.ef negatives.index.nprobe negatives.index.on_disk
 negatives.index.collection negatives.index.vector negatives.index.id negatives.index.options
 negatives.retrievers.N.kind negatives.retrievers.N.share negatives.retrievers.N.model
+negatives.retrievers.N.pooling
 negatives.retrievers.N.k1 negatives.retrievers.N.b negatives.retrievers.N.language
 negatives.retrievers.N.options negatives.retrievers.N.precision
 teacher.name teacher.revision teacher.backend teacher.max_length teacher.precision
@@ -81,7 +82,8 @@ evaluation.interpolation_steps evaluation.early_stopping_patience
 evaluation.systems evaluation.indexes evaluation.baseline
 evaluation.systems.N.kind evaluation.systems.N.name evaluation.systems.N.top_k
 evaluation.systems.N.truncate_dim evaluation.systems.N.api evaluation.systems.N.dollars
-evaluation.systems.N.model evaluation.systems.N.revision evaluation.systems.N.of
+evaluation.systems.N.model evaluation.systems.N.revision
+evaluation.systems.N.pooling evaluation.systems.N.of
 evaluation.systems.N.depth evaluation.systems.N.teacher evaluation.systems.N.passages
 evaluation.systems.N.queries evaluation.systems.N.similarity evaluation.systems.N.k1
 evaluation.systems.N.b evaluation.systems.N.language evaluation.systems.N.options

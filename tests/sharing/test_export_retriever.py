@@ -251,7 +251,7 @@ def test_a_query_encoder_refuses_other_passages(run: Path, tmp_path: Path, stude
     assert tested.returncode == 0, tested.stdout + tested.stderr
     module = loaded(out)
     assert module.QUERY_PROMPT == HOSTILE[4] and module.K == 3
-    assert (module.DENSE is None) == (student == "query_encoder")
+    assert (not module.LAYERS) == (student == "query_encoder")
     folder = tmp_path / "retriever.passages"
     vectors = np.load(folder / "vectors.npy")
     np.save(folder / "vectors.npy", vectors[:, ::-1])
@@ -293,14 +293,14 @@ def test_whatever_a_string_holds_it_stays_a_string(tmp_path: Path) -> None:
     expected = [(text, [(text, -0.5), ("p", 1e-7)]) for text in HOSTILE]
     for text in HOSTILE:
         values = {"RUN": text, "MODEL": text, "QUERY_PROMPT": text, "EXPECTED": expected}
-        write_retriever(out, ("exact",), values | {"DENSE": text, "REVISION": None})
+        write_retriever(out, ("exact",), values | {"PASSAGES": text, "REVISION": None})
         source = out.read_text(encoding="utf-8")
         names = {
             ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target): node
             for node in ast.parse(source).body
             if isinstance(node, ast.Assign | ast.AnnAssign)
         }
-        for name, value in (values | {"DENSE": text}).items():
+        for name, value in (values | {"PASSAGES": text}).items():
             assert ast.literal_eval(names[name].value) == value  # type: ignore[arg-type]
     check = [sys.executable, "-m", "ruff", "check", "--no-cache"]
     config = ["--config", str(ROOT / "pyproject.toml")]

@@ -255,7 +255,7 @@ def test_a_live_collection_gives_the_texts_and_another_is_refused(
     assert tested.returncode == 0, tested.stdout + tested.stderr
     module = loaded(out)
     assert (module.VECTOR, module.ID_PROPERTY) == ("theirs", "key")
-    assert module.DENSE is not None and module.DENSE.endswith("_Dense")
+    assert module.LAYERS[-1][0] == "Dense" and module.LAYERS[-1][1].endswith("_Dense")
     retriever = module.TercetRetriever(k=4)
     contents = {row["_id"]: row["text"] for row in rows}
     texts = [query.text for query in pipeline.split("test")[0]]

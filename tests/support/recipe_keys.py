@@ -336,6 +336,9 @@ KEYS: dict[str, Key] = {
     "negatives.retrievers.N.model": Key(
         ("embeddings_other", "negatives"), "other", AFTER_NEGATIVES
     ),
+    "negatives.retrievers.N.pooling": Key(
+        ("embeddings_other", "negatives"), "cls", AFTER_NEGATIVES, run="other", place=2
+    ),
     "negatives.retrievers.N.k1": Key(("negatives", "evaluation"), 0.1, ("scores",), place=1),
     "negatives.retrievers.N.b": Key(("negatives", "evaluation"), 1.0, ("scores",), place=1),
     "negatives.retrievers.N.language": Key(("negatives", "evaluation"), None, ("scores",), place=1),
@@ -475,6 +478,7 @@ KEYS: dict[str, Key] = {
     "evaluation.systems.N.api": Key(NONE, "cohere"),
     "evaluation.systems.N.dollars": Key(NONE, 1.0),
     "evaluation.systems.N.revision": Key(NONE, COMMIT),
+    "evaluation.systems.N.pooling": Key(NONE, "cls"),
     "evaluation.systems.N.of": Key(NONE, ["base", "bm25"]),
     "evaluation.systems.N.depth": Key(NONE, 7),
     "evaluation.systems.N.teacher": Key(NONE, "second_teacher"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tercet.config.index import ComparedIndex
+from tercet.config.model import PoolingMode
 from tercet.config.parsing import key, plugin_options
 
 #: `evaluation.gate` where no judged query gates.
@@ -40,6 +41,7 @@ class SystemSettings:
         None, "most that one call of the program may spend on embedding (api)", low=0
     )
     revision: str | None = key(None, "Hub revision (dense, rerank)")
+    pooling: PoolingMode | None = key(None, "as model.pooling (dense)")
     of: list[str] = key(
         list, "names of its parts: two systems (hybrid), one (rerank), any number (plug-in)"
     )

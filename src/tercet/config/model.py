@@ -7,6 +7,9 @@ from typing import Literal
 
 from tercet.config.parsing import key
 
+#: How the vectors of a text's tokens become one.
+PoolingMode = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
+
 
 @dataclass(frozen=True)
 class ModelSection:
@@ -46,7 +49,11 @@ class ModelSection:
         "(query_encoder)",
         low=20,
     )
-    pooling: Literal["mean", "cls"] | None = key(None, "unset: that of the model, else mean")
+    pooling: PoolingMode | None = key(
+        None,
+        "how token vectors become one; unset: that of the model; needed for a folder without "
+        "modules.json, but for well-known names",
+    )
     similarity: Literal["dot", "cosine"] | None = key(
         None,
         "unset: that of the model, else cosine; with given passage vectors that of the index, else "

@@ -11,7 +11,7 @@ from tercet.config.chat import ChatSection
 from tercet.config.corpus import CorpusSection
 from tercet.config.evaluation import EvaluationSection
 from tercet.config.index import IndexSection, IndexSettings, IngestKind
-from tercet.config.model import ModelSection
+from tercet.config.model import ModelSection, PoolingMode
 from tercet.config.parsing import key, plugin_options, section
 from tercet.config.training import WEIGHTLESS, training_defaults
 from tercet.core.text import seconds_of
@@ -83,6 +83,7 @@ class RetrieverSettings:
     options: dict[str, Any] = plugin_options()
     share: int = key(1, "weight of this retriever's part of the candidates", low=1)
     model: str | None = key(None, "folder or Hub name (dense); unset: the model being adapted")
+    pooling: PoolingMode | None = key(None, "of `model`, as model.pooling (dense)")
     k1: float = key(0.9, "BM25: term saturation", low=0)
     b: float = key(0.4, "BM25: length normalisation", low=0, high=1)
     language: str | None = key("english", "BM25: stemmer and stop words; null: none")

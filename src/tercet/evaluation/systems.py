@@ -227,14 +227,18 @@ class DenseSystem(EncodedSystem):
         return self.settings.model
 
     def _model(self) -> Encoder:
-        precision = self.pipeline.recipe.model.precision
+        settings, precision = self.settings, self.pipeline.recipe.model.precision
         return modeling.BiEncoder.from_pretrained(
-            self.settings.model, revision=self.settings.revision, precision=precision
+            settings.model,
+            revision=settings.revision,
+            pooling=settings.pooling,
+            precision=precision,
         )
 
     def _model_identity(self) -> str:
         model = resolve(self.settings.model, self.settings.revision).identity
-        return digest([model, self.pipeline.recipe.model.precision])
+        pooling = [self.settings.pooling] if self.settings.pooling else []
+        return digest([model, self.pipeline.recipe.model.precision, *pooling])
 
     def identity(self) -> str:
         """Digest of the model and of `truncate_dim`."""

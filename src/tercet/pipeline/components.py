@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from tercet.retrieval.weaviate.live import LiveCollection
 
 
+#: New tokens of a query, by the kind of its generator.
+LONGEST = {"seq2seq": 64, "causal": 32}
 #: The file of a student artifact that names a model instead of holding one.
 STUDENT = "student.json"
 
@@ -74,6 +76,8 @@ class Components:
             modeling.check_doc2query(name)
         _ = self.source, [self.identity(name) for name in self.models]
         modeling.training_arguments(self.recipe)
+        for each in self.recipe.queries.generators:
+            self._check_reading(each)
         needed = {
             "peft": self.recipe.model.lora_rank is not None,
             "gguf": any(g.gguf_file for g in self.recipe.queries.generators),
@@ -200,9 +204,7 @@ class Components:
             engines = [
                 modeling.describe_engine()
                 for g in self.recipe.queries.generators
-                if g.kind == "seq2seq"
-                and g.model == name
-                and modeling.seq2seq_engine(g.engine) == "ctranslate2"
+                if g.kind == "seq2seq" and g.model == name and self._on_ct2(g)
             ]
             model = resolve(name, *self.models[name]).identity
             self._identities[name] = " ".join([model, *engines[:1]])
@@ -308,7 +310,7 @@ class Components:
             return data.SpanGenerator(passages.contents)
         if settings.kind not in ("seq2seq", "causal"):
             return plugins.make("generators", settings.kind, settings.options)
-        longest = settings.max_new_tokens or {"seq2seq": 64, "causal": 32}[settings.kind]
+        longest = settings.max_new_tokens or LONGEST[settings.kind]
         given: dict[str, Any] = {
             "passage_tokens": settings.passage_tokens,
             "batch_size": settings.batch_size,
@@ -322,10 +324,42 @@ class Components:
         given = {name: value for name, value in given.items() if value is not None}
         if settings.kind == "causal":
             return self._causal(settings, given | {"precision": settings.precision})
-        if modeling.seq2seq_engine(settings.engine) == "ctranslate2":
-            return modeling.CT2Generator.from_pretrained(settings.model, **given)
+        if self._on_ct2(settings):
+            try:
+                return modeling.CT2Generator.from_pretrained(settings.model, **given)
+            except modeling.NotConverted as error:
+                modeling.tell_once(f"{error}; torch runs it")
         given["precision"] = settings.precision
         return modeling.Seq2SeqGenerator.from_pretrained(settings.model, **given)
+
+    def _on_ct2(self, settings: GeneratorSettings) -> bool:
+        """Whether CTranslate2 runs a seq2seq generator: chosen, and able to convert its kind."""
+        if modeling.seq2seq_engine(settings.engine) != "ctranslate2":
+            return False
+        runs = modeling.runs_on_ct2(self.folder(settings.model or ""))
+        if not runs:
+            modeling.tell_once(f"{settings.model} is none that CTranslate2 runs: torch runs it")
+        return runs
+
+    def _check_reading(self, settings: GeneratorSettings) -> None:
+        """Raise InputError for prompts that are longer than a generator can read."""
+        if settings.kind not in LONGEST or settings.gguf_file:
+            return
+        prompt, examples = self._prompt(settings)
+        modeling.check_reading(
+            settings.kind,
+            settings.model or "",
+            prompt=prompt,
+            examples=examples,
+            passage_tokens=settings.passage_tokens,
+            max_new_tokens=settings.max_new_tokens or LONGEST[settings.kind],
+        )
+
+    def _prompt(self, settings: GeneratorSettings) -> tuple[str, list[tuple[str, str]]]:
+        """A prompted generator's template and its examples."""
+        style = modeling.STYLES.get(settings.style or "", modeling.DEFAULT_STYLE)
+        examples = style.examples if settings.examples is None else settings.examples
+        return settings.prompt or style.prompt, [(text, query) for text, query in examples]
 
     def _causal(self, settings: GeneratorSettings, given: dict[str, Any]) -> Generator:
         """A prompted model; generators that differ in the prompt alone share the loaded weights."""
@@ -334,18 +368,14 @@ class Components:
             self._language_models[loaded] = modeling.CausalGenerator.from_pretrained(
                 settings.model, gguf_file=settings.gguf_file, **given
             )
-        style = modeling.STYLES.get(settings.style or "", modeling.DEFAULT_STYLE)
-        examples = settings.examples
-        return self._language_models[loaded].shown(
-            settings.prompt or style.prompt,
-            style.examples if examples is None else [(text, query) for text, query in examples],
-            style=settings.style or "",
-        )
+        prompt, examples = self._prompt(settings)
+        return self._language_models[loaded].shown(prompt, examples, style=settings.style or "")
 
     def other_encoder(self, settings: RetrieverSettings) -> modeling.BiEncoder:
         """A retriever's own model."""
-        name, precision = settings.model or "", settings.precision
-        return modeling.BiEncoder.from_pretrained(name, precision=precision)
+        return modeling.BiEncoder.from_pretrained(
+            settings.model or "", pooling=settings.pooling, precision=settings.precision
+        )
 
     def bm25(self, settings: RetrieverSettings | SystemSettings, passages: Passages) -> Retriever:
         """BM25 over `passages`."""

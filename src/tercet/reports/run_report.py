@@ -97,6 +97,8 @@ def _notes(pipeline: Pipeline, steps: Sequence[Step]) -> list[str]:
             f"{recipe.evaluation.primary_metric} on {queries['gate']} gated: no weight ships whose "
             "mean on them is below the base model's"
         )
+    if assumed := pipeline.student.facts.get("assumed"):
+        notes.append(f"the base model's files do not say it all; assumed: {assumed}")
     if cut := pipeline.embeddings.facts.get("truncated"):
         notes.append(
             f"{cut:,} of {passages:,} passages are longer than model.max_length: they are "

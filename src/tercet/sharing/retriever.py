@@ -24,6 +24,7 @@ from tercet.core.schema import Index, InputError, Passage
 from tercet.data.sources import PassagesWithQrels
 from tercet.data.sources.weaviate import WeaviateCollection
 from tercet.evaluation.systems import Systems
+from tercet.modeling.encoders.pooling import modes_of
 from tercet.pipeline.components import Components
 from tercet.pipeline.finished import finished, served
 from tercet.pipeline.pipeline import Pipeline
@@ -124,6 +125,11 @@ class _Export:
         precise = replace(self.recipe, model=replace(self.recipe.model, precision="fp32"))
         encoder = Components(precise).adapted(pipeline.model.path)
         assert isinstance(encoder, modeling.BiEncoder)
+        if encoder.config.static:
+            raise InputError(
+                f"{self.recipe.model.name} is a table of token vectors (StaticEmbedding), which an "
+                "exported retriever does not load: use `tercet search`"
+            )
         self.encoder = encoder
         live = self.recipe.index.backend == "weaviate" and not exact
         self.kinds = {"weaviate" if live else "exact"}
@@ -133,16 +139,21 @@ class _Export:
     def values(self) -> dict[str, Any]:
         """The template's constants by name. Writes the passages' folder."""
         config, folder = self.encoder.config, self.pipeline.model.path
-        dense = [] if self.encoder.projection is None else [*folder.glob("*_Dense")]
         values = {
             "RUN": self.recipe.name,
             "MODEL": f"./{folder.name}",
             "QUERY_PROMPT": config.query_prompt,
             "LOWER_CASE": config.lower_case,
             "MAX_LENGTH": config.query_max_length,
-            "POOLING": config.pooling,
-            "DENSE": dense[0].name if dense else None,
-            "DENSE_TAKES_UNIT_VECTORS": config.projected == "cosine",
+            "MODEL_CLASS": type(self.encoder.backbone).__name__,
+            "TOKEN_TYPES": self.encoder.has_segments,
+            "POOLING": modes_of(config.pooling),
+            "SKIPPED": self.encoder.skipped("query"),
+            "LAYERS": [
+                (layer.kind, f"{i}_{layer.kind}", layer.activation, layer.residual)
+                for i, layer in enumerate(config.layers, 2)
+            ],
+            "DIMENSIONS": config.truncate_dim,
             "SIMILARITY": config.similarity,
             "PASSAGES": self.folder.name,
         }

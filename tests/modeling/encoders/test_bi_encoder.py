@@ -259,10 +259,11 @@ def test_lower_case_is_read_and_kept(encoder_family: Callable[[str], Path], tmp_
             ],
             "not supported",
         ),
-        ("1_Pooling/config.json", {"pooling_mode": "lasttoken"}, "lasttoken"),
-        ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}, "max"),
-        ("1_Pooling/config.json", {"pooling_mode": ["cls", "mean"]}, "cls . mean"),
-        ("1_Pooling/config.json", {"pooling_mode": "mean", "include_prompt": False}, "prompt"),
+        ("1_Pooling/config.json", {"pooling_mode": "attention"}, "attention"),
+        ("1_Pooling/config.json", {"pooling_mode": "mean", "weights": [1, 2]}, "'weights'"),
+        ("config.json", {"auto_map": {"AutoModel": "x.Y"}}, "auto_map AutoModel"),
+        ("sentence_bert_config.json", {"model_args": {"a": 1}}, "model_args"),
+        ("config_sentence_transformers.json", {"weight": 2}, "'weight'"),
         ("config_sentence_transformers.json", ["cosine"], "dict"),
     ],
 )
@@ -273,6 +274,27 @@ def test_files_that_cannot_be_honoured_are_refused(
     (tmp_path / file).write_text(json.dumps(content))
     with pytest.raises(InputError, match=message):
         load(tmp_path)
+
+
+def test_a_plain_folder_has_to_be_told_its_pooling(tiny_encoder_path: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_encoder_path, tmp_path / "some-encoder")
+    (tmp_path / "some-encoder" / "modules.json").unlink()
+    with pytest.raises(InputError, match=r"set model\.pooling"):
+        load(tmp_path / "some-encoder")
+    encoder = load(tmp_path / "some-encoder", pooling="max")
+    assert encoder.config.pooling == "max" and "pooling" not in encoder.config.assumed
+
+
+def test_what_no_file_says_is_told_with_its_value(tiny_encoder_path: Path, tmp_path: Path) -> None:
+    bare = load(tiny_encoder_path)
+    assert bare.config.assumptions() == "similarity cosine, no prompts"
+    assert load(tiny_encoder_path, query_prompt="q: ", similarity="dot").config.assumptions() == ""
+    load(tiny_encoder_path, **PROMPTS).save_pretrained(tmp_path / "said")
+    assert load(tmp_path / "said").config.assumptions() == ""
+    known = shutil.copytree(tiny_encoder_path, tmp_path / "all-MiniLM-L6-v2")
+    (known / "modules.json").unlink()
+    told = load(known).config.effective()
+    assert told["assumed"] == "pooling mean, similarity cosine, no prompts, max_length 64"
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,10 @@ def projected(path: Path, inner: str, outer: str, *, bias: bool = True) -> BiEnc
     return encoder
 
 
+def linear_of(encoder: BiEncoder) -> torch.nn.Linear:
+    return encoder.projection.steps[-1].linear
+
+
 @pytest.fixture
 def encoder(tiny_encoder_path: Path) -> BiEncoder:
     return projected(tiny_encoder_path, "cosine", "dot")
@@ -67,7 +71,7 @@ def test_projected_vectors_are_saved_and_loaded(
     encoder = projected(tiny_encoder_path, inner, outer, bias=bias)
     base = load(tiny_encoder_path, similarity=inner)
     assert (encoder.dimension, encoder.similarity) == (OUT, outer)
-    layer = encoder.projection
+    layer = linear_of(encoder)
     expected = base.encode_queries(tiny_texts) @ layer.weight.detach().numpy().T
     expected += layer.bias.detach().numpy() if bias else 0
     if outer == "cosine":
@@ -94,7 +98,9 @@ def test_what_sentence_transformers_saves_is_read(
     theirs.save(str(tmp_path))
     expected = theirs.encode_query(tiny_texts)
     encoder = load(tmp_path)
-    assert encoder.config.projected == encoder.similarity == ("cosine" if normalize else "dot")
+    kinds = [layer.kind for layer in encoder.config.layers]
+    assert kinds == ["Normalize", "Dense"][1 - normalize :]
+    assert encoder.similarity == ("cosine" if normalize else "dot")
     assert np.allclose(encoder.encode_queries(tiny_texts), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -127,17 +133,17 @@ def test_a_projection_is_another_model(encoder: BiEncoder, tmp_path: Path) -> No
     base = {name: value.clone() for name, value in encoder.backbone.state_dict().items()}
     encoder.save_pretrained(tmp_path / "a")
     with torch.no_grad():
-        encoder.projection.weight[0, 0] += 1
+        linear_of(encoder).weight[0, 0] += 1
     assert weights_digest(encoder.backbone) != before
     half = interpolated(base, encoder.backbone.state_dict(), 0.5)
-    moved = half["projection.weight"] - base["projection.weight"]
+    moved = half["projection.steps.1.linear.weight"] - base["projection.steps.1.linear.weight"]
     assert float(moved.sum()) == pytest.approx(0.5)
     encoder.save_pretrained(tmp_path / "b")
     assert load(tmp_path / "a").identity != load(tmp_path / "b").identity
 
 
 def test_a_projection_of_other_vectors_is_refused(encoder: BiEncoder, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="has vectors of 32 dimensions, .* takes 31"):
+    with pytest.raises(InputError, match="has vectors of 12 dimensions, .* takes 31"):
         encoder.project(np.zeros((4, 31), np.float32), None, "dot")
     encoder.save_pretrained(tmp_path)
     weights = {"linear.weight": torch.zeros(4, 31), "linear.bias": torch.zeros(4)}
@@ -149,10 +155,11 @@ def test_a_projection_of_other_vectors_is_refused(encoder: BiEncoder, tmp_path: 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"activation_function": "torch.nn.modules.activation.Tanh"}, "activation.Tanh' is not"),
+        ({"activation_function": "custom.Tanh"}, "'custom.Tanh' is not"),
+        ({"activation_function": "torch.nn.modules.activation.PReLU"}, "PReLU' is not"),
         ({"activation_function": None}, "not supported"),
-        ({"module_input_name": "token_embeddings"}, "more than project"),
-        ({"use_residual": True}, "more than project"),
+        ({"module_input_name": "token_embeddings"}, "module_input_name"),
+        ({"use_residual": True}, "residual.weight"),
     ],
 )
 def test_a_dense_module_that_is_no_projection_is_refused(
@@ -179,9 +186,22 @@ def test_modules_in_another_order_are_refused(encoder: BiEncoder, tmp_path: Path
     encoder.save_pretrained(tmp_path)
     file = tmp_path / "modules.json"
     modules = json.loads(file.read_text())
-    file.write_text(json.dumps([*modules, modules[-1]]))
-    with pytest.raises(InputError, match=r"Dense \+ Dense are not supported"):
+    file.write_text(json.dumps([*modules, modules[1]]))
+    with pytest.raises(InputError, match=r"Dense \+ Pooling are not supported in this order"):
         load(tmp_path)
+    file.write_text(json.dumps([*modules, modules[-1]]))
+    with pytest.raises(InputError, match="takes 32"):
+        load(tmp_path)
+
+
+def test_a_second_projection_follows_the_first(
+    encoder: BiEncoder, tiny_texts: list[str], tmp_path: Path
+) -> None:
+    first, weight = encoder.encode_queries(tiny_texts), np.ones((5, OUT), np.float32)
+    encoder.project(weight, None, "dot")
+    assert np.allclose(encoder.encode_queries(tiny_texts), first @ weight.T, atol=1e-4)
+    encoder.save_pretrained(tmp_path)
+    assert load(tmp_path).config == encoder.config
 
 
 @pytest.mark.parametrize("rank", [None, 2], ids=["whole", "lora"])
@@ -189,7 +209,7 @@ def test_training_moves_the_projection_and_checkpoints_have_it(
     encoder: BiEncoder, tiny_texts: list[str], tmp_path: Path, rank: int | None
 ) -> None:
     texts = {f"p{i}": text for i, text in enumerate(tiny_texts[:40])}
-    before = encoder.projection.weight.detach().clone()
+    before = linear_of(encoder).weight.detach().clone()
     names = set(encoder.backbone.state_dict())
     if rank:
         encoder.backbone = with_lora(encoder.backbone, ModelSection(lora_rank=rank), seed=1)
@@ -199,13 +219,13 @@ def test_training_moves_the_projection_and_checkpoints_have_it(
     checkpoint = last_checkpoint(tmp_path / "run" / "training")
     if rank:
         saved = load_file(Path(checkpoint) / "adapter_model.safetensors")
-        key = next(name for name in saved if name.endswith("projection.weight"))
-        assert torch.equal(saved[key], encoder.projection.weight)
+        key = next(name for name in saved if name.endswith("linear.weight"))
+        assert torch.equal(saved[key], linear_of(encoder).weight)
         expected = encoder.encode_queries(tiny_texts)
         encoder.backbone = merged(encoder.backbone)
         assert np.allclose(encoder.encode_queries(tiny_texts), expected, atol=1e-4)
         assert set(encoder.backbone.state_dict()) == names
         checkpoint = tmp_path / "merged"
         encoder.save_pretrained(checkpoint)
-    assert (encoder.projection.weight - before).abs().max() > 1e-3
+    assert (linear_of(encoder).weight - before).abs().max() > 1e-3
     assert_same(encoder, checkpoint, tiny_texts)

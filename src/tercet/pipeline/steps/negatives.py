@@ -90,9 +90,10 @@ class _RetrieverEmbeddings(Step):
         )
 
     def condense(self, inputs: Inputs) -> dict[str, Any]:
-        """The number format, once it is chosen."""
-        precision = self._settings.precision
-        return {} if precision == "auto" else {"precision": precision}
+        """The number format, once it is chosen, and the pooling, if it is given."""
+        precision, pooling = self._settings.precision, self._settings.pooling
+        found = {} if precision == "auto" else {"precision": precision}
+        return found | ({"pooling": pooling} if pooling else {})
 
     def all_processes(self, inputs: Inputs) -> bool:
         """As the mining that it is made within."""

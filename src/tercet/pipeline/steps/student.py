@@ -36,6 +36,7 @@ class BaseStudent(Step):
 
     name = "student"
     needs = Needs(models=("base",))
+    revision = 2
 
     def check(self, run: Run) -> None:
         """Refuse a dot-product model over a live index that compares by cosine."""
@@ -45,6 +46,8 @@ class BaseStudent(Step):
 
     def make(self, inputs: Inputs, writer: Writer) -> None:
         """Write what identifies the model."""
+        if not inputs.recipe.model.api:
+            _tell(inputs.components.base_model(), writer)
         write_json(writer.folder / STUDENT, {"follows_from": inputs.plan})
 
 
@@ -53,6 +56,7 @@ class AdapterStudent(Step):
 
     name = "student"
     needs = Needs(artifacts=("corpus/passages", "embeddings"), models=("base",))
+    revision = 2
 
     def check(self, run: Run) -> None:
         """Refuse a service without its key, and a model that cannot be loaded."""
@@ -68,6 +72,7 @@ class AdapterStudent(Step):
             "dimension": facts["dimension"],
         }
         encoder = inputs.components.student_of(about)
+        _tell(encoder, writer)
         likeness = similarity_to_given(encoder, inputs)
         if likeness < SAME_MODEL:
             raise InputError(
@@ -87,7 +92,7 @@ class ProjectedStudent(Step):
         models=("base",),
         keys=("seed", "model.regression_passages"),
     )
-    revision = 3
+    revision = 4
 
     def check(self, run: Run) -> None:
         """Load the base model."""
@@ -96,6 +101,7 @@ class ProjectedStudent(Step):
     def make(self, inputs: Inputs, writer: Writer) -> None:
         """As `modeling.regress`; a model that made the vectors is kept without a projection."""
         encoder, similarity = inputs.components.base(), inputs["embeddings"].facts["similarity"]
+        _tell(encoder, writer)
         likeness = similarity_to_given(encoder, inputs)
         writer.facts["likeness_before"] = likeness
         if likeness < SAME_MODEL:
@@ -113,6 +119,15 @@ class ProjectedStudent(Step):
         # Settings that are applied when the model is loaded leave its files as they are.
         writer.facts["settings"] = inputs.plan["settings"]
         encoder.save_pretrained(writer.folder)
+
+
+def _tell(encoder: modeling.SimilarityEncoder, writer: Writer) -> None:
+    """Record how the model reads texts, and say what no file of it says."""
+    if not isinstance(encoder, modeling.BiEncoder):
+        return
+    writer.facts |= encoder.config.effective()
+    if assumed := encoder.config.assumptions():
+        console.print(f"      the files of {encoder.name} do not say it all; assumed: {assumed}")
 
 
 def _check_key(run: Run) -> None:

@@ -44,6 +44,7 @@ from urllib.parse import SplitResult, urlsplit  # only: weaviate
 
 import numpy as np
 import torch
+import transformers
 import weaviate  # only: weaviate
 from huggingface_hub import snapshot_download
 from langchain_core.callbacks import (
@@ -55,7 +56,7 @@ from langchain_core.retrievers import BaseRetriever
 from pydantic import ConfigDict, Field, PrivateAttr
 from safetensors import safe_open  # only: space
 from safetensors.torch import load_file
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoTokenizer
 from weaviate.classes.init import AdditionalConfig, Auth, Timeout  # only: weaviate
 from weaviate.classes.query import Filter, MetadataQuery  # only: weaviate
 
@@ -68,11 +69,16 @@ REVISION: str | None = None
 QUERY_PROMPT = ""
 LOWER_CASE = False
 MAX_LENGTH = 512
-#: Pooling of token vectors: "mean" or "cls".
-POOLING = "mean"
-#: The model's subfolder with a projection, and whether vectors are normalised before it.
-DENSE: str | None = None
-DENSE_TAKES_UNIT_VECTORS = False
+#: The transformers class that loads the model, and whether it is given token types.
+MODEL_CLASS = "AutoModel"
+TOKEN_TYPES = False
+#: Poolings of token vectors that are joined, and how many of a query's first tokens they leave out.
+POOLING = ["mean"]
+SKIPPED = 0
+#: The layers after pooling: kind, the model's subfolder, activation of torch.nn, residual.
+LAYERS: list[tuple[str, str, str, bool]] = []
+#: The first dimensions that are kept; None: all.
+DIMENSIONS: int | None = None
 #: Score: "cosine" (vectors have unit length) or "dot".
 SIMILARITY = "cosine"
 #: The folder of passages beside this file; None if the collection has their texts.
@@ -119,14 +125,13 @@ class QueryEncoder:
         self.folder = model_folder(model, revision)
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._tokenizer: Any = AutoTokenizer.from_pretrained(self.folder)
-        loaded: Any = AutoModel.from_pretrained(
+        loaded: Any = getattr(transformers, MODEL_CLASS).from_pretrained(
             self.folder, dtype=torch.float32, use_safetensors=True
         )
         self._model = loaded.eval().to(self._device)
-        self._dense: dict[str, torch.Tensor] = {}
-        if DENSE is not None:
-            weights = load_file(self.folder / DENSE / "model.safetensors", device=self._device)
-            self._dense = {name: value.float() for name, value in weights.items()}
+        self._layers: list[dict[str, torch.Tensor]] = [
+            {} if kind == "Normalize" else self._weights(place) for kind, place, _, _ in LAYERS
+        ]
         # The tokenizer stores truncation settings in itself: threads must not interleave.
         self._lock = Lock()
 
@@ -139,23 +144,59 @@ class QueryEncoder:
                 text.lower() if LOWER_CASE else text,
                 truncation=True,
                 max_length=MAX_LENGTH,
-                return_token_type_ids=False,
+                return_token_type_ids=TOKEN_TYPES,
                 return_tensors="pt",
             )
         states = self._model(**inputs.to(self._device)).last_hidden_state[0].float()
-        vector = states[0] if POOLING == "cls" else states.mean(dim=0)
-        if self._dense:
-            if DENSE_TAKES_UNIT_VECTORS:
-                vector = torch.nn.functional.normalize(vector, dim=0)
-            vector = torch.nn.functional.linear(
-                vector, self._dense["linear.weight"], self._dense.get("linear.bias")
-            )
+        vector = torch.cat([pooled(states, SKIPPED, mode) for mode in POOLING])
+        for layer, weights in zip(LAYERS, self._layers, strict=True):
+            vector = applied(layer, weights, vector)
+        vector = vector[:DIMENSIONS]
         if SIMILARITY == "cosine":
             vector = torch.nn.functional.normalize(vector, dim=0)
         found: np.ndarray = vector.cpu().numpy()
         if not np.isfinite(found).all() or not found.any():
             raise ValueError(f"the model's vector of {query[:60]!r} is zero or not finite")
         return found
+
+    def _weights(self, place: str) -> dict[str, torch.Tensor]:
+        weights = load_file(self.folder / place / "model.safetensors", device=self._device)
+        return {name: value.float() for name, value in weights.items()}
+
+
+def pooled(states: torch.Tensor, skipped: int, mode: str) -> torch.Tensor:
+    """Pool a query's token states [tokens, hidden] without the first `skipped`: [hidden]."""
+    kept = states[skipped:]
+    if mode == "weightedmean":
+        weights = torch.arange(1, len(states) + 1, device=states.device)[skipped:, None]
+        return (kept * weights).sum(dim=0) / weights.sum()
+    ways = {
+        "cls": lambda: kept[0],
+        "max": lambda: kept.amax(dim=0),
+        "mean": lambda: kept.mean(dim=0),
+        "mean_sqrt_len_tokens": lambda: kept.sum(dim=0) / len(kept) ** 0.5,
+        "lasttoken": lambda: kept[-1],
+    }
+    return ways[mode]()
+
+
+def applied(
+    layer: tuple[str, str, str, bool], weights: dict[str, torch.Tensor], vector: torch.Tensor
+) -> torch.Tensor:
+    """Apply a layer with these weights to a vector."""
+    kind, _, activation, residual = layer
+    functions = torch.nn.functional
+    if kind == "Normalize":
+        return functions.normalize(vector, dim=0)
+    if kind == "LayerNorm":
+        norm = weights["norm.weight"], weights["norm.bias"]
+        return functions.layer_norm(vector, vector.shape, *norm)
+    found = functions.linear(vector, weights["linear.weight"], weights.get("linear.bias"))
+    found = getattr(torch.nn, activation)()(found)
+    if not residual:
+        return found
+    added = weights.get("residual.weight")
+    return found + (vector if added is None else functions.linear(vector, added))
 
 
 def model_folder(model: str, revision: str | None) -> Path:
