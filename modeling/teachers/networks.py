@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from tercet.core.schema import InputError
+from tercet.modeling.batching import position_limit
 from tercet.modeling.hub import load_model
 from tercet.modeling.teachers.folder import Folder
 
@@ -113,7 +114,7 @@ def _first_word(network: Any, inputs: dict[str, Tensor]) -> Tensor:
 
 def score_once(network: Any, head: str, dtype: torch.dtype) -> None:
     """Score made-up pairs of a usual length."""
-    length = min(_MEASURED_LENGTH, limit_of(network.config))
+    length = min(_MEASURED_LENGTH, position_limit(network.config))
     config = network.config.get_text_config()
     row = np.arange(length) * 31 % config.vocab_size
     end = config.eos_token_id
