@@ -142,8 +142,12 @@ def test_a_logit_that_is_not_finite_names_its_pair(tiny_cross_encoder_path: Path
 def test_models_of_another_kind_are_refused(
     tiny_encoder_path: Path, tiny_cross_encoder_path: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="lacks weights of a BertForSequenceClassification"):
+    with pytest.raises(InputError, match="modules.json has Pooling, which no reranker is read"):
         load(tiny_encoder_path)
+    plain = shutil.copytree(tiny_encoder_path, tmp_path / "plain")
+    (plain / "modules.json").unlink()
+    with pytest.raises(InputError, match="lacks weights of a BertForSequenceClassification"):
+        load(plain)
     model = AutoModelForSequenceClassification.from_pretrained(
         tiny_cross_encoder_path, num_labels=3, ignore_mismatched_sizes=True
     )
