@@ -218,6 +218,11 @@ def missing_split(corpus: Artifact, split: str) -> str:
 
 
 def _rows(corpus: Artifact, shards: str) -> Iterable[dict[str, Any]]:
+    if not any(name.startswith(f"{shards}-") for name in corpus.manifest["files"]):
+        raise InputError(
+            f"{corpus.path} has no {shards}: an earlier version made it: run `tercet adapt` with "
+            "its recipe again"
+        )
     rows: Iterable[dict[str, Any]] = corpus.dataset(shards)
     return rows
 

@@ -120,3 +120,12 @@ def test_a_query_is_a_passage_by_half_of_their_words() -> None:
     assert is_own("The lighthouse and its keeper", "Harbours the lighthouse and its keeper")
     assert not is_own("the lighthouse", "The bakery is known for the sourdough bread")
     assert not is_own("", "")
+
+
+def test_a_corpus_of_an_earlier_version_is_refused_in_a_line(tmp_path: Path) -> None:
+    corpus = corpus_of(tmp_path, [("q0", "p0", 1)])
+    files = corpus.manifest["files"]
+    files = {name: entry for name, entry in files.items() if not name.startswith("judged-")}
+    old = Artifact(corpus.path, corpus.manifest | {"files": files})
+    with pytest.raises(InputError, match="corpus has no judged: an earlier version made it"):
+        read_judged(old, "test")

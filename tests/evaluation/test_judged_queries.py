@@ -95,6 +95,28 @@ def test_training_measures_the_same(recipe: Path) -> None:
     assert base["figures"]["ndcg@10"]["mean"] == pytest.approx(found[0]["before"], abs=1e-6)
 
 
+def test_documents_are_measured_by_their_best_passage(recipe: Path) -> None:
+    pytest.importorskip("semantic_text_splitter", reason="pip install 'tercet[documents]'")
+    corpus = recipe.parent / "corpus" / "corpus.jsonl"
+    rows = [json.loads(line) for line in corpus.read_text().splitlines()]
+    rows = [row | {"text": f"{row['text']} {rows[-1 - i]['text']}"} for i, row in enumerate(rows)]
+    corpus.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ["--corpus.passages.chunk=100", "--corpus.aggregate=max", "--evaluation.passages=10"]
+    done = run_here("train.py", recipe, "--yes", *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    trained = json.loads((recipe.parent / "runs" / "tiny" / "metrics.json").read_text())
+    metrics, _, runs = evaluated(recipe, *options)
+    assert metrics["passages"] > len(rows)
+    for run in runs.values():
+        found = [tuple(line.split()[:3:2]) for line in run.splitlines()]
+        assert len(set(found)) == len(found) and not any("#" in passage for _, passage in found)
+    (base,) = (cell for cell in metrics["cells"] if cell["system"].startswith("base"))
+    before = {each["measure"]: each["before"] for each in trained["comparisons"]}
+    for metric in ("ndcg@10", "recall@100"):
+        assert base["figures"][metric]["mean"] == pytest.approx(before[metric], abs=1e-6)
+    assert before["recall@100"] == 1.0
+
+
 def test_queries_that_nothing_can_answer_are_said_and_left_out(recipe: Path) -> None:
     judge(recipe, lambda text: re.sub(r"(q0[01]\tp\d+)\t[12]", r"\1\t0", text))
     metrics, told, _ = evaluated(recipe)
