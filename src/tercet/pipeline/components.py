@@ -32,7 +32,7 @@ from tercet.core.schema import (
 from tercet.data import Passages
 from tercet.data.sources import open_source
 from tercet.modeling.cross_encoder import weight_files
-from tercet.modeling.hub import SAFETENSORS, resolve
+from tercet.modeling.hub import SAFETENSORS, local_folder, resolve
 from tercet.pipeline.given_vectors import PrecomputedVectors, given_vectors
 
 if TYPE_CHECKING:
@@ -336,7 +336,9 @@ class Components:
         """Whether CTranslate2 runs a seq2seq generator: chosen, and able to convert its kind."""
         if modeling.seq2seq_engine(settings.engine) != "ctranslate2":
             return False
-        runs = modeling.runs_on_ct2(self.folder(settings.model or ""))
+        name = settings.model or ""
+        here = local_folder(name)
+        runs = modeling.runs_on_ct2(here if here.is_dir() else self.folder(name))
         if not runs:
             modeling.tell_once(f"{settings.model} is none that CTranslate2 runs: torch runs it")
         return runs

@@ -10,9 +10,13 @@ from types import ModuleType
 
 import pytest
 
+from tercet.config.recipe import GeneratorSettings, Recipe
 from tercet.core.schema import InputError
+from tercet.data import Passages
+from tercet.modeling import Seq2SeqGenerator
 from tercet.modeling.generators.prefix import check_reading
 from tercet.modeling.generators.prompts import DEFAULT_STYLE
+from tercet.pipeline.components import Components
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 
@@ -65,3 +69,18 @@ def test_a_prompt_without_room_is_refused_with_and_without_the_weights(
             max_new_tokens=32,
         )
     assert "\n" not in str(caught.value)
+
+
+def test_what_ctranslate2_does_not_convert_runs_on_torch_with_one_line(
+    writers: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ctranslate2")
+    writers.WRITERS["BART"][0](tmp_path / "writer")
+    settings = GeneratorSettings(
+        kind="seq2seq", model=str(tmp_path / "writer"), engine="ctranslate2", precision="fp32"
+    )
+    capsys.readouterr()
+    generator = Components(Recipe()).generator(settings, Passages.of([]))
+    assert isinstance(generator, Seq2SeqGenerator)
+    said = capsys.readouterr()
+    assert "torch runs it" in "".join((said.out, said.err)).replace("\n", " ")
