@@ -1,5 +1,7 @@
 """Encoders, query generators, the cross-encoder teacher and training, all on torch."""
 
+from tercet.modeling.api_client import KEY_VARIABLE as KEY_VARIABLE
+from tercet.modeling.api_reranker import ApiReranker as ApiReranker
 from tercet.modeling.cross_encoder import (
     CrossEncoderTeacher as CrossEncoderTeacher,
     is_onnx as is_onnx,
@@ -10,6 +12,7 @@ from tercet.modeling.encoders.adapted_encoder import (
     AdaptedEncoder as AdaptedEncoder,
     load_query_encoder as load_query_encoder,
 )
+from tercet.modeling.encoders.api_encoder import ApiEncoder as ApiEncoder
 from tercet.modeling.encoders.bi_encoder import BiEncoder as BiEncoder
 from tercet.modeling.encoders.projection import regress as regress
 from tercet.modeling.encoders.protocols import (
@@ -17,10 +20,12 @@ from tercet.modeling.encoders.protocols import (
     Student as Student,
 )
 from tercet.modeling.encoders.query_adapter import train_adapter as train_adapter
+from tercet.modeling.encoders.services import OPENAI as OPENAI, open_service as open_service
 from tercet.modeling.encoders.vector_space import VectorSpace as VectorSpace
 from tercet.modeling.generators.base import Sampling as Sampling
 from tercet.modeling.generators.causal import CausalGenerator as CausalGenerator
 from tercet.modeling.generators.chat_model import LocalChat as LocalChat
+from tercet.modeling.generators.completions import Completions as Completions
 from tercet.modeling.generators.ct2 import (
     CT2Generator as CT2Generator,
     NotConverted as NotConverted,
@@ -28,6 +33,7 @@ from tercet.modeling.generators.ct2 import (
     runs_on_ct2 as runs_on_ct2,
     seq2seq_engine as seq2seq_engine,
 )
+from tercet.modeling.generators.endpoint import EndpointGenerator as EndpointGenerator
 from tercet.modeling.generators.prefix import check_reading as check_reading
 from tercet.modeling.generators.prompts import DEFAULT_STYLE as DEFAULT_STYLE, STYLES as STYLES
 from tercet.modeling.generators.seq2seq import (

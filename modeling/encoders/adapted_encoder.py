@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from tercet.core.files import read_json, write_json
 from tercet.core.schema import InputError
+from tercet.modeling.encoders.api_encoder import ApiEncoder
 from tercet.modeling.encoders.bi_encoder import BiEncoder, Kind
 from tercet.modeling.encoders.protocols import SimilarityEncoder
 from tercet.modeling.encoders.query_adapter import QueryAdapter
+from tercet.modeling.encoders.services import open_service
 from tercet.modeling.encoders.st_format import Similarity
 from tercet.modeling.encoders.vector_space import VectorSpace
 from tercet.modeling.hub import HubUpload, resolve
@@ -64,13 +66,11 @@ class AdaptedEncoder(HubUpload):
         """
         folder = resolve(str(path)).path
         config = read_json(folder / CONFIG)
-        if config.get("api") != "cohere":
+        if config.get("api") not in ("cohere", "openai"):
             raise InputError(f"{folder / CONFIG}: api {config.get('api')!r} is not known here")
         if encoder is None:
-            # Its SDK is an extra.
-            from tercet.modeling.encoders.cohere import CohereEncoder
-
-            encoder = CohereEncoder(config["model"], output_dimension=config["dimension"], **given)
+            given = {k: v for k, v in config.items() if k != "rank"} | given
+            encoder = open_service(given.pop("api"), given.pop("model"), **given)
         if (encoder.name, encoder.dimension) != (config["model"], config["dimension"]):
             raise InputError(
                 f"{folder} adapts {config['model']} with {config['dimension']} dimensions, not "
@@ -151,7 +151,8 @@ class AdaptedEncoder(HubUpload):
         if self.api:
             rank = self.adapter.down.shape[1]
             config = {"model": self.name, "api": self.api, "dimension": self.dimension}
-            write_json(folder / CONFIG, config | {"rank": rank})
+            own = self.encoder.settings() if isinstance(self.encoder, ApiEncoder) else {}
+            write_json(folder / CONFIG, config | own | {"rank": rank})
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write a query encoder as one folder; the adapter becomes a local model's last layer.

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import unicodedata
 from collections.abc import Iterable
 
 from tercet.core.schema import InputError
+from tercet.modeling.api_account import money, tokens_of
 
-_BYTES_PER_TOKEN = 3  # most prose has more, so a forecast is rather too high
 #: Model -> dimensions, the API's default first, and dollars per million tokens.
 #: Prices as of 2026-11-25; those of v3 are no longer listed, and are the last ones.
 MODELS = {
@@ -40,19 +38,3 @@ def refuse_retired(model: str, passages: Iterable[str] = ()) -> None:
         f"model ({prices} for {of}); or an adapted query encoder, trained to place queries among "
         "the vectors that are there"
     )
-
-
-def money(dollars: float) -> str:
-    """Format dollars."""
-    return f"${dollars:,.2f}" if dollars >= 0.1 or not dollars else f"${dollars:.2g}"
-
-
-def tokens_of(text: str) -> int:
-    """Estimate the tokens that a text is billed for, rather too high."""
-    return math.ceil(len(text.encode()) / _BYTES_PER_TOKEN)
-
-
-def most_tokens(texts: Iterable[str]) -> int:
-    """Bound the tokens of texts: two at the ends, and one a byte of the text or its NFKC form."""
-    forms = ((text, unicodedata.normalize("NFKC", text)) for text in texts)
-    return sum(2 + max(len(form.encode()) for form in pair) for pair in forms)

@@ -75,8 +75,8 @@ class Sampler(ABC):
             count_batch(len(batch), new)
             for row, i in enumerate(batch):
                 written = texts[row * per_passage : (row + 1) * per_passage]
-                tidy = dict.fromkeys(_tidy(text) for text in written)
-                queries[i] = [query for query in tidy if query and self._is_new(query)]
+                tidied = dict.fromkeys(tidy(text) for text in written)
+                queries[i] = [query for query in tidied if query and self._is_new(query)]
         return queries
 
     def tokens_read(self, contents: list[str]) -> int:
@@ -112,8 +112,8 @@ class Sampler(ABC):
         """
 
 
-def _tidy(text: str) -> str:
-    """Return the first line, without enclosing quotation marks."""
+def tidy(text: str) -> str:
+    """The first line of a text, without enclosing quotation marks."""
     line = text.partition("\n")[0].strip()
     if len(line) > 1 and line[0] in _QUOTES and line[-1] in _QUOTES:
         line = line[1:-1].strip()

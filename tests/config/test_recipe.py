@@ -48,6 +48,11 @@ queries.generators.N.prompt queries.generators.N.examples
 queries.generators.N.passage_tokens queries.generators.N.max_new_tokens
 queries.generators.N.batch_size queries.generators.N.temperature
 queries.generators.N.top_k queries.generators.N.top_p queries.generators.N.precision
+queries.generators.N.endpoint queries.generators.N.key_variable queries.generators.N.api
+queries.generators.N.judge queries.generators.N.request
+queries.generators.N.dollars queries.generators.N.tokens
+queries.generators.N.dollars_per_million_read queries.generators.N.dollars_per_million_written
+queries.generators.N.concurrency queries.generators.N.requests_per_minute
 negatives.retrievers negatives.candidates negatives.shard_queries
 negatives.index.backend negatives.index.kind negatives.index.metric negatives.index.factory
 negatives.index.ef negatives.index.nprobe negatives.index.on_disk
@@ -59,6 +64,7 @@ negatives.retrievers.N.options negatives.retrievers.N.precision
 teacher.name teacher.revision teacher.backend teacher.max_length teacher.precision
 teacher.shard_pairs teacher.options
 teacher.format teacher.instruction teacher.label teacher.answers
+teacher.api teacher.endpoint teacher.key_variable teacher.dollars teacher.dollars_per_1000_searches
 triplets.teacher_weight triplets.calibration triplets.negatives_per_query
 triplets.held_out triplets.filter_rank triplets.filter_percentile triplets.filter_max_matches
 loss.kind loss.temperature loss.teacher_temperature loss.info_nce loss.info_nce_temperature
@@ -80,6 +86,12 @@ evaluation.cutoffs evaluation.metrics evaluation.primary_metric evaluation.passa
 evaluation.resamples evaluation.gate evaluation.leave_out evaluation.unanswerable
 evaluation.interpolation_steps evaluation.early_stopping_patience
 evaluation.systems evaluation.indexes evaluation.baseline
+model.endpoint model.key_variable model.dollars_per_million_tokens
+model.query_request model.passage_request
+evaluation.systems.N.endpoint evaluation.systems.N.key_variable
+evaluation.systems.N.query_prompt evaluation.systems.N.passage_prompt
+evaluation.systems.N.query_request evaluation.systems.N.passage_request
+evaluation.systems.N.dollars_per_million_tokens evaluation.systems.N.dollars_per_1000_searches
 evaluation.systems.N.kind evaluation.systems.N.name evaluation.systems.N.top_k
 evaluation.systems.N.truncate_dim evaluation.systems.N.api evaluation.systems.N.dollars
 evaluation.systems.N.model evaluation.systems.N.revision

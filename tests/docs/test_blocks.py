@@ -34,6 +34,7 @@ NOT_EXECUTED = {
     "pip install tercet --extra-index-url https://download.pytorch.org/whl/cpu": "the same",
     "pip install 'tercet[studio]'": "installs, and serves until Ctrl-C; studio/ drives the page",
     "tercet demo": "takes minutes; a test of its own executes it, with fewer queries",
+    "vllm serve Qwen/Qwen3-8B": "serves; pipeline/test_endpoints.py asks a server on loopback",
     "make weaviate": "starts a server; retrieval/weaviate/test_server.py does",
     "accelerate launch --config_file accelerate_config.yaml --num_processes 2 train.py "
     "articles.yaml": "is for GPUs; the block after it runs the same on the CPU",

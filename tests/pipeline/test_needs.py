@@ -51,16 +51,29 @@ READING = (
     *("whole", "learned", "gated", "other", "lora", "sampled"),
     *("encoder", "adapter", "given", "given_adapter"),
 )
+OF_A_REQUEST = ("model.query_request", "model.passage_request")
+#: Read where the model is behind an API, which it is not in these runs.
+OF_A_SERVICE = (
+    *("model.dollars", "model.endpoint", "model.key_variable"),
+    *("model.dollars_per_million_tokens", *OF_A_REQUEST),
+)
 #: What is declared and not read by its own name in these runs, and why.
 UNREAD: dict[type[Step], dict[str, str]] = {
     GivenEmbeddings: {"corpus": "of vectors that are a column of the corpus"},
     BaseStudent: {key: "the artifact holds the value itself" for key in MODEL_KEYS["base"]},
-    AdapterStudent: {"model.similarity": "that of the given vectors, which may be set by it"},
-    ProjectedStudent: {"model.similarity": "that of the given vectors, which may be set by it"},
+    EncodedEmbeddings: dict.fromkeys(OF_A_REQUEST, "of a service"),
+    AdapterStudent: {
+        "model.similarity": "that of the given vectors, which may be set by it",
+        **dict.fromkeys(OF_A_REQUEST, "of a service"),
+    },
+    ProjectedStudent: {
+        "model.similarity": "that of the given vectors, which may be set by it",
+        **dict.fromkeys(OF_A_REQUEST, "of a service"),
+    },
     Scores: {"teacher.options": "of a plug-in"},
     Model: {
         "model.train": "`frozen` and `adapter` are read, which follow from it",
-        "model.dollars": "of a service",
+        **dict.fromkeys(OF_A_SERVICE, "of a service"),
         "weight_arguments": "`training` is read, and these arguments of it change the weights",
         "index.settings": "`index` is read, and these keys of it change what is found",
         "corpus.path": "of a live Weaviate collection that is the corpus too",
@@ -68,7 +81,7 @@ UNREAD: dict[type[Step], dict[str, str]] = {
     },
     Evaluation: {
         "model.name": "of a service",
-        "model.dollars": "of a service",
+        **dict.fromkeys(OF_A_SERVICE, "of a service"),
         "index.settings": "`index` is read, and these keys of it change what is found",
         "index.alias": "`alias` is read: this key, or a name that does not change the results",
         "corpus.path": "of a live Weaviate collection that is the corpus too",

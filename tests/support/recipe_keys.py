@@ -174,6 +174,7 @@ CHOSEN = ("model", "evaluation")
 EVERY = ("embeddings", "queries", *AFTER_QUERIES)
 
 WEAVIATE, HUB, COHERE, GGUF = "a Weaviate server", "the Hub", "Cohere's API", "a GGUF file"
+SERVICE = "a service"
 EXTRA, VALUES, PLUGIN = "an extra", "other keys' values", "a plug-in"
 
 _LIVE = {"model.train": "query_encoder", "index.backend": "weaviate", "index.collection": "Live"}
@@ -184,6 +185,25 @@ _LIVE_NEGATIVES = {
 }
 _PUBLISHED = {"corpus.source": "climate_fever"}
 _ROWS = {"corpus.source": "tables", "corpus.path": ""}
+
+
+#: A writer behind an API, and a reranker.
+_WRITER = {"kind": "endpoint", "endpoint": "http://localhost:8000/v1", "model": "m"}
+_RERANKER = {"teacher.api": "vllm", "teacher.name": "m", "teacher.endpoint": "http://localhost"}
+_RERANKER |= {"teacher.precision": "auto", "teacher.max_length": 256}
+_EMBEDDER = {"model.train": "query_adapter", "model.api": "openai", "model.name": "m"}
+_EMBEDDER |= {"model.precision": "auto", "model.max_length": None}
+
+
+def _of_writer(value: Any, steps: tuple[str, ...] = ("queries",)) -> Key:
+    """A key of a writer behind an API."""
+    given = {"queries.generators": [_WRITER]}
+    return Key(steps, value, given=given, missing=SERVICE)
+
+
+def _of_reranker(value: Any, steps: tuple[str, ...] = ("scores",)) -> Key:
+    """A key of a reranker behind an API."""
+    return Key(steps, value, given=_RERANKER, missing=SERVICE)
 
 
 def _of_hub(table: str) -> dict[str, Any]:
@@ -295,6 +315,26 @@ KEYS: dict[str, Key] = {
     "queries.generators.N.options": Key(("queries",), {"delta": 1.0}, missing=PLUGIN),
     "queries.generators.N.share": Key(("queries",), 3.0, AFTER_QUERIES, run="written"),
     "queries.generators.N.model": Key(("queries",), "babbler", run="written", missing=VALUES),
+    "queries.generators.N.endpoint": _of_writer("http://localhost:8001/v1"),
+    "queries.generators.N.key_variable": _of_writer("OTHER_KEY", NONE),
+    "queries.generators.N.api": _of_writer("completion"),
+    "queries.generators.N.judge": _of_writer("judge"),
+    "queries.generators.N.request": _of_writer({"reasoning_effort": "low"}),
+    "queries.generators.N.dollars": Key(
+        NONE,
+        1.0,
+        given={
+            "queries.generators": [
+                _WRITER | {"dollars_per_million_read": 1.0, "dollars_per_million_written": 1.0}
+            ]
+        },
+        missing=SERVICE,
+    ),
+    "queries.generators.N.tokens": _of_writer(100, NONE),
+    "queries.generators.N.dollars_per_million_read": _of_writer(1.0, NONE),
+    "queries.generators.N.dollars_per_million_written": _of_writer(1.0, NONE),
+    "queries.generators.N.concurrency": _of_writer(2, NONE),
+    "queries.generators.N.requests_per_minute": _of_writer(60.0, NONE),
     "queries.generators.N.engine": Key(("queries",), "auto", run="written", missing=EXTRA),
     "queries.generators.N.gguf_file": Key(
         ("queries",),
@@ -363,6 +403,16 @@ KEYS: dict[str, Key] = {
     # ── teacher
     "teacher.name": Key(("scores",), "second_teacher", AFTER_SCORES),
     "teacher.options": Key(("scores",), {"delta": 1.0}, missing=PLUGIN),
+    "teacher.api": _of_reranker("tei"),
+    "teacher.endpoint": _of_reranker("http://localhost:8001"),
+    "teacher.key_variable": _of_reranker("OTHER_KEY", NONE),
+    "teacher.dollars": Key(
+        NONE,
+        1.0,
+        given=_RERANKER | {"teacher.dollars_per_1000_searches": 1.0},
+        missing=SERVICE,
+    ),
+    "teacher.dollars_per_1000_searches": _of_reranker(1.0, NONE),
     "teacher.revision": Key(
         ("scores",), COMMIT[::-1], given={"teacher.name": "a/teacher"}, missing=HUB
     ),
@@ -415,6 +465,11 @@ KEYS: dict[str, Key] = {
         given={"model.train": "query_adapter", "model.api": "cohere"},
         missing=COHERE,
     ),
+    "model.endpoint": Key(BASE, "http://localhost", given=_EMBEDDER, missing=SERVICE),
+    "model.query_request": Key(BASE, {"a": 1}, given=_EMBEDDER, missing=SERVICE),
+    "model.passage_request": Key(BASE, {"a": 1}, given=_EMBEDDER, missing=SERVICE),
+    "model.key_variable": Key(NONE, "OTHER_KEY", given=_EMBEDDER, missing=SERVICE),
+    "model.dollars_per_million_tokens": Key(NONE, 1.0, given=_EMBEDDER, missing=SERVICE),
     "model.adapter_rank": Key(("model",), 2, run="adapter"),
     "model.adapter_penalty": Key(("model",), 10.0, run="adapter"),
     "model.regression_passages": Key(("student",), 30, AFTER_QUERIES, run="given"),
@@ -476,6 +531,14 @@ KEYS: dict[str, Key] = {
     "evaluation.systems.N.truncate_dim": Key(NONE, 8),
     "evaluation.systems.N.model": Key(NONE, "other"),
     "evaluation.systems.N.api": Key(NONE, "cohere"),
+    "evaluation.systems.N.endpoint": Key(NONE, "http://localhost"),
+    "evaluation.systems.N.key_variable": Key(NONE, "OTHER_KEY"),
+    "evaluation.systems.N.query_prompt": Key(NONE, "query: "),
+    "evaluation.systems.N.passage_prompt": Key(NONE, "passage: "),
+    "evaluation.systems.N.query_request": Key(NONE, {"a": 1}),
+    "evaluation.systems.N.passage_request": Key(NONE, {"a": 1}),
+    "evaluation.systems.N.dollars_per_million_tokens": Key(NONE, 1.0),
+    "evaluation.systems.N.dollars_per_1000_searches": Key(NONE, 1.0),
     "evaluation.systems.N.dollars": Key(NONE, 1.0),
     "evaluation.systems.N.revision": Key(NONE, COMMIT),
     "evaluation.systems.N.pooling": Key(NONE, "cls"),

@@ -37,7 +37,7 @@ KEYS = {
     "COHERE_API_KEY": "Cohere's API",
     "WANDB_API_KEY": "Weights & Biases",
     "WEAVIATE_API_KEY": "a Weaviate server that asks for one",
-    "OPENAI_API_KEY": "`tercet chat` with an OpenAI-compatible API",
+    "OPENAI_API_KEY": "writers, embeddings and `tercet chat` by an OpenAI-compatible API",
 }
 _PATIENCE = 3.0  # seconds for a server
 CPU_ONLY = "pip install tercet --extra-index-url https://download.pytorch.org/whl/cpu"

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from tercet.config.index import ComparedIndex
 from tercet.config.model import PoolingMode
-from tercet.config.parsing import key, plugin_options
+from tercet.config.parsing import key, plugin_options, request_fields
 
 #: `evaluation.gate` where no judged query gates.
 SYNTHETIC = "synthetic"
@@ -35,10 +35,34 @@ class SystemSettings:
         "keep only the first dimensions of its vectors (base, adapted, dense, api); unset: all",
         low=1,
     )
-    api: Literal["cohere"] | None = key(None, "the API that embeds its texts (api)")
+    api: Literal["cohere", "openai", "tei", "vllm"] | None = key(
+        None,
+        "the API that embeds its texts, cohere or openai (api); that reranks, cohere, tei or vllm "
+        "(rerank)",
+    )
+    endpoint: str | None = key(
+        None, "address of the API (api, rerank); unset: https://api.openai.com/v1 or Cohere's"
+    )
+    key_variable: str | None = key(
+        None, "environment variable of the key; unset: OPENAI_API_KEY, or CO_API_KEY (api, rerank)"
+    )
+    query_prompt: str = key("", "prefix of queries (api openai)")
+    passage_prompt: str = key("", "prefix of passages (api openai)")
+    query_request: dict[str, Any] = request_fields(
+        "further fields of a request for queries, such as {input_type: query} (api openai)"
+    )
+    passage_request: dict[str, Any] = request_fields(
+        "further fields of a request for passages (api openai)"
+    )
+    dollars_per_million_tokens: float | None = key(
+        None, "price of the API; unset: that of its list, else unknown (api)", low=0
+    )
+    dollars_per_1000_searches: float | None = key(
+        None, "price of the API; unset: that of its list, else unknown (rerank)", low=0
+    )
     model: str = key("", "folder or Hub name (dense), the API's name of it (api)")
     dollars: float | None = key(
-        None, "most that one call of the program may spend on embedding (api)", low=0
+        None, "most that one call of the program may spend on the API (api, rerank)", low=0
     )
     revision: str | None = key(None, "Hub revision (dense, rerank)")
     pooling: PoolingMode | None = key(None, "as model.pooling (dense)")

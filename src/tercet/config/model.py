@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from tercet.config.parsing import key
+from tercet.config.parsing import key, request_fields
 
 #: How the vectors of a text's tokens become one.
 PoolingMode = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
@@ -30,9 +30,19 @@ class ModelSection:
         "frozen passage vectors (query_encoder, query_adapter); encode: by this model; corpus: "
         "column corpus.passages.vector; index: of index.collection; or a Parquet of id and vector",
     )
-    api: Literal["cohere"] | None = key(
+    api: Literal["cohere", "openai"] | None = key(
         None,
-        "embedding service (query_adapter); each text is paid for once; unset: a local model",
+        "embedding service (query_adapter): Cohere's, or any with OpenAI's /embeddings; each text "
+        "is paid for once; unset: a local model",
+    )
+    endpoint: str | None = key(
+        None, "base URL of the service (api openai); unset: https://api.openai.com/v1"
+    )
+    key_variable: str | None = key(
+        None, "environment variable of the key; unset: OPENAI_API_KEY (api openai)"
+    )
+    dollars_per_million_tokens: float | None = key(
+        None, "price of the service; unset: that of its list, else unknown (api)", low=0
     )
     dollars: float | None = key(
         None,
@@ -61,6 +71,12 @@ class ModelSection:
     )
     query_prompt: str | None = key(None, "prefix of queries; unset: that of the model")
     passage_prompt: str | None = key(None, "prefix of passages; unset: that of the model")
+    query_request: dict[str, Any] = request_fields(
+        "further fields of a request for queries, such as {input_type: query} (api openai)"
+    )
+    passage_request: dict[str, Any] = request_fields(
+        "further fields of a request for passages (api openai)"
+    )
     max_length: int | None = key(
         None, "maximum tokens of a passage; unset: that of the model", low=8
     )
@@ -107,15 +123,22 @@ class ModelSection:
                 self.adapter,
                 ("api", "adapter_rank", "adapter_penalty"),
             ),
-            "model.api": (self.api is not None, ("dollars",)),
+            "model.api": (self.api is not None, ("dollars", "dollars_per_million_tokens")),
+            "model.api: openai": (
+                self.api == "openai",
+                ("endpoint", "key_variable", "query_request", "passage_request"),
+            ),
             "training the model itself": (
                 not self.adapter,
                 ("dropout", "lora_rank", "lora_alpha"),
             ),
             "a local model": (
                 self.api is None,
-                ("revision", "pooling", "query_prompt", "passage_prompt", "max_length")
-                + ("query_max_length", "precision"),
+                ("revision", "pooling", "query_max_length", "precision"),
+            ),
+            "a local model, or model.api: openai": (
+                self.api != "cohere",
+                ("query_prompt", "passage_prompt", "max_length"),
             ),
             "model.passage_vectors of another model": (
                 self.given and not self.adapter,

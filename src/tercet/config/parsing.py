@@ -85,6 +85,11 @@ def plugin_options() -> Any:
     )
 
 
+def request_fields(meaning: str) -> Any:
+    """A dataclass field of further fields of an API's requests."""
+    return dataclasses.field(default_factory=dict, hash=False, metadata={"meaning": meaning})
+
+
 def section(kind: Callable[[], Any]) -> Any:
     """A dataclass field that is a group of settings."""
     return dataclasses.field(default_factory=kind, metadata={"meaning": ""})

@@ -12,7 +12,7 @@ from tercet.config.corpus import CorpusSection
 from tercet.config.evaluation import EvaluationSection
 from tercet.config.index import IndexSection, IndexSettings, IngestKind
 from tercet.config.model import ModelSection, PoolingMode
-from tercet.config.parsing import key, plugin_options, section
+from tercet.config.parsing import key, plugin_options, request_fields, section
 from tercet.config.training import WEIGHTLESS, training_defaults
 from tercet.core.text import seconds_of
 
@@ -21,35 +21,117 @@ from tercet.core.text import seconds_of
 class GeneratorSettings:
     """A query generator; several are mixed by their shares."""
 
-    kind: Literal["spans", "seq2seq", "causal"] | str = key(
+    kind: Literal["spans", "seq2seq", "causal", "endpoint"] | str = key(
         "spans",
-        "spans: salient spans of the passage; seq2seq: doc2query; causal: a prompted LLM; or a "
-        "plug-in, package.module:Name",
+        "spans: salient spans of the passage; seq2seq: doc2query; causal: a prompted LLM; "
+        "endpoint: a prompted LLM behind an API; or a plug-in, package.module:Name",
         plugin="generators",
     )
     options: dict[str, Any] = plugin_options()
     share: float = key(1.0, "weight of this generator's part of the queries", above=0)
-    model: str = key("", "folder or Hub name (seq2seq, causal)")
+    model: str = key("", "folder or Hub name (seq2seq, causal); the API's name of it (endpoint)")
+    endpoint: str | None = key(
+        None, "base URL of an OpenAI-compatible API, such as http://localhost:8000/v1 (endpoint)"
+    )
+    key_variable: str | None = key(
+        None, "environment variable of the API's key; unset: OPENAI_API_KEY (endpoint)"
+    )
+    api: Literal["chat", "completion"] | None = key(
+        None,
+        "unset: chat, all queries of a passage in one structured answer; completion: "
+        "/completions, as a local model continues the examples (endpoint)",
+    )
+    judge: str | None = key(
+        None,
+        "model of the same API that grades query and passage, and what it finds unanswerable is "
+        "dropped; unset: none (endpoint)",
+    )
+    request: dict[str, Any] = request_fields(
+        "further fields of each request, such as {reasoning_effort: low} (endpoint)"
+    )
+    dollars: float | None = key(
+        None,
+        "budget in US dollars of one program call, which stops before exceeding it (endpoint)",
+        low=0,
+    )
+    tokens: int | None = key(
+        None, "budget in tokens, read and written, of one program call (endpoint)", low=0
+    )
+    dollars_per_million_read: float | None = key(
+        None, "price of a million tokens that the model reads (endpoint)", low=0
+    )
+    dollars_per_million_written: float | None = key(
+        None, "price of a million tokens that the model writes (endpoint)", low=0
+    )
+    concurrency: int = key(8, "requests at the same time (endpoint)", low=1, high=256)
+    requests_per_minute: float | None = key(
+        None, "rate limit; unset: as Retry-After says (endpoint)", above=0
+    )
     engine: Literal["auto", "torch", "ctranslate2"] = key(
         "auto", "inference engine (seq2seq); auto: ctranslate2 if installed and there is no GPU"
     )
     gguf_file: str | None = key(None, "GGUF file in `model` (causal)")
     style: Literal["web", "question", "keywords", "claim", "title"] | None = key(
-        None, "built-in prompt and examples (causal); `prompt` and `examples` replace them"
+        None,
+        "built-in prompt and examples (causal, endpoint); `prompt` and `examples` replace them",
     )
-    prompt: str | None = key(None, "template with {passage} (causal); unset: that of the style")
-    examples: list[list[str]] | None = key(None, "few-shot pairs [passage, query] (causal)")
-    passage_tokens: int | None = key(None, "truncate passages to this many tokens", low=8)
-    max_new_tokens: int | None = key(None, "maximum length of a query in tokens", low=1)
+    prompt: str | None = key(
+        None, "template with {passage} (causal, endpoint); unset: that of the style"
+    )
+    examples: list[list[str]] | None = key(
+        None, "few-shot pairs [passage, query] (causal, endpoint)"
+    )
+    passage_tokens: int | None = key(
+        None, "truncate passages to this many tokens, by an estimate for endpoint", low=8
+    )
+    max_new_tokens: int | None = key(
+        None,
+        "maximum length of a query in tokens; of a whole answer for endpoint, with what the model "
+        "thinks: unset 64 a query and 256",
+        low=1,
+    )
     batch_size: int = key(32, "queries per batch", low=1)
     temperature: float | None = key(
-        None, "sampling temperature; unset: 1 (seq2seq, as in GPL), .7 (causal)", above=0
+        None, "sampling temperature; unset: 1 (seq2seq, as in GPL), .7 (causal, endpoint)", above=0
     )
     top_k: int = key(25, "sample from the k most likely tokens", low=1)
     top_p: float = key(0.95, "nucleus sampling: cumulative probability", above=0, high=1)
     precision: Literal["auto", "fp32", "bf16"] = key(
         "auto", "precision of the model (causal, seq2seq by torch); auto: measured, kept by the run"
     )
+
+    def misplaced(self) -> str | None:
+        """What these settings lack, or hold without an effect, or None."""
+        if self.kind in ("seq2seq", "causal", "endpoint") and not self.model:
+            return f"is {self.kind}, which needs a `model`"
+        if self.kind == "endpoint":
+            return self._fault_of_endpoint()
+        plain = GeneratorSettings()
+        for name in _OF_AN_ENDPOINT:
+            if getattr(self, name) != getattr(plain, name):
+                return f"is {self.kind}: `{name}` belongs to kind endpoint"
+        return None
+
+    def _fault_of_endpoint(self) -> str | None:
+        if not self.endpoint:
+            return "is endpoint, which needs an `endpoint`, such as http://localhost:8000/v1"
+        prices = self.dollars_per_million_read, self.dollars_per_million_written
+        if self.dollars is not None and None in prices:
+            return (
+                "has a budget in dollars: give dollars_per_million_read and "
+                "dollars_per_million_written, 0 for what costs nothing"
+            )
+        if self.gguf_file or self.engine != "auto" or self.precision != "auto":
+            return "is endpoint: gguf_file, engine and precision belong to a local model"
+        return None
+
+
+#: Keys that a generator of kind endpoint has alone.
+_OF_AN_ENDPOINT = (
+    *("endpoint", "key_variable", "api", "judge", "request", "dollars", "tokens"),
+    *("dollars_per_million_read", "dollars_per_million_written"),
+    *("concurrency", "requests_per_minute"),
+)
 
 
 @dataclass(frozen=True)
@@ -114,10 +196,30 @@ class TeacherSection:
 
     name: str = key(
         "cross-encoder/ms-marco-MiniLM-L6-v2",
-        "folder or Hub name; or a plug-in, package.module:Name",
+        "folder or Hub name; with `api` the service's model name; or a plug-in, "
+        "package.module:Name",
         plugin="teachers",
     )
     options: dict[str, Any] = plugin_options()
+    api: Literal["cohere", "tei", "vllm"] | None = key(
+        None,
+        "reranker behind an API: Cohere's, or the /rerank of TEI or vLLM; each pair is paid for "
+        "once; unset: a local model",
+    )
+    endpoint: str | None = key(
+        None, "address before /rerank, such as http://localhost:8080; unset: Cohere's (api)"
+    )
+    key_variable: str | None = key(
+        None, "environment variable of the key; unset: CO_API_KEY or OPENAI_API_KEY (api)"
+    )
+    dollars: float | None = key(
+        None,
+        "budget in US dollars of one program call, which stops before exceeding it (api)",
+        low=0,
+    )
+    dollars_per_1000_searches: float | None = key(
+        None, "price of a thousand searches; unset: Cohere's list, else unknown (api)", low=0
+    )
     revision: str | None = key(None, "Hub revision")
     backend: Literal["auto", "torch", "onnx"] = key(
         "auto", "auto: torch, or onnx for a model with ONNX weights alone"
@@ -144,6 +246,21 @@ class TeacherSection:
         "auto", "auto: bf16 if it is measured to be 10% faster here, else fp32; kept by the run"
     )
     shard_pairs: int = key(2048, "pairs per shard; a killed run redoes one shard", low=1)
+
+    def misplaced(self) -> str | None:
+        """What these settings lack, or hold without an effect, or None."""
+        plain = TeacherSection()
+        of_api = ("endpoint", "key_variable", "dollars", "dollars_per_1000_searches")
+        of_model = ("revision", "backend", "max_length", "precision")
+        for name in of_model if self.api else of_api:
+            if getattr(self, name) != getattr(plain, name):
+                place = "a local model" if self.api else "teacher.api"
+                return f"teacher.{name} belongs to {place} and has no effect here"
+        if self.api and self.name == plain.name:
+            return "teacher.api has models of its own: give teacher.name"
+        if self.api in ("tei", "vllm") and not self.endpoint:
+            return f"teacher.api is {self.api}: give teacher.endpoint, the address before /rerank"
+        return None
 
 
 @dataclass(frozen=True)

@@ -48,10 +48,9 @@ def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
                 "supports: give queries.count instead"
             )
     for number, generator in enumerate(recipe.queries.generators):
-        if generator.kind in ("seq2seq", "causal") and not generator.model:
+        if fault := generator.misplaced():
             raise InputError(
-                f"{where('queries', 'generators')}: queries.generators.{number} is "
-                f"{generator.kind}, which needs a `model`"
+                f"{where('queries', 'generators')}: queries.generators.{number} {fault}"
             )
         if generator.prompt is not None and "{passage}" not in generator.prompt:
             raise InputError(
@@ -82,6 +81,8 @@ def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
             f"{where('model', 'lora_alpha')}: model.lora_alpha is LoRA's: give model.lora_rank too"
         )
     _check_query_side(recipe, where)
+    if fault := recipe.teacher.misplaced():
+        raise InputError(f"{where('teacher')}: {fault}")
     if fault := recipe.chat.misplaced():
         raise InputError(f"{where('chat')}: {fault}")
     names = [
@@ -249,7 +250,19 @@ def _fault(system: SystemSettings, labels: Sequence[str]) -> str | None:
             system.truncate_dim and kind not in ("base", "adapted", "dense", "api")
         ),
         f"is {kind}: give its `api`": kind == "api" and not system.api,
-        f"is {kind}: `api` is for kind api": system.api and kind != "api",
+        f"is {kind}: `api` is for kind api and rerank": (
+            system.api and kind not in ("api", "rerank")
+        ),
+        f"is {kind}: `api` {system.api} does not {'rerank' if kind == 'rerank' else 'embed'}": (
+            (kind, system.api) in (("rerank", "openai"), ("api", "tei"), ("api", "vllm"))
+        ),
+        "reranks by an API: give its model as `teacher`": (
+            kind == "rerank" and system.api and not system.teacher
+        ),
+        f"reranks by {system.api}: give its `endpoint`, the address before /rerank": (
+            kind == "rerank" and system.api in ("tei", "vllm") and not system.endpoint
+        ),
+        **_of_an_api(system),
         f"is {kind}: give its `model`": kind in ("dense", "api") and not system.model,
         "has a `revision` and no `teacher`: the recipe's has its own": (
             kind == "rerank" and system.revision and system.teacher is None
@@ -259,6 +272,32 @@ def _fault(system: SystemSettings, labels: Sequence[str]) -> str | None:
         ),
     }
     return next((fault for fault, found in faults.items() if found), None)
+
+
+def _of_an_api(system: SystemSettings) -> dict[str, bool]:
+    """Keys of an API that have no effect beside the others, by the fault."""
+    plain, embeds = SystemSettings(), (system.kind, system.api) == ("api", "openai")
+    readers = {
+        "kind api with api openai": (
+            embeds,
+            ("query_prompt", "passage_prompt", "query_request", "passage_request"),
+        ),
+        "an `api`, not cohere": (
+            bool(system.api) and (system.kind, system.api) != ("api", "cohere"),
+            ("endpoint", "key_variable"),
+        ),
+        "kind api": (system.kind == "api", ("dollars_per_million_tokens",)),
+        "kind rerank with an `api`": (
+            system.kind == "rerank" and bool(system.api),
+            ("dollars_per_1000_searches",),
+        ),
+    }
+    return {
+        f"is {system.kind}: `{name}` is for {reader}": True
+        for reader, (reads, names) in readers.items()
+        for name in names
+        if not reads and getattr(system, name) != getattr(plain, name)
+    }
 
 
 def _refuse_twice(labels: Sequence[str], place: str) -> None:

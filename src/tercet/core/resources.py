@@ -109,7 +109,16 @@ def measured() -> Iterator[Resources]:
 
 #: Names of the counts in manifests: of encoders and teachers, and of generators.
 OF_READERS = {"tokens": "tokens", "cut": "truncated"}
-OF_GENERATORS = {"tokens": "tokens_read", "written": "tokens_written", "cut": "truncated_passages"}
+OF_GENERATORS = {
+    "tokens": "tokens_read",
+    "written": "tokens_written",
+    "cut": "truncated_passages",
+    # Of a model behind an API.
+    "empty": "passages_without_a_query",
+    "fewer": "passages_with_fewer_queries",
+    "unanswerable": "dropped_unanswerable",
+    "ungraded": "kept_ungraded",
+}
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -32,9 +32,8 @@ from tercet.modeling.hub import resolve
 from tercet.pipeline.needs import unset
 from tercet.pipeline.pipeline import Pipeline
 
-if TYPE_CHECKING:
-    from tercet.modeling.encoders.cohere import CohereEncoder
-
+#: Keys of a reranker behind an API: where it is, which its identity holds, and what it costs.
+_OF_THE_SERVICE = ("api", "endpoint", "key_variable", "dollars", "dollars_per_1000_searches")
 #: Part of the names of datasets whose vectors are in a vector space that Cohere has retired.
 _OF_22_12 = "22-12"
 
@@ -348,29 +347,41 @@ class AdaptedSystem(DenseSystem):
 
 
 class ApiSystem(EncodedSystem):
-    """A model behind Cohere's API."""
+    """A model behind an API."""
 
     encoded_before = True
     live = True
 
     @cached_property
-    def _api(self) -> CohereEncoder:
-        # The SDK is an optional dependency.
-        from tercet.modeling.encoders.cohere import CohereEncoder
-
+    def _api(self) -> modeling.ApiEncoder:
         settings = self.settings
-        return CohereEncoder(
-            settings.model, output_dimension=settings.truncate_dim, dollars=settings.dollars
+        return modeling.open_service(
+            settings.api or "",
+            settings.model,
+            dimension=settings.truncate_dim,
+            dollars=settings.dollars,
+            dollars_per_million_tokens=settings.dollars_per_million_tokens,
+            endpoint=settings.endpoint,
+            key_variable=settings.key_variable,
+            query_prompt=settings.query_prompt,
+            passage_prompt=settings.passage_prompt,
+            query_request=settings.query_request,
+            passage_request=settings.passage_request,
         )
 
     @property
     def description(self) -> str:
         """The model's name, and where prices come from."""
-        return f"{self.settings.model} by Cohere's API, prices by an estimate of tokens"
+        name = {"cohere": "Cohere's API", "openai": "OpenAI's API"}[self.settings.api or "cohere"]
+        if self.settings.endpoint:
+            name = "an OpenAI-compatible API"
+        return f"{self.settings.model} by {name}, prices by an estimate of tokens"
 
     def identity(self) -> str:
-        """Digest of the model's name and dimension."""
-        return digest(self._api.identity)
+        """Digest of the model's name, its address, its dimension and its prompts."""
+        own = self.settings
+        read = [own.query_prompt, own.passage_prompt, own.query_request, own.passage_request]
+        return digest([self._api.identity, *read] if any(read) else self._api.identity)
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -533,18 +544,26 @@ class RerankSystem(System):
     def description(self) -> str:
         """The system's name, the depth, and the cross-encoder's name."""
         of, teacher = "".join(self.settings.of), Path(self._section.name).name
+        teacher += " behind an API" if self._section.api else ""
         return f"first {self.settings.depth} of {of}, reordered by {teacher}"
+
+    @property
+    def encoded_before(self) -> bool:
+        """Whether vectors or an API's scores are made before the timing."""
+        return self._section.api is not None or super().encoded_before
 
     @property
     def _section(self) -> TeacherSection:
         section = self.pipeline.recipe.teacher
         if self.settings.teacher is None:
             return section
+        own = self.settings
         # How the recipe's teacher is read is not how another is.
         other = TeacherSection(
-            name=self.settings.teacher,
-            options=self.settings.options,
-            revision=self.settings.revision,
+            name=own.teacher or "",
+            options=own.options,
+            revision=own.revision,
+            **{name: getattr(own, name) for name in _OF_THE_SERVICE},
         )
         of_all = ("backend", "max_length", "precision", "shard_pairs")
         return replace(other, **{key: getattr(section, key) for key in of_all})
@@ -554,10 +573,12 @@ class RerankSystem(System):
         teacher = self._section
         if plugins.is_plugin("teachers", teacher.name):
             model = plugins.identity("teachers", teacher.name)
+        elif teacher.api:
+            model = " ".join(filter(None, (teacher.api, teacher.endpoint, teacher.name)))
         else:
             files = weight_files(teacher.name, teacher.backend)
             model = resolve(teacher.name, teacher.revision, files).identity
-        left = ("name", "revision") if teacher.options else ("name", "revision", "options")
+        left = {"name", "revision", *_OF_THE_SERVICE, *(() if teacher.options else ("options",))}
         settings = {
             k: v
             for k, v in asdict(teacher).items()

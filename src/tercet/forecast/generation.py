@@ -6,6 +6,7 @@ Batches have the size of the stage's batches, and passages of similar length as 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -15,6 +16,7 @@ from tercet.core.resources import Resources, counting, measured
 from tercet.core.schema import Generator, Passage
 from tercet.data import Passages
 from tercet.forecast.throughput import TOKENISED, halfway
+from tercet.modeling import EndpointGenerator
 from tercet.modeling.generators.base import Sampler
 from tercet.pipeline.components import Components
 
@@ -40,6 +42,8 @@ class Written:
     tokens_read: float
     tokens_written: float
     taken: Resources
+    #: Dollars, None if the price is unknown; 0 of a local model.
+    dollars: float | None = 0.0
 
 
 def spread(items: Sequence[_T]) -> list[_T]:
@@ -71,11 +75,12 @@ def write(
     start = time.perf_counter()
     generator = parts.generator(settings, corpus)
     size = max(1, settings.batch_size // per_passage) * getattr(generator, "streams", 1)
+    size = getattr(generator, "at_once", size)
     starts = spread(range(0, len(passages), size))
     generator.generate(passages[starts[0] : starts[0] + 1], per_passage, 0)
     begin, written, done = time.perf_counter() - start, list[tuple[str, Passage]](), 0
     with measured() as taken, counting(generator) as counts:
-        start = time.perf_counter()
+        start, waited = time.perf_counter(), getattr(generator, "seconds", 0.0)
         for number, first in enumerate(starts, 1):
             group = passages[first : first + size]
             found = generator.generate(group, per_passage, seed(generator.name, first))
@@ -84,6 +89,10 @@ def write(
             elapsed = time.perf_counter() - start
             if elapsed * (1 + 1 / number) > budget:
                 break
+    # What an API has answered before took no time now.
+    elapsed = max(elapsed, getattr(generator, "seconds", 0.0) - waited)
+    read = _tokens_read(generator, passages[:: 1 + len(passages) // TOKENISED])
+    read = counts["tokens"] / done if read is None else read
     return Written(
         generator.name,
         settings.share,
@@ -91,13 +100,23 @@ def write(
         done,
         elapsed / done,
         begin,
-        _tokens_read(generator, passages[:: 1 + len(passages) // TOKENISED]),
+        read,
         counts["written"] / done,
         halfway(taken),
+        _dollars(generator, counts, done),
     )
 
 
-def _tokens_read(generator: Generator, passages: Sequence[Passage]) -> float:
-    if not isinstance(generator, Sampler):
+def _dollars(generator: Generator, counts: Counter[str], passages: int) -> float | None:
+    """Dollars of a passage, judge included; None if the price is unknown."""
+    if not isinstance(generator, EndpointGenerator):
         return 0.0
+    dollars = generator.dollars(counts["tokens"], counts["written"])
+    return None if dollars is None else dollars / passages
+
+
+def _tokens_read(generator: Generator, passages: Sequence[Passage]) -> float | None:
+    """Mean tokens of a passage with its prompt; None if they are not known before the work."""
+    if not isinstance(generator, Sampler):
+        return None
     return generator.tokens_read([p.contents for p in passages]) / len(passages)

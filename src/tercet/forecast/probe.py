@@ -111,7 +111,12 @@ def probe(pipeline: Pipeline, *, share: float = 1.0) -> Probe:
     lists = Lists(queries, found, recipe.negatives.candidates)
     characters = float(np.mean([len(passage.contents) for passage in reading.sample]))
     draws = lists.scored(PAIRS, recipe.seed)
-    scored = score(pipeline.components.teacher, draws.pairs, budget=SCORING * share)
+    scored = score(
+        pipeline.components.teacher,
+        draws.pairs,
+        budget=SCORING * share,
+        per_query=recipe.negatives.candidates + 1,
+    )
     tokens_per_pair = draws.mean(scored.lengths, characters)
     console.print("  training a few steps", style="dim")
     adapting = time_adapter(embedded.vectors.shape[1], recipe.negatives.candidates)

@@ -115,6 +115,7 @@ class _Estimates:
             _combined([(s, each.taken) for s, each in zip(seconds, written, strict=True)]),
             disk,
             round(read + new),
+            dollars=sum(n * (each.dollars or 0) for n, each in zip(shares, written, strict=True)),
             tokens_read=round(read),
             tokens_written=round(new),
         )
@@ -182,7 +183,8 @@ class _Estimates:
         seconds += tokens * waste * scored.seconds_per_token
         listed = c.listed
         disk = 20 * c.pairs + listed * (self._id + 8) + c.queries * self._query
-        return self._expected(seconds, scored.taken, disk, round(tokens))
+        dollars = (scored.dollars or 0) * c.queries
+        return self._expected(seconds, scored.taken, disk, round(tokens), dollars=dollars)
 
     def triplets(self) -> Expected:
         """Every query is encoded again."""
@@ -268,7 +270,13 @@ class _Estimates:
         return self._expected(seconds, taken, disk)
 
     def _expected(
-        self, seconds: float, taken: Resources, disk: float, tokens: int = 0, **parts: float
+        self,
+        seconds: float,
+        taken: Resources,
+        disk: float,
+        tokens: int = 0,
+        dollars: float = 0.0,
+        **parts: float,
     ) -> Expected:
         return Expected(
             rows=0,
@@ -277,6 +285,7 @@ class _Estimates:
             gflops=taken.gflops,
             peak=taken.peak,
             disk=round(disk),
+            dollars=dollars,
             parts=parts,
         )
 
@@ -302,6 +311,10 @@ class _Estimates:
             f"based on {written:,} generated queries, {len(probe.embedded.passages):,} embedded "
             f"passages and {len(probe.scored.lengths):,} tokenised pairs ({probe.seconds:.0f} s)"
         ]
+        unpriced = [each.name for each in probe.written if each.dollars is None]
+        unpriced += [self.recipe.teacher.name] if probe.scored.dollars is None else []
+        if unpriced:
+            notes.append(f"the price of {' and '.join(unpriced)} is unknown and not included")
         if probe.reading.note:
             notes.append(probe.reading.note)
         if self.recipe.index.backend == "weaviate":

@@ -17,6 +17,7 @@ from tercet import modeling
 from tercet.core.resources import Resources, gigaflops, measured
 from tercet.core.schema import Index, Passage, Retriever, Teacher
 from tercet.forecast.source import KEPT, Reading
+from tercet.modeling.api_account import tokens_of
 from tercet.modeling.batching import plan_batches
 
 #: Seconds of timed work for embedding, scoring and training.
@@ -72,6 +73,8 @@ class Scored:
     seconds_per_pair: float  # for tokenising
     begin: float
     taken: Resources
+    #: Dollars of a query's pairs, None if the price is unknown; 0 of a local model.
+    dollars: float | None = 0.0
 
 
 def padded(lengths: np.ndarray, batch_tokens: int) -> int:
@@ -175,10 +178,17 @@ def search(
     return Found(share, part, reach, rankings, begin / part, seconds / part)
 
 
-def score(load: Callable[[], Teacher], pairs: list[tuple[str, str]], *, budget: float) -> Scored:
-    """Time the teacher on pairs, which are in random order."""
+def score(
+    load: Callable[[], Teacher], pairs: list[tuple[str, str]], *, budget: float, per_query: int
+) -> Scored:
+    """Time the teacher on pairs, which are in random order; `per_query` are those of a query.
+
+    A reranker behind an API scores no more than it is warmed up with.
+    """
     start = time.perf_counter()
     teacher = load()
+    if isinstance(teacher, modeling.ApiReranker):
+        return _asked(teacher, pairs, per_query)
     begin = time.perf_counter() - start
     start = time.perf_counter()
     lengths = teacher.lengths(pairs)
@@ -188,6 +198,16 @@ def score(load: Callable[[], Teacher], pairs: list[tuple[str, str]], *, budget: 
     batch_tokens = getattr(teacher, "batch_tokens", 1)  # of a plug-in: as if there were no padding
     rate = seconds / sum(padded(lengths[part], batch_tokens) for part in slices)
     return Scored(lengths, batch_tokens, rate, tokenising, begin, halfway(taken))
+
+
+def _asked(teacher: modeling.ApiReranker, pairs: list[tuple[str, str]], per_query: int) -> Scored:
+    """Time one call of a reranker, which is paid for."""
+    query = pairs[0][0]
+    with measured() as taken:
+        teacher.score([(query, passage) for _, passage in pairs[:per_query]])
+    lengths = np.array([tokens_of(each) + tokens_of(passage) for each, passage in pairs])
+    rate = teacher.seconds / lengths[:per_query].sum()
+    return Scored(lengths, 1, rate, 0.0, 0.0, halfway(taken), teacher.dollars(1, per_query))
 
 
 def time_index(make: Callable[[], Index], vectors: np.ndarray, rows: int) -> tuple[float, float]:

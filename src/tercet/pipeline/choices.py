@@ -97,7 +97,7 @@ def teacher_of(recipe: Recipe) -> dict[str, Any]:
     Kept whichever it is, so that a Hub that answers later, or no longer, changes no run.
     """
     name = recipe.teacher.name
-    if not modeling.has_stand_in(name):
+    if recipe.teacher.api or not modeling.has_stand_in(name):
         return {}
     return {TEACHER: {"of": name, "choice": modeling.stand_in(name)}}
 
@@ -127,7 +127,7 @@ def _open(recipe: Recipe) -> dict[str, _Open]:
         learns = not model.adapter and not recipe.training.get("fp16")
         if learns and recipe.training.get("bf16") is None:
             found["training.bf16"] = _Open(model.name, lambda: _of(parts.base_model(), "train"))
-    plugged = is_plugin("teachers", teacher.name)
+    plugged = teacher.api or is_plugin("teachers", teacher.name)
     if (
         teacher.precision == "auto"
         and not plugged

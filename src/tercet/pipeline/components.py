@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from tercet.config.index import UUIDS, IndexSettings
 from tercet.config.plugins import every_plugin
 from tercet.config.recipe import GeneratorSettings, Recipe, RetrieverSettings, TeacherSection
 from tercet.core import plugins
+from tercet.core.environment import recorded
 from tercet.core.extras import check_installed
 from tercet.core.files import digest, read_json, weights_digest
 from tercet.core.plugins import is_plugin
@@ -37,7 +38,6 @@ from tercet.pipeline.given_vectors import PrecomputedVectors, given_vectors
 
 if TYPE_CHECKING:
     from tercet.core.artifacts import Artifact
-    from tercet.modeling.encoders.cohere import CohereEncoder
     from tercet.retrieval.weaviate.live import LiveCollection
 
 
@@ -53,7 +53,8 @@ class Components:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe: Any = recipe
         self._identities: dict[str, str] = {}
-        self._apis: dict[int | None, CohereEncoder] = {}
+        self._apis: dict[tuple[int | None, str | None], modeling.ApiEncoder] = {}
+        self._completions: dict[str, modeling.Completions] = {}
         self._base: list[modeling.SimilarityEncoder] = []
         self._language_models: dict[tuple[str | None, ...], modeling.CausalGenerator] = {}
 
@@ -149,6 +150,11 @@ class Components:
             "generators": [g.model for g in recipe.queries.generators if g.model],
             "retrievers": [r.model for r in recipe.negatives.retrievers if r.model],
         }
+        if role == "teacher" and recipe.teacher.api:
+            return _place_of(recipe.teacher)
+        if role == "generators":
+            behind = {g.model: _place_of(g) for g in recipe.queries.generators if g.endpoint}
+            return " ".join(behind.get(name) or self.identity(name) for name in names[role])
         return " ".join(self.identity(name) for name in names[role])
 
     def identity_of_source(self, name: str) -> str:
@@ -187,10 +193,10 @@ class Components:
         models: dict[str, tuple[str | None, tuple[str, ...]]] = {
             g.model: (None, (g.gguf_file,) if g.gguf_file else SAFETENSORS)
             for g in recipe.queries.generators
-            if g.model
+            if g.model and not g.endpoint
         }
         models |= {r.model: (None, SAFETENSORS) for r in recipe.negatives.retrievers if r.model}
-        if not is_plugin("teachers", teacher.name):
+        if not is_plugin("teachers", teacher.name) and not teacher.api:
             models[teacher.name] = (teacher.revision, weight_files(teacher.name, teacher.backend))
         if not recipe.model.api:
             models[recipe.model.name] = (recipe.model.revision, SAFETENSORS)
@@ -199,7 +205,7 @@ class Components:
     def identity(self, name: str) -> str:
         """Digest or Hub commit of a model, with the engine that runs it where that matters."""
         if self.recipe.model.api and name == self.recipe.model.name:
-            return f"{self.recipe.model.api} {name}"
+            return _place_of(self.recipe.model)
         if name not in self._identities:
             engines = [
                 modeling.describe_engine()
@@ -246,7 +252,7 @@ class Components:
     def student_of(self, about: Mapping[str, Any]) -> modeling.SimilarityEncoder:
         """The model that made given vectors, of this `similarity` and `dimension`."""
         if self.recipe.model.api:
-            return self.api(about["dimension"])
+            return self.api(about["dimension"], about["similarity"])
         return self.base(similarity=about["similarity"])
 
     def new_student(self, student: Artifact) -> modeling.BiEncoder:
@@ -257,8 +263,9 @@ class Components:
         """The adapted model in `path`."""
         if not self.recipe.model.api:
             return self.base(path)
-        dimension = read_json(path / modeling.ADAPTER_CONFIG)["dimension"]
-        return modeling.AdaptedEncoder.from_pretrained(path, encoder=self.api(dimension))
+        kept = read_json(path / modeling.ADAPTER_CONFIG)
+        encoder = self.api(kept["dimension"], kept.get("similarity"))
+        return modeling.AdaptedEncoder.from_pretrained(path, encoder=encoder)
 
     def stamp(self, encoder: modeling.SimilarityEncoder, folder: Path, hub: str = "") -> ModelStamp:
         """What a server records beside vectors that the adapted model in `folder` searches."""
@@ -273,26 +280,55 @@ class Components:
             query_prompt=config.query_prompt if config else "",
         )
 
-    def api(self, dimension: int | None = None) -> CohereEncoder:
+    def api(
+        self, dimension: int | None = None, similarity: str | None = None
+    ) -> modeling.ApiEncoder:
         """The recipe's model behind an API, with vectors of this or its default dimension.
 
         All callers share one object, and so one budget.
         """
-        if dimension not in self._apis:
-            # Its SDK is an extra.
-            from tercet.modeling.encoders.cohere import CohereEncoder
-
-            section = self.recipe.model
-            self._apis[dimension] = CohereEncoder(
-                section.name, output_dimension=dimension, dollars=section.dollars
+        section = self.recipe.model
+        if section.api == "cohere":
+            similarity = None  # it has cosine alone
+        if (dimension, similarity) not in self._apis:
+            of_openai = {} if section.api == "cohere" else self._of_openai(similarity)
+            self._apis[dimension, similarity] = modeling.open_service(
+                section.api,
+                section.name,
+                dimension=dimension,
+                dollars=section.dollars,
+                dollars_per_million_tokens=section.dollars_per_million_tokens,
+                **of_openai,
             )
-        return self._apis[dimension]
+        return self._apis[dimension, similarity]
+
+    def _of_openai(self, similarity: str | None) -> dict[str, Any]:
+        section = self.recipe.model
+        return {
+            "endpoint": section.endpoint,
+            "key_variable": section.key_variable,
+            "similarity": similarity or section.similarity,
+            "query_prompt": section.query_prompt,
+            "passage_prompt": section.passage_prompt,
+            "query_request": section.query_request,
+            "passage_request": section.passage_request,
+            "max_length": section.max_length,
+        }
 
     def teacher(self, section: TeacherSection | None = None) -> Teacher:
         """The recipe's cross-encoder, or another section's."""
         section = section or self.recipe.teacher
         if is_plugin("teachers", section.name):
             return plugins.make("teachers", section.name, section.options)
+        if section.api:
+            return modeling.ApiReranker(
+                section.name,
+                api=section.api,
+                endpoint=section.endpoint,
+                key_variable=section.key_variable,
+                dollars=section.dollars,
+                dollars_per_1000_searches=section.dollars_per_1000_searches,
+            )
         return modeling.CrossEncoderTeacher.from_pretrained(
             section.name,
             revision=section.revision,
@@ -308,6 +344,8 @@ class Components:
         """A generator of queries about `passages`."""
         if settings.kind == "spans":
             return data.SpanGenerator(passages.contents)
+        if settings.kind == "endpoint":
+            return self._endpoint(settings)
         if settings.kind not in ("seq2seq", "causal"):
             return plugins.make("generators", settings.kind, settings.options)
         longest = settings.max_new_tokens or LONGEST[settings.kind]
@@ -347,7 +385,7 @@ class Components:
         """Raise InputError for prompts that are longer than a generator can read."""
         if settings.kind not in LONGEST or settings.gguf_file:
             return
-        prompt, examples = self._prompt(settings)
+        prompt, examples = _shown(settings)
         modeling.check_reading(
             settings.kind,
             settings.model or "",
@@ -357,12 +395,6 @@ class Components:
             max_new_tokens=settings.max_new_tokens or LONGEST[settings.kind],
         )
 
-    def _prompt(self, settings: GeneratorSettings) -> tuple[str, list[tuple[str, str]]]:
-        """A prompted generator's template and its examples."""
-        style = modeling.STYLES.get(settings.style or "", modeling.DEFAULT_STYLE)
-        examples = style.examples if settings.examples is None else settings.examples
-        return settings.prompt or style.prompt, [(text, query) for text, query in examples]
-
     def _causal(self, settings: GeneratorSettings, given: dict[str, Any]) -> Generator:
         """A prompted model; generators that differ in the prompt alone share the loaded weights."""
         loaded = (settings.model, settings.gguf_file, *(str(value) for value in given.values()))
@@ -370,8 +402,45 @@ class Components:
             self._language_models[loaded] = modeling.CausalGenerator.from_pretrained(
                 settings.model, gguf_file=settings.gguf_file, **given
             )
-        prompt, examples = self._prompt(settings)
+        prompt, examples = _shown(settings)
         return self._language_models[loaded].shown(prompt, examples, style=settings.style or "")
+
+    def _endpoint(self, settings: GeneratorSettings) -> Generator:
+        """A prompted model behind an API."""
+        prompt, examples = _shown(settings)
+        return modeling.EndpointGenerator(
+            self.completions(settings),
+            prompt=prompt,
+            examples=examples,
+            style=settings.style or "",
+            api=settings.api or "chat",
+            sampling=modeling.Sampling(
+                top_p=settings.top_p,
+                temperature=settings.temperature or 0.7,
+                max_new_tokens=32,
+            ),
+            max_new_tokens=settings.max_new_tokens,
+            passage_tokens=settings.passage_tokens or 512,
+            request=settings.request,
+            judge=settings.judge,
+        )
+
+    def completions(self, settings: GeneratorSettings) -> modeling.Completions:
+        """The endpoint of a generator, one object a run, and so one budget."""
+        name = repr(settings)
+        if name not in self._completions:
+            self._completions[name] = modeling.Completions(
+                settings.model,
+                endpoint=settings.endpoint or "",
+                key_variable=settings.key_variable or modeling.KEY_VARIABLE,
+                concurrency=settings.concurrency,
+                requests_per_minute=settings.requests_per_minute,
+                dollars=settings.dollars,
+                tokens=settings.tokens,
+                dollars_per_million_read=settings.dollars_per_million_read,
+                dollars_per_million_written=settings.dollars_per_million_written,
+            )
+        return self._completions[name]
 
     def other_encoder(self, settings: RetrieverSettings) -> modeling.BiEncoder:
         """A retriever's own model."""
@@ -415,3 +484,18 @@ class Components:
     def _owner(self) -> str:
         """Identifies this run's folder among all machines that share a server."""
         return f"Tercet run {digest([platform.node(), str(self.recipe.folder.resolve())])[:16]}"
+
+
+def _shown(settings: GeneratorSettings) -> tuple[str, Sequence[tuple[str, str]]]:
+    """The prompt and the examples that a model is shown."""
+    style = modeling.STYLES.get(settings.style or "", modeling.DEFAULT_STYLE)
+    given = settings.examples
+    examples = style.examples if given is None else [(text, query) for text, query in given]
+    return settings.prompt or style.prompt, examples
+
+
+def _place_of(section: Any) -> str:
+    """What a model behind an API is known by: the service, its address if given, and the name."""
+    given = [recorded(section.endpoint)] if section.endpoint else []
+    name = section.model if isinstance(section, GeneratorSettings) else section.name
+    return " ".join([section.api or "chat", *given, name])

@@ -14,6 +14,7 @@ MODEL_KEYS = {
     "base": (
         *("model.pooling", "model.similarity", "model.query_prompt", "model.passage_prompt"),
         *("model.max_length", "model.query_max_length", "model.precision"),
+        *("model.query_request", "model.passage_request"),
     ),
     "teacher": (
         *("teacher.backend", "teacher.max_length", "teacher.precision", "teacher.options"),
@@ -23,10 +24,21 @@ MODEL_KEYS = {
 MODEL_PLACES = {
     "base": (
         *("model.name", "model.revision", "model.api", "model.dollars"),
+        *("model.endpoint", "model.key_variable", "model.dollars_per_million_tokens"),
         *("model.frozen", "model.given", "model.adapter"),
     ),
-    "teacher": ("teacher.name", "teacher.revision"),
+    "teacher": (
+        *("teacher.name", "teacher.revision", "teacher.api", "teacher.endpoint"),
+        *("teacher.key_variable", "teacher.dollars", "teacher.dollars_per_1000_searches"),
+    ),
 }
+#: Keys of a generator that change no query: what an API costs, and how fast it is asked.
+_OF_ITS_COST = (
+    *("dollars", "tokens", "dollars_per_million_read", "dollars_per_million_written"),
+    *("concurrency", "requests_per_minute", "key_variable"),
+)
+#: Keys of a generator that most do not have.
+_OF_AN_ENDPOINT = ("endpoint", "api", "judge", "request")
 
 
 #: Keys that are in no manifest where the teacher's folder decides.
@@ -127,11 +139,14 @@ def _plain(value: Any) -> Any:
 
 
 def _present(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {k: v for k, v in pairs if not unset(k, v) and (k, v) != ("precision", "auto")}
+    plain = {k: v for k, v in pairs if not unset(k, v) and (k, v) != ("precision", "auto")}
+    lacking = {k for k, v in plain.items() if k in _OF_AN_ENDPOINT and not v}
+    return {k: v for k, v in plain.items() if k not in lacking and k not in _OF_ITS_COST}
 
 
 def unset(key: str, value: Any) -> bool:
-    """Whether a key is a plug-in's options and has none, or leaves a teacher as its folder says."""
+    """Whether a key is in no manifest: empty options and requests, or what a folder decides."""
     if key in _OF_FOLDER:
         return value in (None, "auto")
-    return key.rpartition(".")[2] == "options" and value == {}
+    names = ("options", "query_request", "passage_request")
+    return key.rpartition(".")[2] in names and value == {}

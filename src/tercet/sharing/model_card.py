@@ -30,7 +30,7 @@ _OMITTED = re.compile(
     r"(name|runs_dir|(tracking|ingest|chat)\..*"
     r"|evaluation\.(systems|indexes|latency|out_of_domain|baseline).*"
     r"|training\.(hub_|trackio_|push_to_hub|.*(dir|path)$).*"
-    r"|.*\.(prompt|examples.*|dollars.*)|index\.alias)"
+    r"|.*\.(prompt|examples.*|dollars.*|endpoint|key_variable)|index\.alias)"
 )
 
 

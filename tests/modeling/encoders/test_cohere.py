@@ -27,7 +27,8 @@ from cohere_server import Api, Trouble, serve, vector
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from tercet.core.schema import Encoder, InputError
-from tercet.modeling.encoders import cohere, cohere_prices
+from tercet.modeling import api_account
+from tercet.modeling.encoders import cohere
 from tercet.modeling.encoders.cohere import CohereEncoder
 from tercet.modeling.encoders.cohere_prices import refuse_retired
 
@@ -606,10 +607,10 @@ def test_a_forecast_is_on_the_dear_side_and_sends_nothing(
 @given(st.text(min_size=1, max_size=30))
 def test_tokens_are_bounded_by_the_bytes_of_any_form(text: str) -> None:
     text = text.encode(errors="ignore").decode()
-    most = cohere_prices.most_tokens([text])
+    most = api_account.most_tokens([text])
     assert most > len(text.encode())
-    assert cohere_prices.most_tokens(["\ufdfa"]) > 18  # a ligature of eighteen letters
-    assert cohere_prices.tokens_of(text) <= most
+    assert api_account.most_tokens(["\ufdfa"]) > 18  # a ligature of eighteen letters
+    assert api_account.tokens_of(text) <= most
 
 
 def test_the_pace_is_kept(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

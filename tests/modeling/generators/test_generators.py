@@ -10,7 +10,7 @@ from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWa
 from tercet.core.cache import cache_folder
 from tercet.core.schema import InputError, Passage
 from tercet.modeling.generators import ct2
-from tercet.modeling.generators.base import Sampling, _tidy
+from tercet.modeling.generators.base import Sampling, tidy
 from tercet.modeling.generators.causal import CausalGenerator, _line_ends
 from tercet.modeling.generators.ct2 import CT2Generator, seq2seq_engine
 from tercet.modeling.generators.prompts import DEFAULT_STYLE, STYLES
@@ -232,7 +232,7 @@ def test_writing_stops_at_the_end_of_the_line(
     ],
 )
 def test_the_first_line_without_quotation_marks_is_the_query(text: str, query: str) -> None:
-    assert _tidy(text) == query
+    assert tidy(text) == query
 
 
 def test_a_model_of_another_kind_is_refused(tiny_encoder_path: Path) -> None:

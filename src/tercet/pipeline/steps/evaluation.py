@@ -48,7 +48,9 @@ class Evaluation(Step):
             # How the model is read: the student's artifact records it.
             *("model.pooling", "model.query_prompt", "model.passage_prompt", "model.max_length"),
             *("model.query_max_length", "model.precision"),
+            *("model.query_request", "model.passage_request"),
             *("model.name", "model.api", "model.dollars", "model.frozen"),
+            *("model.endpoint", "model.key_variable", "model.dollars_per_million_tokens"),
             *("name", "folder", "alias", "index"),
             *("corpus.source", "corpus.path", "corpus.passages.id"),
             # Which judged queries are left to report.

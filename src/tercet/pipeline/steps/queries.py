@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from tercet import data
+from tercet.config.recipe import GeneratorSettings
 from tercet.core.artifacts import MANIFEST, Writer
+from tercet.core.processes import process
+from tercet.core.schema import InputError
 from tercet.pipeline.needs import Needs
 from tercet.pipeline.run import Inputs, Run, Step
 from tercet.pipeline.trials import try_writers
@@ -21,9 +24,16 @@ class Queries(Step):
     revision = 4
 
     def check(self, run: Run) -> None:
-        """Write a query about each of two passages with every model."""
-        if not (run.recipe.folder / self.name / MANIFEST).exists():
-            try_writers(run.components)
+        """Write a query about each of two passages with every local model.
+
+        Refuse a service that does not answer, and a budget that is one process's alone.
+        """
+        if (run.recipe.folder / self.name / MANIFEST).exists():
+            return
+        try_writers(run.components)
+        for number, each in enumerate(run.recipe.queries.generators):
+            if each.kind == "endpoint":
+                _check_service(run, number, each)
 
     def all_processes(self, inputs: Inputs) -> bool:
         """Shards are written by every process."""
@@ -42,3 +52,15 @@ class Queries(Step):
             shard_passages=section.shard_passages,
             judged=inputs.rows("corpus/queries")["text"][:],
         )
+
+
+def _check_service(run: Run, number: int, settings: GeneratorSettings) -> None:
+    place = f"queries.generators.{number}"
+    if process()[1] > 1 and (settings.dollars, settings.tokens) != (None, None):
+        raise InputError(
+            f"{place}: dollars and tokens are one process's budget: run `tercet adapt` as one"
+        )
+    try:
+        run.components.completions(settings).connection.check()
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from tercet import data
+from tercet import data, modeling
 from tercet.core.artifacts import MANIFEST, Writer
+from tercet.core.processes import process
+from tercet.core.schema import InputError
 from tercet.pipeline.needs import Needs
 from tercet.pipeline.run import Inputs, Run, Step
 from tercet.pipeline.trials import try_teacher
@@ -21,9 +23,20 @@ class Scores(Step):
     revision = 3
 
     def check(self, run: Run) -> None:
-        """Load the teacher: one of another kind is refused before queries are written."""
-        if not (run.recipe.folder / self.name / MANIFEST).exists():
+        """Load the teacher: one of another kind is refused before queries are written.
+
+        So is a service that does not answer.
+        """
+        if (run.recipe.folder / self.name / MANIFEST).exists():
+            return
+        if not run.recipe.teacher.api:
             try_teacher(run.components)
+            return
+        teacher = run.components.teacher()
+        assert isinstance(teacher, modeling.ApiReranker)
+        if process()[1] > 1 and run.recipe.teacher.dollars is not None:
+            raise InputError("teacher.dollars is one process's budget: run `tercet adapt` as one")
+        teacher.check()
 
     def all_processes(self, inputs: Inputs) -> bool:
         """Shards are scored by every process."""

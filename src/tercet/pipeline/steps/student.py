@@ -135,11 +135,19 @@ def _check_key(run: Run) -> None:
     section, folder = run.recipe.model, run.recipe.folder
     if not section.api:
         return
+    if not any((folder / step / MANIFEST).exists() for step in ("targets", "model")):
+        _check_service(run, section.api)
+    if section.dollars is not None and process()[1] > 1:
+        raise InputError("model.dollars is one process's budget: run `tercet adapt` as one")
+
+
+def _check_service(run: Run, api: str) -> None:
+    if api != "cohere":
+        run.components.api().check()
+        return
     # Its SDK is an extra.
     from tercet.modeling.encoders.cohere import key_variable
 
-    paid_for = any((folder / step / MANIFEST).exists() for step in ("targets", "model"))
-    if not paid_for and not key_variable():
-        raise InputError(f"{section.name} embeds every query: set CO_API_KEY in the environment")
-    if section.dollars is not None and process()[1] > 1:
-        raise InputError("model.dollars is one process's budget: run `tercet adapt` as one")
+    if not key_variable():
+        name = run.recipe.model.name
+        raise InputError(f"{name} embeds every query: set CO_API_KEY in the environment")
