@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -79,6 +80,44 @@ def test_killed_in_every_stage_a_run_resumes_and_ends_with_the_same_bytes(recipe
     assert last.returncode == 0, last.stderr
     assert "resumed from checkpoint" in log.read_text()
     assert hashes(runs / "killed") == hashes(runs / "whole")
+
+
+def test_killed_within_an_epoch_training_goes_on_from_a_checkpoint_by_time(recipe: Path) -> None:
+    runs, log = recipe.parent / "runs", recipe.parent / "killed.log"
+    whole = train(recipe, "--name", "whole", "--checkpoints.minutes", "60")
+    assert whole.returncode == 0 and "by time" not in whole.stdout
+    options = ["--name", "killed", "--checkpoints.minutes", "0"]
+    within = "training/checkpoint-2/checkpoint.json"  # of 6 steps an epoch
+    killed_at([within], runs / "killed", log, "train.py", recipe, *options)
+    last = train(recipe, *options)
+    assert last.returncode == 0, last.stderr
+    resumed = re.search(r"resumed from checkpoint-(\d+)", last.stdout)
+    steps = json.loads((runs / "whole/model/history.json").read_text())[1]["step"]
+    assert resumed and 2 <= int(resumed[1]) < steps, "within the first epoch"
+    assert re.search(r"\d+ checkpoints by time took \d+\.\d% of training", last.stdout)
+    assert hashes(runs / "killed") == hashes(runs / "whole")
+
+
+def test_mixtures_that_are_measured_are_not_searched_again(recipe: Path) -> None:
+    assert train(recipe).returncode == 0
+    run = recipe.parent / "runs" / "tiny"
+    before = hashes(run)
+    shutil.rmtree(run / "model")
+    kept = run / "training" / "mixtures.json"
+    held = json.loads(kept.read_text())
+    values = json.loads(held["values"])
+    del values["0.75"]
+    kept.write_text(json.dumps(held | {"values": json.dumps(values)}))
+    again = train(recipe)
+    assert "evaluated with 1 searches" in again.stdout, again.stdout
+    assert hashes(run) == before
+    # What is damaged, or of other queries, is measured again.
+    for damage in ("{", json.dumps(held | {"of": "others"})):
+        shutil.rmtree(run / "model")
+        kept.write_text(damage)
+        again = train(recipe)
+        assert "evaluated with 5 searches" in again.stdout, again.stdout
+        assert hashes(run) == before
 
 
 def test_lora_ships_a_plain_model_whose_weights_moved_by_a_low_rank(recipe: Path) -> None:

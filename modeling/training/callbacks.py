@@ -15,7 +15,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.integrations.integration_utils import rewrite_logs
 
 from tercet.core.console import Advance, console, progress
+from tercet.core.processes import process
 from tercet.data.triplets import Triplets
+from tercet.modeling.distributed import from_first_process
+
+#: Steps after which several processes ask whether a checkpoint is due.
+_STEPS_BETWEEN = 10
 
 
 class EpochDraws(TrainerCallback):
@@ -54,6 +59,60 @@ class FiniteGradients(TrainerCallback):
                 f"a gradient is not finite at step {state.global_step}: stopped before it reaches "
                 "the weights; the last checkpoint is good"
             )
+
+
+class TimedCheckpoints(TrainerCallback):
+    """Saves a checkpoint every so many minutes, beside those of the evaluations.
+
+    The first process decides for all. At the end it says what these took.
+    """
+
+    def __init__(self, minutes: float) -> None:
+        self._every, self._saved = 60 * minutes, time.monotonic()
+        self._began, self._asked = self._saved, 0.0
+        self._count, self._took = 0, 0.0
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """Ask for a checkpoint if the last one is old, but not where an evaluation brings one."""
+        epoch_ends = float(state.epoch or 0).is_integer()
+        if control.should_save or control.should_evaluate or epoch_ends:
+            return
+        # Processes that agree at every step would wait for one another too often.
+        if process()[1] > 1 and state.global_step % _STEPS_BETWEEN:
+            return
+        if from_first_process(lambda: time.monotonic() - self._saved >= self._every):
+            control.should_save, self._asked = True, time.monotonic()
+
+    def on_save(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """Count from here, and what it took if the time asked for it."""
+        self._saved = time.monotonic()
+        if self._asked:
+            self._count, self._took = self._count + 1, self._took + self._saved - self._asked
+            self._asked = 0.0
+
+    def on_train_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """Say how many there were, and their part of the time."""
+        if self._count and state.is_world_process_zero:
+            part = self._took / max(time.monotonic() - self._began, 1e-9)
+            console.print(f"      {self._count} checkpoints by time took {part:.1%} of training")
 
 
 class EvaluationTable:

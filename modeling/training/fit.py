@@ -24,12 +24,18 @@ from tercet.data.triplets import Triplets
 from tercet.modeling.encoders.bi_encoder import BiEncoder
 from tercet.modeling.encoders.protocols import Student
 from tercet.modeling.hub import quiet
-from tercet.modeling.training.callbacks import EvaluationTable, Log, Reporter, Shown
+from tercet.modeling.training.callbacks import (
+    EvaluationTable,
+    Log,
+    Reporter,
+    Shown,
+    TimedCheckpoints,
+)
 from tercet.modeling.training.checkpoints import PUSHED, last_checkpoint
 from tercet.modeling.training.collator import TripletCollator
 from tercet.modeling.training.lora import merged, with_lora
-from tercet.modeling.training.model_selection import Choice, choose
-from tercet.modeling.training.retrieval_evaluation import RetrievalEvaluation
+from tercet.modeling.training.model_selection import Choice, MeasuredMixtures, choose
+from tercet.modeling.training.retrieval_evaluation import RetrievalEvaluation, weights_digest
 from tercet.modeling.training.trainer import MarginMSETrainer, training_arguments
 
 _PLAN = "_plan.json"
@@ -85,6 +91,7 @@ def adapt(
         penalty=recipe.model.adapter_penalty if recipe.model.adapter else 0.0,
         patience=recipe.evaluation.early_stopping_patience,
     )
+    trainer.add_callback(TimedCheckpoints(recipe.checkpoints.minutes))
     if log:
         trainer.add_callback(Reporter(log))
     table = EvaluationTable(args.metric_for_best_model or "", evaluation.metrics)
@@ -115,12 +122,25 @@ def adapt(
         steps=recipe.evaluation.interpolation_steps,
         metric=metric,
         gate=recipe.evaluation.primary_metric if "gate" in evaluation.splits else None,
+        measured=_measured(folder, student, evaluation, recipe.evaluation.interpolation_steps),
         report=report,
     )
     searches = sum(gather_object([evaluation.searches]))
     if is_main_process():
         console.print(f"      evaluated with {searches} searches in all")
     return _outcome(trainer.state, choice, metric)
+
+
+def _measured(
+    folder: Path, student: Student, evaluation: RetrievalEvaluation, steps: int
+) -> MeasuredMixtures:
+    """The mixtures that a killed run of this plan has measured on these queries."""
+    splits = {
+        name: [[(query.id, query.text) for query in queries], qrels]
+        for name, (queries, qrels) in evaluation.splits.items()
+    }
+    of = [weights_digest(student.trained), splits, [*evaluation.metrics], steps]
+    return MeasuredMixtures(folder / "mixtures.json", digest(of))
 
 
 def _outcome(state: TrainerState, choice: Choice, metric: str) -> Outcome:

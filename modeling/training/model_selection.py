@@ -19,8 +19,10 @@ held-out queries see is still needed beside it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,10 @@ import pyarrow as pa
 from torch import Tensor, nn
 
 from tercet.core.artifacts import Artifact, Writer
-from tercet.core.schema import Index
+from tercet.core.files import read_json, write_json
+from tercet.core.processes import is_main_process
+from tercet.core.schema import Index, InputError
+from tercet.modeling.distributed import from_first_process
 from tercet.modeling.training.retrieval_evaluation import RetrievalEvaluation, SplitMetrics
 from tercet.retrieval.significance import Interval, paired_bootstrap
 
@@ -63,12 +68,14 @@ def choose(
     steps: int,
     metric: str,
     gate: str | None = None,
+    measured: MeasuredMixtures | None = None,
     report: Callable[[str, Mapping[str, float]], None] | None = None,
 ) -> Choice:
     """Evaluate the mixtures of `base` and `model` at `steps` even steps, and load the choice.
 
     The validation split's mean of `metric` chooses; among equals the nearest to the base wins.
-    `gate` is the metric of the gating queries, if there are any.
+    `gate` is the metric of the gating queries, if there are any. Mixtures that are `measured` are
+    not searched again: of these there is no index.
     `report` gets each mixture's name and its means on that split.
     """
     trained = {name: value.clone() for name, value in model.state_dict().items()}
@@ -78,7 +85,10 @@ def choose(
         weight = step / steps
         model.load_state_dict(interpolated(base, trained, weight))
         name = f"mixture {step} of {steps}" if step else "before training"
-        metrics[weight] = evaluation.measure(name, zero_shot=weight == 0, keep=True)
+        known = measured.read(weight) if measured else None
+        metrics[weight] = known or evaluation.measure(name, zero_shot=weight == 0, keep=True)
+        if measured and not known:
+            measured.keep(metrics)
         if report:
             report(name, {m: _mean(metrics[weight], m) for m in metrics[weight]["validation"]})
         index, evaluation.index = evaluation.index, None
@@ -95,6 +105,37 @@ def choose(
         kept = None
     model.load_state_dict(interpolated(base, trained, weight))
     return Choice(weight, best, gain, metrics, kept)
+
+
+class MeasuredMixtures:
+    """The metric values of mixtures, kept in a file: a run that is resumed searches only the rest.
+
+    `of` identifies what they follow from; the values of anything else are written over.
+    """
+
+    def __init__(self, file: Path, of: str) -> None:
+        self._file, self._of = file, of
+        self._values = from_first_process(self._read)
+
+    def _read(self) -> Any:
+        if not self._file.exists():
+            return {}
+        try:
+            kept = read_json(self._file)
+            return json.loads(kept["values"]) if kept["of"] == self._of else {}
+        except (InputError, KeyError, TypeError, ValueError):  # damaged: measured again
+            return {}
+
+    def read(self, weight: float) -> SplitMetrics | None:
+        """The values of a mixture, in every process; None if it is not measured."""
+        return self._values.get(repr(weight))
+
+    def keep(self, metrics: MetricsByWeight) -> None:
+        """Keep the values of all mixtures so far."""
+        if is_main_process():
+            # As one text: the order of splits, metrics and queries is that of the shipped rows.
+            values = json.dumps({repr(weight): splits for weight, splits in metrics.items()})
+            write_json(self._file, {"of": self._of, "values": values})
 
 
 def turned_down(metrics: MetricsByWeight, weight: float, gate: str) -> bool:

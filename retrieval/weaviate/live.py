@@ -127,7 +127,7 @@ class LiveCollection:
                     f"collection {self.name} holds another vector {self.vector} for passage "
                     f"{id!r}: {_ADAPT}"
                 )
-        self._collection.check_finds(given)
+        self._collection.check_finds(np.asarray(given))
 
     def vectors_of(self, ids: Sequence[str]) -> np.ndarray:
         """The collection's vectors of these passages, float32 [len(ids), dimension].

@@ -151,7 +151,7 @@ def test_few_passages_are_all_found_and_lists_that_run_dry_invent_none():
 @pytest.mark.parametrize(
     ("index", "message"),
     [
-        (FaissIndex("Nope"), "cannot build 'Nope' .*: could not parse index string Nope$"),
+        (FaissIndex("Nope"), "index.factory 'Nope': faiss could not parse it: choose HNSW32"),
         (FaissIndex("PQ7"), "cannot build 'PQ7' .*multiple of the number of subquantizers"),
         (FaissIndex("IVF3000,Flat"), "for 2000 vectors: .*at least as large as number of clusters"),
         (FaissIndex("Flat", nprobe=3), "cannot set nprobe=3 for 'Flat'"),

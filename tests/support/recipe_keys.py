@@ -505,6 +505,7 @@ KEYS: dict[str, Key] = {
     "ingest.vector": Key(NONE, "v"),
     "ingest.kind": Key(NONE, "flat"),
     "ingest.metric": Key(NONE, "cosine"),
+    "checkpoints.minutes": Key(NONE, 1.0),
     "tracking.report_to": Key(NONE, ["tensorboard"]),
     "tracking.project": Key(NONE, "second"),
     "chat.model": Key(NONE, "babbler"),

@@ -251,6 +251,15 @@ class TrackingSection:
 
 
 @dataclass(frozen=True)
+class CheckpointsSection:
+    """Checkpoints of training, beside those of its evaluations."""
+
+    minutes: float = key(
+        5.0, "a checkpoint is saved every so many minutes; a killed run goes on from it", low=0
+    )
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A run."""
 
@@ -273,6 +282,7 @@ class Recipe:
         lambda: training_defaults(ModelSection()),
         "transformers' TrainingArguments by name",
     )
+    checkpoints: CheckpointsSection = section(CheckpointsSection)
     index: IndexSection = section(IndexSection)
     evaluation: EvaluationSection = section(EvaluationSection)
     ingest: IngestSection = section(IngestSection)

@@ -34,7 +34,7 @@ ROWS = {
 #: Facts whose sum is the number of tokens that a stage's model reads and writes.
 _TOKENS = ("tokens", "tokens_read", "tokens_written")
 #: Sections and keys of a recipe that affect neither the artifacts nor the cost of a run.
-_IGNORED = ("name", "runs_dir", "time_budget", "tracking", "ingest", "chat")
+_IGNORED = ("name", "runs_dir", "time_budget", "tracking", "ingest", "chat", "checkpoints")
 
 
 @dataclass(frozen=True)

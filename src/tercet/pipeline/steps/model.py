@@ -44,7 +44,7 @@ class Model(Step):
         unrecorded_keys=(
             # How the base model is read: the student's artifact records it.
             *(*MODEL_KEYS["base"], *MODEL_PLACES["base"]),
-            *("name", "folder", "training", "tracking", "index", "metrics"),
+            *("name", "folder", "training", "checkpoints", "tracking", "index", "metrics"),
             *("corpus.source", "corpus.path", "corpus.passages.id", "corpus.label"),
             *("corpus.test_split", "evaluation.passages", "negatives.candidates"),
             *("evaluation.gate", "evaluation.primary_metric"),
