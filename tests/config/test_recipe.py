@@ -57,6 +57,7 @@ negatives.retrievers.N.options negatives.retrievers.N.precision
 teacher.name teacher.revision teacher.backend teacher.max_length teacher.precision
 teacher.shard_pairs teacher.options
 teacher.format teacher.instruction teacher.label teacher.answers
+checkpoints.minutes
 triplets.teacher_weight triplets.calibration triplets.negatives_per_query
 triplets.held_out triplets.filter_rank triplets.filter_percentile triplets.filter_max_matches
 loss.kind loss.temperature loss.teacher_temperature loss.info_nce loss.info_nce_temperature
