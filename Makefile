@@ -80,6 +80,7 @@ bench: models weaviate  ## time every stage, metrics, indexes and the ingest bes
 	$(BIN)/python benchmarks/encode.py
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/teacher.py
+	$(BIN)/python benchmarks/reranker_shapes.py
 	$(BIN)/python benchmarks/generate.py
 	$(BIN)/python benchmarks/in_batch.py
 	$(BIN)/python benchmarks/metrics.py

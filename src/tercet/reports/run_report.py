@@ -89,6 +89,7 @@ def _notes(pipeline: Pipeline, steps: Sequence[Step]) -> list[str]:
         f"{metric} on {queries['validation']} chose the epoch and the weight of the trained "
         f"parameters in the interpolation with the base model: {facts['best_weight']:g}",
         _guard(metric, queries["guard"], facts["best_weight"], steps),
+        *_teacher_reads(pipeline),
         _teacher_weight(pipeline),
     ]
     notes += pipeline.judged_notes()
@@ -122,6 +123,12 @@ def _guard(metric: str, queries: str, weight: float, steps: Sequence[Step]) -> s
             gain = difference_text(step.guard.difference, step.guard.low, step.guard.high)
             return f"guard: {metric} changed by {gain} on {queries}, which chose nothing else"
     return f"guard: not evaluated on its {queries}, because nothing gained on the validation ones"
+
+
+def _teacher_reads(pipeline: Pipeline) -> list[str]:
+    """How the teacher is shown pairs, where it is not a plain cross-encoder."""
+    reads = pipeline.scores.facts.get("teacher_reads")
+    return [f"the teacher reads {reads}"] if reads else []
 
 
 def _teacher_weight(pipeline: Pipeline) -> str:

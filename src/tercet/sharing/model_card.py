@@ -235,7 +235,9 @@ def _steps_of(pipeline: Pipeline) -> dict[str, str]:
             f"{recipe.negatives.candidates} candidates per query, by {', '.join(retrievers)}; "
             f"{recipe.negatives_per_query} per epoch"
         ),
-        "teacher": shown(recipe.teacher.name),
+        "teacher": ": ".join(
+            filter(None, [shown(recipe.teacher.name), pipeline.scores.facts.get("teacher_reads")])
+        ),
         "targets": f"weight {targets['teacher_weight']:g} for the teacher's margins",
         "loss": recipe.loss.kind,
         "training" if facts["weight"] else "training, not shipped": (
