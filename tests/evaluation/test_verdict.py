@@ -275,7 +275,11 @@ def test_eval_compares_one_model_where_the_base_ships(
     evaluate(load_recipe(run / "recipe.yaml", options))
     told = capsys.readouterr().out
     results = json.loads((run / "results" / "metrics.json").read_text())
-    assert [system["name"] for system in results["systems"]] == ["bm25", "base (ships)"]
+    assert [system["name"] for system in results["systems"]] == [
+        "bm25",
+        "base (ships)",
+        "bm25+base (ships)",
+    ]
     assert results["baseline"] == "base (ships)"
     page = (run / "results" / "report.html").read_text()
     assert "Ships: the base model, unchanged" in page.partition("<main")[0]
