@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import yaml
@@ -96,6 +99,33 @@ def test_killed_within_an_epoch_training_goes_on_from_a_checkpoint_by_time(recip
     assert resumed and 2 <= int(resumed[1]) < steps, "within the first epoch"
     assert re.search(r"\d+ checkpoints by time took \d+\.\d% of training", last.stdout)
     assert hashes(runs / "killed") == hashes(runs / "whole")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_saves_a_checkpoint_within_a_step(recipe: Path, number: signal.Signals) -> None:
+    runs = recipe.parent / "runs"
+    options = ["--training.num_train_epochs", "6", "--training.per_device_train_batch_size", "1"]
+    assert train(recipe, "--name", "whole", *options).returncode == 0
+    command = [sys.executable, str(ROOT / "train.py"), str(recipe), "--name", "stopped", *options]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as started:
+        curves = runs / "stopped" / "training" / "curves.jsonl"
+        while started.poll() is None and not (curves.exists() and curves.stat().st_size):
+            time.sleep(0.001)
+        started.send_signal(number)
+        out, error = started.communicate(timeout=120)
+    assert started.returncode == 128 + number, out[-2000:] + error
+    assert error.count("\n") == 1 and "run the same command again to resume" in error
+    commands = [each.info["cmdline"] or [] for each in psutil.process_iter(["cmdline"])]
+    assert not [each for each in commands if str(recipe) in each], "a process is left"
+    again = train(recipe, "--name", "stopped", *options)
+    assert again.returncode == 0, again.stderr
+    resumed = re.search(r"resumed from checkpoint-(\d+)", again.stdout)
+    saved = re.search(r"stopped: checkpoint of step (\d+) is saved", out)
+    # At an epoch's last step, the checkpoint before it is the one to go on from.
+    assert saved is None or (resumed and resumed[1] == saved[1])
+    assert hashes(runs / "stopped") == hashes(runs / "whole")
 
 
 def test_mixtures_that_are_measured_are_not_searched_again(recipe: Path) -> None:

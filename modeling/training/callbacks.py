@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -16,8 +17,9 @@ from transformers.integrations.integration_utils import rewrite_logs
 
 from tercet.core.console import Advance, console, progress
 from tercet.core.processes import process
+from tercet.core.signals import Stopped, asked, defer, stop_if_asked
 from tercet.data.triplets import Triplets
-from tercet.modeling.distributed import from_first_process
+from tercet.modeling.distributed import from_first_process, share
 
 #: Steps after which several processes ask whether a checkpoint is due.
 _STEPS_BETWEEN = 10
@@ -62,7 +64,7 @@ class FiniteGradients(TrainerCallback):
 
 
 class TimedCheckpoints(TrainerCallback):
-    """Saves a checkpoint every so many minutes, beside those of the evaluations.
+    """Saves a checkpoint every so many minutes, and one when a signal ends the program.
 
     The first process decides for all. At the end it says what these took.
     """
@@ -70,7 +72,17 @@ class TimedCheckpoints(TrainerCallback):
     def __init__(self, minutes: float) -> None:
         self._every, self._saved = 60 * minutes, time.monotonic()
         self._began, self._asked = self._saved, 0.0
-        self._count, self._took = 0, 0.0
+        self._count, self._took, self._stops = 0, 0.0, False
+
+    def on_step_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """A signal waits for the end of the step."""
+        defer()
 
     def on_step_end(
         self,
@@ -79,14 +91,21 @@ class TimedCheckpoints(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        """Ask for a checkpoint if the last one is old, but not where an evaluation brings one."""
-        epoch_ends = float(state.epoch or 0).is_integer()
+        """Ask for a checkpoint if the last one is old, or a signal has come.
+
+        Where an evaluation follows, there is none before it: a run that resumed from there would
+        not evaluate. A signal stops at once there.
+        """
+        world, epoch_ends = process()[1], float(state.epoch or 0).is_integer()
         if control.should_save or control.should_evaluate or epoch_ends:
+            stop_if_asked()
             return
         # Processes that agree at every step would wait for one another too often.
-        if process()[1] > 1 and state.global_step % _STEPS_BETWEEN:
+        if world > 1 and state.global_step % _STEPS_BETWEEN:
             return
-        if from_first_process(lambda: time.monotonic() - self._saved >= self._every):
+        self._stops = any(share(asked())) if world > 1 else asked()
+        due = time.monotonic() - self._saved >= self._every
+        if self._stops or from_first_process(lambda: due):
             control.should_save, self._asked = True, time.monotonic()
 
     def on_save(
@@ -96,8 +115,13 @@ class TimedCheckpoints(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        """Count from here, and what it took if the time asked for it."""
+        """Count from here, and what it took if the time asked for it; stop if a signal did."""
         self._saved = time.monotonic()
+        if self._stops:
+            if state.is_world_process_zero:
+                console.print(f"      stopped: checkpoint of step {state.global_step:,} is saved")
+            stop_if_asked()
+            raise Stopped(signal.SIGTERM)  # another process was asked
         if self._asked:
             self._count, self._took = self._count + 1, self._took + self._saved - self._asked
             self._asked = 0.0
@@ -110,6 +134,7 @@ class TimedCheckpoints(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Say how many there were, and their part of the time."""
+        stop_if_asked()
         if self._count and state.is_world_process_zero:
             part = self._took / max(time.monotonic() - self._began, 1e-9)
             console.print(f"      {self._count} checkpoints by time took {part:.1%} of training")

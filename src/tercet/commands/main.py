@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -13,6 +14,7 @@ from typing import NoReturn
 import click
 
 from tercet.core.schema import InputError
+from tercet.core.signals import Stopped, end_with_parent, handled
 from tercet.version import __version__
 
 #: Command -> the module of `tercet.commands` with its `command`, and its help in one line.
@@ -41,7 +43,7 @@ EPILOG = (
     "key of it is an option: --training.learning_rate 3e-5. `tercet adapt --help SECTION` lists "
     "the keys.\n\n"
     "Exit codes: 0 done; 1 a failure, such as a full disk; 2 wrong input, told in one line; "
-    "130 interrupted: the same command resumes."
+    "130 Ctrl-C, 143 SIGTERM, 129 SIGHUP: the same command resumes."
 )
 
 
@@ -83,7 +85,9 @@ def tercet() -> None:
 
 
 def main(arguments: Sequence[str] | None = None, command: click.Command = tercet) -> NoReturn:
-    """Run a command and exit: with 2 and one line for wrong input, 1 for a failure, 130 for Ctrl-C.
+    """Run a command and exit: with 2 and one line for wrong input, 1 for a failure.
+
+    Ctrl-C and other signals give 128 and their number.
 
     `arguments` begin with the command's name; by default they are those of this process. A program
     with a command of its own gives that.
@@ -91,9 +95,15 @@ def main(arguments: Sequence[str] | None = None, command: click.Command = tercet
     given = sys.argv[1:] if arguments is None else [*arguments]
     if sys.platform == "win32":
         _stop("Tercet runs on Linux and macOS: on Windows, install it in WSL", 2, given)
+    if "RANK" in os.environ:
+        end_with_parent()
     try:
-        code = command.main(given or ["--help"], _name(command), standalone_mode=False) or 0
+        with handled():
+            code = command.main(given or ["--help"], _name(command), standalone_mode=False) or 0
         sys.exit(code if given else 2)
+    except Stopped as stop:
+        what = "interrupted" if stop.code == 130 else f"stopped by {stop.name}"
+        _stop(f"{what}: run the same command again to resume", stop.code, given)
     except InputError as error:
         _stop(str(error), 2, given)
     except click.ClickException as error:
