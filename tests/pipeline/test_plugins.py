@@ -322,8 +322,9 @@ def test_a_systems_rankings_are_of_its_code_and_options(
 def test_a_process_with_other_code_than_the_first_is_refused(runs: Runs, folder: Path) -> None:
     whole = runs["whole"]
     keys = {**whole.keys, **{f"loss.{key}": value for key, value in RECIPE["loss"].items()}}
-    with chdir(whole.root), patch("tercet.modeling.from_first_process", lambda work: "other code"):
+    with chdir(whole.root):
         components = Pipeline(recipe_of(keys)).components
+    with chdir(whole.root), patch("tercet.modeling.from_first_process", lambda work: "other code"):
         with pytest.raises(InputError, match=r"plug-in acme_search.losses:huber: this process has"):
             components.identities_of_plugins([RECIPE["loss"]["kind"]])
 

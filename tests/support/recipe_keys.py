@@ -176,6 +176,7 @@ EVERY = ("embeddings", "queries", *AFTER_QUERIES)
 WEAVIATE, HUB, COHERE, GGUF = "a Weaviate server", "the Hub", "Cohere's API", "a GGUF file"
 SERVICE = "a service"
 EXTRA, VALUES, PLUGIN = "an extra", "other keys' values", "a plug-in"
+JUDGED = "judgements by the other ids"
 
 _LIVE = {"model.train": "query_encoder", "index.backend": "weaviate", "index.collection": "Live"}
 _LIVE_NEGATIVES = {
@@ -267,8 +268,8 @@ KEYS: dict[str, Key] = {
     "corpus.passages.config": _column("b", table="passages"),
     "corpus.passages.split": _column("b", table="passages"),
     "corpus.passages.revision": _column(COMMIT[::-1], table="passages"),
-    "corpus.passages.id": _column("key", EVERY),
-    "corpus.passages.ids": _column("made", EVERY),
+    "corpus.passages.id": Key(("corpus",), "key", run="tables", missing=JUDGED),
+    "corpus.passages.ids": Key(("corpus",), "made", run="tables", missing=JUDGED),
     "corpus.passages.title": _column("heading", EVERY),
     "corpus.passages.text": _column("summary", EVERY),
     "corpus.passages.vector": _column("vector"),

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     type=click.Choice(["langchain", "triplets"]),
     default="langchain",
     show_default=True,
-    help="langchain: a retriever in one Python file; triplets: JSON lines with texts.",
+    help="langchain: a retriever in one Python file; triplets: JSON lines.",
 )
 @click.option("--out", type=Path, metavar="FILE", help="Default: in the run's folder.")
 @click.option("--hub", metavar="NAME", help="langchain: load the model from the Hub.")
 @click.option("--revision", metavar="REV", help="langchain: the model's revision there.")
-@click.option("--k", type=int, help="langchain: default number of passages per query; else 10.")
+@click.option("--k", type=int, help="langchain: passages per query; default 10.")
 def command(
     recipe: Recipe,
     *,
