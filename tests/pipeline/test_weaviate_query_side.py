@@ -71,13 +71,15 @@ def test_a_run_on_a_live_collection_writes_nothing_and_its_model_knows_it_again(
     vectors = np.array(made, np.float32)
     for name, some in zip(NAMES, (vectors, vectors[:, ::-1].copy()), strict=True):
         write(server, name, rows, some)
-    # Somebody else's object, which is no passage of the corpus for want of a text.
+    # Somebody else's objects, which are no passages of the corpus for want of a text: whatever the
+    # query, one stands before each passage that is found.
     theirs = server.client.collections.use(NAMES[0])
-    theirs.data.insert(
-        {"key": "empty", "text": ""},
-        uuid=generate_uuid5("empty"),
-        vector={"theirs": vectors[0] * 2},
-    )
+    with theirs.batch.fixed_size(batch_size=50) as batch:
+        for number, vector in enumerate(vectors):
+            empty = {"key": f"empty{number}", "text": ""}
+            batch.add_object(
+                empty, uuid=generate_uuid5(empty["key"]), vector={"theirs": vector * 1.01}
+            )
     before = sorted(server.client.collections.list_all())
     path = live_recipe(
         tmp_path,
@@ -94,7 +96,7 @@ def test_a_run_on_a_live_collection_writes_nothing_and_its_model_knows_it_again(
     assert np.allclose(np.sort(np.asarray(pipeline.vectors), axis=0), np.sort(vectors, axis=0))
     assert sorted(server.client.collections.list_all()) == before, "nothing was written"
     count = server.client.collections.use(NAMES[0]).aggregate.over_all(total_count=True)
-    assert count.total_count == 61
+    assert count.total_count == 120
 
     assert pipeline.negatives.facts["hits_outside_the_corpus"] > 0
 
