@@ -148,12 +148,6 @@ def _open(recipe: Recipe) -> dict[str, _Open]:
     return found
 
 
-def _scores_by_torch(teacher: TeacherSection) -> bool:
-    if is_plugin("teachers", teacher.name):
-        return False
-    return not modeling.is_onnx(teacher.name, teacher.backend)
-
-
 def _by_torch(settings: GeneratorSettings) -> bool:
     if settings.kind == "seq2seq":
         return modeling.seq2seq_engine(settings.engine) == "torch"
