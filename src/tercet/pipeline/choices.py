@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tercet import modeling
-from tercet.config.recipe import GeneratorSettings, Recipe, RetrieverSettings, TeacherSection
+from tercet.config.recipe import GeneratorSettings, Recipe, RetrieverSettings
 from tercet.core.console import console
 from tercet.core.files import read_json, write_json
 from tercet.core.plugins import is_plugin
