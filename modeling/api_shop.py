@@ -9,6 +9,7 @@ from itertools import islice
 from queue import SimpleQueue
 from typing import Any
 
+from tercet.core.signals import Interrupted
 from tercet.modeling.api_account import Stopped, Usage
 from tercet.modeling.api_client import Caller
 from tercet.modeling.paid_cache import Bill, PaidCache
@@ -70,7 +71,7 @@ class Shop:
             threading.Thread(target=self._work, args=(todo, done), daemon=True).start()
         try:
             yield from _collected(orders, threads, todo, done)
-        except (GeneratorExit, KeyboardInterrupt):
+        except (GeneratorExit, KeyboardInterrupt, Interrupted):
             self.caller.give_up()
             raise
         finally:

@@ -17,7 +17,7 @@ from transformers.integrations.integration_utils import rewrite_logs
 
 from tercet.core.console import Advance, console, progress
 from tercet.core.processes import process
-from tercet.core.signals import Stopped, asked, defer, stop_if_asked
+from tercet.core.signals import Interrupted, asked, defer, stop_if_asked
 from tercet.data.triplets import Triplets
 from tercet.modeling.distributed import from_first_process, share
 
@@ -121,7 +121,7 @@ class TimedCheckpoints(TrainerCallback):
             if state.is_world_process_zero:
                 console.print(f"      stopped: checkpoint of step {state.global_step:,} is saved")
             stop_if_asked()
-            raise Stopped(signal.SIGTERM)  # another process was asked
+            raise Interrupted(signal.SIGTERM)  # another process was asked
         if self._asked:
             self._count, self._took = self._count + 1, self._took + self._saved - self._asked
             self._asked = 0.0

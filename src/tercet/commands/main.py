@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 from tercet.core.schema import InputError
-from tercet.core.signals import Stopped, end_with_parent, handled
+from tercet.core.signals import Interrupted, end_with_parent, handled
 from tercet.version import __version__
 
 #: Command -> the module of `tercet.commands` with its `command`, and its help in one line.
@@ -101,9 +101,8 @@ def main(arguments: Sequence[str] | None = None, command: click.Command = tercet
         with handled():
             code = command.main(given or ["--help"], _name(command), standalone_mode=False) or 0
         sys.exit(code if given else 2)
-    except Stopped as stop:
-        what = "interrupted" if stop.code == 130 else f"stopped by {stop.name}"
-        _stop(f"{what}: run the same command again to resume", stop.code, given)
+    except Interrupted as stop:
+        _stop(f"stopped by {stop.name}: run the same command again to resume", stop.code, given)
     except InputError as error:
         _stop(str(error), 2, given)
     except click.ClickException as error:

@@ -14,8 +14,11 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that a process gets when its parent dies
 
 
-class Stopped(BaseException):
-    """A signal has asked the program to end. `code` is the exit code, as a shell gives it."""
+class Interrupted(BaseException):
+    """Another signal than Ctrl-C's has asked the program to end.
+
+    `code` is the exit code, as a shell gives it.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -29,11 +32,16 @@ class _State:
     pending: int | None = None
 
 
+def _end(number: int) -> BaseException:
+    return KeyboardInterrupt() if number == signal.SIGINT else Interrupted(number)
+
+
 @contextmanager
 def handled() -> Iterator[None]:
-    """Raise Stopped at SIGINT, SIGTERM and SIGHUP; a signal that is ignored stays ignored.
+    """Raise Interrupted at SIGTERM and SIGHUP, and KeyboardInterrupt at SIGINT.
 
-    Child processes that inherit this end as they would without it.
+    A signal that is ignored stays ignored. Child processes that inherit this end as they would
+    without it.
     """
     owner = os.getpid()
 
@@ -44,7 +52,7 @@ def handled() -> Iterator[None]:
         elif _State.deferred and _State.pending is None:
             _State.pending = number
         else:  # nothing to wait for, or asked twice
-            raise Stopped(number)
+            raise _end(number)
 
     before = {}
     try:
@@ -72,11 +80,11 @@ def asked() -> bool:
 
 
 def stop_if_asked() -> None:
-    """Defer no longer, and raise Stopped if a signal waits."""
+    """Defer no longer, and raise what a signal that waits raises."""
     _State.deferred = False
     number, _State.pending = _State.pending, None
     if number is not None:
-        raise Stopped(number)
+        raise _end(number)
 
 
 def end_with_parent() -> None:
