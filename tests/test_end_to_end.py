@@ -108,7 +108,13 @@ def test_a_signal_saves_a_checkpoint_within_a_step(recipe: Path, number: signal.
     assert train(recipe, "--name", "whole", *options).returncode == 0
     command = [sys.executable, str(ROOT / "train.py"), str(recipe), "--name", "stopped", *options]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell's background jobs ignore Ctrl-C, and hand that on.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     ) as started:
         curves = runs / "stopped" / "training" / "curves.jsonl"
         while started.poll() is None and '"loss"' not in _text(curves):
