@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None, command: click.Command = tercet
     given = sys.argv[1:] if arguments is None else [*arguments]
     if sys.platform == "win32":
         _stop("Tercet runs on Linux and macOS: on Windows, install it in WSL", 2, given)
-    if "RANK" in os.environ:
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # started by accelerate or torchrun
         end_with_parent()
     try:
         with handled():
