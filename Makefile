@@ -59,6 +59,10 @@ test-fast: install  ## the tests that need no server and no browser, and some se
 test-slow: install models weaviate  ## the longest tests, which `test` leaves out
 	eval "$$(scripts/weaviate.sh env)"; $(PYTEST) -m long
 
+# One process, for the table counts its own tests.
+faults: install models weaviate  ## the tests of faults (kills, full disks, dead servers), and their table
+	eval "$$(scripts/weaviate.sh env)"; $(PYTEST) --faults -q
+
 lint: install  ## ruff, mypy, and the rule that an import points left
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -87,4 +91,4 @@ bench: models weaviate  ## time every stage, metrics, indexes and the ingest bes
 	$(BIN)/python benchmarks/indexes.py
 	eval "$$(scripts/weaviate.sh env)" && $(BIN)/python benchmarks/ingest.py
 
-.PHONY: help install models models-multilingual quickstart test test-fast test-slow lint docs weaviate weaviate-stop bench
+.PHONY: help install models models-multilingual quickstart test test-fast test-slow faults lint docs weaviate weaviate-stop bench

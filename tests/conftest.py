@@ -47,7 +47,7 @@ from transformers import (
     XLMRobertaModel,
 )
 
-pytest_plugins = ["weaviate_fixtures", "tiny_runs"]
+pytest_plugins = ["weaviate_fixtures", "tiny_runs", "faults"]
 
 # How long an example takes is the machine's affair, and other work's on it.
 settings.register_profile("any machine", deadline=None)
