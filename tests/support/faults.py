@@ -26,7 +26,7 @@ FAULTS = {
     "signals": "A checkpoint within a step, a line, exit code 143, 129 or 130, no orphans.",
     # artifacts and disks
     "a damaged artifact": "A cut or changed shard is refused by name, whoever reads it.",
-    "a full disk": "One line, exit code 4; what was whole stays whole; no stray file.",
+    "a full disk": "One line, exit code 1; what was whole stays whole; no stray file.",
     "failing writes": "ENOSPC, EDQUOT, EIO, ESTALE and EINVAL of any write: one line.",
     "damaged bookkeeping": "Rewritten, or one line that names the file.",
     "what is hashed is what is read": "No file is opened that the model's digest leaves out.",
