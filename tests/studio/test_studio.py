@@ -294,7 +294,9 @@ def test_results_in_a_table_a_csv_and_a_retriever(page: Any, project: Path, tmp_
         page.get_by_role("button", name="Download CSV").click()
     rows = [*csv.DictReader(Path(coming.value.path()).open(newline=""))]
     (row,) = [row for row in rows if row["run"] == "before"]
-    assert row["queries.count"] == "60" and 0 <= float(row["ndcg@10 adapted"]) <= 1
+    assert row["queries.count"] == "60"
+    ships_base = row["shipped"] == "base"  # which the machine's rounding may decide
+    assert 0 <= float(row["ndcg@10 base" if ships_base else "ndcg@10 adapted"]) <= 1
     names = page.locator(".sorts tbody td:first-child").locator("visible=true")
     first = page.locator(".sorts th").locator("visible=true").first
     found = names.all_inner_texts()
@@ -348,7 +350,7 @@ def test_systems_are_compared_from_the_page_and_their_report_is_shown(
 def test_votes_become_qrels(page: Any, project: Path) -> None:
     choose(page, "Run", "before")
     tab(page, "Search")
-    seen(page, "before: adapted").wait_for()  # a run's own systems are chosen with it
+    seen(page, re.compile("before: (adapted|base)")).wait_for()  # a run's own systems are chosen
     choose(page, re.compile("Systems"), "before: BM25")
     page.keyboard.press("Escape")
     page.get_by_label("Query", exact=True).fill("document title script")
