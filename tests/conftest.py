@@ -56,16 +56,21 @@ settings.load_profile("any machine")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what uses the browser; let the files with most slow tests begin, so that none ends late.
+    """Mark what uses the browser; group what one process runs; let the longest groups begin.
 
+    A file is one process's, for its runs are shared, and so is the server of all Weaviate's tests.
     Files that the command line names keep their order.
     """
     for item in items:
         if "browser" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.browser)
+        group = "weaviate" if item.get_closest_marker("weaviate") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
     if all(Path(argument).is_dir() for argument in config.args):
         slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-        items.sort(key=lambda item: -slow[item.path])
+        served = [item.get_closest_marker("weaviate") is not None for item in items]
+        order = {item: (-here, -slow[item.path]) for item, here in zip(items, served, strict=True)}
+        items.sort(key=order.__getitem__)
 
 
 @pytest.hookimpl(wrapper=True)

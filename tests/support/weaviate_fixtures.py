@@ -17,6 +17,15 @@ from urllib.parse import urlsplit
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "weaviate.sh"
+_NAMES = ("WEAVIATE_URL", "WEAVIATE_GRPC_URL", "WEAVIATE_API_KEY")
+_OURS = "TERCET_TESTS_"
+
+
+def pytest_configure() -> None:
+    """Keep the server's address from the tests that need none, by other names."""
+    for name in _NAMES:
+        if name in os.environ:
+            os.environ[_OURS + name] = os.environ.pop(name)
 
 
 @dataclass(frozen=True)
@@ -59,9 +68,9 @@ def weaviate_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
 
     Skips where there is none to start, unless TERCET_REQUIRE_ALL is set: then one is built.
     """
-    url = os.environ.get("WEAVIATE_URL")
+    url, grpc_url, api_key = (os.environ.get(_OURS + name) for name in _NAMES)
     if url and _answers(url):
-        yield Server(url, os.environ.get("WEAVIATE_GRPC_URL"), os.environ.get("WEAVIATE_API_KEY"))
+        yield Server(url, grpc_url, api_key)
         return
     required = bool(os.environ.get("TERCET_REQUIRE_ALL"))
     http_port, grpc_port = _free_ports()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
+from weaviate_fixtures import Server
 
 from tercet.retrieval.weaviate.client import WeaviateServer
 
@@ -29,9 +31,10 @@ held_to_the_end = WeaviateServer.connect()
 """
 
 
-def test_no_connection_is_left_open(server: WeaviateServer) -> None:
+def test_no_connection_is_left_open(server: WeaviateServer, weaviate_server: Server) -> None:
     # An exception in a finalizer is printed, and does not change the exit code.
+    env = os.environ | weaviate_server.environment
     command = [sys.executable, "-W", "error::ResourceWarning", "-c", CODE]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and "ResourceWarning" not in done.stderr, done.stderr
     assert not done.stderr
