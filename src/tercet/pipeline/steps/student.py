@@ -20,8 +20,8 @@ from tercet.pipeline.given_vectors import similarity_to_given
 from tercet.pipeline.needs import Needs
 from tercet.pipeline.run import Inputs, Run, Step
 
-#: Mean cosine from which on a model's vectors of passages are those of the same model.
-SAME_MODEL = 0.98
+#: The likeness from which on given vectors are the model's own. E5 without its prefix has 0.9.
+SAME_MODEL = 0.97
 
 
 def student_step(recipe: Recipe) -> Step:
@@ -76,9 +76,9 @@ class AdapterStudent(Step):
         likeness = similarity_to_given(encoder, inputs)
         if likeness < SAME_MODEL:
             raise InputError(
-                f"{encoder.name} did not make the vectors of {facts['place']} (mean cosine "
-                f"{likeness:.2f} with its own): an adapter maps the queries of the model that "
-                "made them; another model needs model.train query_encoder"
+                f"{encoder.name} did not make the vectors of {facts['place']} as it is "
+                f"set here (likeness {likeness:.2f}; 1: equal): look at its prompts and lengths, "
+                "or train a query encoder of another model with model.train query_encoder"
             )
         write_json(writer.folder / STUDENT, about | {"follows_from": inputs.plan})
 
@@ -92,7 +92,7 @@ class ProjectedStudent(Step):
         models=("base",),
         keys=("seed", "model.regression_passages"),
     )
-    revision = 4
+    revision = 5
 
     def check(self, run: Run) -> None:
         """Load the base model."""
