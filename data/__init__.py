@@ -20,5 +20,6 @@ from tercet.data.triplets import (
     Triplets as Triplets,
     build_triplets as build_triplets,
     known_items as known_items,
+    sources_of as sources_of,
     warnings_of as warnings_of,
 )

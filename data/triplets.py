@@ -248,6 +248,15 @@ class Triplets:
 DOUBTFUL = 12 / 26
 
 
+def sources_of(
+    rows: Dataset, duplicates: Mapping[str, list[str]]
+) -> tuple[list[Query], dict[str, dict[str, int]]]:
+    """Synthetic queries that are in no list yet; relevant is the source, with its duplicates."""
+    queries = [Query(id, text) for id, text in zip(rows["id"], rows["query"], strict=True)]
+    sources = zip(queries, rows["passage_id"], strict=True)
+    return queries, {q.id: dict.fromkeys(duplicates.get(id, [id]), 1) for q, id in sources}
+
+
 def known_items(
     lists: Dataset, split: str, duplicates: Mapping[str, list[str]]
 ) -> tuple[list[Query], dict[str, dict[str, int]]]:

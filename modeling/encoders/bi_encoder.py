@@ -234,6 +234,13 @@ class BiEncoder(HubUpload):
         other._first = dimension
         return other
 
+    def prompted(self, query_prompt: str) -> BiEncoder:
+        """Return the same model with another prefix of queries."""
+        other = copy.copy(self)
+        other.config = self.config.overridden({"query_prompt": query_prompt})
+        other._texts = TextReader(self.tokenizer, other.config)
+        return other
+
     @property
     def similarity(self) -> Similarity:
         """How vectors compare: by "cosine" (they are unit vectors) or "dot"."""

@@ -86,8 +86,8 @@ def adapt(
             save_recipe(pipeline.run.given, recipe.folder / "recipe.yaml")
         pipeline.check_judged()
         embeddings = pipeline.make("embeddings", corpus)
-        student = pipeline.make("student", corpus, embeddings)
-        queries = pipeline.make("queries", corpus)
+        # Queries come first where they choose the student's prompt.
+        student, queries = pipeline.artifact("student"), pipeline.artifact("queries")
         negatives = pipeline.make("negatives", corpus, embeddings, student, queries)
         scores = pipeline.make("scores", corpus, negatives)
         triplets = pipeline.make("triplets", corpus, embeddings, student, scores)

@@ -69,7 +69,11 @@ class ModelSection:
         "unset: that of the model, else cosine; with given passage vectors that of the index, else "
         "cosine for unit vectors and dot for others",
     )
-    query_prompt: str | None = key(None, "prefix of queries; unset: that of the model")
+    query_prompt: str | list[str] | None = key(
+        None,
+        "prefix of queries; a list: that of these and none with which the base model finds most "
+        "synthetic queries' passages; unset: that of the model",
+    )
     passage_prompt: str | None = key(None, "prefix of passages; unset: that of the model")
     query_request: dict[str, Any] = request_fields(
         "further fields of a request for queries, such as {input_type: query} (api openai)"
@@ -117,6 +121,8 @@ class ModelSection:
     def misplaced(self) -> str | None:
         """A key that is set but has no effect, with the setting that it belongs to, or None."""
         plain = ModelSection()
+        if isinstance(self.query_prompt, list) and (self.api or self.given):
+            return "a list as model.query_prompt belongs to a local model of the passages' vectors"
         readers = {
             "model.train query_encoder or query_adapter": (self.frozen, ("passage_vectors",)),
             "model.train: query_adapter": (

@@ -293,7 +293,9 @@ def _coerce(kind: Any, node: Node, path: str, plugin: str = "") -> Any:
         if node.value is None and type(None) in arguments:
             return None
         others = [argument for argument in arguments if argument is not type(None)]
-        return _coerce(others[0], node, path, plugin)
+        lists = [other for other in others if typing.get_origin(other) is list]
+        several = isinstance(node.value, list) and lists
+        return _coerce(lists[0] if several else others[0], node, path, plugin)
     if origin is Literal:
         if node.value in arguments or (plugin and is_plugin(plugin, node.value)):
             return node.value

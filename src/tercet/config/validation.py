@@ -116,6 +116,8 @@ def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
 def _check_query_side(recipe: Recipe, where: Callable[..., str]) -> None:
     """Check the keys of frozen passage vectors and existing collections."""
     model, index = recipe.model, recipe.index
+    if model.query_prompt == []:
+        raise InputError(f"{where('model', 'query_prompt')}: model.query_prompt has no prompt")
     if misplaced := model.misplaced():
         raise InputError(f"{where('model')}: {misplaced} and has no effect here")
     if model.passage_vectors == "corpus" and not recipe.corpus.passages.vector:

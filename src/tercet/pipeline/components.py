@@ -229,7 +229,7 @@ class Components:
             pooling=section.pooling,
             # That of given vectors is not the base's own.
             similarity=similarity or (None if path or section.given else section.similarity),
-            query_prompt=section.query_prompt,
+            query_prompt=_given_prompt(section),
             passage_prompt=section.passage_prompt,
             max_length=section.max_length,
             query_max_length=section.query_max_length,
@@ -245,7 +245,8 @@ class Components:
     def starting_model(self, student: Artifact) -> modeling.SimilarityEncoder:
         """The encoder of a student artifact."""
         if not self.recipe.model.given:
-            return self.base_model()
+            prompt = chosen_prompt(student)
+            return self.base_model() if prompt is None else self.base().prompted(prompt)
         about = student.path / STUDENT
         return self.student_of(read_json(about)) if about.exists() else self.new_student(student)
 
@@ -257,7 +258,10 @@ class Components:
 
     def new_student(self, student: Artifact) -> modeling.BiEncoder:
         """A new instance of the encoder of a student artifact, to be trained."""
-        return self.base(student.path if self.recipe.model.given else None)
+        if self.recipe.model.given:
+            return self.base(student.path)
+        prompt = chosen_prompt(student)
+        return self.base() if prompt is None else self.base().prompted(prompt)
 
     def adapted(self, path: Path) -> modeling.BiEncoder | modeling.AdaptedEncoder:
         """The adapted model in `path`."""
@@ -484,6 +488,19 @@ class Components:
     def _owner(self) -> str:
         """Identifies this run's folder among all machines that share a server."""
         return f"Tercet run {digest([platform.node(), str(self.recipe.folder.resolve())])[:16]}"
+
+
+def _given_prompt(section: Any) -> str | None:
+    """The prefix of queries that is given; None for the model's own, and for several."""
+    prompt: str | list[str] | None = section.query_prompt
+    return None if isinstance(prompt, list) else prompt
+
+
+def chosen_prompt(student: Artifact) -> str | None:
+    """The prefix of queries that was chosen for a student, if there were several to choose from."""
+    about = student.path / STUDENT
+    found: str | None = read_json(about).get("query_prompt") if about.exists() else None
+    return found
 
 
 def _shown(settings: GeneratorSettings) -> tuple[str, Sequence[tuple[str, str]]]:

@@ -16,12 +16,11 @@ from tercet.pipeline.steps.triplets import Triplets
 
 def steps_of(recipe: Recipe) -> dict[str, Step]:
     """Every step of a recipe's run by its name, in order."""
-    model = Model()
+    model, student, queries = Model(), student_step(recipe), Queries()
     steps: list[Step] = [
         Corpus(),
         embeddings_step(recipe),
-        student_step(recipe),
-        Queries(),
+        *((queries, student) if "queries" in student.needs.steps else (student, queries)),
         Negatives(),
         Scores(),
         Triplets(),

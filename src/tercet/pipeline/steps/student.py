@@ -6,9 +6,13 @@ projected into their space, or the model that made them, beneath a query adapter
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from tercet import modeling
+import numpy as np
+
+from tercet import data, modeling, retrieval
 from tercet.config.recipe import Recipe
 from tercet.core.artifacts import MANIFEST, Writer
 from tercet.core.console import console
@@ -22,12 +26,15 @@ from tercet.pipeline.run import Inputs, Run, Step
 
 #: The likeness from which on given vectors are the model's own. E5 without its prefix has 0.9.
 SAME_MODEL = 0.97
+#: Synthetic queries that choose among prompts, at most, and their metric.
+FOR_PROMPTS, BY_RANK = 500, "mrr@10"
 
 
 def student_step(recipe: Recipe) -> Step:
     """The step that a recipe's `model` section asks for."""
     if not recipe.model.given:
-        return BaseStudent()
+        several = isinstance(recipe.model.query_prompt, list)
+        return PromptedStudent() if several else BaseStudent()
     return AdapterStudent() if recipe.model.adapter else ProjectedStudent()
 
 
@@ -49,6 +56,53 @@ class BaseStudent(Step):
         if not inputs.recipe.model.api:
             _tell(inputs.components.base_model(), writer)
         write_json(writer.folder / STUDENT, {"follows_from": inputs.plan})
+
+
+class PromptedStudent(BaseStudent):
+    """The base model with the query prompt, of several and none, that finds most."""
+
+    needs = Needs(
+        artifacts=("corpus/passages", "embeddings", "queries"),
+        models=("base",),
+        keys=("seed",),
+    )
+    revision = 1
+
+    def make(self, inputs: Inputs, writer: Writer) -> None:
+        """Choose by a sample of the synthetic queries, before any of them is trained on."""
+        base, rows = inputs.components.base(), inputs.rows("queries/queries")
+        drawn = np.random.default_rng(inputs.recipe.seed).permutation(len(rows))[:FOR_PROMPTS]
+        queries, qrels = data.sources_of(rows.select(np.sort(drawn)), inputs.passages.duplicates)
+        index = retrieval.ExactIndex()
+        index.build(inputs.passages.ids, inputs.vectors)
+        values = {}
+        for prompt in dict.fromkeys(["", *inputs.recipe.model.query_prompt]):
+            found = retrieval.search_and_measure(
+                base.prompted(prompt), index, queries, qrels, [BY_RANK]
+            )
+            values[prompt] = list(found[BY_RANK].values())
+        chosen = max(values, key=lambda prompt: float(np.mean(values[prompt])))
+        _tell(base.prompted(chosen), writer)
+        writer.facts["query_prompts"] = _compared(values, chosen)
+        about = {"query_prompt": chosen, "follows_from": inputs.plan}
+        write_json(writer.folder / STUDENT, about)
+
+
+def _compared(values: Mapping[str, Sequence[float]], chosen: str) -> list[dict[str, Any]]:
+    """Mean of each prompt with its paired difference from none, told in a line each."""
+    rows = []
+    for prompt, measured in values.items():
+        row: dict[str, Any] = {"prompt": prompt, "chosen": prompt == chosen}
+        row[BY_RANK] = float(np.mean(measured))
+        line = f"      query prompt {prompt or 'none'!r}: {BY_RANK} {row[BY_RANK]:.4f}"
+        if prompt:
+            interval = retrieval.paired_bootstrap(values[""], measured)
+            row |= asdict(interval)
+            line += f", {interval.difference:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"
+        rows.append(row)
+        console.print(line + (" (chosen)" if prompt == chosen else ""))
+    console.print(f"      by {len(measured):,} synthetic queries, differences from none")
+    return rows
 
 
 class AdapterStudent(Step):
