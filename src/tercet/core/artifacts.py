@@ -77,21 +77,32 @@ class Artifact:
 
     def verify(self) -> None:
         """Check every file's hash. Raises InputError naming one that is missing or changed."""
-        for name, entry in self.manifest["files"].items():
-            file = self.path / name
-            if not file.is_file() or file_sha256(file) != entry["sha256"]:
-                raise InputError(
-                    f"{file} does not match its manifest: remove {self.path} to make it again"
-                )
+        for name in self.manifest["files"]:
+            self.file(name)
+
+    def file(self, name: str) -> Path:
+        """The path of one of its files, to be opened: its hash is checked, once a process.
+
+        Raises InputError naming a file that is missing or changed.
+        """
+        file, entry = self.path / name, self.manifest["files"].get(name)
+        if entry is None or not file.is_file() or file_sha256(file) != entry["sha256"]:
+            raise InputError(
+                f"{file} does not match its manifest: remove {self.path} to make it again"
+            )
+        return file
+
+    def shards(self, prefix: str = "") -> list[Path]:
+        """The shards named `prefix`-NNNNN.arrow, or all, in order; checked as by `file`."""
+        names = sorted(n for n in self.manifest["files"] if n.endswith(".arrow"))
+        return [self.file(n) for n in names if not prefix or n.startswith(f"{prefix}-")]
 
     def dataset(self, prefix: str = "") -> Dataset:
-        """The rows of the shards named `prefix`-NNNNN.arrow, memory-mapped, in order."""
+        """The rows of the `shards`, memory-mapped, in order."""
         # datasets takes a second to import, which `import tercet` should not.
         from datasets import Dataset, concatenate_datasets
 
-        names = sorted(n for n in self.manifest["files"] if n.endswith(".arrow"))
-        names = [n for n in names if n.startswith(f"{prefix}-")] if prefix else names
-        shards = [Dataset.from_file(str(self.path / name)) for name in names]
+        shards = [Dataset.from_file(str(file)) for file in self.shards(prefix)]
         return concatenate_datasets(shards) if len(shards) > 1 else shards[0]
 
 
@@ -99,6 +110,16 @@ def existing(path: Path) -> Artifact | None:
     """Return the finished artifact in `path`, whatever settings produced it, or None."""
     manifest = _manifest(path)
     return Artifact(path, manifest) if manifest else None
+
+
+def verify_folder(path: Path) -> None:
+    """Check the files of a folder that is an artifact's; any other folder passes.
+
+    Raises InputError as `Artifact.verify` does.
+    """
+    manifest: Any = _manifest(path)
+    if isinstance(manifest, dict) and {"plan", "files", "facts"} <= manifest.keys():
+        Artifact(path, manifest).verify()
 
 
 @dataclass

@@ -246,8 +246,9 @@ class Components:
         """The encoder of a student artifact."""
         if not self.recipe.model.given:
             return self.base_model()
-        about = student.path / STUDENT
-        return self.student_of(read_json(about)) if about.exists() else self.new_student(student)
+        if STUDENT in student.manifest["files"]:
+            return self.student_of(read_json(student.file(STUDENT)))
+        return self.new_student(student)
 
     def student_of(self, about: Mapping[str, Any]) -> modeling.SimilarityEncoder:
         """The model that made given vectors, of this `similarity` and `dimension`."""
