@@ -306,7 +306,7 @@ def load_model(auto_class: Any, name: str, path: Path, *, spare: str = "-", **kw
         model = load_model(auto_class, str(base.path), base.path, spare=spare, **kwargs)
         return adapters.merge(model, name, path).eval()
     with _loading(name, path) as read:
-        safe = any(read.glob("*.safetensors"))
+        safe = bool(matching(read, SAFETENSORS))
         model, report = auto_class.from_pretrained(
             read, use_safetensors=safe, weights_only=True, output_loading_info=True, **kwargs
         )
@@ -427,7 +427,7 @@ def _present(name: str, path: Path, patterns: Sequence[str]) -> Sequence[str]:
         return patterns
     if patterns == SAFETENSORS and _has(path, OLD_FORMAT):
         return OLD_FORMAT
-    raise InputError(f"model {name!r} has no weights in {' or '.join(patterns)}")
+    raise InputError(f"model {name!r} has no weights: {' or '.join(patterns)}")
 
 
 def _has(path: Path, patterns: Sequence[str]) -> bool:

@@ -18,7 +18,7 @@ from tercet.core.schema import InputError
 from tercet.modeling.encoders.st_keys import read_json
 from tercet.modeling.onnx_files import external_data
 
-SAFETENSORS = ("*.safetensors",)
+SAFETENSORS = ("*.safetensors", "*.safetensors.index.json")
 # The older format, of most doc2query models. It is a pickle, which could run code: transformers
 # reads only tensors from it (`weights_only`) and refuses the rest.
 OLD_FORMAT = ("pytorch_model*.bin", "pytorch_model.bin.index.json")

@@ -33,7 +33,8 @@ from tercet.core.schema import (
 from tercet.data import Passages
 from tercet.data.sources import open_source
 from tercet.modeling.cross_encoder import weight_files
-from tercet.modeling.hub import SAFETENSORS, local_folder, resolve
+from tercet.modeling.hub import local_folder, resolve
+from tercet.modeling.model_files import SAFETENSORS
 from tercet.pipeline.given_vectors import PrecomputedVectors, given_vectors
 
 if TYPE_CHECKING:
