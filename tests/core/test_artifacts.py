@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,6 +25,9 @@ from tercet.core.resources import read_times
 from tercet.core.schema import InputError
 
 SHARDS = 4
+
+
+HERE = {"device": "cpu", "torch": "2"}
 
 
 def stage(run: Path, **settings: object) -> Stage:
@@ -178,6 +182,54 @@ def test_a_refusal_leaves_nothing_but_shards_worth_resuming(
     with pytest.raises(InputError):
         produce(refused, refuse)
     assert list(tmp_path.iterdir()) == ([refused.partial] if resumable and shards else [])
+
+
+@pytest.mark.fault("precision of a resume")
+def test_what_was_begun_elsewhere_is_refused_by_name(tmp_path: Path) -> None:
+    made: list[int] = []
+    with pytest.raises(RuntimeError, match="cut"):
+        produce(replace(stage(tmp_path), made_on=HERE), maker(made, fail=2))
+    there = replace(stage(tmp_path), made_on=HERE | {"device": "cuda", "torch": "3"})
+    before = tree(tmp_path)
+    with pytest.raises(InputError) as refused:
+        produce(there, maker(made))
+    assert str(refused.value) == (
+        f"{tmp_path}/stage.partial was begun elsewhere (device cpu -> cuda, torch 2 -> 3), and "
+        "shards of both would be mixed: go on there, or give --restart to begin this stage anew"
+    )
+    assert tree(tmp_path) == before and made == [0, 1]
+    produce(replace(stage(tmp_path), made_on=HERE), maker(made))
+    assert made == [0, 1, 2, 3], "where it was begun it goes on"
+
+
+@pytest.mark.fault("precision of a resume")
+def test_what_is_finished_is_kept_elsewhere_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = produce(replace(stage(tmp_path), made_on=HERE), maker([]))
+    assert first.manifest["made_on"] == HERE
+    capsys.readouterr()
+    made: list[int] = []
+    again = produce(replace(stage(tmp_path), made_on=HERE | {"device": "cuda"}), maker(made))
+    assert again == first and not made
+    told = capsys.readouterr().out.splitlines()
+    assert told == [
+        "reuse stage: inputs and settings unchanged (made elsewhere: device cpu -> cuda)"
+    ]
+
+
+@pytest.mark.fault("precision of a resume")
+def test_a_process_that_computes_otherwise_than_the_first_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = replace(stage(tmp_path), made_on=HERE, launch="one")
+    with pytest.raises(RuntimeError, match="cut"):
+        produce(first, maker([], fail=2))
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    second = replace(first, made_on=HERE | {"device": "cuda"})
+    with pytest.raises(InputError, match="device cpu -> cuda"):
+        produce(second, maker([]), all_processes=True)
 
 
 def test_a_stage_that_cannot_resume_starts_anew(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ computed from the same declaration, so that no dependency can be left out of it.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -16,7 +17,7 @@ from tercet.config.recipe import Recipe
 from tercet.core.artifacts import Artifact, Stage, Writer, only_existing_now, produce
 from tercet.core.mapped import MappedVectors
 from tercet.core.processes import is_main_process
-from tercet.core.schema import Index, Qrels, Query
+from tercet.core.schema import Index, InputError, Qrels, Query
 from tercet.data import Passages
 from tercet.data.judgements import Judged, read_judged
 from tercet.modeling.training.callbacks import Log
@@ -59,6 +60,15 @@ class Step:
     def all_processes(self, inputs: Inputs) -> bool:
         """Whether the processes of a launch share the work shard by shard; else the first does."""
         return False
+
+    def computes(self, inputs: Inputs) -> bool:
+        """Whether a model that runs here makes the artifact's numbers."""
+        return bool(self.needs.artifacts)
+
+    def precisions(self, inputs: Inputs) -> dict[str, modeling.Precision]:
+        """The number formats of the models that make it, by their keys."""
+        keys = {"model.precision", "teacher.precision"} & set(self.needs.readable_keys)
+        return {key: key_value(inputs.recipe, key) for key in sorted(keys)}
 
     def make(self, inputs: Inputs, writer: Writer) -> None:
         """Write the artifact's files and facts."""
@@ -224,6 +234,8 @@ class Run:
             self.settle()
         inputs = Inputs(self, step, artifact)
         stage = self.stage_of(step, inputs)
+        if not only_existing_now():
+            self._check_partial(step, stage, inputs)
         made = produce(
             stage,
             lambda writer: step.make(inputs, writer),
@@ -255,9 +267,29 @@ class Run:
             digests,
             revision=step.revision,
             resumable=step.resumable,
+            made_on=modeling.circumstances() if step.computes(inputs) else {},
         )
         inputs.plan = stage.plan
         return stage
+
+    def _check_partial(self, step: Step, stage: Stage, inputs: Inputs) -> None:
+        """Refuse to go on with a stage whose number format is not to be had here.
+
+        With `restart` what was begun elsewhere is begun anew. Raises InputError.
+        """
+        if stage.finished()[0]:
+            return
+        if self.restart and is_main_process() and not stage.has_partial:
+            shutil.rmtree(stage.partial, ignore_errors=True)
+        place = modeling.default_device().type
+        formats = step.precisions(inputs) if step.computes(inputs) else {}
+        for key, precision in formats.items():
+            if not modeling.computes(precision, place):
+                raise InputError(
+                    f"{stage.path}: the run computes in {precision} ({key}), which this machine "
+                    f"cannot on its {place}: go on where it was begun, or set {key} fp32, which "
+                    "makes the stages of that model again"
+                )
 
     def stage(
         self, name: str, settings: Mapping[str, Any], inputs: Mapping[str, str], **kwargs: Any

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from tercet import data
+from tercet import data, modeling
 from tercet.config.recipe import GeneratorSettings
 from tercet.core.artifacts import MANIFEST, Writer
 from tercet.core.processes import process
 from tercet.core.schema import InputError
+from tercet.pipeline.components import LONGEST
 from tercet.pipeline.needs import Needs
 from tercet.pipeline.run import Inputs, Run, Step
 from tercet.pipeline.trials import try_writers
@@ -22,6 +23,19 @@ class Queries(Step):
         keys=("queries", "seed"),
     )
     revision = 4
+
+    def computes(self, inputs: Inputs) -> bool:
+        """Where one of the generators is a model that runs here."""
+        generators = inputs.recipe.queries.generators
+        return any(each.kind not in ("spans", "endpoint") for each in generators)
+
+    def precisions(self, inputs: Inputs) -> dict[str, modeling.Precision]:
+        """Those of the generators."""
+        return {
+            f"queries.generators.{number}.precision": each.precision
+            for number, each in enumerate(inputs.recipe.queries.generators)
+            if each.kind in LONGEST
+        }
 
     def check(self, run: Run) -> None:
         """Write a query about each of two passages with every local model.
