@@ -150,6 +150,7 @@ def test_a_stage_that_failed_goes_on_where_it_was(tmp_path: Path) -> None:
     assert tree(tmp_path / "stage") == tree(tmp_path / "straight" / "stage")
 
 
+@pytest.mark.fault("a resume that changed")
 def test_what_a_killed_run_of_other_settings_left_is_not_used(tmp_path: Path) -> None:
     made: list[int] = []
     with pytest.raises(RuntimeError):
@@ -229,7 +230,7 @@ def test_a_process_that_computes_otherwise_than_the_first_is_refused(
     monkeypatch.setenv("WORLD_SIZE", "2")
     second = replace(first, made_on=HERE | {"device": "cuda"})
     with pytest.raises(InputError, match="device cpu -> cuda"):
-        produce(second, maker([]), all_processes=True)
+        produce(second, maker([], fail=0), all_processes=True)
 
 
 def test_a_stage_that_cannot_resume_starts_anew(tmp_path: Path) -> None:
@@ -245,6 +246,7 @@ def files_of(artifact: Artifact) -> list[Path]:
     return [artifact.path / name for name in artifact.manifest["files"]]
 
 
+@pytest.mark.fault("a damaged artifact")
 @pytest.mark.parametrize("damage", ["cut", "flip", "remove"])
 @pytest.mark.parametrize("place", range(SHARDS + 2))
 def test_a_damaged_file_is_refused_by_name(tmp_path: Path, place: int, damage: str) -> None:
@@ -265,6 +267,7 @@ def test_a_damaged_file_is_refused_by_name(tmp_path: Path, place: int, damage: s
     )
 
 
+@pytest.mark.fault("a damaged artifact")
 @pytest.mark.parametrize("content", [b"", b"{", b'{"plan": ', b"\xff\xfe"])
 def test_a_damaged_manifest_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     artifact = produce(stage(tmp_path), maker([]))
@@ -421,6 +424,7 @@ with locked(Path(sys.argv[1])):
 """
 
 
+@pytest.mark.fault("two runs in one folder")
 def test_a_second_run_in_a_folder_is_refused_until_the_first_ends(tmp_path: Path) -> None:
     run = tmp_path / "runs" / "a"
     command = [sys.executable, "-c", HOLDING, str(run)]
@@ -441,6 +445,7 @@ def test_a_second_run_in_a_folder_is_refused_until_the_first_ends(tmp_path: Path
     assert (run / "made").exists()
 
 
+@pytest.mark.fault("two runs in one folder")
 def test_a_killed_run_holds_no_lock(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLDING, str(tmp_path / "a")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:

@@ -6,18 +6,22 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
+from hub_server import Commit, serve
+from huggingface_hub import constants, snapshot_download
 from model_folders import KINDS, STRAYS, Kind, add_strays, opened_within
+from transformers import AutoModelForSequenceClassification
 
 from tercet.core.files import read_json, write_json
 from tercet.core.schema import InputError
-from tercet.modeling import BiEncoder
-from tercet.modeling.hub import resolve
-from tercet.modeling.model_files import model_files, module_folders
+from tercet.modeling import BiEncoder, cross_encoder
+from tercet.modeling.hub import files_of, load_model, load_tokenizer, resolve
+from tercet.modeling.model_files import model_files, module_folders, network_files
 from tercet.modeling.onnx_files import external_data
 
 pytestmark = pytest.mark.fault("what is hashed is what is read")
@@ -100,6 +104,60 @@ def test_what_is_read_is_what_is_hashed(
             pass  # a file that cannot be read any more is refused
         file.write_bytes(content)
     assert identity(folder, kind) == before
+
+
+def test_loaders_are_given_the_list_and_nothing_else(
+    tmp_path: Path, models: dict[str, Path]
+) -> None:
+    folder = KINDS["a cross-encoder"].make(tmp_path / "model", models)
+    add_strays(folder)
+    given: list[set[str]] = []
+
+    class Probe:
+        @staticmethod
+        def from_pretrained(place: Path, **options: Any) -> Any:
+            given.append({f.relative_to(place).as_posix() for f in Path(place).rglob("*")})
+            return AutoModelForSequenceClassification.from_pretrained(place, **options)
+
+    network = load_model(Probe, str(folder), folder)
+    assert given == [{f.relative_to(folder).as_posix() for f in network_files(folder)}]
+    assert not given[0] & set(STRAYS)
+    # What is loaded bears the folder's own name.
+    assert network.config._name_or_path == network.name_or_path == str(folder)
+    tokenizer = load_tokenizer(str(folder), folder)
+    assert tokenizer.name_or_path == str(folder)
+    assert "tercet-model-" not in repr(vars(tokenizer)) + repr(network.config)
+
+
+HUBS = [
+    *("pooling in a folder of another name", "a network in a folder of another name"),
+    *("shards in a folder of their own", "names given by config.json", "ONNX with external data"),
+]
+
+
+@pytest.mark.parametrize("name", HUBS)
+def test_of_a_model_on_the_hub_everything_that_is_named_is_fetched(
+    name: str, tmp_path: Path, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = KINDS[name]
+    folder = kind.make(tmp_path / "model", models)
+    add_strays(folder)
+    onnx_alone = "ONNX" in name  # which of a name on the Hub a recipe has to say
+    monkeypatch.setattr(cross_encoder, "is_onnx", lambda name, backend: onnx_alone)
+    with serve("token") as hub:
+        pushed = {name: file.read_bytes() for name, file in files_of(folder).items()}
+        hub.commits["me/tiny"] = [Commit("all", pushed)]
+        there = {"endpoint": hub.address, "token": "token", "cache_dir": tmp_path / "hub"}
+        monkeypatch.setattr(
+            "tercet.modeling.hub.snapshot_download", partial(snapshot_download, **there)
+        )
+        for name, value in {"HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True}.items():
+            monkeypatch.setattr(constants, name, value)
+        found = resolve("me/tiny", None, kind.weights)
+        assert found.identity == f"commit:{1:040}"
+        fetched = {file.relative_to(found.path) for file in model_files(found.path, kind.weights)}
+        assert fetched == {file.relative_to(folder) for file in model_files(folder, kind.weights)}
+        assert kind.computed(Path("me/tiny")) == kind.computed(folder)
 
 
 def module_at(path: str) -> Callable[[Path], None]:

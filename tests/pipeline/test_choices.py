@@ -17,6 +17,7 @@ from recipes import tiny_recipe
 from tercet import modeling
 from tercet.config.loading import load_recipe
 from tercet.core.artifacts import only_existing
+from tercet.core.files import read_json, write_json
 from tercet.modeling import CrossEncoderTeacher, precision as formats
 from tercet.pipeline.choices import CHOICES, read_choices
 from tercet.pipeline.pipeline import Pipeline
@@ -178,6 +179,41 @@ def test_a_machine_that_lacks_the_format_refuses_the_part_by_its_name(
     assert str(refused.value).startswith(
         f"{run}/scores: the run computes in bf16 (teacher.precision), which this machine cannot"
     )
+
+
+def test_queries_that_are_written_stay_where_another_engine_would_write_others(
+    recipe: Path,
+    tiny_seq2seq_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ct2 = pytest.importorskip("tercet.modeling.generators.ct2")
+    monkeypatch.setattr(ct2, "_kind", lambda device: "cpu")
+    writer = {"kind": "seq2seq", "model": str(tiny_seq2seq_path), "max_new_tokens": 4}
+    options = [f"--queries.generators={json.dumps([writer])}", "--queries.shard_passages=4"]
+
+    def queries(**given: bool) -> str:
+        return Pipeline(load_recipe(recipe, options), **given).queries.digest
+
+    first, said = queries(), modeling.describe_engine()
+    run = load_recipe(recipe, options).folder
+    assert read_choices(run)["queries.generators.0.engine"]["choice"] == said
+    # A machine with a GPU writes by torch, and keeps what CTranslate2 has written.
+    monkeypatch.setattr(modeling, "seq2seq_engine", lambda engine: "torch")
+    capsys.readouterr()
+    assert queries() == first and "make " not in capsys.readouterr().out
+    # Of what is begun, it does not write the rest; and with --restart all.
+    (run / "queries").rename(run / "queries.partial")
+    plan = read_json(run / "queries.partial" / "manifest.json")
+    begun = {"plan": plan["plan"], "launch": "", "made_on": plan["made_on"]}
+    write_json(run / "queries.partial" / "plan.json", begun)
+    (run / "queries.partial" / "manifest.json").unlink()
+    max((run / "queries.partial").glob("*.arrow")).unlink()
+    with pytest.raises(formats.InputError, match=f"writes with {said}, and this machine has torch"):
+        queries()
+    assert queries(restart=True) != first
+    assert read_choices(run)["queries.generators.0.engine"]["choice"] == "torch"
+    assert read_choices(run)["queries.generators.0.precision"]["choice"] in ("fp32", "bf16")
 
 
 def test_this_machine_computes_in_what_it_would_choose() -> None:

@@ -53,6 +53,8 @@ class Components:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe: Any = recipe
+        #: What each T5's queries are written with, where the run has begun to: `engine_of`.
+        self.engines: Mapping[str, str] = {}
         self._identities: dict[str, str] = {}
         self._apis: dict[tuple[int | None, str | None], modeling.ApiEncoder] = {}
         self._completions: dict[str, modeling.Completions] = {}
@@ -209,12 +211,13 @@ class Components:
             return _place_of(self.recipe.model)
         if name not in self._identities:
             engines = [
-                modeling.describe_engine()
+                self.engines.get(name) or self.engine_of(g)
                 for g in self.recipe.queries.generators
-                if g.kind == "seq2seq" and g.model == name and self._on_ct2(g)
+                if g.kind == "seq2seq" and g.model == name
             ]
+            others = [engine for engine in engines if engine != "torch"]
             model = resolve(name, *self.models[name]).identity
-            self._identities[name] = " ".join([model, *engines[:1]])
+            self._identities[name] = " ".join([model, *others[:1]])
         return self._identities[name]
 
     def folder(self, name: str) -> Path:
@@ -371,6 +374,10 @@ class Components:
                 modeling.tell_once(f"{error}; torch runs it")
         given["precision"] = settings.precision
         return modeling.Seq2SeqGenerator.from_pretrained(settings.model, **given)
+
+    def engine_of(self, settings: GeneratorSettings) -> str:
+        """What a T5's queries are written with on this machine: "torch", or CTranslate2's way."""
+        return modeling.describe_engine() if self._on_ct2(settings) else "torch"
 
     def _on_ct2(self, settings: GeneratorSettings) -> bool:
         """Whether CTranslate2 runs a seq2seq generator: chosen, and able to convert its kind."""

@@ -24,7 +24,9 @@ from tercet.modeling.training.callbacks import Log
 from tercet.pipeline.choices import (
     TEACHER,
     Choices,
+    choose_engines,
     chosen,
+    engines,
     measure,
     read_choices,
     standing,
@@ -196,6 +198,7 @@ class Run:
             self.choices |= modeling.from_first_process(lambda: teacher_of(recipe))
         self.recipe = chosen(recipe, self.choices)
         self.components = Components(self.recipe)
+        self.components.engines = engines(recipe, self.choices)
         #: What the processes of one launch, and no other, have in common.
         self.launch = modeling.from_first_process(lambda: uuid4().hex)
         #: Receives the training curves, in the first process.
@@ -209,6 +212,7 @@ class Run:
         self._settled = False
         self.recipe = chosen(self.given, self.choices)
         self.components = self.components.settled(self.recipe)
+        self.components.engines = engines(self.given, self.choices)
 
     def chose(self, key: str) -> bool:
         """Whether the run has a choice of this key, made for what its recipe asks for."""
@@ -218,7 +222,10 @@ class Run:
         """Choose what the recipe leaves open, in the first process; keep it in the run's folder."""
         if self._settled:
             return
-        if found := modeling.from_first_process(lambda: measure(self.recipe)):
+        if own := modeling.from_first_process(lambda: choose_engines(self.components)):
+            self.decide(own)
+        known = self.components.engines
+        if found := modeling.from_first_process(lambda: measure(self.recipe, known)):
             self.decide(found)
         if is_main_process():
             write_choices(self.recipe.folder, self.choices)
@@ -235,6 +242,9 @@ class Run:
         inputs = Inputs(self, step, artifact)
         stage = self.stage_of(step, inputs)
         if not only_existing_now():
+            if self._chose_engines_anew(step, stage):
+                inputs = Inputs(self, step, artifact)
+                stage = self.stage_of(step, inputs)
             self._check_partial(step, stage, inputs)
         made = produce(
             stage,
@@ -271,6 +281,28 @@ class Run:
         )
         inputs.plan = stage.plan
         return stage
+
+    def _chose_engines_anew(self, step: Step, stage: Stage) -> bool:
+        """Choose what T5s write with by this machine, if no query is written; whether it changed.
+
+        With `restart` those that are written with another engine do not count.
+        """
+
+        def unwritten() -> bool:
+            writes = "generators" in step.needs.models and self.components.engines
+            begun = stage.has_partial and not self.restart
+            return bool(writes) and not begun and stage.finished()[0] is None
+
+        if not modeling.from_first_process(unwritten):
+            return False
+        before, self.components.engines = self.components.engines, {}
+        found = modeling.from_first_process(lambda: choose_engines(self.components))
+        if {key: self.choices[key] for key in found} == found:
+            self.components.engines = before
+            return False
+        self.decide(found)
+        self.settle()
+        return True
 
     def _check_partial(self, step: Step, stage: Stage, inputs: Inputs) -> None:
         """Refuse to go on with a stage whose number format is not to be had here.

@@ -56,6 +56,7 @@ class Queries(Step):
     def make(self, inputs: Inputs, writer: Writer) -> None:
         """As `data.generate_queries`."""
         section, passages = inputs.recipe.queries, inputs.passages
+        _check_engines(inputs)
         data.generate_queries(
             writer,
             passages,
@@ -66,6 +67,18 @@ class Queries(Step):
             shard_passages=section.shard_passages,
             judged=inputs.rows("corpus/queries")["text"][:],
         )
+
+
+def _check_engines(inputs: Inputs) -> None:
+    """Raise InputError for a T5 that the run has begun to write with another engine."""
+    parts = inputs.components
+    for number, each in enumerate(inputs.recipe.queries.generators):
+        begun = parts.engines.get(each.model) if each.kind == "seq2seq" else None
+        if begun and begun != (here := parts.engine_of(each)):
+            raise InputError(
+                f"queries.generators.{number}: the run writes with {begun}, and this machine has "
+                f"{here}: go on where it was begun, or give --restart to begin this stage anew"
+            )
 
 
 def _check_service(run: Run, number: int, settings: GeneratorSettings) -> None:
