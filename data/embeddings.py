@@ -81,7 +81,7 @@ def read_vectors(embeddings: Artifact, passages: Passages) -> MappedVectors:
     """float32 [passages, dimension], in the order of the passages."""
     dimension = embeddings.facts["dimension"]
     shards = []
-    for name in sorted(n for n in embeddings.manifest["files"] if n.endswith(".arrow")):
-        chunks = read_table(embeddings.path / name)["vector"].chunks
+    for file in embeddings.shards():
+        chunks = read_table(file)["vector"].chunks
         shards += [c.flatten().to_numpy().reshape(-1, dimension) for c in chunks]
     return MappedVectors(shards, by_id(passages.ids))

@@ -30,9 +30,8 @@ class Passages(Lazy[Passage]):
     @classmethod
     def read(cls, corpus: Artifact) -> Passages:
         """The passages of a corpus artifact."""
-        files = sorted(name for name in corpus.manifest["files"] if name.startswith("passages-"))
-        tables = [read_table(corpus.path / name) for name in files]
-        return cls(tables, read_table(corpus.path / "twins-00000.arrow"))
+        tables = [read_table(file) for file in corpus.shards("passages")]
+        return cls(tables, read_table(corpus.file("twins-00000.arrow")))
 
     @classmethod
     def of(cls, passages: Iterable[Passage]) -> Passages:

@@ -48,6 +48,9 @@ from tercet.modeling.hub import (
 from tercet.modeling.precision import (
     Measured as Measured,
     Precision as Precision,
+    circumstances as circumstances,
+    computes as computes,
+    default_device as default_device,
     hardware as hardware,
     measured as measured,
 )

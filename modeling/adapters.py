@@ -11,6 +11,7 @@ from safetensors import safe_open
 from tercet.core.extras import missing
 from tercet.core.files import read_json
 from tercet.core.schema import InputError
+from tercet.modeling.model_files import alone
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -44,7 +45,8 @@ def merge(model: Any, name: str, folder: Path) -> Any:
     if not (folder / WEIGHTS).exists():
         raise InputError(f"model {name!r}: {folder / WEIGHTS} is missing: save it as safetensors")
     try:
-        adapted = PeftModel.from_pretrained(model, str(folder))
+        with alone(folder, [folder / CONFIG, folder / WEIGHTS]) as read:
+            adapted = PeftModel.from_pretrained(model, str(read))
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             lost = set(file.keys()) ^ set(get_peft_model_state_dict(adapted))
         if lost:

@@ -16,7 +16,8 @@ from tokenizers.normalizers import Lowercase, Sequence as NormalizerSequence
 from tercet.core.console import count_batch
 from tercet.core.schema import InputError
 from tercet.modeling.batching import pad, plan_batches, position_limit, run_halving
-from tercet.modeling.hub import SAFETENSORS, load_tokenizer, local_folder, resolve
+from tercet.modeling.hub import load_tokenizer, local_folder, resolve
+from tercet.modeling.model_files import SAFETENSORS, matching
 from tercet.modeling.precision import (
     Precision,
     default_device,
@@ -288,4 +289,4 @@ def _onnx_forward(name: str, path: Path) -> tuple[Forward, list[str]]:
 def _is_onnx_only(name: str) -> bool:
     folder = local_folder(name)
     has_onnx = any((folder / file).exists() for file in _ONNX)
-    return has_onnx and not any(folder.glob("*.safetensors"))
+    return has_onnx and not matching(folder, SAFETENSORS)

@@ -24,9 +24,10 @@ from huggingface_hub import (
     snapshot_download,
 )
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RevisionNotFoundError
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging
 
+from tercet.core.artifacts import verify_folder
 from tercet.core.cache import cache_folder
 from tercet.core.console import console
 from tercet.core.files import file_sha256
@@ -34,38 +35,29 @@ from tercet.core.processes import is_main_process
 from tercet.core.schema import InputError
 from tercet.modeling import adapters
 from tercet.modeling.encoders.cohere_prices import refuse_retired
-
-# A model's files besides its weights. Python files are never downloaded: they would run code.
-_COMPANIONS = (
-    "config.json",
-    "generation_config.json",
-    "modules.json",
-    "config_sentence_transformers.json",
-    "sentence_*_config.json",
-    "[0-9]*_*/config.json",
-    "[0-9]*_*/model.safetensors",
-    "[0-9]*_*/pytorch_model.bin",
-    "adapter_config.json",
-    "tercet.json",
-    "tokenizer*.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "chat_template.*",
-    "bpe.codes",
-    "*.model",
-    "*.safetensors.index.json",
-    # Older embedding models have their transformer in a folder of its own.
-    *("0_*/sentence_*_config.json", "0_*/tokenizer*.json", "0_*/special_tokens_map.json"),
-    *("0_*/added_tokens.json", "0_*/vocab.*", "0_*/merges.txt", "0_*/*.model"),
-    "0_*/*.safetensors.index.json",
+from tercet.modeling.model_files import (
+    MODULE,
+    NETWORK,
+    OLD_FORMAT,
+    SAFETENSORS,
+    WHOLE,
+    MissingFile,
+    alone,
+    matching,
+    model_files,
+    module_folders,
+    network_files,
 )
+
+# Patterns of the Hub, whose * also matches a slash. Python files are never downloaded: they would
+# run code.
+_FIRST = (*WHOLE, *NETWORK, *(f"[0-9]*_*/{name}" for name in MODULE))
 #: Of the HTTP library of huggingface_hub, which is httpx2 since its version 2.
 _HTTP_ERRORS = tuple(
     sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules
 )
-SAFETENSORS = ("*.safetensors", "0_*/*.safetensors")
+#: Ends of the names of files with an ONNX file's weights.
+_BESIDE = ("_data", ".data")
 #: The model card, which names the licence. It is not part of a model's identity.
 CARD = "README.md"
 #: Files of an earlier push that would be read together with the new ones.
@@ -78,9 +70,6 @@ _LEFTOVERS = {
     "dataset": ("*/*.parquet",),
     "space": ("model/*", "model/*/*", "report.html"),
 }
-# The older format, of most doc2query models. It is a pickle, which could run code: transformers
-# reads only tensors from it (`weights_only`) and refuses the rest.
-_OLD_FORMAT = ("pytorch_model*.bin", "pytorch_model.bin.index.json", "0_*/pytorch_model*.bin")
 #: Hub names of the models that `tercet demo` brings, and their folders in the user's cache.
 _KEPT = {"sentence-transformers/all-MiniLM-L6-v2": "all-MiniLM-L6-v2"}
 #: Hub names of teachers, one a recipe's default, that the demo's can stand in for.
@@ -111,7 +100,7 @@ def resolve(
     """
     refuse_retired(name)
     model = _resolved(name, revision, patterns)
-    base = adapter_base(name, model.path)
+    base = adapter_base(name, _network(model.path))
     return replace(model, identity=f"{model.identity} on {base.identity}") if base else model
 
 
@@ -207,7 +196,7 @@ def push_files(
     with _writing(repo_id):
         repo = _repository(repo_id, kind, private, revision)
         there = list_repo_files(repo, repo_type=kind, revision=revision)
-        left = {name for name in there if _matches(name, _LEFTOVERS[kind])}
+        left = {name for name in there if any(_is(name, each) for each in _LEFTOVERS[kind])}
         commit = create_commit(
             repo,
             [
@@ -290,8 +279,21 @@ def files_of(folder: Path) -> dict[str, Path]:
 
 def load_tokenizer(name: str, path: Path, **kwargs: Any) -> Any:
     """Load the tokenizer in the folder `path`. Raises InputError naming the model `name`."""
-    with _loading(name):
-        return AutoTokenizer.from_pretrained(path, **kwargs)
+    files = [path / kwargs["gguf_file"]] if "gguf_file" in kwargs else None
+    with _loading(name, path, files) as read:
+        tokenizer = AutoTokenizer.from_pretrained(read, **kwargs)
+    # Some read their files again where they are saved.
+    for settings in (vars(tokenizer), tokenizer.init_kwargs):
+        for key, value in settings.items():
+            if isinstance(value, str) and value.startswith(str(read)):
+                settings[key] = value.replace(str(read), str(path), 1)
+    return tokenizer
+
+
+def load_config(name: str, path: Path) -> Any:
+    """Load the configuration in the folder `path`. Raises InputError naming the model `name`."""
+    with _loading(name, path) as read:
+        return AutoConfig.from_pretrained(read)
 
 
 def load_model(auto_class: Any, name: str, path: Path, *, spare: str = "-", **kwargs: Any) -> Any:
@@ -303,11 +305,12 @@ def load_model(auto_class: Any, name: str, path: Path, *, spare: str = "-", **kw
     if base := adapter_base(name, path):
         model = load_model(auto_class, str(base.path), base.path, spare=spare, **kwargs)
         return adapters.merge(model, name, path).eval()
-    with _loading(name):
-        safe = any(path.glob("*.safetensors"))
+    with _loading(name, path) as read:
+        safe = bool(matching(read, SAFETENSORS))
         model, report = auto_class.from_pretrained(
-            path, use_safetensors=safe, weights_only=True, output_loading_info=True, **kwargs
+            read, use_safetensors=safe, weights_only=True, output_loading_info=True, **kwargs
         )
+    model.config._name_or_path = model.name_or_path = str(path)
     missing = sorted(key for key in report["missing_keys"] if not key.startswith(spare))
     if missing:
         raise InputError(
@@ -319,8 +322,8 @@ def load_model(auto_class: Any, name: str, path: Path, *, spare: str = "-", **kw
 
 def load_gguf(auto_class: Any, name: str, file: Path, **kwargs: Any) -> Any:
     """Load a GGUF file, dequantised, as an `auto_class` model that can be saved."""
-    with _loading(name):
-        model = auto_class.from_pretrained(file.parent, gguf_file=file.name, **kwargs)
+    with _loading(name, file.parent, [file]) as read:
+        model = auto_class.from_pretrained(read, gguf_file=file.name, **kwargs)
     # transformers refuses to save what it believes is still quantised.
     del model.config.quantization_config
     model.hf_quantizer = None
@@ -344,32 +347,58 @@ def quiet(*, bars_alone: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def _loading(name: str) -> Iterator[None]:
-    """Load quietly; turn an error into an InputError of one line."""
+def _loading(name: str, path: Path, files: Sequence[Path] | None = None) -> Iterator[Path]:
+    """Load quietly from a folder of those files alone; turn an error into one line.
+
+    By default they are those of a network and its tokenizer.
+    """
+    read = path
     try:
-        with quiet():
-            yield
+        with quiet(), alone(path, network_files(path) if files is None else files) as read:
+            yield read
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, ImportError, UnpicklingError) as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = str(error).replace(str(read), str(path)).strip().partition("\n")[0]
         raise InputError(f"model {name!r} does not load: {reason}") from error
 
 
 def _local(name: str, path: Path, patterns: Sequence[str]) -> ResolvedModel:
-    patterns = _present(name, path, patterns)
+    verify_folder(path)
     digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")):
-        relative = file.relative_to(path).as_posix()
-        if file.is_file() and _matches(relative, (*_COMPANIONS, *patterns)):
-            digest.update(f"{relative}\0{file_sha256(file)}\n".encode())
+    for file in model_files(path, _present(name, path, patterns)):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{file_sha256(file)}\n".encode())
     return ResolvedModel(path, f"sha256:{digest.hexdigest()}")
 
 
 def _download(name: str, revision: str | None, patterns: Sequence[str]) -> ResolvedModel:
-    path = _snapshot(name, revision, patterns)
+    # What holds an ONNX file's weights beside it, by its usual names.
+    beside = [f"{file}{end}" for file in patterns if file.endswith(".onnx") for end in _BESIDE]
+    path = _snapshot(name, revision, [*_FIRST, *patterns, *beside, CARD])
     if patterns == SAFETENSORS and not _has(path, patterns):
-        path = _snapshot(name, revision, _OLD_FORMAT)
-    _present(name, path, patterns)
-    return ResolvedModel(path, f"commit:{path.name}")  # snapshots/<commit>
+        path = _snapshot(name, revision, OLD_FORMAT)
+    if more := _of_modules(path, patterns):
+        path = _snapshot(name, revision, more)
+    patterns = _present(name, path, patterns)
+    asked = set()
+    while True:
+        try:
+            model_files(path, patterns)
+        except MissingFile as missing:
+            if missing.path in asked:
+                raise
+            asked.add(missing.path)
+            _snapshot(name, revision, [missing.path.relative_to(path).as_posix()])
+        else:
+            return ResolvedModel(path, f"commit:{path.name}")  # snapshots/<commit>
+
+
+def _of_modules(path: Path, patterns: Sequence[str]) -> list[str]:
+    """Patterns of modules in folders of unusual names."""
+    first, *others = [*(each.relative_to(path).as_posix() for each in module_folders(path)), "."]
+    unusual = [each for each in others if each != "." and not fnmatch(each, "[0-9]*_*")]
+    wanted = [] if first == "." else [f"{first}/{name}" for name in (*NETWORK, *patterns)]
+    return wanted + [f"{each}/{name}" for each in unusual for name in MODULE]
 
 
 def _snapshot(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
@@ -378,7 +407,7 @@ def _snapshot(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
         folder = snapshot_download(
             name,
             revision=revision,
-            allow_patterns=[*_COMPANIONS, *patterns, CARD],
+            allow_patterns=[*patterns],
             ignore_patterns=["openvino/*", "checkpoint-*/*"],
         )
     except RevisionNotFoundError as error:
@@ -396,19 +425,20 @@ def _present(name: str, path: Path, patterns: Sequence[str]) -> Sequence[str]:
     """Return the patterns of the weights that exist: `patterns`, or the older format's."""
     if _has(path, patterns):
         return patterns
-    if patterns == SAFETENSORS and _has(path, _OLD_FORMAT):
-        return _OLD_FORMAT
-    raise InputError(f"model {name!r} has no weights in {' or '.join(patterns)}")
+    if patterns == SAFETENSORS and _has(path, OLD_FORMAT):
+        return OLD_FORMAT
+    raise InputError(f"model {name!r} has no weights: {' or '.join(patterns)}")
 
 
 def _has(path: Path, patterns: Sequence[str]) -> bool:
-    files = (file.relative_to(path).as_posix() for file in path.rglob("*"))
-    return any(_matches(file, patterns) for file in files)
+    """Whether there are such files where the network is: older folders have 0_Transformer."""
+    return bool(matching(path, patterns) or matching(_network(path), patterns))
 
 
-def _matches(relative: str, patterns: Sequence[str]) -> bool:
-    # A local * stops at a slash, unlike the Hub's: checkpoints in subfolders are not the model's.
-    return any(
-        fnmatch(relative, pattern) and relative.count("/") == pattern.count("/")
-        for pattern in patterns
-    )
+def _network(path: Path) -> Path:
+    return (module_folders(path) or [path])[0]
+
+
+def _is(relative: str, pattern: str) -> bool:
+    """Whether a path fits a pattern, whose * stops at a slash."""
+    return fnmatch(relative, pattern) and relative.count("/") == pattern.count("/")

@@ -74,6 +74,26 @@ def known_dtype(precision: Precision, device: torch.device | str) -> torch.dtype
     return None if place == "mps" or (place == "cpu" and _has_bf16()) else torch.float32
 
 
+@cache
+def computes(precision: Precision, device: str) -> bool:
+    """Whether this machine multiplies in a format on a kind of device at all; "auto" fits any."""
+    if precision == "auto":
+        return True
+    rows = torch.ones(2, 8, device=device)
+    dtype = _DTYPES[precision]
+    try:
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+            return float(torch.nn.functional.linear(rows, rows).sum()) == 32.0
+    except (RuntimeError, TypeError):
+        return False
+
+
+def circumstances() -> dict[str, str]:
+    """What the numbers of a model depend on besides the model: the device's kind, and libraries."""
+    majors = {name: found.partition(".")[0] for name, found in _versions().items()}
+    return {"device": default_device().type} | majors
+
+
 def name_of(dtype: torch.dtype) -> Precision:
     """Return a recipe's name of a format."""
     names: dict[torch.dtype, Precision]

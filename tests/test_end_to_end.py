@@ -73,6 +73,8 @@ def test_a_run_ends_with_a_report_and_a_second_one_reuses_everything(recipe: Pat
     assert "not measured on these queries" in (run / "report.md").read_text()
 
 
+@pytest.mark.fault("a killed writer of queries", "a killed search for negatives")
+@pytest.mark.fault("a killed teacher", "a killed encoder or index")
 def test_killed_in_every_stage_a_run_resumes_and_ends_with_the_same_bytes(recipe: Path) -> None:
     runs, log = recipe.parent / "runs", recipe.parent / "killed.log"
     assert train(recipe, "--name", "whole").returncode == 0
@@ -98,6 +100,24 @@ def test_killed_within_an_epoch_training_goes_on_from_a_checkpoint_by_time(recip
     steps = json.loads((runs / "whole/model/history.json").read_text())[1]["step"]
     assert resumed and 2 <= int(resumed[1]) < steps, "within the first epoch"
     assert re.search(r"\d+ checkpoints by time took \d+\.\d% of training", last.stdout)
+    assert hashes(runs / "killed") == hashes(runs / "whole")
+
+
+@pytest.mark.fault("a resume that changed")
+def test_checkpoints_of_other_settings_or_data_need_restart(recipe: Path) -> None:
+    runs, log = recipe.parent / "runs", recipe.parent / "killed.log"
+    moment = "training/checkpoint-*/checkpoint.json"
+    killed_at([moment], runs / "killed", log, "train.py", recipe, "--name", "killed")
+    assert f"killed at {moment}" in log.read_text()
+    checkpoint = last_checkpoint(runs / "killed")
+    for key, value in (("training.learning_rate", "2e-3"), ("triplets.held_out", "0.3")):
+        refused = train(recipe, "--name", "killed", f"--{key}", value)
+        assert refused.returncode == 2, refused.stderr
+        assert "killed/training holds checkpoints of other settings" in refused.stderr
+        assert "give --restart to discard them" in refused.stderr and checkpoint.exists()
+    other = ("--training.learning_rate", "2e-3")
+    assert train(recipe, "--name", "killed", *other, "--restart").returncode == 0
+    assert train(recipe, "--name", "whole", *other).returncode == 0
     assert hashes(runs / "killed") == hashes(runs / "whole")
 
 

@@ -23,6 +23,7 @@ from tercet.modeling.encoders.st_keys import (
     loading_settled,
     read_json,
 )
+from tercet.modeling.model_files import module_folders
 
 _DEFAULT_MAX_LENGTH = 512
 _MIN_MAX_LENGTH = 3  # two special tokens and one of the text
@@ -142,7 +143,8 @@ def read_modules(folder: Path) -> list[Module]:
         if not isinstance(entry, dict):
             raise InputError(f"{file}: a list of objects is expected")
         MODULE.check(file, entry)
-    modules = [Module(_kind(entry, file), folder / str(entry.get("path", ""))) for entry in entries]
+    kinds = [_kind(entry, file) for entry in entries]
+    modules = [Module(*each) for each in zip(kinds, module_folders(folder), strict=True)]
     _check_order(file, [module.kind for module in modules])
     # Dropout computes nothing outside training, where a recipe's key sets it.
     return [module for module in modules if module.kind != "Dropout"]

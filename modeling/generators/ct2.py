@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from transformers import AutoConfig, AutoModelForSeq2SeqLM
+from transformers import AutoModelForSeq2SeqLM
 
 from tercet.core.cache import cache_folder, make_once
 from tercet.core.console import console
@@ -16,7 +16,8 @@ from tercet.core.extras import missing
 from tercet.core.files import digest
 from tercet.core.schema import InputError
 from tercet.modeling.generators.base import Sampler, Sampling
-from tercet.modeling.hub import load_model, load_tokenizer, resolve
+from tercet.modeling.hub import load_config, load_model, load_tokenizer, resolve
+from tercet.modeling.model_files import alone, network_files
 from tercet.modeling.precision import default_device
 
 try:
@@ -155,8 +156,8 @@ def seq2seq_engine(engine: _Engine) -> Literal["torch", "ctranslate2"]:
 
 def runs_on_ct2(path: Path) -> bool:
     """Whether the model in a folder is a T5, which CTranslate2 writes with as torch does."""
-    with suppress(OSError, ValueError, KeyError):
-        kind = type(AutoConfig.from_pretrained(path)).__name__
+    with suppress(InputError):
+        kind = type(load_config(path.name, path)).__name__
         return kind in _MODEL_LOADERS and kind in _KINDS
     return False
 
@@ -175,8 +176,9 @@ def _kind(device: torch.device) -> str:
 class _Converter(TransformersConverter):
     """Loads as `hub.load_model` does: safe files only, all weights, errors in one line."""
 
-    def __init__(self, name: str, path: Path) -> None:
-        super().__init__(str(path))
+    def __init__(self, name: str, path: Path, read: Path) -> None:
+        """`read` has the files of `path` that are read, and no others."""
+        super().__init__(str(read))
         self._called, self._path = name, path
 
     def load_model(self, model_class: Any, model_name_or_path: str, **kwargs: Any) -> Any:
@@ -194,7 +196,9 @@ def _converted(name: str, path: Path, identity: str, compute: str) -> Path:
     def make(folder: Path) -> None:
         console.print(f"  converting {name} to {compute}, once, into {folder.parent}")
         try:
-            _Converter(name, path).convert(str(folder), quantization=compute, force=True)
+            with alone(path, network_files(path)) as read:
+                converter = _Converter(name, path, read)
+                converter.convert(str(folder), quantization=compute, force=True)
         except (ValueError, NotImplementedError, RuntimeError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise NotConverted(f"model {name!r} is none that CTranslate2 runs: {reason}") from error

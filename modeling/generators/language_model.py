@@ -12,16 +12,16 @@ from transformers import AutoModelForCausalLM
 from tercet.core.cache import cache_folder, make_once
 from tercet.core.console import console
 from tercet.core.extras import missing
+from tercet.core.files import file_sha256
 from tercet.modeling.generators.writing_speed import in_faster_format
 from tercet.modeling.hub import (
-    SAFETENSORS,
-    file_sha256,
     load_gguf,
     load_model,
     load_tokenizer,
     quiet,
     resolve,
 )
+from tercet.modeling.model_files import SAFETENSORS
 from tercet.modeling.precision import Precision, default_device
 
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.generation.utils import ALL_CACHE_NAMES
 
 from tercet.core.schema import InputError
 from tercet.modeling.batching import has_position_table, position_limit
-from tercet.modeling.hub import adapter_base, load_tokenizer, quiet, resolve
+from tercet.modeling.hub import adapter_base, load_config, load_tokenizer, quiet, resolve
 
 #: The argument of a model's cache, which transformers 5.24 renamed.
 CACHE = "cache" if "cache" in ALL_CACHE_NAMES else "past_key_values"
@@ -97,8 +97,8 @@ def _empty_model(auto_class: Any, name: str) -> tuple[Any, Any]:
     """Return a model of a folder's or a Hub name's config without weights, and its tokenizer."""
     path = resolve(name).path
     base = adapter_base(name, path)
+    config = load_config(name, base.path if base else path)
     try:
-        config = AutoConfig.from_pretrained(base.path if base else path)
         with torch.device("meta"), quiet():
             model = auto_class.from_config(config)
     except (OSError, ValueError, KeyError, ImportError) as error:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tercet.core.files import read_json
 from tercet.core.schema import InputError
+from tercet.modeling.model_files import module_folders
 
 #: Files of the transformer module, the newest name first.
 _TRANSFORMER_FILES = (
@@ -127,7 +128,7 @@ def _with_modules(folder: Folder, path: Path, name: str) -> Folder:
     file = next((file for file in _TRANSFORMER_FILES if (path / file).exists()), None)
     read = _with_transformer(folder, _read(path / file) if file else {}, file or "", name)
     if kinds[1:]:
-        read = _with_answers(read, path / listed[1].get("path", "") / "config.json", name)
+        read = _with_answers(read, module_folders(path)[1] / "config.json", name)
     if read.head == "answer" and not read.answers:
         raise InputError(f"model {name!r}: modules.json scores no answer: LogitScore is missing")
     return read

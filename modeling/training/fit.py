@@ -24,6 +24,7 @@ from tercet.data.triplets import Triplets
 from tercet.modeling.encoders.bi_encoder import BiEncoder
 from tercet.modeling.encoders.protocols import Student
 from tercet.modeling.hub import quiet
+from tercet.modeling.precision import circumstances
 from tercet.modeling.training.callbacks import (
     EvaluationTable,
     Log,
@@ -76,7 +77,8 @@ def adapt(
     base = {name: value.clone() for name, value in student.trained.state_dict().items()}
     with PartialState().main_process_first():
         if is_main_process():
-            _claim(folder, dict(plan) | {"processes": args.world_size}, restart)
+            here = {"processes": args.world_size, "made_on": circumstances()}
+            _claim(folder, dict(plan) | here, restart)
         checkpoint = last_checkpoint(folder)
     args.eval_on_start = checkpoint is None
     if recipe.model.lora_rank and isinstance(student, BiEncoder):
@@ -174,7 +176,8 @@ def _keep_tensorboard(trainer: MarginMSETrainer, folder: Path) -> None:
 def _claim(folder: Path, plan: dict[str, Any], restart: bool) -> None:
     """Prepare the folder for this plan; raise InputError for unfinished training of another."""
     if (folder / _PLAN).exists():
-        before = read_json(folder / _PLAN)
+        # An earlier release did not say what it ran on.
+        before = {"made_on": plan["made_on"]} | read_json(folder / _PLAN)
         changes = differences(before, plan)
         finished = folder.with_name("model") / "manifest.json"
         done = finished.exists() and read_json(finished)["plan"].items() <= before.items()

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,6 +25,9 @@ from tercet.core.resources import read_times
 from tercet.core.schema import InputError
 
 SHARDS = 4
+
+
+HERE = {"device": "cpu", "torch": "2"}
 
 
 def stage(run: Path, **settings: object) -> Stage:
@@ -146,6 +150,7 @@ def test_a_stage_that_failed_goes_on_where_it_was(tmp_path: Path) -> None:
     assert tree(tmp_path / "stage") == tree(tmp_path / "straight" / "stage")
 
 
+@pytest.mark.fault("a resume that changed")
 def test_what_a_killed_run_of_other_settings_left_is_not_used(tmp_path: Path) -> None:
     made: list[int] = []
     with pytest.raises(RuntimeError):
@@ -180,6 +185,54 @@ def test_a_refusal_leaves_nothing_but_shards_worth_resuming(
     assert list(tmp_path.iterdir()) == ([refused.partial] if resumable and shards else [])
 
 
+@pytest.mark.fault("precision of a resume")
+def test_what_was_begun_elsewhere_is_refused_by_name(tmp_path: Path) -> None:
+    made: list[int] = []
+    with pytest.raises(RuntimeError, match="cut"):
+        produce(replace(stage(tmp_path), made_on=HERE), maker(made, fail=2))
+    there = replace(stage(tmp_path), made_on=HERE | {"device": "cuda", "torch": "3"})
+    before = tree(tmp_path)
+    with pytest.raises(InputError) as refused:
+        produce(there, maker(made))
+    assert str(refused.value) == (
+        f"{tmp_path}/stage.partial was begun elsewhere (device cpu -> cuda, torch 2 -> 3), and "
+        "shards of both would be mixed: go on there, or give --restart to begin this stage anew"
+    )
+    assert tree(tmp_path) == before and made == [0, 1]
+    produce(replace(stage(tmp_path), made_on=HERE), maker(made))
+    assert made == [0, 1, 2, 3], "where it was begun it goes on"
+
+
+@pytest.mark.fault("precision of a resume")
+def test_what_is_finished_is_kept_elsewhere_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = produce(replace(stage(tmp_path), made_on=HERE), maker([]))
+    assert first.manifest["made_on"] == HERE
+    capsys.readouterr()
+    made: list[int] = []
+    again = produce(replace(stage(tmp_path), made_on=HERE | {"device": "cuda"}), maker(made))
+    assert again == first and not made
+    told = capsys.readouterr().out.splitlines()
+    assert told == [
+        "reuse stage: inputs and settings unchanged (made elsewhere: device cpu -> cuda)"
+    ]
+
+
+@pytest.mark.fault("precision of a resume")
+def test_a_process_that_computes_otherwise_than_the_first_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = replace(stage(tmp_path), made_on=HERE, launch="one")
+    with pytest.raises(RuntimeError, match="cut"):
+        produce(first, maker([], fail=2))
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    second = replace(first, made_on=HERE | {"device": "cuda"})
+    with pytest.raises(InputError, match="device cpu -> cuda"):
+        produce(second, maker([], fail=0), all_processes=True)
+
+
 def test_a_stage_that_cannot_resume_starts_anew(tmp_path: Path) -> None:
     made: list[int] = []
     anew = Stage(tmp_path / "stage", {}, {}, resumable=False)
@@ -193,6 +246,7 @@ def files_of(artifact: Artifact) -> list[Path]:
     return [artifact.path / name for name in artifact.manifest["files"]]
 
 
+@pytest.mark.fault("a damaged artifact")
 @pytest.mark.parametrize("damage", ["cut", "flip", "remove"])
 @pytest.mark.parametrize("place", range(SHARDS + 2))
 def test_a_damaged_file_is_refused_by_name(tmp_path: Path, place: int, damage: str) -> None:
@@ -213,6 +267,7 @@ def test_a_damaged_file_is_refused_by_name(tmp_path: Path, place: int, damage: s
     )
 
 
+@pytest.mark.fault("a damaged artifact")
 @pytest.mark.parametrize("content", [b"", b"{", b'{"plan": ', b"\xff\xfe"])
 def test_a_damaged_manifest_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     artifact = produce(stage(tmp_path), maker([]))
@@ -369,6 +424,7 @@ with locked(Path(sys.argv[1])):
 """
 
 
+@pytest.mark.fault("two runs in one folder")
 def test_a_second_run_in_a_folder_is_refused_until_the_first_ends(tmp_path: Path) -> None:
     run = tmp_path / "runs" / "a"
     command = [sys.executable, "-c", HOLDING, str(run)]
@@ -389,6 +445,7 @@ def test_a_second_run_in_a_folder_is_refused_until_the_first_ends(tmp_path: Path
     assert (run / "made").exists()
 
 
+@pytest.mark.fault("two runs in one folder")
 def test_a_killed_run_holds_no_lock(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLDING, str(tmp_path / "a")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:

@@ -121,6 +121,7 @@ def test_the_longest_pairs_come_first(tmp_path: Path) -> None:
     assert [len(block) for block in teacher.blocks] == [4, 4, 4, 2]
 
 
+@pytest.mark.fault("a killed teacher")
 @pytest.mark.parametrize("fail_at", [0, 1, 3])
 def test_finished_shards_are_not_scored_again(tmp_path: Path, fail_at: int) -> None:
     straight = score(tmp_path / "straight", Counting())

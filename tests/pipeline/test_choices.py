@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from programs import ROOT, manifests
@@ -16,9 +17,12 @@ from recipes import tiny_recipe
 from tercet import modeling
 from tercet.config.loading import load_recipe
 from tercet.core.artifacts import only_existing
-from tercet.modeling import precision as formats
+from tercet.core.files import read_json, write_json
+from tercet.modeling import CrossEncoderTeacher, precision as formats
 from tercet.pipeline.choices import CHOICES, read_choices
 from tercet.pipeline.pipeline import Pipeline
+
+pytestmark = pytest.mark.fault("precision of a resume")
 
 OPEN = {
     "model.precision": "auto",
@@ -27,6 +31,7 @@ OPEN = {
     "queries.generators.0.precision": "auto",
     "negatives.retrievers.0.precision": "auto",
 }
+SHARD = 8  # pairs
 OPTIONS = [f"--{key}={value}" for key, value in OPEN.items()]
 
 
@@ -43,7 +48,7 @@ def recipe(
     return tiny_recipe(
         tmp_path,
         corpus=tiny_beir_path,
-        teacher=tiny_cross_encoder_path,
+        teacher={"name": tiny_cross_encoder_path, "shard_pairs": SHARD},
         model=tiny_encoder_path,
         queries={"count": 8, "generators": [writer]},
         negatives={"candidates": 4, "retrievers": [other]},
@@ -108,6 +113,113 @@ def test_the_format_that_was_chosen_may_be_asked_for_by_name(
     asked = [f"--{key}={'false' if key == 'training.bf16' else 'fp32'}" for key in OPEN]
     _ = Pipeline(load_recipe(recipe, asked)).scores
     assert "make " not in capsys.readouterr().out
+
+
+def interrupted(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a run that ended in the scores' second shard."""
+    score, calls = CrossEncoderTeacher.score, list[int]()
+
+    def dying(teacher: CrossEncoderTeacher, pairs: Any) -> Any:
+        calls.append(len(pairs))
+        if calls.count(SHARD) == 2:
+            raise KeyboardInterrupt
+        return score(teacher, pairs)
+
+    monkeypatch.setattr(CrossEncoderTeacher, "score", dying)
+    with pytest.raises(KeyboardInterrupt):
+        scored(recipe)
+    monkeypatch.setattr(CrossEncoderTeacher, "score", score)
+    run = load_recipe(recipe, OPTIONS).folder
+    assert len([*(run / "scores.partial").glob("pairs-*.arrow")]) == 1
+    return run
+
+
+def test_what_was_begun_in_a_format_is_ended_in_it_on_another_machine(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_machine(monkeypatch, "bf16")
+    whole = manifests(scored(recipe).recipe.folder)["scores"]
+    shutil.rmtree(recipe.parent / "runs")
+    run = interrupted(recipe, monkeypatch)
+    on_a_machine(monkeypatch, "fp32")
+    scored(recipe)
+    assert manifests(run)["scores"] == whole
+
+
+def test_a_part_made_on_another_device_or_library_is_refused(
+    recipe: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = interrupted(recipe, monkeypatch)
+    here = modeling.circumstances()
+    for name, there in {"torch": "1", "transformers": "9", "device": "cuda"}.items():
+        monkeypatch.setattr(modeling, "circumstances", lambda: here | {name: there})  # noqa: B023
+        capsys.readouterr()
+        with pytest.raises(formats.InputError) as refused:
+            scored(recipe)
+        change = f"{name} {here[name]} -> {there})"
+        assert f"{run}/scores.partial was begun elsewhere ({change}" in str(refused.value)
+        said = capsys.readouterr().out
+        # What is finished is kept, and told; the corpus is of no model.
+        assert "make " not in said and said.count(f"(made elsewhere: {change}") == 4, said
+        assert "reuse corpus: inputs and settings unchanged\n" in said
+    pipeline = Pipeline(load_recipe(recipe, OPTIONS), restart=True)
+    assert pipeline.scores.manifest["made_on"] == here | {"device": "cuda"}
+
+
+def test_a_machine_that_lacks_the_format_refuses_the_part_by_its_name(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_machine(monkeypatch, "bf16")
+    run = interrupted(recipe, monkeypatch)
+    monkeypatch.setattr(modeling, "computes", lambda precision, device: precision != "bf16")
+    with pytest.raises(formats.InputError) as refused:
+        scored(recipe)
+    assert str(refused.value).startswith(
+        f"{run}/scores: the run computes in bf16 (teacher.precision), which this machine cannot"
+    )
+
+
+def test_queries_that_are_written_stay_where_another_engine_would_write_others(
+    recipe: Path,
+    tiny_seq2seq_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ct2 = pytest.importorskip("tercet.modeling.generators.ct2")
+    monkeypatch.setattr(ct2, "_kind", lambda device: "cpu")
+    writer = {"kind": "seq2seq", "model": str(tiny_seq2seq_path), "max_new_tokens": 4}
+    options = [f"--queries.generators={json.dumps([writer])}", "--queries.shard_passages=4"]
+
+    def queries(**given: bool) -> str:
+        return Pipeline(load_recipe(recipe, options), **given).queries.digest
+
+    first, said = queries(), modeling.describe_engine()
+    run = load_recipe(recipe, options).folder
+    assert read_choices(run)["queries.generators.0.engine"]["choice"] == said
+    # A machine with a GPU writes by torch, and keeps what CTranslate2 has written.
+    monkeypatch.setattr(modeling, "seq2seq_engine", lambda engine: "torch")
+    capsys.readouterr()
+    assert queries() == first and "make " not in capsys.readouterr().out
+    # Of what is begun, it does not write the rest; and with --restart all.
+    (run / "queries").rename(run / "queries.partial")
+    plan = read_json(run / "queries.partial" / "manifest.json")
+    begun = {"plan": plan["plan"], "launch": "", "made_on": plan["made_on"]}
+    write_json(run / "queries.partial" / "plan.json", begun)
+    (run / "queries.partial" / "manifest.json").unlink()
+    max((run / "queries.partial").glob("*.arrow")).unlink()
+    with pytest.raises(formats.InputError, match=f"writes with {said}, and this machine has torch"):
+        queries()
+    assert queries(restart=True) != first
+    assert read_choices(run)["queries.generators.0.engine"]["choice"] == "torch"
+    assert read_choices(run)["queries.generators.0.precision"]["choice"] in ("fp32", "bf16")
+
+
+def test_this_machine_computes_in_what_it_would_choose() -> None:
+    place = modeling.default_device().type
+    assert modeling.computes("fp32", place) and modeling.computes("auto", place)
+    assert not modeling.computes("fp32", "meta"), "a device without numbers"
 
 
 def test_another_model_is_measured_anew(

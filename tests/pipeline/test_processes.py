@@ -103,6 +103,7 @@ def test_two_processes_write_the_bytes_that_one_writes(
 
 
 @pytest.mark.long
+@pytest.mark.fault("a killed writer of queries", "a killed teacher", "a resume that changed")
 @pytest.mark.parametrize("moment", ["queries.partial", "scores.partial/pairs-00001.arrow"])
 def test_two_processes_that_are_killed_are_resumed_by_one_or_two(
     recipe: Path, alone: dict[str, dict], moment: str

@@ -77,21 +77,32 @@ class Artifact:
 
     def verify(self) -> None:
         """Check every file's hash. Raises InputError naming one that is missing or changed."""
-        for name, entry in self.manifest["files"].items():
-            file = self.path / name
-            if not file.is_file() or file_sha256(file) != entry["sha256"]:
-                raise InputError(
-                    f"{file} does not match its manifest: remove {self.path} to make it again"
-                )
+        for name in self.manifest["files"]:
+            self.file(name)
+
+    def file(self, name: str) -> Path:
+        """The path of one of its files, to be opened: its hash is checked, once a process.
+
+        Raises InputError naming a file that is missing or changed.
+        """
+        file, entry = self.path / name, self.manifest["files"].get(name)
+        if entry is None or not file.is_file() or file_sha256(file) != entry["sha256"]:
+            raise InputError(
+                f"{file} does not match its manifest: remove {self.path} to make it again"
+            )
+        return file
+
+    def shards(self, prefix: str = "") -> list[Path]:
+        """The shards named `prefix`-NNNNN.arrow, or all, in order; checked as by `file`."""
+        names = sorted(n for n in self.manifest["files"] if n.endswith(".arrow"))
+        return [self.file(n) for n in names if not prefix or n.startswith(f"{prefix}-")]
 
     def dataset(self, prefix: str = "") -> Dataset:
-        """The rows of the shards named `prefix`-NNNNN.arrow, memory-mapped, in order."""
+        """The rows of the `shards`, memory-mapped, in order."""
         # datasets takes a second to import, which `import tercet` should not.
         from datasets import Dataset, concatenate_datasets
 
-        names = sorted(n for n in self.manifest["files"] if n.endswith(".arrow"))
-        names = [n for n in names if n.startswith(f"{prefix}-")] if prefix else names
-        shards = [Dataset.from_file(str(self.path / name)) for name in names]
+        shards = [Dataset.from_file(str(file)) for file in self.shards(prefix)]
         return concatenate_datasets(shards) if len(shards) > 1 else shards[0]
 
 
@@ -99,6 +110,16 @@ def existing(path: Path) -> Artifact | None:
     """Return the finished artifact in `path`, whatever settings produced it, or None."""
     manifest = _manifest(path)
     return Artifact(path, manifest) if manifest else None
+
+
+def verify_folder(path: Path) -> None:
+    """Check the files of a folder that is an artifact's; any other folder passes.
+
+    Raises InputError as `Artifact.verify` does.
+    """
+    manifest: Any = _manifest(path)
+    if isinstance(manifest, dict) and {"plan", "files", "facts"} <= manifest.keys():
+        Artifact(path, manifest).verify()
 
 
 @dataclass
@@ -159,7 +180,9 @@ class Stage:
 
     `inputs` maps names to digests; `settings` is JSON; `revision` grows when the code's output
     for equal inputs changes. A stage that is not `resumable` starts again after an interruption.
-    `launch` identifies the launch whose processes share the work.
+    `launch` identifies the launch whose processes share the work. `made_on` is what the bytes
+    depend on besides: kinds of devices, major versions of libraries. An artifact that is finished
+    is kept elsewhere; one that is begun is not gone on with.
     """
 
     path: Path
@@ -168,6 +191,7 @@ class Stage:
     revision: int = 1
     resumable: bool = True
     launch: str = ""
+    made_on: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -200,18 +224,36 @@ class Stage:
         changes = differences(manifest["plan"], self.plan)
         if changes:
             return None, "changed: " + ", ".join(changes)
-        return Artifact(self.path, manifest), "inputs and settings unchanged"
+        others = _others(manifest, self.made_on)
+        told = f" (made elsewhere: {', '.join(others)})" if others else ""
+        return Artifact(self.path, manifest), f"inputs and settings unchanged{told}"
+
+    def refuse_others(self) -> None:
+        """Raise InputError where part of the artifact was made on what `made_on` is not.
+
+        Its shards would be of both, and equal to none of one.
+        """
+        begun = self._plan_in_progress()
+        others = _others(begun, self.made_on) if begun.get("plan") == self.plan else []
+        if others and any(self.partial.glob("*.arrow")):
+            raise InputError(
+                f"{self.partial} was begun elsewhere ({', '.join(others)}), and shards of both "
+                "would be mixed: go on there, or give --restart to begin this stage anew"
+            )
 
     @property
     def has_partial(self) -> bool:
         """Whether a killed run left part of an artifact with this plan."""
-        unfinished = not (self.partial / MANIFEST).exists()
-        return unfinished and self._plan_in_progress().get("plan") == self.plan
+        unfinished, begun = not (self.partial / MANIFEST).exists(), self._plan_in_progress()
+        same = begun.get("plan") == self.plan and not _others(begun, self.made_on)
+        return unfinished and same
 
     @property
     def in_progress(self) -> bool:
         """Whether the first process of this launch is making the artifact, or has made it."""
-        return self._plan_in_progress() == self._started or self.finished()[0] is not None
+        begun = self._plan_in_progress()
+        ours = (begun.get("plan"), begun.get("launch")) == (self.plan, self.launch)
+        return ours or self.finished()[0] is not None
 
     def _plan_in_progress(self) -> dict[str, Any]:
         try:
@@ -221,7 +263,7 @@ class Stage:
 
     @property
     def _started(self) -> dict[str, Any]:
-        return {"plan": self.plan, "launch": self.launch}
+        return {"plan": self.plan, "launch": self.launch, "made_on": dict(self.made_on)}
 
     @contextmanager
     def write(self) -> Iterator[Writer]:
@@ -253,6 +295,7 @@ class Stage:
             files[file.relative_to(writer.folder).as_posix()] = entry
         versions = {name: importlib.metadata.version(name) for name in VERSIONS}
         manifest = {"plan": self.plan, "files": files, "facts": writer.facts, "versions": versions}
+        manifest |= {"made_on": dict(self.made_on)} if self.made_on else {}
         write_json(writer.folder / MANIFEST, manifest)
         plan.unlink()
         _replace_folder(writer.folder, self.path)
@@ -267,6 +310,12 @@ def _replace_folder(new: Path, final: Path) -> None:
     os.replace(new, final)
     sync_folder(final.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _others(made: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:
+    """What an artifact was made on, where it is not what a process has now."""
+    before = made.get("made_on", {})  # an earlier release did not say
+    return differences(before, {**now, **{k: now.get(k, "none") for k in before}}) if before else []
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
@@ -319,6 +368,7 @@ def produce(
         if all_processes:
             _wait_until(lambda: stage.in_progress)
             if not stage.finished()[0]:
+                stage.refuse_others()
                 make(Writer(stage.partial, place=process()))
         return _wait_until(lambda: stage.finished()[0])
     artifact, reason = stage.finished()
@@ -329,6 +379,7 @@ def produce(
         return artifact
     if only_existing_now():
         raise NotMade(stage.name)
+    stage.refuse_others()
     console.print(f"[yellow]make[/]  [bold]{stage.name}[/]: {escape(reason)}")
     with measured() as taken, stage.write() as writer:
         writer.place = process() if all_processes else (0, 1)

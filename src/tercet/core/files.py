@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,11 @@ from typing import Any, BinaryIO
 from tercet.core.environment import written
 from tercet.core.schema import InputError
 
+#: Hex SHA-256 of the files that this process has read, by what tells that they are as they were.
+_READ: dict[tuple[int, ...], str] = {}
+#: Nanoseconds after which a file system's clock tells a later write from the one before.
+_TICK = 50_000_000
+
 
 def slug(name: str) -> str:
     """The name with "_" for characters that a file name should not have."""
@@ -21,9 +27,18 @@ def slug(name: str) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
+    """Hex SHA-256 of a file's bytes, which a process reads once while the file stays as it is."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        before = os.fstat(file.fileno())
+        key = (before.st_dev, before.st_ino, before.st_size, before.st_mtime_ns, before.st_ctime_ns)
+        if key in _READ:
+            return _READ[key]
+        settled = time.time_ns() - max(before.st_mtime_ns, before.st_ctime_ns) > _TICK
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+        after = os.fstat(file.fileno())
+    if settled and after.st_ctime_ns == before.st_ctime_ns:
+        _READ[key] = found
+    return found
 
 
 def weights_digest(folder: Path) -> str:

@@ -41,6 +41,7 @@ from tercet.evaluation.systems import (
     Systems,
     compared_baseline,
     compared_systems,
+    made_on,
     ships_base,
 )
 from tercet.pipeline.pipeline import Pipeline
@@ -265,6 +266,7 @@ class Experiment:
                 "passages": self.pipeline.corpus.digest_of("passages"),
                 "queries": digest(texts),
             },
+            made_on=made_on(system),
         )
 
         def make(writer: Writer) -> None:

@@ -203,10 +203,10 @@ def _forgetting(experiment: Experiment) -> Forgetting | None:
 
 def _curve(experiment: Experiment) -> list[dict[str, float]]:
     """The adapted model's metrics by epoch, on the validation queries."""
-    history = experiment.recipe.folder / "model" / "history.json"
-    if not experiment.systems.last(AdaptedSystem) or not history.exists():
+    model = existing(experiment.recipe.folder / "model")
+    if model is None or not experiment.systems.last(AdaptedSystem):
         return []
-    curve: list[dict[str, float]] = read_json(history)
+    curve: list[dict[str, float]] = read_json(model.file("history.json"))
     return curve
 
 

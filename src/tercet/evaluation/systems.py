@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from tercet.evaluation.results import SystemFacts
 from tercet.modeling.cross_encoder import weight_files
 from tercet.modeling.encoders.cohere_prices import RETIRED, refuse_retired
 from tercet.modeling.hub import resolve
+from tercet.modeling.precision import name_of
 from tercet.pipeline.needs import unset
 from tercet.pipeline.pipeline import Pipeline
 
@@ -177,6 +178,7 @@ class EncodedSystem(System):
             pipeline.recipe.folder / "vectors" / slug(self.label),
             settings={},
             inputs={"system": self.identity(), "passages": pipeline.corpus.digest_of("passages")},
+            made_on=made_on(self),
         )
         with one_at_a_time(stage.path.parent):  # readers need them too, and do not lock the run
             made = produce(
@@ -237,7 +239,10 @@ class DenseSystem(EncodedSystem):
     def _model_identity(self) -> str:
         model = resolve(self.settings.model, self.settings.revision).identity
         pooling = [self.settings.pooling] if self.settings.pooling else []
-        return digest([model, self.pipeline.recipe.model.precision, *pooling])
+        precision: modeling.Precision = self.pipeline.recipe.model.precision
+        if precision == "auto":  # no step of the run has chosen: what this machine computes in
+            precision = name_of(cast(modeling.BiEncoder, self.encoder).dtype_of("encode"))
+        return digest([model, precision, *pooling])
 
     def identity(self) -> str:
         """Digest of the model and of `truncate_dim`."""
@@ -578,6 +583,9 @@ class RerankSystem(System):
         else:
             files = weight_files(teacher.name, teacher.backend)
             model = resolve(teacher.name, teacher.revision, files).identity
+            if teacher.precision == "auto":  # as of a model's own precision
+                read = cast(modeling.CrossEncoderTeacher, self.systems.teacher(teacher))
+                teacher = replace(teacher, precision=read.precision)
         left = {"name", "revision", *_OF_THE_SERVICE, *(() if teacher.options else ("options",))}
         settings = {
             k: v
@@ -744,6 +752,19 @@ def _with_base(listed: Sequence[SystemSettings]) -> dict[str, tuple[str, SystemS
     for label in given:
         of(label)
     return {label: made[label] for label in given}
+
+
+def made_on(system: System) -> dict[str, str]:
+    """What a system's numbers depend on besides its models; nothing where none of them runs here.
+
+    As `Stage.made_on`.
+    """
+    return modeling.circumstances() if _runs_here(system) else {}
+
+
+def _runs_here(system: System) -> bool:
+    elsewhere = system.settings.kind in ("bm25", "vectors", "api", "hybrid")
+    return not elsewhere or any(map(_runs_here, system.parts))
 
 
 def _identities(parts: Sequence[System]) -> list[list[Any]]:

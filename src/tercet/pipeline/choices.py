@@ -1,10 +1,10 @@
 """What a run decides by measuring the machine, and keeps in its folder.
 
-The number formats of its models, where the recipe says `auto`, the numbers of queries and
-candidates that fit its time budget, and whether the demo's teacher stands in for one that the Hub
-did not give. The first process decides before the first shard that depends on it; every process,
-and a run that is resumed on another machine, reads `choices.json`. A choice holds for what it was
-made for: of another model it is made again.
+The number formats of its models, where the recipe says `auto`, the engines of query-writing T5s,
+the numbers of queries and candidates that fit its time budget, and whether the demo's teacher
+stands in for one that the Hub did not give. The first process decides before the first shard that
+depends on it; every process, and a run that is resumed on another machine, reads `choices.json`. A
+choice holds for what it was made for: of another model it is made again.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ CHOICES = "choices.json"
 QUERIES, CANDIDATES = "queries.count", "negatives.candidates"
 #: The key that the demo's teacher, or the recipe's own, is kept under.
 TEACHER = "teacher.name"
+#: The end of the keys that the engines of query-writing T5s are kept under.
+ENGINE = ".engine"
 #: Recipe key -> {"of": what the choice was made for, "choice": the key's value}.
 Choices = Mapping[str, Mapping[str, Any]]
 
@@ -57,8 +59,41 @@ def write_choices(folder: Path, choices: Choices) -> None:
 def chosen(recipe: Recipe, choices: Choices) -> Recipe:
     """The recipe with the choices that stand."""
     for key, choice in standing(recipe, choices).items():
-        recipe = _with(recipe, key, choice)
+        if not key.endswith(ENGINE):  # what `auto` came to is in the generators' identity
+            recipe = _with(recipe, key, choice)
     return recipe
+
+
+def engines(recipe: Recipe, choices: Choices) -> dict[str, str]:
+    """What the run's T5s write with, by model."""
+    made = {key: choices.get(key, {}) for key in _t5s(recipe)}
+    return {
+        each.model or "": made[key]["choice"]
+        for key, each in _t5s(recipe).items()
+        if made[key].get("of") == _engine_of(each)
+    }
+
+
+def choose_engines(parts: Components) -> dict[str, Any]:
+    """Choose, by this machine, what the T5s write with of which it is not known."""
+    return {
+        key: {"of": _engine_of(each), "choice": parts.engine_of(each)}
+        for key, each in _t5s(parts.recipe).items()
+        if each.model not in parts.engines
+    }
+
+
+def _engine_of(settings: GeneratorSettings) -> str:
+    """What an engine is chosen for."""
+    return f"{settings.model} {settings.engine}"
+
+
+def _t5s(recipe: Recipe) -> dict[str, GeneratorSettings]:
+    return {
+        f"queries.generators.{place}{ENGINE}": settings
+        for place, settings in enumerate(recipe.queries.generators)
+        if settings.kind == "seq2seq"
+    }
 
 
 def standing(recipe: Recipe, choices: Choices) -> dict[str, Any]:
@@ -66,7 +101,8 @@ def standing(recipe: Recipe, choices: Choices) -> dict[str, Any]:
     of = {TEACHER: recipe.teacher.name}
     if choices.get(TEACHER, {}).get("of") == recipe.teacher.name:
         recipe = _with(recipe, TEACHER, choices[TEACHER]["choice"])
-    of |= {key: each.of for key, each in _open(recipe).items()}
+    of |= {key: _engine_of(each) for key, each in _t5s(recipe).items()}
+    of |= {key: each.of for key, each in _open(recipe, engines(recipe, choices)).items()}
     if recipe.time_budget:
         of |= {
             QUERIES: budget_of(recipe),
@@ -102,11 +138,11 @@ def teacher_of(recipe: Recipe) -> dict[str, Any]:
     return {TEACHER: {"of": name, "choice": modeling.stand_in(name)}}
 
 
-def measure(recipe: Recipe) -> dict[str, Any]:
+def measure(recipe: Recipe, engines: Mapping[str, str]) -> dict[str, Any]:
     """Choose the number formats that the recipe leaves open; told in one line."""
     known = known_dtype("auto", default_device())
     found: dict[str, Any] = {}
-    for key, each in _open(recipe).items():
+    for key, each in _open(recipe, engines).items():
         precision = each.measure() if known is None else name_of(known)
         choice = precision == "bf16" if key == "training.bf16" else precision
         found[key] = {"of": each.of, "choice": choice}
@@ -117,7 +153,7 @@ def measure(recipe: Recipe) -> dict[str, Any]:
     return found
 
 
-def _open(recipe: Recipe) -> dict[str, _Open]:
+def _open(recipe: Recipe, engines: Mapping[str, str]) -> dict[str, _Open]:
     """The number formats that a recipe leaves open, by key."""
     parts, found = Components(recipe), dict[str, _Open]()
     model, teacher = recipe.model, recipe.teacher
@@ -135,7 +171,7 @@ def _open(recipe: Recipe) -> dict[str, _Open]:
     ):
         found["teacher.precision"] = _Open(teacher.name, partial(_of_teacher, parts))
     for place, settings in enumerate(recipe.queries.generators):
-        if settings.precision == "auto" and _by_torch(settings):
+        if settings.precision == "auto" and _by_torch(settings, engines):
             name = " ".join(filter(None, (settings.model, settings.gguf_file)))
             found[f"queries.generators.{place}.precision"] = _Open(
                 name, partial(_of_writer, parts, settings)
@@ -148,9 +184,10 @@ def _open(recipe: Recipe) -> dict[str, _Open]:
     return found
 
 
-def _by_torch(settings: GeneratorSettings) -> bool:
+def _by_torch(settings: GeneratorSettings, engines: Mapping[str, str]) -> bool:
     if settings.kind == "seq2seq":
-        return modeling.seq2seq_engine(settings.engine) == "torch"
+        known = engines.get(settings.model or "")
+        return (known or modeling.seq2seq_engine(settings.engine)) == "torch"
     return settings.kind == "causal"
 
 

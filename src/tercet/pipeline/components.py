@@ -33,7 +33,8 @@ from tercet.core.schema import (
 from tercet.data import Passages
 from tercet.data.sources import open_source
 from tercet.modeling.cross_encoder import weight_files
-from tercet.modeling.hub import SAFETENSORS, local_folder, resolve
+from tercet.modeling.hub import local_folder, resolve
+from tercet.modeling.model_files import SAFETENSORS
 from tercet.pipeline.given_vectors import PrecomputedVectors, given_vectors
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class Components:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe: Any = recipe
+        #: What each T5's queries are written with, where the run has begun to: `engine_of`.
+        self.engines: Mapping[str, str] = {}
         self._identities: dict[str, str] = {}
         self._apis: dict[tuple[int | None, str | None], modeling.ApiEncoder] = {}
         self._completions: dict[str, modeling.Completions] = {}
@@ -208,12 +211,13 @@ class Components:
             return _place_of(self.recipe.model)
         if name not in self._identities:
             engines = [
-                modeling.describe_engine()
+                self.engines.get(name) or self.engine_of(g)
                 for g in self.recipe.queries.generators
-                if g.kind == "seq2seq" and g.model == name and self._on_ct2(g)
+                if g.kind == "seq2seq" and g.model == name
             ]
+            others = [engine for engine in engines if engine != "torch"]
             model = resolve(name, *self.models[name]).identity
-            self._identities[name] = " ".join([model, *engines[:1]])
+            self._identities[name] = " ".join([model, *others[:1]])
         return self._identities[name]
 
     def folder(self, name: str) -> Path:
@@ -247,8 +251,9 @@ class Components:
         if not self.recipe.model.given:
             prompt = chosen_prompt(student)
             return self.base_model() if prompt is None else self.base().prompted(prompt)
-        about = student.path / STUDENT
-        return self.student_of(read_json(about)) if about.exists() else self.new_student(student)
+        if STUDENT in student.manifest["files"]:
+            return self.student_of(read_json(student.file(STUDENT)))
+        return self.new_student(student)
 
     def student_of(self, about: Mapping[str, Any]) -> modeling.SimilarityEncoder:
         """The model that made given vectors, of this `similarity` and `dimension`."""
@@ -374,6 +379,10 @@ class Components:
         given["precision"] = settings.precision
         return modeling.Seq2SeqGenerator.from_pretrained(settings.model, **given)
 
+    def engine_of(self, settings: GeneratorSettings) -> str:
+        """What a T5's queries are written with on this machine: "torch", or CTranslate2's way."""
+        return modeling.describe_engine() if self._on_ct2(settings) else "torch"
+
     def _on_ct2(self, settings: GeneratorSettings) -> bool:
         """Whether CTranslate2 runs a seq2seq generator: chosen, and able to convert its kind."""
         if modeling.seq2seq_engine(settings.engine) != "ctranslate2":
@@ -498,8 +507,9 @@ def _given_prompt(section: Any) -> str | None:
 
 def chosen_prompt(student: Artifact) -> str | None:
     """The prefix of queries that was chosen for a student, if there were several to choose from."""
-    about = student.path / STUDENT
-    found: str | None = read_json(about).get("query_prompt") if about.exists() else None
+    if STUDENT not in student.manifest["files"]:
+        return None
+    found: str | None = read_json(student.file(STUDENT)).get("query_prompt")
     return found
 
 

@@ -38,7 +38,8 @@ def finished(recipe: Recipe, *, served: bool = True) -> Pipeline:
 def standing(recipe: Recipe) -> Pipeline:
     """The pipeline of a finished run as it stands, whatever has changed outside it since.
 
-    Raises InputError if a stage is missing, or the model is not the one that was evaluated.
+    Raises InputError if a stage is missing, or the model is damaged or not the one that was
+    evaluated.
     """
     pipeline = Pipeline(recipe)
     for name in pipeline.steps:
@@ -54,6 +55,7 @@ def standing(recipe: Recipe) -> Pipeline:
             f"run {recipe.name} is not finished: {pipeline.model.path} is another model than the "
             "one that was evaluated: run train.py with its recipe first"
         )
+    pipeline.model.verify()
     return pipeline
 
 

@@ -6,6 +6,7 @@ computed from the same declaration, so that no dependency can be left out of it.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -16,14 +17,16 @@ from tercet.config.recipe import Recipe
 from tercet.core.artifacts import Artifact, Stage, Writer, only_existing_now, produce
 from tercet.core.mapped import MappedVectors
 from tercet.core.processes import is_main_process
-from tercet.core.schema import Index, Qrels, Query
+from tercet.core.schema import Index, InputError, Qrels, Query
 from tercet.data import Passages
 from tercet.data.judgements import Judged, read_judged
 from tercet.modeling.training.callbacks import Log
 from tercet.pipeline.choices import (
     TEACHER,
     Choices,
+    choose_engines,
     chosen,
+    engines,
     measure,
     read_choices,
     standing,
@@ -59,6 +62,15 @@ class Step:
     def all_processes(self, inputs: Inputs) -> bool:
         """Whether the processes of a launch share the work shard by shard; else the first does."""
         return False
+
+    def computes(self, inputs: Inputs) -> bool:
+        """Whether a model that runs here makes the artifact's numbers."""
+        return bool(self.needs.artifacts)
+
+    def precisions(self, inputs: Inputs) -> dict[str, modeling.Precision]:
+        """The number formats of the models that make it, by their keys."""
+        keys = {"model.precision", "teacher.precision"} & set(self.needs.readable_keys)
+        return {key: key_value(inputs.recipe, key) for key in sorted(keys)}
 
     def make(self, inputs: Inputs, writer: Writer) -> None:
         """Write the artifact's files and facts."""
@@ -186,6 +198,7 @@ class Run:
             self.choices |= modeling.from_first_process(lambda: teacher_of(recipe))
         self.recipe = chosen(recipe, self.choices)
         self.components = Components(self.recipe)
+        self.components.engines = engines(recipe, self.choices)
         #: What the processes of one launch, and no other, have in common.
         self.launch = modeling.from_first_process(lambda: uuid4().hex)
         #: Receives the training curves, in the first process.
@@ -199,6 +212,7 @@ class Run:
         self._settled = False
         self.recipe = chosen(self.given, self.choices)
         self.components = self.components.settled(self.recipe)
+        self.components.engines = engines(self.given, self.choices)
 
     def chose(self, key: str) -> bool:
         """Whether the run has a choice of this key, made for what its recipe asks for."""
@@ -208,7 +222,10 @@ class Run:
         """Choose what the recipe leaves open, in the first process; keep it in the run's folder."""
         if self._settled:
             return
-        if found := modeling.from_first_process(lambda: measure(self.recipe)):
+        if own := modeling.from_first_process(lambda: choose_engines(self.components)):
+            self.decide(own)
+        known = self.components.engines
+        if found := modeling.from_first_process(lambda: measure(self.recipe, known)):
             self.decide(found)
         if is_main_process():
             write_choices(self.recipe.folder, self.choices)
@@ -224,6 +241,11 @@ class Run:
             self.settle()
         inputs = Inputs(self, step, artifact)
         stage = self.stage_of(step, inputs)
+        if not only_existing_now():
+            if self._chose_engines_anew(step, stage):
+                inputs = Inputs(self, step, artifact)
+                stage = self.stage_of(step, inputs)
+            self._check_partial(step, stage, inputs)
         made = produce(
             stage,
             lambda writer: step.make(inputs, writer),
@@ -255,9 +277,51 @@ class Run:
             digests,
             revision=step.revision,
             resumable=step.resumable,
+            made_on=modeling.circumstances() if step.computes(inputs) else {},
         )
         inputs.plan = stage.plan
         return stage
+
+    def _chose_engines_anew(self, step: Step, stage: Stage) -> bool:
+        """Choose what T5s write with by this machine, if no query is written; whether it changed.
+
+        With `restart` those that are written with another engine do not count.
+        """
+
+        def unwritten() -> bool:
+            writes = "generators" in step.needs.models and self.components.engines
+            begun = stage.has_partial and not self.restart
+            return bool(writes) and not begun and stage.finished()[0] is None
+
+        if not modeling.from_first_process(unwritten):
+            return False
+        before, self.components.engines = self.components.engines, {}
+        found = modeling.from_first_process(lambda: choose_engines(self.components))
+        if {key: self.choices[key] for key in found} == found:
+            self.components.engines = before
+            return False
+        self.decide(found)
+        self.settle()
+        return True
+
+    def _check_partial(self, step: Step, stage: Stage, inputs: Inputs) -> None:
+        """Refuse to go on with a stage whose number format is not to be had here.
+
+        With `restart` what was begun elsewhere is begun anew. Raises InputError.
+        """
+        if stage.finished()[0]:
+            return
+        if self.restart and is_main_process() and not stage.has_partial:
+            shutil.rmtree(stage.partial, ignore_errors=True)
+        place = modeling.default_device().type
+        formats = step.precisions(inputs) if step.computes(inputs) else {}
+        for key, precision in formats.items():
+            if not modeling.computes(precision, place):
+                raise InputError(
+                    f"{stage.path}: the run computes in {precision} ({key}), which this machine "
+                    f"cannot on its {place}: go on where it was begun, or set {key} fp32, which "
+                    "makes the stages of that model again"
+                )
 
     def stage(
         self, name: str, settings: Mapping[str, Any], inputs: Mapping[str, str], **kwargs: Any

@@ -50,7 +50,7 @@ def run_report(pipeline: Pipeline) -> Report:
         hybrid=_hybrid(figures, recipe.evaluation.primary_metric, **draws),
         notes=_notes(pipeline, steps),
         steps=steps,
-        history=read_json(pipeline.model.path / "history.json"),
+        history=read_json(pipeline.model.file("history.json")),
         seconds={n: times[n] for n in (*STAGES, "evaluation") if times.get(n)},
         settings=flatten(asdict(recipe)),
         facts={

@@ -35,7 +35,6 @@ def push_model(recipe: Recipe, *, private: bool | None) -> str:
     not finished or its card belongs to another model.
     """
     model, repo = _finished(recipe, "model"), _repo(recipe)
-    model.verify()
     text = own_card(recipe)
     files: dict[str, Path | bytes] = dict(model_files(model))
     files[CARD] = text.replace(ANY_NAME, repo).encode()
@@ -60,7 +59,7 @@ def own_card(recipe: Recipe) -> str:
 def model_files(model: Artifact) -> dict[str, Path]:
     """The files of the model itself, by their paths in its folder."""
     names = [name for name in model.manifest["files"] if not name.startswith(_OF_THE_RUN)]
-    return {name: model.path / name for name in names}
+    return {name: model.file(name) for name in names}
 
 
 def claim(recipe: Recipe) -> None:
@@ -101,8 +100,6 @@ def _write_datasets(recipe: Recipe, folder: Path) -> dict[str, int]:
         if plan["inputs"][name] != digest:
             rows = name.rpartition("/")[2]
             raise InputError(f"{model.path} was trained on other {rows}: {_AGAIN}")
-    for artifact in made.values():
-        artifact.verify()
     lists, targets = made["triplets"].dataset("lists"), made["targets"].dataset("targets")
     drawn = data.Triplets(
         lists,

@@ -109,7 +109,7 @@ class TrainingRun:
 
     def _media(self, report: Report) -> dict[str, Any]:
         """The tables and plots of a training run, by name."""
-        svg = (self.pipeline.targets.path / "calibration.svg").read_text(encoding="utf-8")
+        svg = self.pipeline.targets.file("calibration.svg").read_text(encoding="utf-8")
         media = {
             "training lists": _table(_training_lists(self.pipeline)),
             "changed queries": _table(self._changed_queries(report)),

@@ -129,9 +129,7 @@ def _counts(name: str) -> bool:
 
 
 def _tables(artifact: Artifact, prefix: str) -> Iterator[pa.Table]:
-    for name in sorted(artifact.manifest["files"]):
-        if name.startswith(f"{prefix}-") and name.endswith(".arrow"):
-            yield read_table(artifact.path / name)
+    yield from map(read_table, artifact.shards(prefix))
 
 
 def _matches(table: pa.Table, kind: str, columns: Sequence[str], search: str) -> np.ndarray:

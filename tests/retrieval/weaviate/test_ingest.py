@@ -91,6 +91,7 @@ def held(server: WeaviateServer) -> dict[str, tuple[str, str, np.ndarray]]:
     return found
 
 
+@pytest.mark.fault("a killed encoder or index")
 def test_killed_at_three_moments_it_ends_with_every_vector_once(
     server: WeaviateServer, weaviate_server: Any, tmp_path: Path
 ) -> None:

@@ -22,6 +22,10 @@ class EncodedEmbeddings(Step):
     needs = Needs(artifacts=("corpus/passages",), models=("base",))
     revision = 3
 
+    def computes(self, inputs: Inputs) -> bool:
+        """Not where an API encodes."""
+        return not inputs.recipe.model.api
+
     def check(self, run: Run) -> None:
         """Load the model that encodes."""
         run.components.base_model()
@@ -50,6 +54,10 @@ class GivenEmbeddings(Step):
         unrecorded_keys=("model.passage_vectors", "corpus", "index", "folder"),
     )
     revision = 3
+
+    def computes(self, inputs: Inputs) -> bool:
+        """Nothing is: the vectors are given."""
+        return False
 
     def check(self, run: Run) -> None:
         """Read the first block, which shows a missing column."""

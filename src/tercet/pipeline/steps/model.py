@@ -81,6 +81,12 @@ class Model(Step):
             condensed["searched"] = digest(evaluated_rows(inputs).tolist())
         return condensed
 
+    def precisions(self, inputs: Inputs) -> dict[str, modeling.Precision]:
+        """Those of encoding and of training."""
+        halves: tuple[modeling.Precision, ...] = ("bf16", "fp16")
+        trained = {f"training.{half}": half for half in halves if inputs.recipe.training.get(half)}
+        return super().precisions(inputs) | trained
+
     def all_processes(self, inputs: Inputs) -> bool:
         """Every process trains."""
         return True

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tercet import data, retrieval
+from tercet import data, modeling, retrieval
 from tercet.config.recipe import RetrieverSettings
 from tercet.core.artifacts import MANIFEST, Writer
 from tercet.core.files import slug
@@ -94,6 +94,10 @@ class _RetrieverEmbeddings(Step):
         precision, pooling = self._settings.precision, self._settings.pooling
         found = {} if precision == "auto" else {"precision": precision}
         return found | ({"pooling": pooling} if pooling else {})
+
+    def precisions(self, inputs: Inputs) -> dict[str, modeling.Precision]:
+        """The retriever's own."""
+        return {"precision of a negatives.retrievers": self._settings.precision}
 
     def all_processes(self, inputs: Inputs) -> bool:
         """As the mining that it is made within."""

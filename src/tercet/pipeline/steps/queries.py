@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from tercet import data
+from tercet import data, modeling
 from tercet.config.recipe import GeneratorSettings
 from tercet.core.artifacts import MANIFEST, Writer
 from tercet.core.processes import process
 from tercet.core.schema import InputError
+from tercet.pipeline.components import LONGEST
 from tercet.pipeline.needs import Needs
 from tercet.pipeline.run import Inputs, Run, Step
 from tercet.pipeline.trials import try_writers
@@ -22,6 +23,19 @@ class Queries(Step):
         keys=("queries", "seed"),
     )
     revision = 4
+
+    def computes(self, inputs: Inputs) -> bool:
+        """Where one of the generators is a model that runs here."""
+        generators = inputs.recipe.queries.generators
+        return any(each.kind not in ("spans", "endpoint") for each in generators)
+
+    def precisions(self, inputs: Inputs) -> dict[str, modeling.Precision]:
+        """Those of the generators."""
+        return {
+            f"queries.generators.{number}.precision": each.precision
+            for number, each in enumerate(inputs.recipe.queries.generators)
+            if each.kind in LONGEST
+        }
 
     def check(self, run: Run) -> None:
         """Write a query about each of two passages with every local model.
@@ -42,6 +56,7 @@ class Queries(Step):
     def make(self, inputs: Inputs, writer: Writer) -> None:
         """As `data.generate_queries`."""
         section, passages = inputs.recipe.queries, inputs.passages
+        _check_engines(inputs)
         data.generate_queries(
             writer,
             passages,
@@ -52,6 +67,18 @@ class Queries(Step):
             shard_passages=section.shard_passages,
             judged=inputs.rows("corpus/queries")["text"][:],
         )
+
+
+def _check_engines(inputs: Inputs) -> None:
+    """Raise InputError for a T5 that the run has begun to write with another engine."""
+    parts = inputs.components
+    for number, each in enumerate(inputs.recipe.queries.generators):
+        begun = parts.engines.get(each.model) if each.kind == "seq2seq" else None
+        if begun and begun != (here := parts.engine_of(each)):
+            raise InputError(
+                f"queries.generators.{number}: the run writes with {begun}, and this machine has "
+                f"{here}: go on where it was begun, or give --restart to begin this stage anew"
+            )
 
 
 def _check_service(run: Run, number: int, settings: GeneratorSettings) -> None:

@@ -22,6 +22,10 @@ class Scores(Step):
     )
     revision = 3
 
+    def computes(self, inputs: Inputs) -> bool:
+        """Not where a service scores."""
+        return not inputs.recipe.teacher.api
+
     def check(self, run: Run) -> None:
         """Load the teacher: one of another kind is refused before queries are written.
 
