@@ -19,7 +19,7 @@ from tercet.config.parsing import flatten
 from tercet.config.recipe import Recipe
 from tercet.core.console import console
 from tercet.core.extras import missing
-from tercet.core.files import digest, read_json, write_json
+from tercet.core.files import digest, kept, write_json
 from tercet.core.schema import InputError
 from tercet.core.text import excerpt, one_line
 from tercet.data.judgements import texts_of
@@ -99,7 +99,7 @@ class TrainingRun:
         return digest(self.pipeline.stage("model").plan)
 
     def _read(self) -> dict[str, dict[str, str]]:
-        return read_json(self._file) if self._file.exists() else {}
+        return kept(self._file, lambda noted: {plan: dict(of) for plan, of in noted.items()}) or {}
 
     def _noted(self) -> dict[str, str]:
         return self._read().get(self._plan, {})
