@@ -38,7 +38,7 @@ STAGES = [
     Fault(1, errno.ENOSPC, True, "/scratch-", "fallocate"),
     Fault(1, errno.ENOSPC, True, "/training/checkpoint-", "write"),
     Fault(1, errno.EIO, False, "optimizer.pt", "write"),
-    Fault(1, errno.EDQUOT, True, "/model.partial/model.safetensors", "any"),
+    Fault(1, errno.EDQUOT, True, "/model.partial/.tmp", "write"),
     Fault(1, errno.ENOSPC, True, "/evaluation.partial/", "write"),
     Fault(1, errno.EIO, False, "/metrics.json", "write"),
 ]

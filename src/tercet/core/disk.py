@@ -32,14 +32,16 @@ _FAULTS = {
     errno.EINVAL: ("its file system refused the call (invalid argument)", "move the folder"),
 }
 _THEN = "then run the same command again"
-#: Texts of libraries' errors; torch does not say why a write failed.
+#: Texts of libraries' errors; torch and numpy do not say why a write failed.
 _TEXTS = {
     "database or disk is full": errno.ENOSPC,
     "disk i/o error": errno.EIO,
     "attempt to write a readonly database": errno.EROFS,
 } | {os.strerror(code).lower(): code for code in _FAULTS if code != errno.EINVAL}
 _NUMBERED = re.compile(r"(?:os error|\[errno) (\d+)", re.IGNORECASE)
-_TORCH = re.compile(r"PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+")
+_SILENT = re.compile(
+    r"PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+|\d+ requested and \d+ written"
+)
 _REFUSES_TO_RESERVE = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODEV)
 _ZEROS = bytes(1 << 20)
 
@@ -58,7 +60,7 @@ def code_of(error: BaseException, place: Path | None = None) -> int | None:
     text = str(error)
     if found := _NUMBERED.search(text):
         return code if (code := int(found[1])) in _FAULTS else None
-    if _TORCH.search(text):
+    if _SILENT.search(text):
         return errno.ENOSPC if place and free_space(place) < len(_ZEROS) else errno.EIO
     return next((code for part, code in _TEXTS.items() if part in text.lower()), None)
 
