@@ -46,7 +46,7 @@ STAGES = [
 EVALUATION = [
     Fault(1, errno.ENOSPC, True, "/#", "fallocate"),  # BM25's postings, which have no name
     Fault(1, errno.EDQUOT, True, "/rankings/", "write"),
-    Fault(1, errno.ENOSPC, True, "/vectors/", "write"),
+    Fault(1, errno.ENOSPC, True, "/rankings/base.partial/manifest.json", "write"),
     Fault(1, errno.EIO, False, "/results/", "rename"),
     Fault(1, errno.ENOSPC, True, "/results/report.html", "write"),
 ]

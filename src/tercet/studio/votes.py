@@ -51,7 +51,7 @@ class Votes:
         """Query id -> text."""
         with _read(self.folder / _QUERIES) as text:
             rows = map(json.loads, text.splitlines())
-            return {str(row["_id"]): str(row["text"]) for row in rows}
+            return {"" + row["_id"]: "" + row["text"] for row in rows}  # raises for no text
 
     def qrels(self) -> dict[tuple[str, str], int]:
         """(query id, passage id) -> 1 for relevant, 0 for not."""
