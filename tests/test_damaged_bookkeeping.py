@@ -63,13 +63,10 @@ def train(recipe: Path, name: str) -> Finished:
 def copied(recipe: Path, name: str, damage: Callable[[bytes], bytes]) -> Path:
     """A copy of a run, whose bookkeeping is damaged; a file that is not there is damaged, too."""
     runs = recipe.parent / "runs"
-    shutil.rmtree(runs / "copy", ignore_errors=True)
-    shutil.copytree(runs / name, runs / "copy")
-    plans = [
-        path.relative_to(runs / "copy") for path in (runs / "copy").glob("*.partial/plan.json")
-    ]
-    for name in (*OWN, *plans):
-        file = runs / "copy" / name
+    run = runs / "copy"
+    shutil.rmtree(run, ignore_errors=True)
+    shutil.copytree(runs / name, run)
+    for file in [*(run / name for name in OWN), *run.glob("*.partial/plan.json")]:
         file.parent.mkdir(exist_ok=True, parents=True)
         file.write_bytes(damage(file.read_bytes() if file.exists() else b'{"of": "none"}'))
     return run
