@@ -7,16 +7,12 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
 import pytest
-from disk_faults import Fault, Programs, programs_on_a_failing_disk
-from programs import Finished, hashes
-from recipes import tiny_recipe
+from disk_faults import Fault, Place, check_end, check_failure, place_in
 
-from tercet.core.artifacts import existing
 from tercet.core.files import file_sha256
 
 pytestmark = [
@@ -52,30 +48,6 @@ EVALUATION = [
 ]
 
 
-@dataclass(frozen=True)
-class Place:
-    """A tiny recipe, and programs on a disk that fails; each run is named."""
-
-    recipe: Path
-    programs: Programs
-
-    def start(self, name: str, program: str = "train.py", fault: Fault | None = None) -> Finished:
-        run = self.run(name)
-        more = [] if program == "train.py" else ["--evaluation.latency_queries", "0"]
-        log = self.recipe.with_name(f"{name}.log")
-        log.unlink(missing_ok=True)
-        given = (self.recipe, "--name", name, *more)
-        return self.programs.run(program, *given, on=run, fault=fault or Fault(), log=log)
-
-    def run(self, name: str) -> Path:
-        return self.recipe.parent / "runs" / name
-
-    def calls(self, name: str) -> list[tuple[str, str]]:
-        """The calls of the last start: their name and file."""
-        lines = self.recipe.with_name(f"{name}.log").read_text().splitlines()
-        return [(line.split(" ")[1], line.split(" ", 2)[2]) for line in lines]
-
-
 @pytest.fixture(scope="module")
 def place(
     tmp_path_factory: pytest.TempPathFactory,
@@ -84,48 +56,8 @@ def place(
     tiny_cross_encoder_path: Path,
 ) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("disks")
-    recipe = tiny_recipe(
-        folder,
-        corpus=tiny_beir_path,
-        queries={"shard_passages": 16},
-        teacher={"name": tiny_cross_encoder_path, "shard_pairs": 128},
-        model=tiny_encoder_path,
-        index={"backend": "faiss", "factory": "IVF{lists},SQ8", "on_disk": True},
-        triplets={"negatives_per_query": 3, "teacher_weight": 0.5},
-        training={"num_train_epochs": 1, "learning_rate": 1e-3},
-        evaluation={"interpolation_steps": 1},
-    )
-    with programs_on_a_failing_disk(folder / "programs") as programs:
-        place = Place(recipe, programs)
-        whole = place.start("whole")
-        assert whole.returncode == 0, whole.stderr
-        (recipe.with_name("whole.log")).rename(folder / "train.log")
-        evaluated = place.start("whole", "eval.py")
-        assert evaluated.returncode == 0, evaluated.stderr
-        (recipe.with_name("whole.log")).rename(folder / "eval.log")
+    with place_in(folder, tiny_beir_path, tiny_encoder_path, tiny_cross_encoder_path) as place:
         yield place
-
-
-def check_failure(place: Place, name: str, fault: Fault, result: Finished) -> None:
-    """One line and exit code 1; every artefact that was finished is whole."""
-    said = f"{fault}: {result.returncode} {result.stderr}"
-    assert result.returncode == 1, said
-    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1, said
-    assert str(place.run(name).name) in result.stderr, f"{said} names no file"
-    assert "run the same command again" in result.stderr, said
-    for manifest in place.run(name).rglob("manifest.json"):
-        if ".partial" not in str(manifest):
-            artifact = existing(manifest.parent)
-            assert artifact
-            artifact.verify()
-
-
-def check_end(place: Place, name: str) -> None:
-    """The same bytes as the run without faults, and nothing that should not be there."""
-    assert hashes(place.run(name)) == hashes(place.run("whole"))
-    left = [path.name for path in place.run(name).rglob("*")]
-    stray = [n for n in left if re.search(r"\.tmp$|\.partial$|\.old$|^scratch-|^_aside$|^sums$", n)]
-    assert not stray
 
 
 def survives(place: Place, name: str, program: str, faults: Sequence[Fault]) -> Counter[str]:
@@ -178,13 +110,13 @@ def check_results(place: Place, name: str) -> None:
 def test_a_disk_that_fails_at_any_write(place: Place, program: str) -> None:
     """Every tenth call of a run that writes; TERCET_EVERY_CALL takes each n-th, such as all."""
     name = "every"
-    lines = (place.recipe.parent / f"{program[:-3]}.log").read_text().splitlines()
+    lines = (place.recipe.parent / f"{program}.log").read_text().splitlines()
     calls = [(line.split(" ")[1], line.split(" ", 2)[2]) for line in lines]
     seen: Counter[tuple[str, str]] = Counter()
     points = []
     for call, path in calls:
         # The names of scratch files are drawn; a folder itself is made or synced at many moments.
-        part = re.sub(r"scratch-.*", "scratch-", re.sub(r"/#\d+.*", "/#", path))
+        part = re.sub(r"(scratch-|/#|/\.tmp).*", r"\1", path)
         seen[call, part] += 1
         if part.count("/") and not part.endswith("resources.json.tmp"):
             points.append((call, part, seen[call, part]))
