@@ -24,6 +24,7 @@ from rich.markup import escape
 from torch import Tensor, nn
 from transformers import Trainer, TrainerControl
 from transformers.trainer_utils import HubStrategy, SaveStrategy, rotate_checkpoints
+from transformers.training_args import OptimizerNames
 from transformers.utils.hub import PushInProgress
 
 from tercet.core.console import console
@@ -78,7 +79,7 @@ class ResumableTrainer(Trainer):
 
     def _expected_state(self) -> int:
         trained = sum(p.nbytes for p in self.student.trained.parameters() if p.requires_grad)
-        return 2 * trained if str(self.args.optim).startswith("adamw_torch") else 0
+        return 2 * trained if OptimizerNames(self.args.optim).value.startswith("adamw_torch") else 0
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Push as `hub_strategy` says, in one commit whose model can be loaded.
