@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
+from itertools import chain
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock
 
-from tercet.core.files import slug, write_file, write_json
+from tercet.core.files import replacing, slug, write_file, write_json
 from tercet.core.schema import InputError, Qrels, Run
 from tercet.evaluation.results import Cell, Results
 from tercet.retrieval.latency import Timing
@@ -50,13 +51,17 @@ def results_from(metrics: Mapping[str, Any], place: str) -> Results:
 
     Raises InputError if they are not those of eval.py.
     """
-    missing = [field.name for field in fields(Results) if field.name not in metrics]
+    known = metrics if isinstance(metrics, dict) else {}
+    missing = [field.name for field in fields(Results) if field.name not in known]
     if missing:
         raise InputError(
             f"{place} has no results of eval.py ({', '.join(missing)} missing): use the "
             "metrics.json in the `results` folder of a run"
         )
-    results: Results = _typed(Results, metrics)
+    try:
+        results: Results = _typed(Results, metrics)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        raise InputError(f"{place} is damaged, or of another version: run `tercet eval`") from None
     return results
 
 
@@ -122,17 +127,12 @@ def _metric_rows(item: tuple[tuple[str, str], Mapping[str, Mapping[str, float]]]
 
 def _write_parquet(path: Path, tables: Iterable[pa.Table]) -> None:
     """Write tables to one file, which appears under its name when it is complete."""
-    temporary = path.with_name(path.name + ".tmp")
-    writer: pq.ParquetWriter | None = None
-    try:
-        for table in tables:
-            writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
-            writer.write_table(table)
-        if writer:
-            writer.close()
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    rest = iter(tables)
+    if (first := next(rest, None)) is None:
+        return
+    with replacing(path) as file, pq.ParquetWriter(file, first.schema, compression="zstd") as into:
+        for table in chain([first], rest):
+            into.write_table(table)
 
 
 def append_csv(path: Path, results: Results) -> None:
@@ -147,6 +147,8 @@ def append_csv(path: Path, results: Results) -> None:
         except UnicodeDecodeError:
             raise InputError(f"{path} is not UTF-8 text: move it to another place") from None
         old = list(csv.DictReader(io.StringIO(before, newline="")))
+        if any(None in row or None in row.values() for row in old):
+            raise InputError(f"{path} is damaged: its rows have other columns; move it away")
         names = dict.fromkeys([*(old[0] if old else ()), *(name for row in rows for name in row)])
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, list(names), restval="", lineterminator="\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from tercet.config.index import IndexSettings
 from tercet.config.parsing import nearest
 from tercet.core.cache import cache_folder, make_once
 from tercet.core.console import console
-from tercet.core.files import digest, read_json, weights_digest, write_json
+from tercet.core.files import digest, kept, read_json, weights_digest, write_json
 from tercet.core.schema import Index, InputError, Passage
 from tercet.evaluation.systems import Systems
 from tercet.modeling.hub import resolve
@@ -100,8 +101,12 @@ class RunSearch:
             threshold = {"score": float(np.percentile(scores, BELOW)), "queries": len(scores)}
             write_json(folder / "threshold.json", threshold)
 
-        folder = make_once(cache_folder("answerability") / digest(inputs), make)
-        return float(read_json(folder / "threshold.json")["score"])
+        place = cache_folder("answerability") / digest(inputs)
+        found = kept(make_once(place, make) / "threshold.json", lambda kept: float(kept["score"]))
+        if found is None:  # damaged
+            shutil.rmtree(place)
+            found = float(read_json(make_once(place, make) / "threshold.json")["score"])
+        return found
 
     def _best_scores(self) -> list[float]:
         """The best score of each query in a seeded sample of the held-out ones."""

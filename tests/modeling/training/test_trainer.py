@@ -13,10 +13,11 @@ from tiny_training import LOSSES, Drawn, train_with_every_loss, trainer
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from tercet.config.loading import load_recipe
+from tercet.core.disk import told
 from tercet.core.schema import InputError
 from tercet.modeling.encoders.bi_encoder import BiEncoder
 from tercet.modeling.training.callbacks import FiniteGradients
-from tercet.modeling.training.checkpoints import last_checkpoint
+from tercet.modeling.training.checkpoints import ASIDE, checkpoints_in, last_checkpoint
 from tercet.modeling.training.collator import IGNORED, TripletCollator, margins
 from tercet.modeling.training.gradient_cache import GradientCache
 from tercet.modeling.training.trainer import MarginMSETrainer, training_arguments
@@ -279,7 +280,8 @@ def test_training_evaluates_zero_shot_first_and_saves_what_sentence_transformers
     assert np.allclose(ours, theirs, atol=1e-5)
 
 
-def test_a_checkpoint_that_was_cut_short_is_removed_and_the_one_before_is_used(
+@pytest.mark.fault("a killed checkpoint")
+def test_a_checkpoint_that_was_cut_short_is_put_aside_and_the_one_before_is_used(
     encoder: BiEncoder, texts: dict[str, str], tmp_path: Path
 ) -> None:
     trainer(
@@ -290,7 +292,67 @@ def test_a_checkpoint_that_was_cut_short_is_removed_and_the_one_before_is_used(
     weights = newest / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     assert last_checkpoint(folder) == str(before)
-    assert not newest.exists()
+    assert not newest.exists() and (folder / ASIDE).exists()
+
+
+@pytest.mark.fault("a full disk")
+def test_the_room_of_a_checkpoint_is_known_before_it_is_written(
+    encoder: BiEncoder, texts: dict[str, str], tmp_path: Path
+) -> None:
+    run = trainer(encoder, texts, tmp_path)
+    before = run.checkpoint_bytes()
+    run.train()
+    checkpoint = Path(last_checkpoint(tmp_path / "run" / "training") or "")
+    large = [checkpoint / name for name in ("model.safetensors", "optimizer.pt")]
+    written = sum(file.stat().st_size for file in large)
+    assert before == pytest.approx(written, rel=0.1)
+    assert run.checkpoint_bytes() == pytest.approx(written, rel=0.1)
+
+
+@pytest.mark.fault("a full disk")
+def test_a_checkpoint_without_room_is_told_and_the_one_before_stays(
+    encoder: BiEncoder, texts: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trainer(encoder, texts, tmp_path, "--training.num_train_epochs=2")
+    folder = tmp_path / "run" / "training"
+    free = lambda place: 10**12 if not checkpoints_in(folder) else 10_000  # noqa: E731
+    monkeypatch.setattr("tercet.core.disk.free_space", free)
+    with pytest.raises(OSError) as caught:
+        run.train()
+    (first,) = checkpoints_in(folder)
+    assert last_checkpoint(folder) == str(first)
+    line = str(told(caught.value))
+    assert "/training/checkpoint-" in line and "a checkpoint takes" in line and "10 kB left" in line
+
+
+@pytest.mark.fault("failing writes")
+def test_a_checkpoint_that_cannot_be_written_leaves_nothing_of_itself(
+    encoder: BiEncoder, texts: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trainer(encoder, texts, tmp_path)
+
+    def failing(*given: object, **named: object) -> None:
+        raise RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed")
+
+    monkeypatch.setattr("torch.save", failing)
+    with pytest.raises(OSError) as caught:
+        run.train()
+    folder = tmp_path / "run" / "training"
+    assert not list(folder.glob("checkpoint-*")) and not (folder / ASIDE).exists()
+    assert str(told(caught.value)).startswith(f"{folder}/checkpoint-")
+
+
+@pytest.mark.fault("failing writes")
+def test_curves_that_cannot_be_written_are_said_once_and_do_not_end_the_training(
+    encoder: BiEncoder,
+    texts: dict[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = trainer(encoder, texts, tmp_path)
+    (tmp_path / "run" / "training" / "curves.jsonl").mkdir(parents=True)
+    run.train()
+    assert capsys.readouterr().out.count("curves.jsonl: Is a directory: the curves are") == 1
 
 
 @pytest.mark.parametrize("options", LOSSES.values(), ids=LOSSES)
