@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tercet.core.borders import reason
 from tercet.core.extras import missing
 from tercet.core.mapped import BLOCK, Vectors
 from tercet.core.schema import InputError, Ranking, Size, UnsupportedVectors
@@ -262,9 +263,11 @@ def _faults(what: str, instead: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        reason = one_line(str(error).rpartition(".cpp:")[2].partition(": ")[2])
-        message = f"{what}: {reason or error}"
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # of C++, and of the wrapper around it
+        said = one_line(str(error).rpartition(".cpp:")[2].partition(": ")[2])
+        message = f"{what}: {said or reason(error)}"
         if not instead or "could not parse" in message:
             raise InputError(message) from error
         raise UnsupportedVectors(f"{message}: choose {instead}") from error

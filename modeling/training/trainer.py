@@ -13,6 +13,7 @@ from transformers import EarlyStoppingCallback, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from tercet.config.recipe import LossSection, Recipe
+from tercet.core.borders import border
 from tercet.core.console import CURVES
 from tercet.core.schema import InputError
 from tercet.data.triplets import Triplets
@@ -209,11 +210,8 @@ def training_arguments(recipe: Recipe, student: Student | None = None) -> Traini
         "ddp_broadcast_buffers": False,
         "use_cpu": default_device().type == "cpu",
     }
-    try:
+    with border("training"):
         args = TrainingArguments(**settings)
-    except (TypeError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise InputError(f"training: {reason}") from error
     by_steps = args.save_strategy == SaveStrategy.STEPS
     if by_steps and args.eval_steps != args.save_steps:
         raise InputError(

@@ -19,6 +19,13 @@ class InputError(Exception):
     """
 
 
+class Diverged(Exception):
+    """Training, or what it learns from, is no number any more. The message is one line.
+
+    Programs print it without a traceback and exit with code 4.
+    """
+
+
 class UnsupportedVectors(InputError):
     """Valid vectors that this kind of index cannot hold; another kind can."""
 
