@@ -17,6 +17,7 @@ from tercet.core.borders import border
 from tercet.core.console import count_batch
 from tercet.core.schema import InputError
 from tercet.modeling.batching import pad, plan_batches, position_limit, run_halving
+from tercet.modeling.checks import check_vocabulary
 from tercet.modeling.hub import SAFETENSORS, load_tokenizer, loading, local_folder, resolve
 from tercet.modeling.precision import (
     Precision,
@@ -109,6 +110,7 @@ class CrossEncoderTeacher:
                 limit = min(tokenizer.model_max_length, _ONNX_LENGTH_LIMIT)
             else:
                 network = load_network(name, model.path, folder).to(place)
+                check_vocabulary(name, network, tokenizer)
                 accepted = inspect.signature(network.forward).parameters
                 names = [key for key in tokenizer.model_input_names if key in accepted]
                 limit = position_limit(network.config)

@@ -27,7 +27,7 @@ from transformers.utils.hub import PushInProgress
 from tercet.core.console import console
 from tercet.core.files import file_sha256, read_json, share, write_json
 from tercet.modeling.encoders.protocols import Student
-from tercet.modeling.hub import files_of, push_files
+from tercet.modeling.hub import files_of, push_files, writing
 from tercet.modeling.training.lora import unwrapped
 
 _MANIFEST = "checkpoint.json"
@@ -43,6 +43,11 @@ class ResumableTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
         self.student.write_files(output_dir or self.args.output_dir)
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """As the Trainer's. Raises InputError if the Hub refuses."""
+        with writing(self.args.hub_model_id):
+            super().init_hf_repo(token, private)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Save as the Trainer does, then write the manifest, then remove older checkpoints."""
