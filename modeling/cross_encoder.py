@@ -15,7 +15,7 @@ from tokenizers.normalizers import Lowercase, Sequence as NormalizerSequence
 
 from tercet.core.borders import border
 from tercet.core.console import count_batch
-from tercet.core.schema import InputError
+from tercet.core.schema import Diverged, InputError
 from tercet.modeling.batching import pad, plan_batches, position_limit, run_halving
 from tercet.modeling.checks import check_vocabulary
 from tercet.modeling.hub import SAFETENSORS, load_tokenizer, loading, local_folder, resolve
@@ -175,7 +175,7 @@ class CrossEncoderTeacher:
     def score(self, pairs: Pairs) -> np.ndarray:
         """float32 [len(pairs)] raw logits, in the order given; equal pairs are scored once.
 
-        Raises InputError naming a pair whose logit is not finite.
+        Raises Diverged naming a pair whose logit is not finite.
         """
         if len(pairs) == 2 and isinstance(pairs[0], str):
             raise InputError(f"model {self.name!r} scores a list of pairs: [(query, passage)]")
@@ -185,9 +185,10 @@ class CrossEncoderTeacher:
         wrong = np.flatnonzero(~np.isfinite(scores))
         if wrong.size:
             query, passage = pairs[wrong[0]]
-            raise InputError(
+            raise Diverged(
                 f"model {self.name!r}: the logit of pair {wrong[0]} is {scores[wrong[0]]}"
-                f" (query {query[:60]!r}, passage {passage[:60]!r}); precision fp32 may help"
+                f" (query {query[:60]!r}, passage {passage[:60]!r}); precision fp32 may help",
+                row=int(wrong[0]),
             )
         return scores
 

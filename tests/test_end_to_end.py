@@ -160,6 +160,16 @@ def test_mixtures_that_are_measured_are_not_searched_again(recipe: Path) -> None
         assert hashes(run) == before
 
 
+@pytest.mark.fault("divergence")
+def test_training_that_diverges_is_one_line_and_a_code_of_its_own(recipe: Path) -> None:
+    found = train(recipe, "--training.learning_rate", "1e30", "--training.max_grad_norm", "0")
+    assert found.returncode == 4, found.stderr
+    line = found.stderr.strip()
+    assert line.startswith("error: training diverged: ") and "\n" not in line
+    assert "quer" in line and "last checkpoint: none. Lower training.learning_rate" in line
+    assert not (recipe.parent / "runs" / "tiny" / "model").exists()
+
+
 def test_lora_ships_a_plain_model_whose_weights_moved_by_a_low_rank(recipe: Path) -> None:
     options = ["--model.lora_rank", "2", "--training.learning_rate", "0.05"]
     options += ["--evaluation.interpolation_steps", "1", "--loss.matryoshka", "[8]"]

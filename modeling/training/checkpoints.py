@@ -44,13 +44,21 @@ class ResumableTrainer(Trainer):
         super()._save(output_dir, state_dict)
         self.student.write_files(output_dir or self.args.output_dir)
 
+    def check_weights(self) -> None:
+        """Raise Diverged unless all weights are finite."""
+        raise NotImplementedError
+
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """As the Trainer's. Raises InputError if the Hub refuses."""
         with writing(self.args.hub_model_id):
             super().init_hf_repo(token, private)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Save as the Trainer does, then write the manifest, then remove older checkpoints."""
+        """Save as the Trainer does, then write the manifest, then remove older checkpoints.
+
+        Raises Diverged for weights that are not finite.
+        """
+        self.check_weights()
         kept, self.args.save_total_limit = self.args.save_total_limit, None
         super()._save_checkpoint(model, trial)
         self.args.save_total_limit = kept
@@ -138,6 +146,12 @@ def last_checkpoint(folder: Path) -> str | None:
         console.print(f"[red]{checkpoint} is not whole[/]: removed, using the one before it")
         shutil.rmtree(checkpoint)
     return None
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """The newest whole checkpoint, or None; unfinished ones stay."""
+    whole = filter(_is_whole, folder.glob("checkpoint-*"))
+    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
 
 
 def _is_whole(checkpoint: Path) -> bool:

@@ -28,7 +28,7 @@ from tercet.config.training import training_defaults
 from tercet.core.borders import is_out_of_memory, reason
 from tercet.core.processes import process
 from tercet.core.resources import trim_memory
-from tercet.core.schema import InputError
+from tercet.core.schema import Diverged, InputError
 from tercet.modeling.encoders.adapted_encoder import AdaptedEncoder
 from tercet.modeling.encoders.bi_encoder import BiEncoder
 from tercet.modeling.encoders.protocols import Student
@@ -83,7 +83,7 @@ def rehearse(make: Callable[[], Student], recipe: Recipe) -> None:
     """
     _check_effects(training_arguments(recipe))
     failure = _failure(make, recipe)
-    if isinstance(failure, InputError):
+    if isinstance(failure, InputError) and not isinstance(failure, Diverged):
         raise failure
     if failure is None:
         return

@@ -9,7 +9,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tercet.core.schema import Diverged, InputError
+from tercet.core.schema import InputError
 from tercet.core.text import excerpt
 
 #: Failures of a disk or of its server, which say nothing of what was read.
@@ -32,7 +32,7 @@ def border(
     """
     try:
         yield
-    except (InputError, Diverged):
+    except InputError:
         raise
     except BaseException as error:
         if not _of_library(error):
