@@ -211,7 +211,7 @@ def push_files(
     uses Gradio. The token comes from HF_TOKEN or `hf auth login`. Raises InputError if the Hub
     refuses.
     """
-    with writing(repo_id):
+    with pushing(repo_id):
         repo = _repository(repo_id, kind, private, revision)
         there = list_repo_files(repo, repo_type=kind, revision=revision)
         left = {name for name in there if _matches(name, _LEFTOVERS[kind])}
@@ -232,7 +232,7 @@ def claim_repository(
     repo_id: str, *, private: bool | None = None, revision: str | None = None
 ) -> None:
     """Create a model's repository if there is none. Raises InputError if the Hub refuses."""
-    with writing(repo_id):
+    with pushing(repo_id):
         _repository(repo_id, "model", private, revision)
 
 
@@ -248,7 +248,7 @@ def _repository(repo_id: str, kind: str, private: bool | None, revision: str | N
 
 
 @contextmanager
-def writing(repo_id: str) -> Iterator[None]:
+def pushing(repo_id: str) -> Iterator[None]:
     """The border to the Hub's answers when a repository is written."""
     with border(f"the Hub did not take {repo_id!r}", ": check the network"):
         try:

@@ -247,7 +247,7 @@ class Curves(TrainerCallback):
     """
 
     def __init__(self, file: Path) -> None:
-        self.file, self.began = file, time.time()
+        self.file, self.began, self._failed = file, time.time(), False
 
     def on_log(
         self,
@@ -259,10 +259,16 @@ class Curves(TrainerCallback):
     ) -> None:
         """Write one JSON line: the logged values, the step, the last step and the time."""
         if state.is_world_process_zero:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            line = {"step": state.global_step, "max_steps": state.max_steps, "began": self.began}
-            with self.file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line | {"time": time.time()} | dict(logs or {})) + "\n")
+            about = {"step": state.global_step, "max_steps": state.max_steps, "began": self.began}
+            line = json.dumps(about | {"time": time.time()} | dict(logs or {}))
+            try:
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                with self.file.open("a", encoding="utf-8") as file:
+                    file.write(line + "\n")
+            except OSError as error:  # a curve is not worth the training
+                if not self._failed:
+                    console.warn(f"{self.file}: {error.strerror}: the curves are incomplete")
+                self._failed = True
 
 
 #: Receives logged values by name, and their training step.

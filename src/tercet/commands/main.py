@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import NoReturn
 
 import click
 
+from tercet.core.disk import told
 from tercet.core.schema import InputError
 from tercet.core.signals import Interrupted, end_with_parent, handled
 from tercet.version import __version__
@@ -109,12 +109,12 @@ def main(arguments: Sequence[str] | None = None, command: click.Command = tercet
         _stop(error.format_message(), 2, given)
     except (KeyboardInterrupt, click.Abort):
         _stop("interrupted: run the same command again to resume", 130, given)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            _stop("the disk is full: make room, then run the same command again", 1, given)
-        if not isinstance(error, PermissionError):
-            raise
+    except PermissionError as error:
         _stop(f"{error.filename}: {error.strerror}", 2, given)
+    except Exception as error:
+        if (line := told(error)) is None:
+            raise
+        _stop(line, 1, given)
 
 
 def _name(command: click.Command) -> str:

@@ -9,13 +9,14 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tercet.core.disk import code_of
 from tercet.core.schema import InputError
 from tercet.core.text import excerpt
 
-#: Failures of a disk or of its server, which say nothing of what was read.
-OUTSIDE = frozenset(
-    (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
-)
+#: Failures of a disk, which say nothing of what was read from it.
+_OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS)
+#: Failures of the machine.
+_OF_MACHINE = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 #: Messages of these are fragments, as the key that is missing: the class's name is part of it.
 _TERSE = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError)
 _LONGEST = 300  # characters of a library's line
@@ -62,4 +63,6 @@ def _of_library(error: BaseException) -> bool:
         return type(error).__name__ == "PanicException"  # of libraries in Rust
     if is_out_of_memory(error):
         return False
-    return not (isinstance(error, OSError) and error.errno in OUTSIDE)
+    if isinstance(error, OSError) and error.errno in _OF_MACHINE:
+        return False
+    return code_of(error) not in _OF_DISK
