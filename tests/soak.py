@@ -110,11 +110,11 @@ class Soak:
         for program, lines in events.items():
             counts = Counter(line.partition(" ")[0] for line in lines)
             stages = list(counts) if program == "train.py" else ["eval"] * 2
-            for stage in stages:
-                if most and (self.random.random() < _KILLED_IN or program == "eval.py"):
-                    own = ranks if program == "train.py" else 1
-                    most -= self._kill(cycle, program, stage, counts[stage], own)
-            code, _ = self.start(cycle, program, None, ranks=ranks if program == "train.py" else 1)
+            own = ranks if program == "train.py" else 1
+            wanted = [row for row in range(len(stages)) if self.random.random() < _KILLED_IN]
+            for row in sorted(self.random.sample(wanted, min(most, len(wanted)))):
+                most -= self._kill(cycle, program, stages[row], counts[stages[row]], own)
+            code, _ = self.start(cycle, program, None, ranks=own)
             if code:
                 tail = (cycle / "output.log").read_text()[-2000:]
                 self.differences.append(f"{cycle.name}: {program} ended with {code}: {tail}")

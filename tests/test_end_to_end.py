@@ -73,6 +73,7 @@ def test_a_run_ends_with_a_report_and_a_second_one_reuses_everything(recipe: Pat
     assert "not measured on these queries" in (run / "report.md").read_text()
 
 
+@pytest.mark.fault("a killed training")
 def test_killed_in_every_stage_a_run_resumes_and_ends_with_the_same_bytes(recipe: Path) -> None:
     runs, log = recipe.parent / "runs", recipe.parent / "killed.log"
     assert train(recipe, "--name", "whole").returncode == 0
@@ -85,6 +86,7 @@ def test_killed_in_every_stage_a_run_resumes_and_ends_with_the_same_bytes(recipe
     assert hashes(runs / "killed") == hashes(runs / "whole")
 
 
+@pytest.mark.fault("a killed training")
 def test_killed_within_an_epoch_training_goes_on_from_a_checkpoint_by_time(recipe: Path) -> None:
     runs, log = recipe.parent / "runs", recipe.parent / "killed.log"
     whole = train(recipe, "--name", "whole", "--checkpoints.minutes", "60")
@@ -101,6 +103,7 @@ def test_killed_within_an_epoch_training_goes_on_from_a_checkpoint_by_time(recip
     assert hashes(runs / "killed") == hashes(runs / "whole")
 
 
+@pytest.mark.fault("signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_a_checkpoint_within_a_step(recipe: Path, number: signal.Signals) -> None:
     runs = recipe.parent / "runs"
@@ -138,6 +141,7 @@ def _text(file: Path) -> str:
     return file.read_text() if file.exists() else ""
 
 
+@pytest.mark.fault("a killed training")
 def test_mixtures_that_are_measured_are_not_searched_again(recipe: Path) -> None:
     assert train(recipe).returncode == 0
     run = recipe.parent / "runs" / "tiny"
