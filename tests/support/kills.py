@@ -43,6 +43,8 @@ def stage_of(path: str, run: str, *, reads: bool) -> str | None:
     first = path[len(run) + 1 :].partition("/")[0].removesuffix(".tmp")
     if reads:
         return "eval"
+    if first.startswith("scratch-"):
+        return None  # of an evaluation, by a name of its own
     if first in _REPORT:
         return "report"
     return None if "." in first.removesuffix(".partial") else first.removesuffix(".partial")
