@@ -108,32 +108,39 @@ class Soak:
         """A run that is killed at most so often, and left to its end."""
         cycle = self.folder / f"cycle-{number}-{ranks}"
         for program, lines in events.items():
-            counts = Counter(line.partition(" ")[0] for line in lines)
-            stages = list(counts) if program == "train.py" else ["eval"] * 2
             own = ranks if program == "train.py" else 1
-            wanted = [row for row in range(len(stages)) if self.random.random() < _KILLED_IN]
-            for row in sorted(self.random.sample(wanted, min(most, len(wanted)))):
-                most -= self._kill(cycle, program, stages[row], counts[stages[row]], own)
+            for line in self._moments(lines, most):
+                most -= self._kill(cycle, program, line, own)
             code, _ = self.start(cycle, program, None, ranks=own)
             if code:
                 tail = (cycle / "output.log").read_text()[-2000:]
                 self.differences.append(f"{cycle.name}: {program} ended with {code}: {tail}")
         return cycle
 
-    def _kill(self, cycle: Path, program: str, stage: str, count: int, ranks: int) -> bool:
+    def _moments(self, lines: list[str], most: int) -> list[str]:
+        """Draw events, one of each of some stages, in the order in which they happen."""
+        order = {line: place for place, line in reversed([*enumerate(lines)])}
+        by_stage: dict[str, list[str]] = {}
+        for line in order:
+            by_stage.setdefault(line.partition(" ")[0], []).append(line)
+        wanted = [stage for stage in sorted(by_stage) if self.random.random() < _KILLED_IN]
+        wanted = ["eval", "eval"] if "eval" in by_stage else wanted
+        drawn = self.random.sample(wanted, min(most, len(wanted)))
+        return sorted((self.random.choice(by_stage[stage]) for stage in drawn), key=order.get)
+
+    def _kill(self, cycle: Path, program: str, line: str, ranks: int) -> bool:
         late = self.random.choice((0, 0, self.random.uniform(0, _LATEST)))
-        at = [stage, self.random.randint(1, count), late]
-        code, lines = self.start(cycle, program, at, ranks=ranks)
+        code, lines = self.start(cycle, program, [line, late], ranks=ranks)
         if "killed" not in lines:
             if code:
                 tail = (cycle / "output.log").read_text()[-2000:]
                 self.differences.append(f"{cycle.name}: {program} ended with {code}: {tail}")
             return False
-        where = lines[-1].partition(" ")[0] if lines[-1] != "killed" else stage
-        where = _last_stage(lines) or where
+        last = next(each for each in reversed(lines) if each != "killed")
+        where = last.partition(" ")[0]
         self.landed[where] += 1
         self.of_two[where] += ranks > 1
-        print(f"{cycle.name} {program}: killed in {where}, at {at}", flush=True)
+        print(f"{cycle.name} {program}: killed {late:.2f} s after {line}, at {last}", flush=True)
         return True
 
     def compare(self, cycle: Path, expected: dict[str, str], names: set[str]) -> None:
@@ -143,10 +150,6 @@ class Soak:
             if found.get(name) != value:
                 self.differences.append(f"{cycle.name}: {name}: {value} {found.get(name)}")
         self.leftovers += [f"{cycle.name}: {name}" for name in sorted(left(cycle) - names)]
-
-
-def _last_stage(lines: list[str]) -> str:
-    return next((line.partition(" ")[0] for line in reversed(lines) if line != "killed"), "")
 
 
 def left(cycle: Path) -> set[str]:

@@ -1,9 +1,9 @@
-"""A program that is killed at its n-th write in a stage of a run, or a little after.
+"""A program that is killed at a write in a stage of a run, or a little after.
 
 `install` reads what to do from the environment, as JSON in SOAK:
 
 - `run`: the run's folder; `log`: a file that gets a line for each event, `STAGE PATH`;
-- `at`: [stage, event of it from 1 on, seconds after it], or null to kill nothing;
+- `at`: [the line of an event, seconds after it], or null to kill nothing;
 - `whom`: "group" (this process's), "launcher", "rank 0" or "rank 1" of a launch, or "all".
 """
 
@@ -15,7 +15,6 @@ import signal
 import sys
 import threading
 import time
-from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,6 @@ class _Watch:
         self._run, self._whom = given["run"], given["whom"]
         self._at, self._reads = given["at"], bool(given.get("reads"))
         self._log = os.open(given["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        self._seen: Counter[str] = Counter()
         self._busy = threading.local()
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -82,15 +80,15 @@ class _Watch:
         return arguments[_CHANGES[event]] if event in _CHANGES else None
 
     def _happened(self, stage: str, path: str) -> None:
-        self._seen[stage] += 1
-        os.write(self._log, f"{stage} {path[len(self._run) + 1 :]}\n".encode())
-        if self._at and (stage, self._seen[stage]) == (self._at[0], self._at[1]):
-            if not self._at[2]:
+        line = f"{stage} {path[len(self._run) + 1 :]}"
+        os.write(self._log, f"{line}\n".encode())
+        if self._at and line == self._at[0]:
+            if not self._at[1]:
                 self._kill()
             threading.Thread(target=self._later, daemon=True).start()
 
     def _later(self) -> None:
-        time.sleep(self._at[2])
+        time.sleep(self._at[1])
         self._kill()
 
     def _kill(self) -> None:
