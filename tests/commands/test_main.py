@@ -245,6 +245,7 @@ class OutOfMemoryError(RuntimeError):
 # ── exit codes ───────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.fault("memory that ends", "divergence")
 @pytest.mark.parametrize(
     ("failure", "code", "told"),
     [

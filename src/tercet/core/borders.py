@@ -17,6 +17,8 @@ from tercet.core.text import excerpt
 _OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS)
 #: Failures of the machine.
 _OF_MACHINE = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+#: Of RuntimeErrors: torch's on a CPU, and those of libraries in C++.
+_OF_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "std::bad_alloc")
 #: Messages of these are fragments, as the key that is missing: the class's name is part of it.
 _TERSE = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError)
 _LONGEST = 300  # characters of a library's line
@@ -53,8 +55,10 @@ def reason(error: BaseException, *, known: bool = True) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether the memory of the machine or of its GPU does not suffice."""
-    # torch's is a RuntimeError, which is known by its name: torch is imported in `modeling` alone.
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    # torch is imported in `modeling` alone, and has a class of its own for GPUs alone.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OF_MEMORY)
 
 
 def _of_library(error: BaseException) -> bool:
