@@ -59,6 +59,10 @@ test-slow: install models weaviate  ## the longest tests, which `test` leaves ou
 faults: install models weaviate  ## the tests of faults (kills, full disks, dead servers), and their table
 	eval "$$(scripts/weaviate.sh env)"; $(PYTEST) --faults -q
 
+N ?= 100
+soak: install  ## kill and resume runs at N (100) random moments, and compare their bytes
+	SOAK_KILLS=$(N) $(PYTEST) -q -s tests/test_soak.py -k test_soak
+
 lint: install  ## ruff, mypy, and the rule that an import points left
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tercet.core.borders import reason
 from tercet.core.disk import SCRATCH, code_of, reserve, scratch_folder, writing
 from tercet.core.extras import missing
 from tercet.core.mapped import BLOCK, Vectors
@@ -276,11 +277,13 @@ def _faults(what: str, instead: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # of C++, and of the wrapper around it
         if code_of(error):  # of the disk
             raise
-        reason = one_line(str(error).rpartition(".cpp:")[2].partition(": ")[2])
-        message = f"{what}: {reason or error}"
+        said = one_line(str(error).rpartition(".cpp:")[2].partition(": ")[2])
+        message = f"{what}: {said or reason(error)}"
         if not instead or "could not parse" in message:
             raise InputError(message) from error
         raise UnsupportedVectors(f"{message}: choose {instead}") from error

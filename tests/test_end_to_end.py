@@ -75,6 +75,7 @@ def test_a_run_ends_with_a_report_and_a_second_one_reuses_everything(recipe: Pat
 
 @pytest.mark.fault("a killed writer of queries", "a killed search for negatives")
 @pytest.mark.fault("a killed teacher", "a killed encoder or index")
+@pytest.mark.fault("a killed training")
 def test_killed_in_every_stage_a_run_resumes_and_ends_with_the_same_bytes(recipe: Path) -> None:
     runs, log = recipe.parent / "runs", recipe.parent / "killed.log"
     assert train(recipe, "--name", "whole").returncode == 0
@@ -87,6 +88,7 @@ def test_killed_in_every_stage_a_run_resumes_and_ends_with_the_same_bytes(recipe
     assert hashes(runs / "killed") == hashes(runs / "whole")
 
 
+@pytest.mark.fault("a killed training")
 def test_killed_within_an_epoch_training_goes_on_from_a_checkpoint_by_time(recipe: Path) -> None:
     runs, log = recipe.parent / "runs", recipe.parent / "killed.log"
     whole = train(recipe, "--name", "whole", "--checkpoints.minutes", "60")
@@ -121,6 +123,7 @@ def test_checkpoints_of_other_settings_or_data_need_restart(recipe: Path) -> Non
     assert hashes(runs / "killed") == hashes(runs / "whole")
 
 
+@pytest.mark.fault("signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_a_checkpoint_within_a_step(recipe: Path, number: signal.Signals) -> None:
     runs = recipe.parent / "runs"
@@ -158,6 +161,7 @@ def _text(file: Path) -> str:
     return file.read_text() if file.exists() else ""
 
 
+@pytest.mark.fault("a killed training")
 def test_mixtures_that_are_measured_are_not_searched_again(recipe: Path) -> None:
     assert train(recipe).returncode == 0
     run = recipe.parent / "runs" / "tiny"
@@ -178,6 +182,16 @@ def test_mixtures_that_are_measured_are_not_searched_again(recipe: Path) -> None
         again = train(recipe)
         assert "evaluated with 5 searches" in again.stdout, again.stdout
         assert hashes(run) == before
+
+
+@pytest.mark.fault("divergence")
+def test_training_that_diverges_is_one_line_and_a_code_of_its_own(recipe: Path) -> None:
+    found = train(recipe, "--training.learning_rate", "1e30", "--training.max_grad_norm", "0")
+    assert found.returncode == 4, found.stderr
+    line = found.stderr.strip()
+    assert line.startswith("error: training diverged: ") and "\n" not in line
+    assert "quer" in line and "last checkpoint: none. Lower training.learning_rate" in line
+    assert not (recipe.parent / "runs" / "tiny" / "model").exists()
 
 
 def test_lora_ships_a_plain_model_whose_weights_moved_by_a_low_rank(recipe: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from transformers import AutoModelForSeq2SeqLM
 
+from tercet.core.borders import border
 from tercet.core.cache import cache_folder, make_once
 from tercet.core.console import console
 from tercet.core.extras import missing
@@ -99,14 +100,15 @@ class CT2Generator(Sampler):
 
         def write(stream: int) -> None:
             # A translator reads the seed at its first draw only, so each stream has its own.
-            translator = ctranslate2.Translator(
-                str(self._folder),
-                device=device,
-                device_index=self._device.index or 0,
-                compute_type=_COMPUTE[device],
-                inter_threads=1,
-                intra_threads=max(1, cores // streams),
-            )
+            with border(f"CTranslate2 does not read {self._folder}", ": remove that folder"):
+                translator = ctranslate2.Translator(
+                    str(self._folder),
+                    device=device,
+                    device_index=self._device.index or 0,
+                    compute_type=_COMPUTE[device],
+                    inter_threads=1,
+                    intra_threads=max(1, cores // streams),
+                )
             for number in range(stream, len(batches), streams):
                 found[number] = self._sample(translator, batches[number], per_passage)
 
@@ -195,13 +197,10 @@ def _converted(name: str, path: Path, identity: str, compute: str) -> Path:
 
     def make(folder: Path) -> None:
         console.print(f"  converting {name} to {compute}, once, into {folder.parent}")
-        try:
+        with border(f"model {name!r} is none that CTranslate2 runs", kind=NotConverted):
             with alone(path, network_files(path)) as read:
                 converter = _Converter(name, path, read)
                 converter.convert(str(folder), quantization=compute, force=True)
-        except (ValueError, NotImplementedError, RuntimeError) as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise NotConverted(f"model {name!r} is none that CTranslate2 runs: {reason}") from error
 
     key = digest([identity, ctranslate2.__version__, compute])
     return make_once(cache_folder("ctranslate2") / key, make)

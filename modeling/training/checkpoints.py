@@ -31,7 +31,7 @@ from tercet.core.console import console
 from tercet.core.disk import check_room, writing
 from tercet.core.files import file_sha256, kept, share, write_json
 from tercet.modeling.encoders.protocols import Student
-from tercet.modeling.hub import files_of, push_files
+from tercet.modeling.hub import files_of, push_files, pushing
 from tercet.modeling.training.lora import unwrapped
 
 _MANIFEST = "checkpoint.json"
@@ -50,8 +50,21 @@ class ResumableTrainer(Trainer):
         super()._save(output_dir, state_dict)
         self.student.write_files(output_dir or self.args.output_dir)
 
+    def check_weights(self) -> None:
+        """Raise Diverged unless all weights are finite."""
+        raise NotImplementedError
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """As the Trainer's. Raises InputError if the Hub refuses."""
+        with pushing(self.args.hub_model_id):
+            super().init_hf_repo(token, private)
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Save as the Trainer does, then write the manifest, then remove older checkpoints."""
+        """Save as the Trainer does, then write the manifest, then remove older checkpoints.
+
+        Raises Diverged for weights that are not finite.
+        """
+        self.check_weights()
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         kept, self.args.save_total_limit = self.args.save_total_limit, None
         try:
@@ -161,6 +174,12 @@ def last_checkpoint(folder: Path) -> str | None:
         shutil.rmtree(folder / ASIDE, ignore_errors=True)
         checkpoint.rename(folder / ASIDE)
     return None
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """The newest whole checkpoint, or None; unfinished ones stay."""
+    whole = filter(_is_whole, checkpoints_in(folder))
+    return max(whole, key=lambda path: int(path.name[11:]), default=None)
 
 
 def checkpoints_in(folder: Path) -> list[Path]:

@@ -134,6 +134,7 @@ def adapt(
         measured=_measured(folder, student, evaluation, recipe.evaluation.interpolation_steps),
         report=report,
     )
+    trainer.check_weights()  # what ships
     searches = sum(gather_object([evaluation.searches]))
     if is_main_process():
         console.print(f"      evaluated with {searches} searches in all")

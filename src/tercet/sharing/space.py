@@ -148,6 +148,7 @@ def _write_results(pipeline: Pipeline, folder: Path) -> None:
         "run": recipe.name,
         "model": shown(recipe.model.name),
         "passages": len(pipeline.passages),
+        "shipped": pipeline.model.facts["shipped"],
         **report,
     }
     write_json(folder / _RESULTS, _without_paths(results, recipe))

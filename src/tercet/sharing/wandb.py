@@ -18,11 +18,11 @@ from rich.markup import escape
 from tercet import retrieval
 from tercet.config.parsing import flatten
 from tercet.config.recipe import Recipe
+from tercet.core.borders import border
 from tercet.core.console import console
 from tercet.core.disk import free_space
 from tercet.core.extras import missing
 from tercet.core.files import digest, kept, write_json
-from tercet.core.schema import InputError
 from tercet.core.text import excerpt, one_line
 from tercet.data.judgements import texts_of
 from tercet.evaluation.analysis import changes
@@ -197,7 +197,7 @@ def track(recipe: Recipe, results: Results, page: Path) -> None:
 def _open(recipe: Recipe, name: str, kind: str, settings: dict[str, Any], **resumed: Any) -> Any:
     """Start a W&B run; offline in the run's folder if W&B cannot be reached or has no key."""
     mode, reason = _mode()
-    try:
+    with border("W&B", "; WANDB_MODE=offline logs to this machine only"):
         run = wandb.init(
             project=recipe.tracking.project,
             group=recipe.name,
@@ -214,10 +214,6 @@ def _open(recipe: Recipe, name: str, kind: str, settings: dict[str, Any], **resu
             resume="allow" if resumed else None,
             **resumed,
         )
-    except wandb.Error as error:
-        raise InputError(
-            f"W&B: {one_line(str(error))}; WANDB_MODE=offline logs to this machine only"
-        ) from None
     if reason:
         folder = Path(run.dir).parent
         console.print(
