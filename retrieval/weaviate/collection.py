@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,10 @@ from tercet.core.extras import missing
 from tercet.core.mapped import Vectors
 from tercet.core.schema import Ranking
 from tercet.retrieval.validation import in_order
-from tercet.retrieval.weaviate.client import RefusedPassages, WeaviateError, WeaviateServer
+from tercet.retrieval.weaviate.client import WeaviateServer
+from tercet.retrieval.weaviate.failures import RefusedPassages, WeaviateError
 from tercet.retrieval.weaviate.settings import WeaviateSettings
+from tercet.retrieval.weaviate.writing import DataObject, insert
 
 try:
     from weaviate.classes.config import (
@@ -89,8 +91,9 @@ class Collection:
             index_filterable=True,
             index_searchable=False,
         )
-        server.ask(
+        server.create(
             f"create collection {name}",
+            lambda: server.client.collections.exists(name),
             lambda: server.client.collections.create(
                 name,
                 description=settings.owner or None,
@@ -102,7 +105,6 @@ class Collection:
                     name=vector, vector_index_config=layout_of(settings)
                 ),
             ),
-            again=False,
         )
         return cls(server, name, settings, vector)
 
@@ -127,24 +129,21 @@ class Collection:
         """Import in batches; `texts` maps text properties to values for each passage.
 
         Writing a passage again replaces it. Raises RefusedPassages with all passages that the
-        server refused.
+        server refused, and as `insert`.
         """
 
-        def send() -> None:
-            with self._handle.batch.fixed_size(self.settings.batch_size, 2) as batch:
-                for row, (id, vector) in enumerate(zip(ids, vectors, strict=True)):
-                    batch.add_object(
-                        {ID_PROPERTY: id, **(texts[row] if texts else {})},
-                        uuid=generate_uuid5(id),
-                        vector={self.vector: vector},
-                    )
+        def objects() -> Iterator[DataObject]:
+            for row, (id, vector) in enumerate(zip(ids, vectors, strict=True)):
+                yield DataObject(
+                    properties={ID_PROPERTY: id, **(texts[row] if texts else {})},
+                    uuid=generate_uuid5(id),
+                    vector={self.vector: vector},
+                )
 
-        self.server.ask(f"import into {self.name}", send, again=False)
-        if failed := self._handle.batch.failed_objects:  # the client does not raise for these
-            raise RefusedPassages(
-                self.name,
-                {fault.object_.properties[ID_PROPERTY]: fault.message for fault in failed},
-            )
+        refused = insert(self.server, self._handle, objects(), self.settings.batch_size)
+        if refused:
+            of = {generate_uuid5(id): id for id in ids}
+            raise RefusedPassages(self.name, {of[key]: why for key, why in refused.items()})
 
     def verify(self, ids: Sequence[str], vectors: Vectors) -> None:
         """Check the count, and a sample of up to 64 vectors against those that were sent."""

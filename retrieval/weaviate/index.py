@@ -20,13 +20,10 @@ from tercet.core.mapped import Vectors
 from tercet.core.schema import InputError, ModelStamp, Ranking, Size, UnsupportedVectors
 from tercet.retrieval.validation import check_k, check_queries, check_vectors
 from tercet.retrieval.weaviate.alias import collection_behind
-from tercet.retrieval.weaviate.client import (
-    WeaviateError,
-    WeaviateServer,
-    weaviate_name,
-)
+from tercet.retrieval.weaviate.client import WeaviateServer, weaviate_name
 from tercet.retrieval.weaviate.collection import DEFAULT_VECTOR, ID_PROPERTY, Collection
 from tercet.retrieval.weaviate.deployments import Deployment, Records, now, publish
+from tercet.retrieval.weaviate.failures import WeaviateError
 from tercet.retrieval.weaviate.settings import WeaviateSettings, check_fit
 from tercet.retrieval.weaviate.size import size as index_size
 

@@ -7,7 +7,6 @@ ingest can simply repeat its last block.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import NamedTuple
@@ -15,18 +14,13 @@ from typing import NamedTuple
 import numpy as np
 
 from tercet.core.schema import InputError, Passage
-from tercet.retrieval.weaviate.client import (
-    RefusedPassages,
-    WeaviateError,
-    WeaviateServer,
-    check_name,
-)
+from tercet.retrieval.weaviate.client import WeaviateServer, check_name
 from tercet.retrieval.weaviate.collection import SAMPLE, Collection
+from tercet.retrieval.weaviate.failures import RefusedPassages, WeaviateError
 from tercet.retrieval.weaviate.settings import WeaviateSettings
 
 BLOCK = 8_192  # passages between two checkpoints: 25 MB of vectors of 768 dimensions
 _TEXTS = ("title", "text")
-_PAUSES = (1.0, 4.0, 16.0)  # seconds before refused passages are sent again
 
 
 class Row(NamedTuple):
@@ -80,7 +74,7 @@ class Ingest:
         """Write all rows from number `start` on and return the number of all rows.
 
         `reached` is called with the number of rows written so far. Raises RefusedPassages with the
-        passages that the server refused repeatedly, after all others were written; and InputError
+        passages that the server refused, after all others were written; and InputError
         for vectors of different lengths, ids that occur twice, and a server that does not hold the
         rows that were sent.
         """
@@ -109,6 +103,7 @@ class Ingest:
         collection.settle(seen)
         ids, vectors = sample.rows()
         collection.compare(ids, vectors)
+        collection.check_finds(vectors)
         return seen
 
     def _opened(self) -> Collection:
@@ -119,24 +114,16 @@ class Ingest:
         return Collection(self.server, self.name, self.settings, self.vector)
 
     def _write(self, collection: Collection, block: list[Row]) -> dict[str, str]:
-        """Write a block with retries; return the reasons of the refused passages by id."""
-        for pause in (*_PAUSES, None):
-            try:
-                collection.write(
-                    [row.passage.id for row in block],
-                    [row.vector for row in block],
-                    [{"title": row.passage.title, "text": row.passage.text} for row in block],
-                )
-                return {}
-            except RefusedPassages as refused:
-                if pause is None:
-                    return refused.failures
-                block = [row for row in block if row.passage.id in refused.failures]
-            except WeaviateError:
-                if pause is None:
-                    raise
-            time.sleep(pause)
-        raise AssertionError("the last try returns or raises")
+        """Write a block; return the reasons of the refused passages by id."""
+        try:
+            collection.write(
+                [row.passage.id for row in block],
+                [row.vector for row in block],
+                [{"title": row.passage.title, "text": row.passage.text} for row in block],
+            )
+        except RefusedPassages as refused:
+            return refused.failures
+        return {}
 
     def _explain(self, held: int, sent: int, rows: Callable[[], Iterator[Row]]) -> None:
         """Raise InputError for a wrong count, naming duplicate ids if there are any."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from tercet.config.index import UUIDS
 from tercet.core.schema import InputError
-from tercet.retrieval.weaviate.client import Missing, WeaviateError, WeaviateServer
+from tercet.retrieval.weaviate.client import WeaviateServer
 from tercet.retrieval.weaviate.collection import (
     DEFAULT_VECTOR,
     ID_PROPERTY,
@@ -18,6 +18,7 @@ from tercet.retrieval.weaviate.collection import (
     object_id,
     one_of,
 )
+from tercet.retrieval.weaviate.failures import Missing, WeaviateError
 
 _PAGE = 500  # objects per request: 3 MB with 1,536 dimensions, of the 10 that gRPC allows
 

@@ -17,10 +17,12 @@ import numpy as np
 from tercet.core.extras import missing
 from tercet.core.schema import InputError
 from tercet.retrieval.vector_files import cosines
-from tercet.retrieval.weaviate.client import RefusedPassages, WeaviateError, WeaviateServer
+from tercet.retrieval.weaviate.client import WeaviateServer
 from tercet.retrieval.weaviate.collection import SAMPLE, Collection, layout_of
+from tercet.retrieval.weaviate.failures import RefusedPassages, WeaviateError
 from tercet.retrieval.weaviate.reader import WeaviateReader
 from tercet.retrieval.weaviate.settings import Metric, WeaviateSettings
+from tercet.retrieval.weaviate.writing import DataObject, insert
 
 try:
     from weaviate.classes.config import Configure, ConsistencyLevel
@@ -79,25 +81,27 @@ class Rollout:
     def prepare(self) -> None:
         """Make the copy and the vector, where they are not there yet."""
         collections = self.server.client.collections
-        exists = self.server.ask(f"look for {self.target}", lambda: collections.exists(self.target))
-        if not exists:
+        there = f"look for {self.target}"
+        if not self.server.ask(there, lambda: collections.exists(self.target)):
             layout = _copied(self.source, self.target, self.carried)
-            self.server.ask(
+            self.server.create(
                 f"create collection {self.target}",
+                lambda: collections.exists(self.target),
                 lambda: collections.create_from_dict(layout),
-                again=False,
             )
-        reader = WeaviateReader(self.target, self.server, setting="")
-        if self.vector not in reader.layouts:
-            self.server.ask(
+        if self.vector not in self._vectors():
+            self.server.create(
                 f"add vector {self.vector} to {self.target}",
+                lambda: self.vector in self._vectors(),
                 lambda: self._to.config.add_vector(
                     vector_config=Configure.Vectors.self_provided(
                         name=self.vector, vector_index_config=layout_of(self.settings)
                     )
                 ),
-                again=False,
             )
+
+    def _vectors(self) -> list[str]:
+        return WeaviateReader(self.target, self.server, setting="").vectors
 
     def fill(self, advance: Callable[[int], None]) -> Counts:
         """Write what is missing until nothing is; `advance` is told of objects in the first pass.
@@ -238,24 +242,20 @@ class Rollout:
             list(pool.map(patch, made))
 
     def _copy(self, objects: Sequence[Any], made: dict[str, np.ndarray]) -> None:
-        batches = self._to.batch
+        def copies() -> Iterator[DataObject]:
+            for stored in objects:
+                key = str(stored.uuid)
+                vectors = {n: stored.vector[n] for n in self.carried if n in stored.vector}
+                yield DataObject(
+                    properties={
+                        n: _input(v) for n, v in stored.properties.items() if v is not None
+                    },
+                    uuid=key,
+                    vector=vectors | ({self.vector: made[key]} if key in made else {}),
+                )
 
-        def send() -> None:
-            with batches.fixed_size(PAGE, 2) as batch:
-                for stored in objects:
-                    key = str(stored.uuid)
-                    vectors = {n: stored.vector[n] for n in self.carried if n in stored.vector}
-                    batch.add_object(
-                        {n: _input(v) for n, v in stored.properties.items() if v is not None},
-                        uuid=key,
-                        vector=vectors | ({self.vector: made[key]} if key in made else {}),
-                    )
-
-        self.server.ask(f"write to {self.target}", send, again=False)
-        if failed := batches.failed_objects:
-            raise RefusedPassages(
-                self.target, {str(each.object_.uuid): each.message for each in failed}
-            )
+        if refused := insert(self.server, self._to, copies(), PAGE):
+            raise RefusedPassages(self.target, refused)
 
     def _remove_extra(self, objects: int) -> int:
         """Delete from the copy what was deleted from the source meanwhile; returns the number."""

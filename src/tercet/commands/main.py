@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None, command: click.Command = tercet
     except Interrupted as stop:
         _stop(f"stopped by {stop.name}: run the same command again to resume", stop.code, given)
     except InputError as error:
-        _stop(str(error), 2, given)
+        _stop(str(error), error.exit_code, given)
     except click.ClickException as error:
         _stop(error.format_message(), 2, given)
     except (KeyboardInterrupt, click.Abort):

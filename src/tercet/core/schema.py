@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 class InputError(Exception):
     """An error in the user's input. The message is one line: the place, the fault, the remedy.
 
-    Programs print it without a traceback and exit with code 2.
+    Programs print it without a traceback and exit with `exit_code`.
     """
+
+    exit_code = 2
 
 
 class UnsupportedVectors(InputError):

@@ -25,7 +25,7 @@ import grpc
 from tercet.config.index import WeaviateKind
 from tercet.core.schema import InputError, UnsupportedVectors
 from tercet.retrieval.weaviate import client as client_module, index as index_module
-from tercet.retrieval.weaviate.client import RefusedPassages
+from tercet.retrieval.weaviate.failures import RefusedPassages, ServerFailed
 from tercet.retrieval.weaviate.index import WeaviateIndex
 from tercet.retrieval.weaviate.live import LiveCollection
 from tercet.retrieval.weaviate.settings import Metric, WeaviateSettings, check_fit
@@ -474,10 +474,20 @@ def test_a_server_too_old_is_refused_by_its_version() -> None:
             collection_behind(index.server, "Alias")
 
 
-def test_a_busy_server_is_asked_again_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.fault("a read-only, busy or slow server")
+def test_a_busy_server_is_asked_again_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(client_module, "_PAUSES", (0.01,) * 4)
     with fake_server("1.38.0", busy=4) as server, WeaviateIndex.connect(**server) as index:
         assert collection_behind(index.server, "Alias") is None
-    with fake_server("1.38.0", busy=5) as server, WeaviateIndex.connect(**server) as index:
-        with pytest.raises(InputError, match="could not read alias Alias.*503"):
+    assert "could not read alias Alias" in (said := capsys.readouterr().out) and "again in" in said
+    monkeypatch.setenv("WEAVIATE_DEADLINE", "1")
+    with fake_server("1.38.0", busy=10_000) as server, WeaviateIndex.connect(**server) as index:
+        began = time.monotonic()
+        with pytest.raises(ServerFailed, match=r"could not read alias Alias.*503.*, for 1 s: run"):
             collection_behind(index.server, "Alias")
+        assert time.monotonic() - began < 3
+        with pytest.raises(ServerFailed):  # nothing else is waited for
+            collection_behind(index.server, "Alias")
+        assert time.monotonic() - began < 3

@@ -6,7 +6,8 @@ from hypothesis import given, strategies as st
 pytest.importorskip("weaviate")
 
 from tercet.core.schema import InputError
-from tercet.retrieval.weaviate.client import check_name, parse_url, weaviate_name, with_port
+from tercet.retrieval.weaviate.address import parse_url, with_port
+from tercet.retrieval.weaviate.client import check_name, weaviate_name
 
 
 @given(st.text())
