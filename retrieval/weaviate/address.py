@@ -14,8 +14,12 @@ try:
 except ImportError as error:
     raise missing("weaviate-client", "weaviate") from error
 
-#: As the client's REST calls, which ignore proxies.
-GRPC_OPTIONS = [("grpc.enable_http_proxy", 0)]
+#: As the client's REST calls, which ignore proxies; and a server that is back is found soon.
+GRPC_OPTIONS = [
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.initial_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+]
 #: Seconds that a port may take to answer.
 CONNECT_SECONDS = 5.0
 _GRPC_PORT = 50051

@@ -30,6 +30,8 @@ from tercet.retrieval.weaviate.failures import (
     WeaviateError,
     explain,
     faults,
+    is_gone,
+    is_starting,
     passes,
 )
 from tercet.retrieval.weaviate.settings import NEEDS
@@ -50,12 +52,16 @@ Answer = TypeVar("Answer")
 DEADLINE = "WEAVIATE_DEADLINE"
 _SECONDS = 120.0
 _PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds between attempts; the last one stays
-#: Attempts at an error that is none of these, by a server that has just come back.
-_COMING_BACK = 4
+#: Attempts at any error, by a server that has just come back.
+_COMING_BACK = 5
 _NAME = re.compile(r"[A-Z][0-9A-Za-z_]{0,229}")
 
 # It reports refused objects, which are errors here; without a handler Python prints its records.
 logging.getLogger("weaviate-client").addHandler(logging.NullHandler())
+
+
+#: Servers that this process has reached: one that is gone may come back.
+_ANSWERED = set[str]()
 
 
 class Waits:
@@ -66,7 +72,7 @@ class Waits:
         self._end = time.monotonic() + (0 if server.gave_up else server.deadline)
         self._pauses = _pauses()
 
-    def wait(self, fault: WeaviateError) -> None:
+    def wait(self, fault: InputError) -> None:
         """Tell why, and pause. Raises ServerFailed after the deadline."""
         left = self._end - time.monotonic()
         pause = next(self._pauses)
@@ -84,19 +90,19 @@ class Waits:
 class WeaviateServer:
     """A connection; calls of weaviate's own `client` go through `ask`."""
 
-    def __init__(self, client: Any, url: str, deadline: float = _SECONDS) -> None:
-        """`deadline` is the seconds that one operation is tried again."""
+    def __init__(self, client: Any, url: str, deadline: float) -> None:
+        """Use `connect`; `deadline` is the seconds that one operation is tried again."""
         self.client = client
         self.url = url
         self.deadline = deadline
-        #: Failures so far that passed, or may still.
-        self.outages = 0
+        #: How often its connection was lost: it may have been started again. And what is done then.
+        self.lost = 0
+        self.when_lost: Callable[[], None] = lambda: None
         #: Whether a deadline has passed: until the server answers, nothing else is waited for.
         self.gave_up = False
         self._told = 0.0
         self._lock = threading.Lock()
-        # A source is read until the process ends: nobody can say when it is read for the last time.
-        self._closed = weakref.finalize(self, client.close)
+        self._closed: Callable[[], Any]
 
     @classmethod
     def connect(
@@ -107,14 +113,30 @@ class WeaviateServer:
         The environment's variables are WEAVIATE_URL (unset: http://127.0.0.1:8080),
         WEAVIATE_GRPC_URL (unset: port 50051 of the same host, or Weaviate Cloud's host for it),
         WEAVIATE_API_KEY and WEAVIATE_DEADLINE (unset: 120 seconds). Raises InputError for a server
-        that is unreachable, refuses the key or is too old.
+        that is unreachable, unless this process has reached it before, refuses the key or is too
+        old.
         """
         rest = parse_url(url or os.environ.get("WEAVIATE_URL") or "http://127.0.0.1:8080")
         grpc_url = grpc_url or os.environ.get("WEAVIATE_GRPC_URL")
         call = parse_url(grpc_url) if grpc_url else grpc_of(rest)
         deadline = _deadline()
-        check_reachable(rest, call)
-        return cls(_client(rest, call, api_key, deadline), rest.geturl(), deadline)
+        server = cls(None, rest.geturl(), deadline)
+        waits = server.waits()
+        while True:
+            try:
+                check_reachable(rest, call)
+                server.client = _client(rest, call, api_key, deadline)
+                break
+            except NotAllowed:
+                raise
+            except InputError as error:
+                if server.url not in _ANSWERED:  # a wrong address is told at once
+                    raise
+                waits.wait(error)
+        _ANSWERED.add(server.url)
+        # A source is read until the process ends: nobody can say when it is read for the last time.
+        server._closed = weakref.finalize(server, server.client.close)
+        return server
 
     def close(self) -> None:
         """Close the connection; it is closed at the latest when nobody holds it."""
@@ -127,7 +149,7 @@ class WeaviateServer:
         ServerFailed after the deadline.
         """
         waits = waits or self.waits()
-        tolerated = 0
+        tolerated: int | None = None
         while True:
             try:
                 answer = call()
@@ -135,11 +157,16 @@ class WeaviateServer:
                 return answer
             except (faults.WeaviateBaseError, httpx.HTTPError) as fault:
                 error = explain(fault, f"Weaviate at {self.url} could not {what}")
-                temporary = passes(fault)
-            if not temporary and (tolerated <= 0 or isinstance(error, NotAllowed | TooLarge)):
+                temporary, starting = passes(fault), is_starting(fault)
+                if is_gone(fault):
+                    with self._lock:
+                        self.lost += 1
+                        self.when_lost()
+            if temporary or (starting and tolerated is None):
+                tolerated = _COMING_BACK
+            if not tolerated or isinstance(error, NotAllowed | TooLarge):
                 raise error from None
-            tolerated = _COMING_BACK if temporary else tolerated - 1
-            self.outages += 1
+            tolerated -= 1
             waits.wait(error)
 
     def waits(self) -> Waits:
@@ -265,7 +292,9 @@ class _Once:
             except grpc.RpcError as fault:
                 if fault.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise
-                raise faults.WeaviateConnectionError(str(fault.details())) from None
+                # Only the last of the addresses that were tried, without the library's preface.
+                said = str(fault.details()).rpartition("last error: ")[2]
+                raise faults.WeaviateConnectionError(said.removeprefix("UNKNOWN: ")) from None
 
         return once
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from tercet.core.console import console
+from tercet.core.console import console, progress
 from tercet.core.extras import missing
 from tercet.core.mapped import Vectors
 from tercet.core.schema import Ranking
 from tercet.retrieval.validation import in_order
 from tercet.retrieval.weaviate.client import WeaviateServer
-from tercet.retrieval.weaviate.failures import RefusedPassages, WeaviateError
+from tercet.retrieval.weaviate.failures import NotAllowed, RefusedPassages, WeaviateError
 from tercet.retrieval.weaviate.settings import WeaviateSettings
 from tercet.retrieval.weaviate.writing import DataObject, insert
 
@@ -235,19 +235,38 @@ class Collection:
         )
         return all(shard.compressed for node in nodes for shard in node.shards)
 
+    def queued(self) -> int:
+        """Number of vectors that wait for the index, on all nodes; at least 1 until ready."""
+        nodes = self.server.client.cluster.nodes(collection=self.name, output="verbose")
+        shards = self._handle.config.get_shards()
+        waiting = sum(shard.vector_queue_length or 0 for node in nodes for shard in node.shards)
+        waiting += sum(shard.vector_queue_size or 0 for shard in shards)
+        return waiting + any(shard.status == "INDEXING" for shard in shards)
+
     def is_indexed(self) -> bool:
         """Whether no vector is queued for indexing, on any node."""
-        nodes = self.server.client.cluster.nodes(collection=self.name, output="verbose")
-        return all(
-            shard.status == "READY" and not shard.vector_queue_size
-            for shard in self._handle.config.get_shards()
-        ) and not any(shard.vector_queue_length for node in nodes for shard in node.shards)
+        return not self.queued()
 
     def wait_until_indexed(self) -> None:
-        """Wait until no vector is queued for indexing. Raises WeaviateError after `patience`."""
-        if not self.server.ask(f"index {self.name}", self.is_indexed):
-            console.print(f"  waiting for Weaviate to index {self.name}")
-            self.server.wait(f"index {self.name}", self.is_indexed, self.settings.patience)
+        """Wait, with a bar, until no vector is queued. Raises ServerFailed after `patience`."""
+        what = f"index {self.name}"
+        try:
+            left = self.server.ask(what, self.queued)
+        except NotAllowed:  # the key may search, and not see the nodes
+            console.warn(f"the key may not see whether {self.name} is indexed: it is taken as such")
+            return
+        if not left:
+            return
+
+        def ready() -> bool:
+            nonlocal left
+            now = self.queued()
+            advance(max(0, left - now))
+            left = now
+            return not now
+
+        with progress(f"waiting for Weaviate to {what}", left, "vectors") as advance:
+            self.server.wait(what, ready, self.settings.patience)
 
     def settle(self, count: int) -> None:
         """Wait until every vector is indexed and, with compression, every code."""

@@ -24,6 +24,8 @@ _MAY_PASS = re.compile(
     r"not enough memory|memory pressure",
     re.IGNORECASE,
 )
+#: Said of every collection for seconds after a start.
+_STARTING = re.compile(r"could not find class")
 _TOO_LARGE = re.compile(r"message larger than max|QUERY_MAXIMUM_RESULTS '?(?P<most>\d+)")
 
 
@@ -35,6 +37,14 @@ class ServerFailed(WeaviateError):
     """The server did not answer, or could not do its work, until the deadline."""
 
     exit_code = 1
+
+
+class Lost(ServerFailed):
+    """The server went away during an import: it may lack objects that it had confirmed.
+
+    A Weaviate that is killed loses the last vectors of its index, and finds the objects no more.
+    Sent again they change nothing, as they are stored: only a new collection has them all.
+    """
 
 
 class Missing(WeaviateError):
@@ -79,10 +89,17 @@ def passes(fault: Exception) -> bool:
         )
     if isinstance(fault, faults.WeaviateQueryError | faults.WeaviateBatchError):
         return may_pass(str(fault))
-    return isinstance(
-        fault,
-        faults.WeaviateTimeoutError | faults.WeaviateConnectionError | httpx.TransportError,
-    )
+    return is_gone(fault) or isinstance(fault, faults.WeaviateTimeoutError)
+
+
+def is_gone(fault: Exception) -> bool:
+    """Whether the connection was lost or refused: the server may have been started again."""
+    return isinstance(fault, faults.WeaviateConnectionError | httpx.TransportError)
+
+
+def is_starting(fault: Exception) -> bool:
+    """Whether the failure is one of a server that has just started, or of a wrong name."""
+    return bool(_STARTING.search(str(fault)))
 
 
 def explain(fault: Exception, what: str) -> WeaviateError:

@@ -23,9 +23,12 @@ from tercet.retrieval.weaviate.alias import collection_behind
 from tercet.retrieval.weaviate.client import WeaviateServer, weaviate_name
 from tercet.retrieval.weaviate.collection import DEFAULT_VECTOR, ID_PROPERTY, Collection
 from tercet.retrieval.weaviate.deployments import Deployment, Records, now, publish
-from tercet.retrieval.weaviate.failures import WeaviateError
+from tercet.retrieval.weaviate.failures import Lost, ServerFailed, WeaviateError
 from tercet.retrieval.weaviate.settings import WeaviateSettings, check_fit
 from tercet.retrieval.weaviate.size import size as index_size
+
+#: Imports and searches that a server may interrupt by going away.
+_TRIES = 3
 
 
 class WeaviateIndex:
@@ -38,6 +41,7 @@ class WeaviateIndex:
         self.server = server
         self.settings = settings
         self.collection: Collection | None = None
+        self._built_from: tuple[Sequence[str], Vectors] | None = None
 
     @classmethod
     def connect(
@@ -87,32 +91,57 @@ class WeaviateIndex:
         Older collections stay until they are dropped. After an error the new collection is dropped
         and the index is unchanged. Also raises RefusedPassages and WeaviateError.
         """
-        vectors = check_vectors(ids, vectors)
-        check_fit(self.settings, vectors)
-        name = f"{weaviate_name(self.settings.collection)}_{uuid.uuid4().hex[:12]}"
-        try:
-            collection = Collection.create(self.server, name, self.settings)
-            collection.fill(ids, vectors)
-        except BaseException:
-            with suppress(WeaviateError):
+        checked = check_vectors(ids, vectors)
+        check_fit(self.settings, checked)
+        self.collection = self._filled(ids, checked)
+        self._built_from = ids, vectors
+
+    def _filled(self, ids: Sequence[str], vectors: Vectors) -> Collection:
+        """A new collection of the passages; begun anew if the server goes away meanwhile."""
+        for _ in range(_TRIES):
+            name = f"{weaviate_name(self.settings.collection)}_{uuid.uuid4().hex[:12]}"
+            lost = self.server.lost
+            try:
+                collection = Collection.create(self.server, name, self.settings)
+                with suppress(Lost):
+                    collection.fill(ids, vectors)
+                if self.server.lost == lost:
+                    return collection
+                self.server.tell(f"  Weaviate went away: {name} is written anew")
                 self.drop(name)
-            raise
-        self.collection = collection
+            except BaseException:
+                with suppress(WeaviateError):
+                    self.drop(name)
+                raise
+        raise ServerFailed(
+            f"Weaviate at {self.server.url} went away during each of {_TRIES} imports: see its log"
+        )
 
     def try_out(self, dimension: int) -> None:
         """Create an empty collection and drop it. Raises InputError if the key may not write."""
-        name = f"{weaviate_name(self.settings.collection)}_{uuid.uuid4().hex[:12]}"
-        try:
-            Collection.create(self.server, name, self.settings)
-            self.drop(name)
-        except WeaviateError as error:
-            raise InputError(
-                f"{error}: the index needs a key that may create collections and drop them"
-            ) from error
+        self.server.check_writes("the index is written to a collection of its own")
 
     def search(self, vectors: np.ndarray, k: int) -> list[Ranking]:
-        """As `Index.search`; `threads` queries in parallel, retried while the server is busy."""
+        """As `Index.search`; `threads` queries in parallel, retried while the server is busy.
+
+        If the server goes away meanwhile, the index is built anew and searched from the start.
+        """
         check_k(k)
+        for _ in range(_TRIES):
+            lost = self.server.lost
+            rankings = self._search(vectors, k)
+            if self.server.lost == lost or not self._built_from:
+                return rankings
+            damaged = self.collection_name
+            self.server.tell(f"  Weaviate went away: {damaged} may lack passages, built anew")
+            self.build(*self._built_from)
+            if damaged:
+                self.server.drop(damaged)
+        raise ServerFailed(
+            f"Weaviate at {self.server.url} went away during each of {_TRIES} searches: see its log"
+        )
+
+    def _search(self, vectors: np.ndarray, k: int) -> list[Ranking]:
         collection = self.collection
         if collection is None:
             raise InputError("the Weaviate index is empty: build it before searching")
@@ -148,6 +177,7 @@ class WeaviateIndex:
         """Drop the collection that was built last, and close the connection."""
         if self.collection_name is not None:
             self.drop(self.collection_name)
+        self._built_from = None
         self.close()
 
     def drop_leftovers(self) -> list[str]:

@@ -50,6 +50,7 @@ class LiveCollection:
         )
         self.dimension = self._dimension()
         self.count = self._collection.total()
+        self._sample = np.empty((0, self.dimension), np.float32)
 
     @classmethod
     def connect(
@@ -73,6 +74,7 @@ class LiveCollection:
         try:
             reader = WeaviateReader(collection, used, setting="")
             live = cls(reader, reader.vector_name(vector), reader.id_name(id_property), threads)
+            live._collection.wait_until_indexed()
         except BaseException:
             if server is None:
                 used.close()
@@ -127,7 +129,8 @@ class LiveCollection:
                     f"collection {self.name} holds another vector {self.vector} for passage "
                     f"{id!r}: {_ADAPT}"
                 )
-        self._collection.check_finds(np.asarray(given))
+        self._sample = np.asarray(given)
+        self._collection.check_finds(self._sample)
 
     def vectors_of(self, ids: Sequence[str]) -> np.ndarray:
         """The collection's vectors of these passages, float32 [len(ids), dimension].
@@ -160,6 +163,19 @@ class LiveCollection:
                 f"k is {k} and one query returns at most {most} passages: ask for fewer"
             )
         queries = check_queries(np.asarray(vectors), self.dimension)
+        server = self._reader.server
+        if len(queries) > 1:  # an evaluation; others may write meanwhile
+            self._collection.wait_until_indexed()
+        while True:
+            lost = server.lost
+            rankings = self._search(queries, k)
+            if server.lost == lost:
+                return rankings
+            server.tell(f"  Weaviate went away: {self.name} is awaited and searched again")
+            self._collection.wait_until_indexed()
+            self._collection.check_finds(self._sample)
+
+    def _search(self, queries: np.ndarray, k: int) -> list[Ranking]:
         if len(queries) == 1:  # as in WeaviateIndex
             return [self._collection.nearest(queries[0], k)]
         with ThreadPoolExecutor(self._collection.settings.threads) as pool:

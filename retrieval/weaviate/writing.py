@@ -11,6 +11,7 @@ from typing import Any
 from tercet.core.extras import missing
 from tercet.retrieval.weaviate.client import WeaviateServer
 from tercet.retrieval.weaviate.failures import (
+    Lost,
     NotAllowed,
     TooLarge,
     WeaviateError,
@@ -35,9 +36,9 @@ def insert(
 
     An object with the UUID of another replaces it, so a batch may be sent again. Raises
     ServerFailed if the server does not take objects that it may take later, as those of a
-    read-only shard, until the deadline; and NotAllowed.
+    read-only shard, until the deadline; Lost if it went away meanwhile; and NotAllowed.
     """
-    waiting, refused = iter(objects), dict[str, str]()
+    waiting, refused, lost = iter(objects), dict[str, str](), server.lost
 
     def send(batch: list[DataObject]) -> dict[str, str]:
         return _send(server, handle, batch)
@@ -46,6 +47,11 @@ def insert(
         while batches := list(islice(_batches(waiting, size), _THREADS)):
             for failed in pool.map(send, batches):
                 refused |= failed
+            if server.lost != lost:
+                raise Lost(
+                    f"Weaviate at {server.url} went away while {handle.name} was written: it may "
+                    "lack what it had confirmed"
+                )
     return refused
 
 
