@@ -47,6 +47,7 @@ class Ingest:
         self.server = WeaviateServer.connect()
         self.name, self.vector, self.settings = collection, vector, settings
         self.server.need(settings.kind)
+        self.server.check_writes("an ingest writes a collection")
         if fresh and self._holds():
             raise self._taken()
 

@@ -47,6 +47,7 @@ class LiveCollection:
             vector,
             named=vector != reader.unnamed,
             id_property=id_property,
+            tenants=reader.tenants,
         )
         self.dimension = self._dimension()
         self.count = self._collection.total()
@@ -59,20 +60,22 @@ class LiveCollection:
         *,
         vector: str | None = None,
         id_property: str | None = None,
+        tenants: Sequence[str] = (),
         threads: int = 8,
         server: WeaviateServer | None = None,
     ) -> LiveCollection:
         """Open a collection by its name or an alias; searches run in `threads` threads.
 
         `vector` is the name of the vector, if there are several; `id_property` the property with
-        the passage ids (None: `passage_id` if it exists, else the UUIDs). Without `server`, the
-        environment's server is used. Raises InputError for a server that does not answer, a missing
-        collection, vector or property, another distance than dot product or cosine, and a
-        collection without vectors.
+        the passage ids (None: `passage_id` if it exists, else the UUIDs); `tenants` are those that
+        are searched, of a collection that has any, whose names begin the ids if they are several.
+        Without `server`, the environment's server is used. Raises InputError for a server that does
+        not answer, a missing collection, vector or property, another distance than dot product or
+        cosine, and a collection without vectors.
         """
         used = server or WeaviateServer.connect()
         try:
-            reader = WeaviateReader(collection, used, setting="")
+            reader = WeaviateReader(collection, used, tenants=tenants, setting="")
             live = cls(reader, reader.vector_name(vector), reader.id_name(id_property), threads)
             live._collection.wait_until_indexed()
         except BaseException:
@@ -94,6 +97,11 @@ class LiveCollection:
     def most(self) -> int:
         """Largest number of results of one query."""
         return self._collection.most
+
+    @property
+    def tenants(self) -> list[str]:
+        """The tenants that are searched; none of a collection without."""
+        return self._reader.tenants
 
     @property
     def numbered(self) -> bool:
@@ -191,9 +199,10 @@ class LiveCollection:
             self._reader.close()
 
     def _dimension(self) -> int:
-        for stored in next(self._reader.pages([], self.vector), []):
-            if self.vector in stored.vector:
-                return len(stored.vector[self.vector])
+        for page in self._reader.pages([], self.vector):
+            for stored in page:
+                if self.vector in stored.vector:
+                    return len(stored.vector[self.vector])
         raise InputError(
             f"collection {self.name} holds no vector {self.vector}: fill it, or name another"
         )

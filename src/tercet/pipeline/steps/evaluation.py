@@ -52,7 +52,7 @@ class Evaluation(Step):
             *("model.name", "model.api", "model.dollars", "model.frozen"),
             *("model.endpoint", "model.key_variable", "model.dollars_per_million_tokens"),
             *("name", "folder", "alias", "index"),
-            *("corpus.source", "corpus.path", "corpus.passages.id"),
+            *("corpus.source", "corpus.path", "corpus.tenant", "corpus.passages.id"),
             # Which judged queries are left to report.
             *("evaluation.gate", "seed"),
             # Who wrote the queries: they are in the triplets.
