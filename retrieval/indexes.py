@@ -130,9 +130,11 @@ def publish(index: Index, alias: str, model: Callable[[], ModelStamp]) -> None:
         index.discard()
 
 
-def is_published(index: Index, alias: str) -> bool:
-    """Whether the server has an index under `alias`; true for an index that has no name."""
-    return not isinstance(index, ServedIndex) or index.serves(alias)
+def is_published(
+    index: Index, alias: str, count: int, sample: Callable[[], tuple[Sequence[str], np.ndarray]]
+) -> bool:
+    """As `ServedIndex.serves`; true for an index that has no name."""
+    return not isinstance(index, ServedIndex) or index.serves(alias, count, sample)
 
 
 def describe_faiss(section: IndexSettings) -> str:

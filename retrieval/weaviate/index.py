@@ -7,7 +7,7 @@ until its alias is pointed at the new collection. All writes are counted, and a 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
@@ -16,9 +16,11 @@ from typing import Any, Self
 import numpy as np
 
 from tercet.config.index import WeaviateKind
+from tercet.core.extras import missing
 from tercet.core.mapped import Vectors
 from tercet.core.schema import InputError, ModelStamp, Ranking, Size, UnsupportedVectors
 from tercet.retrieval.validation import check_k, check_queries, check_vectors
+from tercet.retrieval.vector_files import cosines
 from tercet.retrieval.weaviate.alias import collection_behind
 from tercet.retrieval.weaviate.client import WeaviateServer, weaviate_name
 from tercet.retrieval.weaviate.collection import DEFAULT_VECTOR, ID_PROPERTY, Collection
@@ -27,8 +29,15 @@ from tercet.retrieval.weaviate.failures import Lost, ServerFailed, WeaviateError
 from tercet.retrieval.weaviate.settings import WeaviateSettings, check_fit
 from tercet.retrieval.weaviate.size import size as index_size
 
+try:
+    from weaviate.util import generate_uuid5
+except ImportError as error:
+    raise missing("weaviate-client", "weaviate") from error
+
 #: Imports and searches that a server may interrupt by going away.
 _TRIES = 3
+#: Least cosine of a stored vector with the same text's, encoded in another batch.
+_SAME = 0.98
 
 
 class WeaviateIndex:
@@ -221,6 +230,20 @@ class WeaviateIndex:
         publish(self.server, alias, entry, made_by=prefix)
         self.close()
 
-    def serves(self, alias: str) -> bool:
-        """Whether `alias` points at a collection on the server."""
-        return collection_behind(self.server, alias) is not None
+    def serves(
+        self, alias: str, count: int, sample: Callable[[], tuple[Sequence[str], np.ndarray]]
+    ) -> bool:
+        """As `ServedIndex.serves`: objects may be deleted or changed behind an alias."""
+        name = collection_behind(self.server, alias)
+        if name is None or not name.startswith(f"{weaviate_name(self.settings.collection)}_"):
+            return name is not None
+        collection = Collection(self.server, name, self.settings)
+        if collection.total() != count:
+            return False
+        ids, vectors = sample()
+        keys = [generate_uuid5(id) for id in ids]
+        found = collection.fetch(keys)
+        held = [found[key].vector.get(DEFAULT_VECTOR) for key in keys if key in found]
+        if len(held) < len(keys) or any(len(each or ()) != vectors.shape[1] for each in held):
+            return False
+        return bool((cosines(np.array(held, np.float32), vectors) >= _SAME).all())

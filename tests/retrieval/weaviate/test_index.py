@@ -244,6 +244,7 @@ def test_an_alias_needs_a_valid_name_and_a_collection(connect: Any) -> None:
 # --- what is refused, and leaves nothing behind --------------------------------------------------
 
 
+@pytest.mark.fault("a vector that is no number")
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0])
 def test_a_vector_that_is_not_finite_or_zero_writes_nothing(connect: Any, bad: float) -> None:
     index = connect()
@@ -263,6 +264,7 @@ def test_duplicate_ids_write_nothing(connect: Any) -> None:
     assert written(index) == set()
 
 
+@pytest.mark.fault("other dimensions")
 def test_queries_of_another_dimension_and_k_of_zero_are_refused(connect: Any) -> None:
     index = connect("flat")
     index.build(IDS, VECTORS)
@@ -316,6 +318,7 @@ def test_the_fewest_vectors_that_codes_can_learn_from_are_found(
     assert {id for id, _ in index.search(QUERIES[:1], 10)[0]} == set(IDS[:count])
 
 
+@pytest.mark.fault("objects that fail")
 def test_every_passage_that_the_server_refuses_is_named(connect: Any) -> None:
     index = connect()
     index.build(IDS, VECTORS)
@@ -372,6 +375,7 @@ def test_a_failed_build_leaves_the_index_as_it_was(connect: Any) -> None:
 # --- servers that do not answer as they should ---------------------------------------------------
 
 
+@pytest.mark.fault("no permission")
 def test_a_wrong_or_missing_key_is_refused_and_not_shown(
     weaviate_server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
