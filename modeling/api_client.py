@@ -29,6 +29,13 @@ KEY_VARIABLE = "OPENAI_API_KEY"
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _KEY_REFUSED = (401, 403, 498)
 _PASSING = (408, 409, 425, 429)
+#: A limit of a month, a plan or an account, which no wait of minutes lifts; unless a wait is named.
+_SPENT = re.compile(
+    r"insufficient_quota|current quota|/ ?month|(per|this) month|monthly|billing|credit balance|"
+    r"out of credits|spend(ing)? limit",
+    re.IGNORECASE,
+)
+_SOON = re.compile(r"(retry|try again) in|/ ?(second|minute|min)\b", re.IGNORECASE)
 #: Behind a gateway's error the call may have been processed and billed.
 _PERHAPS_BILLED = (408, 502, 504)
 
@@ -212,8 +219,10 @@ class Connection:
         reason = f"{self.host} answers {status}" + (f" ({message})" if message else "")
         if status == 404:
             reason += ": check the endpoint, which often ends in /v1, and the model's name"
-        passing = status in _PASSING or status >= 500
         wait_for = retry_after(response.headers)
+        passing = (status in _PASSING or status >= 500) and not (
+            status == 429 and wait_for is None and is_spent(response.text)
+        )
         return Failure(reason, passing, status in _PERHAPS_BILLED, wait_for, status)
 
 
@@ -235,6 +244,11 @@ class _Key(httpx.Auth):
         """The text without the key."""
         key = os.environ.get(self._variable, "").strip()
         return text.replace(key, "[key]") if key else text
+
+
+def is_spent(message: str) -> bool:
+    """Whether a refusal (429) is of a quota that is used up, rather than of calls too fast."""
+    return bool(_SPENT.search(message)) and not _SOON.search(message)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

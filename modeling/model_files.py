@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tercet.core.schema import InputError
+from tercet.modeling.checks import refuse_pointer
 from tercet.modeling.encoders.st_keys import read_json
 from tercet.modeling.onnx_files import external_data
 
@@ -58,6 +59,7 @@ def model_files(folder: Path, weights: Sequence[str]) -> list[Path]:
     for place in modules:
         found |= {*matching(place, MODULE)}
     for file in [file for file in found if file.suffix == ".onnx"]:
+        refuse_pointer(str(folder), file)
         found |= {_named(file.parent, name, file) for name in external_data(file)}
     return sorted(found)
 

@@ -80,7 +80,10 @@ def open_live(section: IndexSettings) -> LiveCollection:
     from tercet.retrieval.weaviate.live import LiveCollection
 
     return LiveCollection.connect(
-        section.collection or "", vector=section.vector, id_property=section.id
+        section.collection or "",
+        vector=section.vector,
+        id_property=section.id,
+        tenants=section.tenant,
     )
 
 
@@ -99,11 +102,16 @@ def deployed(collection: str, vector: str | None, model: str, model_name: str) -
         server.close()
 
 
-def read_collection(name: str) -> WeaviateReader:
-    """A reader of a Weaviate collection. Raises InputError as `make_index` does."""
+def read_collection(
+    name: str, tenants: Sequence[str] = (), setting: str = "corpus.path"
+) -> WeaviateReader:
+    """A reader of a Weaviate collection and its tenants, if it has any; `setting` names it.
+
+    Raises InputError as `make_index` does.
+    """
     from tercet.retrieval.weaviate.reader import WeaviateReader
 
-    return WeaviateReader(name)
+    return WeaviateReader(name, tenants=tenants, setting=setting)
 
 
 def drop_leftovers(index: Index) -> None:
@@ -122,9 +130,11 @@ def publish(index: Index, alias: str, model: Callable[[], ModelStamp]) -> None:
         index.discard()
 
 
-def is_published(index: Index, alias: str) -> bool:
-    """Whether the server has an index under `alias`; true for an index that has no name."""
-    return not isinstance(index, ServedIndex) or index.serves(alias)
+def is_published(
+    index: Index, alias: str, count: int, sample: Callable[[], tuple[Sequence[str], np.ndarray]]
+) -> bool:
+    """As `ServedIndex.serves`; true for an index that has no name."""
+    return not isinstance(index, ServedIndex) or index.serves(alias, count, sample)
 
 
 def describe_faiss(section: IndexSettings) -> str:

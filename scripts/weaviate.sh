@@ -12,6 +12,10 @@
 #   WEAVIATE_VERSION    the version pinned in docker-compose.yml
 #   WEAVIATE_WAIT       seconds to wait until the server is ready: 120
 #   WEAVIATE_BUILD      "no": exit with status 3 rather than build a server
+#   WEAVIATE_READ_KEY   a second key, which may only read
+#
+# Weaviate's own variables, such as ASYNC_INDEXING or QUERY_MAXIMUM_RESULTS, reach a server that is
+# not in Docker.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -98,17 +102,23 @@ launch() {
     export AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED=false
     export AUTHENTICATION_APIKEY_ENABLED=true
     AUTHENTICATION_APIKEY_ALLOWED_KEYS=$(cat "$home/key")
-    export AUTHENTICATION_APIKEY_ALLOWED_KEYS AUTHENTICATION_APIKEY_USERS=tercet
-    export AUTHORIZATION_ADMINLIST_ENABLED=true AUTHORIZATION_ADMINLIST_USERS=tercet
     export CLUSTER_BASIC_AUTH_USERNAME=tercet
     export CLUSTER_BASIC_AUTH_PASSWORD=$AUTHENTICATION_APIKEY_ALLOWED_KEYS
+    export AUTHENTICATION_APIKEY_ALLOWED_KEYS AUTHENTICATION_APIKEY_USERS=tercet
+    export AUTHORIZATION_ADMINLIST_ENABLED=true AUTHORIZATION_ADMINLIST_USERS=tercet
+    if [ -n "${WEAVIATE_READ_KEY:-}" ]; then
+        AUTHENTICATION_APIKEY_ALLOWED_KEYS+=,$WEAVIATE_READ_KEY
+        AUTHENTICATION_APIKEY_USERS+=,reader
+        export AUTHORIZATION_ADMINLIST_READONLY_USERS=reader
+    fi
     export CLUSTER_HOSTNAME=node1 CLUSTER_IN_LOCALHOST=true
     export CLUSTER_BIND_ADDR=127.0.0.1 CLUSTER_ADVERTISE_ADDR=127.0.0.1
     export GRPC_PORT=$grpc_port
     export RAFT_PORT=$((grpc_port + 1)) RAFT_INTERNAL_RPC_PORT=$((grpc_port + 2))
     export CLUSTER_GOSSIP_BIND_PORT=$((grpc_port + 3)) CLUSTER_DATA_BIND_PORT=$((grpc_port + 4))
     export RAFT_JOIN=node1:$RAFT_PORT RAFT_BOOTSTRAP_EXPECT=1
-    export PERSISTENCE_DATA_PATH=$home/data QUERY_MAXIMUM_RESULTS=10000
+    export PERSISTENCE_DATA_PATH=$home/data
+    export QUERY_MAXIMUM_RESULTS=${QUERY_MAXIMUM_RESULTS:-10000}
     export API_BASED_MODULES_DISABLED=true DISABLE_TELEMETRY=true GO_PROFILING_DISABLE=true
     export LOG_LEVEL=${LOG_LEVEL:-warning}
     exec nohup "$1" --host 127.0.0.1 --port "$http_port" --scheme http \

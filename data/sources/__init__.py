@@ -118,7 +118,9 @@ def open_source(section: CorpusSection) -> Source:
         files = Documents(section.path, characters=section.passage_characters)
         return PassagesWithQrels(files, tables, documents=documents)
     if section.source == "weaviate":
-        collection = WeaviateCollection(read_collection(section.path), section.passages)
+        collection = WeaviateCollection(
+            read_collection(section.path, section.tenant), section.passages
+        )
         return PassagesWithQrels(collection, tables, documents=documents)
     source = plugins.make("sources", section.source, section.options)
     return source if isinstance(source, Source) else PassagesWithQrels(source, tables)

@@ -16,7 +16,7 @@ from tercet.core.extras import missing
 from tercet.core.files import slug
 from tercet.core.schema import InputError
 from tercet.modeling.api_account import Account, Prices, Stopped, Usage, check_settings, most_tokens
-from tercet.modeling.api_client import Caller, Failure, Patience, Reply, retry_after
+from tercet.modeling.api_client import Caller, Failure, Patience, Reply, is_spent, retry_after
 from tercet.modeling.api_shop import Delivery, Order, Shop
 from tercet.modeling.encoders.api_encoder import ApiEncoder, full_batches, key_of, read_vectors
 from tercet.modeling.encoders.bi_encoder import Kind
@@ -167,10 +167,11 @@ class CohereEncoder(ApiEncoder):
         message = str(body.get("message") or "") if isinstance(body, dict) else ""
         message = self._scrub(" ".join(message.split()))[:200]
         reason = f"{self._host} answers {status}" + (f" ({message})" if message else "")
-        passing = status in (408, 409, 429) or status >= 500
+        wait = retry_after(getattr(error, "headers", None) or {})
+        spent = status == 429 and wait is None and is_spent(message)
+        passing = (status in (408, 409, 429) or status >= 500) and not spent
         # Behind a gateway's error the call may have been processed and billed.
         perhaps_billed = status in (408, 502, 504)
-        wait = retry_after(getattr(error, "headers", None) or {})
         return Failure(reason, passing, perhaps_billed, wait)
 
 

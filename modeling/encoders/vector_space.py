@@ -39,6 +39,8 @@ class VectorSpace:
     collection: str | None = None
     vector: str | None = None
     id: str | None = None
+    #: Names of tenants, joined by commas.
+    tenant: str | None = None
 
     @classmethod
     def of(
@@ -49,7 +51,7 @@ class VectorSpace:
         place: str,
         **named: str | None,
     ) -> VectorSpace:
-        """Take a seeded sample of all passages; `named` are `collection`, `vector`, `id`."""
+        """Take a seeded sample of all passages; `named` are the fields of a collection."""
         rows = np.random.default_rng(0).permutation(len(ids))[:_SAMPLE]
         sample = [ids[row] for row in rows.tolist()]
         return cls(sample, vectors[rows], similarity, len(ids), place, **named)
@@ -57,6 +59,8 @@ class VectorSpace:
     def save(self, folder: Path) -> None:
         """Write `space.safetensors` into a model's folder."""
         about = {k: v for k, v in vars(self).items() if k != "vectors"} | {"ids": list(self.ids)}
+        if not self.tenant:
+            del about["tenant"]
         # One metadata value: several would be written in any order, so equal spaces could differ.
         save_file(
             {"vectors": np.ascontiguousarray(self.vectors)},

@@ -10,14 +10,14 @@ def move_alias(server: WeaviateServer, alias: str, collection: str) -> None:
     server.need("aliases")
     check_name(alias)
     what, aliases = f"point alias {alias} at {collection}", server.client.alias
-    if collection_behind(server, alias) is None:
-        server.ask(
-            what,
-            lambda: aliases.create(alias_name=alias, target_collection=collection),
-            again=False,
-        )
-    else:
-        server.ask(what, lambda: aliases.update(alias_name=alias, new_target_collection=collection))
+
+    def point() -> None:
+        if aliases.get(alias_name=alias) is None:
+            aliases.create(alias_name=alias, target_collection=collection)
+        else:
+            aliases.update(alias_name=alias, new_target_collection=collection)
+
+    server.ask(what, point)
 
 
 def collection_behind(server: WeaviateServer, alias: str) -> str | None:

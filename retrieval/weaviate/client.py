@@ -1,26 +1,46 @@
-"""The connection to a Weaviate server: retries, and errors in one line."""
+"""The connection to a Weaviate server: retries until a deadline, and errors in one line."""
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-import socket
+import threading
 import time
+import uuid
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
+from tercet.core.console import console
 from tercet.core.extras import missing
 from tercet.core.schema import InputError
-from tercet.core.text import error_text, excerpt
+from tercet.retrieval.weaviate.address import (
+    CONNECT_SECONDS,
+    GRPC_OPTIONS,
+    check_reachable,
+    grpc_of,
+    parse_url,
+)
+from tercet.retrieval.weaviate.failures import (
+    NotAllowed,
+    ServerFailed,
+    TooLarge,
+    WeaviateError,
+    explain,
+    faults,
+    is_gone,
+    is_starting,
+    passes,
+)
 from tercet.retrieval.weaviate.settings import NEEDS
 
 try:
     import grpc
     import httpx
     import weaviate
-    from weaviate import exceptions as faults
+    from weaviate.classes.config import Configure
     from weaviate.classes.init import AdditionalConfig, Auth, Timeout
     from weaviate.config import GrpcConfig
 except ImportError as error:
@@ -28,40 +48,61 @@ except ImportError as error:
 
 Answer = TypeVar("Answer")
 
-_PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds between attempts after a temporary failure
-_CONNECT_SECONDS = 5.0
-_GRPC_OPTIONS = [("grpc.enable_http_proxy", 0)]  # as the client's REST calls, which ignore proxies
+#: Environment variable: the seconds that one operation is tried again while its failure may pass.
+DEADLINE = "WEAVIATE_DEADLINE"
+_SECONDS = 120.0
+_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds between attempts; the last one stays
+#: Attempts at any error, by a server that has just come back.
+_COMING_BACK = 5
 _NAME = re.compile(r"[A-Z][0-9A-Za-z_]{0,229}")
 
-
-class WeaviateError(InputError):
-    """The server failed or refused a call; the message is one line without the API key."""
-
-
-class Missing(WeaviateError):
-    """The server has nothing of that name (HTTP status 404)."""
+# It reports refused objects, which are errors here; without a handler Python prints its records.
+logging.getLogger("weaviate-client").addHandler(logging.NullHandler())
 
 
-class RefusedPassages(WeaviateError):
-    """The server refused passages; `failures` maps all their ids to the reasons."""
+#: Servers that this process has reached: one that is gone may come back.
+_ANSWERED = set[str]()
 
-    def __init__(self, collection: str, failures: Mapping[str, str]) -> None:
-        self.failures = dict(failures)
-        shown = [f"{id!r} ({excerpt(why, 160)})" for id, why in list(self.failures.items())[:20]]
-        more = ", …" if len(self.failures) > len(shown) else ""
-        super().__init__(
-            f"Weaviate refused {len(failures)} passages for {collection}: {', '.join(shown)}{more}"
-        )
+
+class Waits:
+    """The pauses between the attempts of one operation, until its deadline."""
+
+    def __init__(self, server: WeaviateServer) -> None:
+        self._server = server
+        self._end = time.monotonic() + (0 if server.gave_up else server.deadline)
+        self._pauses = _pauses()
+
+    def wait(self, fault: InputError) -> None:
+        """Tell why, and pause. Raises ServerFailed after the deadline."""
+        left = self._end - time.monotonic()
+        pause = next(self._pauses)
+        if left <= 0:
+            self._server.gave_up = True
+            raise ServerFailed(
+                f"{fault}, for {self._server.deadline:.0f} s: run the same command again when the "
+                f"server works (or set {DEADLINE} to more seconds)"
+            ) from None
+        pause = min(pause, left)
+        self._server.tell(f"  {fault}: again in {pause:.1f} s, for {left:.0f} s at most")
+        time.sleep(pause)
 
 
 class WeaviateServer:
     """A connection; calls of weaviate's own `client` go through `ask`."""
 
-    def __init__(self, client: Any, url: str) -> None:
+    def __init__(self, client: Any, url: str, deadline: float) -> None:
+        """Use `connect`; `deadline` is the seconds that one operation is tried again."""
         self.client = client
         self.url = url
-        # A source is read until the process ends: nobody can say when it is read for the last time.
-        self._closed = weakref.finalize(self, client.close)
+        self.deadline = deadline
+        #: How often its connection was lost: it may have been started again. And what is done then.
+        self.lost = 0
+        self.when_lost: Callable[[], None] = lambda: None
+        #: Whether a deadline has passed: until the server answers, nothing else is waited for.
+        self.gave_up = False
+        self._told = 0.0
+        self._lock = threading.Lock()
+        self._closed: Callable[[], Any]
 
     @classmethod
     def connect(
@@ -70,42 +111,116 @@ class WeaviateServer:
         """Connect to a server, by default to that of the environment.
 
         The environment's variables are WEAVIATE_URL (unset: http://127.0.0.1:8080),
-        WEAVIATE_GRPC_URL (unset: port 50051 of the same host) and WEAVIATE_API_KEY. Raises
-        InputError for a server that is unreachable, refuses the key or is too old.
+        WEAVIATE_GRPC_URL (unset: port 50051 of the same host, or Weaviate Cloud's host for it),
+        WEAVIATE_API_KEY and WEAVIATE_DEADLINE (unset: 120 seconds). Raises InputError for a server
+        that is unreachable, unless this process has reached it before, refuses the key or is too
+        old.
         """
         rest = parse_url(url or os.environ.get("WEAVIATE_URL") or "http://127.0.0.1:8080")
         grpc_url = grpc_url or os.environ.get("WEAVIATE_GRPC_URL")
-        call = parse_url(grpc_url) if grpc_url else with_port(rest, 50051)
-        _check_reachable(rest, call)
-        return cls(_client(rest, call, api_key), rest.geturl())
+        call = parse_url(grpc_url) if grpc_url else grpc_of(rest)
+        deadline = _deadline()
+        server = cls(None, rest.geturl(), deadline)
+        waits = server.waits()
+        while True:
+            try:
+                check_reachable(rest, call)
+                server.client = _client(rest, call, api_key, deadline)
+                break
+            except NotAllowed:
+                raise
+            except InputError as error:
+                if server.url not in _ANSWERED:  # a wrong address is told at once
+                    raise
+                waits.wait(error)
+        _ANSWERED.add(server.url)
+        # A source is read until the process ends: nobody can say when it is read for the last time.
+        server._closed = weakref.finalize(server, server.client.close)
+        return server
 
     def close(self) -> None:
         """Close the connection; it is closed at the latest when nobody holds it."""
         self._closed()
 
-    def ask(self, what: str, call: Callable[[], Answer], *, again: bool = True) -> Answer:
-        """The result of `call`, retried after temporary failures unless `again` is off.
+    def ask(self, what: str, call: Callable[[], Answer], waits: Waits | None = None) -> Answer:
+        """The result of `call`, which may be repeated; tried again while a failure may pass.
 
-        Raises WeaviateError: "could not" and `what`.
+        `waits` are those of a larger operation. Raises WeaviateError: "could not" and `what`; and
+        ServerFailed after the deadline.
         """
-        pauses = iter(_PAUSES if again else ())
+        waits = waits or self.waits()
+        tolerated: int | None = None
         while True:
             try:
-                return call()
+                answer = call()
+                self.gave_up = False
+                return answer
             except (faults.WeaviateBaseError, httpx.HTTPError) as fault:
-                pause = next(pauses, None) if _passes(fault) else None
-                if pause is None:
-                    raise _explain(fault, f"Weaviate at {self.url} could not {what}") from None
-            time.sleep(pause)
+                error = explain(fault, f"Weaviate at {self.url} could not {what}")
+                temporary, starting = passes(fault), is_starting(fault)
+                if is_gone(fault):
+                    with self._lock:
+                        self.lost += 1
+                        self.when_lost()
+            if temporary or (starting and tolerated is None):
+                tolerated = _COMING_BACK
+            if not tolerated or isinstance(error, NotAllowed | TooLarge):
+                raise error from None
+            tolerated -= 1
+            waits.wait(error)
+
+    def waits(self) -> Waits:
+        """The waits of an operation that begins now."""
+        return Waits(self)
+
+    def create(self, what: str, exists: Callable[[], Any], make: Callable[[], Any]) -> None:
+        """Make something that another process, or an attempt without an answer, may have made."""
+        tried = False
+
+        def attempt() -> None:
+            nonlocal tried
+            if not (tried and exists()):
+                tried = True
+                make()
+
+        try:
+            self.ask(what, attempt)
+        except (NotAllowed, ServerFailed):
+            raise
+        except WeaviateError:
+            if not self.ask(what, exists):
+                raise
+
+    def check_writes(self, what: str) -> None:
+        """Create an empty collection and drop it. Raises InputError if the key may not."""
+        name = f"Tercet_may_write_{uuid.uuid4().hex[:12]}"
+        collections = self.client.collections
+        try:
+            self.create(
+                "create a collection",
+                lambda: collections.exists(name),
+                lambda: collections.create(name, vector_config=Configure.Vectors.self_provided()),
+            )
+            self.drop(name)
+        except NotAllowed as error:
+            raise InputError(f"{error} ({what})") from error
+
+    def tell(self, text: str) -> None:
+        """Print a line of waiting; of several threads' one a second."""
+        with self._lock:
+            if time.monotonic() - self._told < 1:
+                return
+            self._told = time.monotonic()
+        console.print(text, markup=False, highlight=False)
 
     def wait(self, what: str, ready: Callable[[], bool], patience: float) -> None:
-        """Poll until `ready`. Raises WeaviateError after more than `patience` seconds."""
+        """Poll until `ready`. Raises ServerFailed after more than `patience` seconds."""
         deadline = time.monotonic() + patience
         while not self.ask(what, ready):
             if time.monotonic() > deadline:
-                raise WeaviateError(
-                    f"Weaviate at {self.url} did not {what} in {patience:.0f} s: "
-                    "see its log, or set patience higher"
+                raise ServerFailed(
+                    f"Weaviate at {self.url} did not {what} in {patience:.0f} s: see its log, then "
+                    "run the same command again"
                 )
             time.sleep(0.1)
 
@@ -135,12 +250,14 @@ class WeaviateServer:
         self.ask(f"drop {collection}", lambda: self.client.collections.delete(collection))
 
 
-def _client(rest: SplitResult, call: SplitResult, api_key: str | None) -> Any:
+def _client(rest: SplitResult, call: SplitResult, api_key: str | None, deadline: float) -> Any:
     key = (api_key or os.environ.get("WEAVIATE_API_KEY") or "").strip()
     if not key.isascii() or not key.isprintable():
         raise InputError("the Weaviate API key holds characters that no key has: copy it again")
+    # One attempt ends within the deadline too.
+    longest = Timeout(init=CONNECT_SECONDS, query=min(30, deadline), insert=min(60, deadline))
     try:
-        return weaviate.connect_to_custom(
+        client = weaviate.connect_to_custom(
             http_host=rest.hostname,
             http_port=rest.port,
             http_secure=rest.scheme == "https",
@@ -149,34 +266,54 @@ def _client(rest: SplitResult, call: SplitResult, api_key: str | None) -> Any:
             grpc_secure=call.scheme == "https",
             auth_credentials=Auth.api_key(key) if key else None,
             additional_config=AdditionalConfig(
-                timeout=Timeout(init=_CONNECT_SECONDS, query=30, insert=120),
-                grpc_config=GrpcConfig(channel_options=_GRPC_OPTIONS),
+                timeout=longest, grpc_config=GrpcConfig(channel_options=GRPC_OPTIONS)
             ),
             skip_init_checks=True,  # they also call a package registry
         )
     except (faults.WeaviateBaseError, httpx.HTTPError, KeyError, ValueError) as fault:
-        raise _explain(fault, f"could not talk to Weaviate at {rest.geturl()}") from None
+        raise explain(fault, f"could not talk to Weaviate at {rest.geturl()}") from None
+    connection = client._connection
+    connection._grpc_stub = _Once(connection._grpc_stub)
+    return client
 
 
-def _passes(fault: Exception) -> bool:
-    """Whether the failure is temporary. The client itself has retried gRPC's UNAVAILABLE."""
-    if isinstance(fault, faults.UnexpectedStatusCodeError):
-        return fault.status_code in (429, 502, 503, 504)
-    if isinstance(fault, faults.WeaviateQueryError):
-        return "deadline exceeded" in str(fault).lower()
-    return isinstance(
-        fault,
-        faults.WeaviateTimeoutError | faults.WeaviateConnectionError | httpx.TransportError,
-    )
+class _Once:
+    """The client's gRPC calls without its own retries, a minute of silence each."""
+
+    def __init__(self, stub: Any) -> None:
+        self._stub = stub
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        call = getattr(self._stub, name)
+
+        def once(*arguments: Any, **given: Any) -> Any:
+            try:
+                return call(*arguments, **given)
+            except grpc.RpcError as fault:
+                if fault.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+                # Only the last of the addresses that were tried, without the library's preface.
+                said = str(fault.details()).rpartition("last error: ")[2]
+                raise faults.WeaviateConnectionError(said.removeprefix("UNKNOWN: ")) from None
+
+        return once
 
 
-def _explain(fault: Exception, what: str) -> WeaviateError:
-    status = getattr(fault, "status_code", None)
-    if status == 401 or "unauthenticated" in str(fault).lower():
-        return WeaviateError(f"{what}: it wants a valid API key: set WEAVIATE_API_KEY")
-    if status == 404:
-        return Missing(f"{what}: there is nothing of that name")
-    return WeaviateError(f"{what}: {error_text(fault, 400)}")
+def _pauses() -> Iterator[float]:
+    yield from _PAUSES
+    while True:
+        yield _PAUSES[-1]
+
+
+def _deadline() -> float:
+    given = os.environ.get(DEADLINE) or str(_SECONDS)
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e6:
+        raise InputError(f"{DEADLINE} is {given!r}: give a number of seconds")
+    return seconds
 
 
 def weaviate_name(text: str) -> str:
@@ -191,54 +328,3 @@ def check_name(text: str) -> None:
     """Raise InputError for an invalid name of a collection or alias, with a valid one."""
     if not _NAME.fullmatch(text):
         raise InputError(f"Weaviate does not take the name {text!r}: use {weaviate_name(text)!r}")
-
-
-def parse_url(url: str) -> SplitResult:
-    """Parse a URL of scheme, host and port. Raises InputError for any other URL."""
-    parts = urlsplit(url if "//" in url else f"http://{url}")
-    if "@" in parts.netloc:  # not shown: it may be a password
-        raise InputError("a Weaviate URL must not hold a user or password: use WEAVIATE_API_KEY")
-    try:
-        port = {"http": parts.port or 80, "https": parts.port or 443}[parts.scheme]
-    except (ValueError, KeyError):
-        port = 0
-    if not port or not parts.hostname or parts.path not in ("", "/") or parts.query:
-        raise InputError(f"{url!r} is not a Weaviate URL: give http(s)://host:port")
-    return _url(parts.scheme, parts.hostname, port)
-
-
-def with_port(url: SplitResult, port: int) -> SplitResult:
-    """The URL with another port."""
-    return _url(url.scheme, str(url.hostname), port)
-
-
-def _check_reachable(rest: SplitResult, call: SplitResult) -> None:
-    """Raise InputError unless the REST and gRPC ports answer within seconds.
-
-    The client's own retries would take minutes.
-    """
-    try:
-        socket.create_connection((rest.hostname, rest.port), _CONNECT_SECONDS).close()
-    except OSError as fault:
-        raise InputError(
-            f"no Weaviate at {rest.geturl()} ({error_text(fault)}): "
-            "start one with `make weaviate`, or set WEAVIATE_URL"
-        ) from None
-    channel = (
-        grpc.secure_channel(call.netloc, grpc.ssl_channel_credentials(), _GRPC_OPTIONS)
-        if call.scheme == "https"
-        else grpc.insecure_channel(call.netloc, _GRPC_OPTIONS)
-    )
-    try:
-        grpc.channel_ready_future(channel).result(_CONNECT_SECONDS)
-    except grpc.FutureTimeoutError:
-        raise InputError(
-            f"Weaviate's gRPC port is not at {call.geturl()}: set WEAVIATE_GRPC_URL"
-        ) from None
-    finally:
-        channel.close()
-
-
-def _url(scheme: str, host: str, port: int) -> SplitResult:
-    host = f"[{host}]" if ":" in host else host
-    return SplitResult(scheme, f"{host}:{port}", "", "", "")

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from tercet.core.console import console
+from tercet.core.console import console, progress
 from tercet.core.extras import missing
 from tercet.core.mapped import Vectors
-from tercet.core.schema import Ranking
+from tercet.core.schema import Ranking, UnsupportedVectors
 from tercet.retrieval.validation import in_order
-from tercet.retrieval.weaviate.client import RefusedPassages, WeaviateError, WeaviateServer
+from tercet.retrieval.weaviate.client import WeaviateServer
+from tercet.retrieval.weaviate.failures import NotAllowed, RefusedPassages, TooLarge, WeaviateError
+from tercet.retrieval.weaviate.layouts import layout_of, training_of
+from tercet.retrieval.weaviate.paging import in_halves
 from tercet.retrieval.weaviate.settings import WeaviateSettings
+from tercet.retrieval.weaviate.tenants import Parts
+from tercet.retrieval.weaviate.values import text_of, value_at
+from tercet.retrieval.weaviate.writing import DataObject, insert
 
 try:
     from weaviate.classes.config import (
@@ -22,9 +29,8 @@ try:
         Property,
         Reconfigure,
         Tokenization,
-        VectorDistances,
     )
-    from weaviate.classes.query import Filter, MetadataQuery
+    from weaviate.classes.query import Filter, MetadataQuery, QueryNested
     from weaviate.util import generate_uuid5
 except ImportError as error:
     raise missing("weaviate-client", "weaviate") from error
@@ -56,10 +62,12 @@ class Collection:
         *,
         named: bool = True,
         id_property: str | None = ID_PROPERTY,
+        tenants: Sequence[str] = (),
     ) -> None:
         """`named` is false for the unnamed vector of an older collection.
 
-        An object's id is the value of `id_property`; its UUID if that is None.
+        An object's id is the value of `id_property`; its UUID if that is None. `tenants` are
+        searched as one.
         """
         self.server = server
         self.name = name
@@ -70,6 +78,9 @@ class Collection:
         self.count = 0
         self.dimension = 0
         self._handle = server.client.collections.use(name)
+        self._parts = Parts(self._handle, tenants)
+        self._asked = asked([id_property] if id_property else [])
+        self._limit = MOST
 
     @classmethod
     def create(
@@ -89,8 +100,9 @@ class Collection:
             index_filterable=True,
             index_searchable=False,
         )
-        server.ask(
+        server.create(
             f"create collection {name}",
+            lambda: server.client.collections.exists(name),
             lambda: server.client.collections.create(
                 name,
                 description=settings.owner or None,
@@ -102,14 +114,15 @@ class Collection:
                     name=vector, vector_index_config=layout_of(settings)
                 ),
             ),
-            again=False,
         )
         return cls(server, name, settings, vector)
 
     @property
     def most(self) -> int:
         """Largest number of results of one query."""
-        return self.settings.rescored if self.settings.kind == "hfresh" else MOST
+        if self.settings.kind == "hfresh":
+            return min(self.settings.rescored, self._limit)
+        return self._limit
 
     def fill(self, ids: Sequence[str], vectors: Vectors) -> None:
         """Write all passages, wait until they are indexed and compressed, and verify a sample."""
@@ -127,24 +140,21 @@ class Collection:
         """Import in batches; `texts` maps text properties to values for each passage.
 
         Writing a passage again replaces it. Raises RefusedPassages with all passages that the
-        server refused.
+        server refused, and as `insert`.
         """
 
-        def send() -> None:
-            with self._handle.batch.fixed_size(self.settings.batch_size, 2) as batch:
-                for row, (id, vector) in enumerate(zip(ids, vectors, strict=True)):
-                    batch.add_object(
-                        {ID_PROPERTY: id, **(texts[row] if texts else {})},
-                        uuid=generate_uuid5(id),
-                        vector={self.vector: vector},
-                    )
+        def objects() -> Iterator[DataObject]:
+            for row, (id, vector) in enumerate(zip(ids, vectors, strict=True)):
+                yield DataObject(
+                    properties={ID_PROPERTY: id, **(texts[row] if texts else {})},
+                    uuid=generate_uuid5(id),
+                    vector={self.vector: vector},
+                )
 
-        self.server.ask(f"import into {self.name}", send, again=False)
-        if failed := self._handle.batch.failed_objects:  # the client does not raise for these
-            raise RefusedPassages(
-                self.name,
-                {fault.object_.properties[ID_PROPERTY]: fault.message for fault in failed},
-            )
+        refused = insert(self.server, self._handle, objects(), self.settings.batch_size)
+        if refused:
+            of = {generate_uuid5(id): id for id in ids}
+            raise RefusedPassages(self.name, {of[key]: why for key, why in refused.items()})
 
     def verify(self, ids: Sequence[str], vectors: Vectors) -> None:
         """Check the count, and a sample of up to 64 vectors against those that were sent."""
@@ -161,7 +171,7 @@ class Collection:
         found = self.fetch(keys)
         for id, key, vector in zip(ids, keys, vectors, strict=True):
             stored = found.get(key)
-            if stored is None or stored.properties[ID_PROPERTY] != id:
+            if stored is None or object_id(stored, ID_PROPERTY) != id:
                 raise WeaviateError(f"{self.name} lost passage {id!r}")
             if not self.same(np.asarray(stored.vector[self.vector], np.float32), vector):
                 raise WeaviateError(f"{self.name} holds another vector for {id!r}")
@@ -185,48 +195,88 @@ class Collection:
             )
 
     def fetch(self, keys: Sequence[str]) -> dict[str, Any]:
-        """Existing objects by UUID, each with its id and its vector."""
-        objects = self.server.ask(
-            f"read back {self.name}",
-            lambda: (
-                self._handle.query.fetch_objects_by_ids(
-                    keys,
-                    limit=len(keys),
-                    include_vector=[self.vector] if self.named else True,
-                    return_properties=self._id_properties,
-                ).objects
-            ),
+        """Existing objects by key, each with its id and its vector.
+
+        A key is the UUID, after the prefix of one of several tenants.
+        """
+        found: dict[str, Any] = {}
+        for prefix, handle, uuids in self._parts.split(keys):
+            objects = in_halves(partial(self._by_id, handle), uuids)
+            found |= {f"{prefix}{stored.uuid}": stored for stored in objects}
+        return found
+
+    def _by_id(self, handle: Any, uuids: Sequence[str]) -> list[Any]:
+        return list(
+            self.server.ask(
+                f"read back {self.name}",
+                lambda: (
+                    handle.query.fetch_objects_by_ids(
+                        uuids,
+                        limit=len(uuids),
+                        include_vector=[self.vector] if self.named else True,
+                        return_properties=self._asked,
+                    ).objects
+                ),
+            )
         )
-        return {str(stored.uuid): stored for stored in objects}
 
     def total(self) -> int:
         """Number of passages, counted by the server."""
-        reply = self.server.ask(
-            f"read back {self.name}",
-            lambda: self._handle.aggregate.over_all(total_count=True),
+        return sum(
+            self.server.ask(
+                f"read back {self.name}",
+                lambda handle=handle: int(  # type: ignore[misc]
+                    handle.aggregate.over_all(total_count=True).total_count or 0
+                ),
+            )
+            for _, handle in self._parts
         )
-        return int(reply.total_count or 0)
 
     def nearest(self, query: np.ndarray, k: int) -> Ranking:
-        """The k best passages of one query, float32 [dimension]."""
-        reply = self.server.ask(
-            f"search {self.name}",
-            lambda: self._handle.query.near_vector(
-                query,
-                limit=min(k + _TIES, self.most),
-                target_vector=self.vector if self.named else None,
-                return_properties=self._id_properties,
-                return_metadata=MetadataQuery(distance=True),
-            ),
-        )
-        distances = np.array([hit.metadata.distance for hit in reply.objects], np.float32)
-        if self.settings.by_dot:
-            scores = -distances
-        else:
-            length = np.linalg.norm(query) if self.settings.metric == "dot" else np.float32(1)
-            scores = (1 - distances) * length
-        ids = [object_id(hit, self.id_property) for hit in reply.objects]
-        return in_order(list(zip(ids, scores.tolist(), strict=True)), k)
+        """The k best passages of one query, float32 [dimension].
+
+        Raises UnsupportedVectors for a k above the server's QUERY_MAXIMUM_RESULTS.
+        """
+        found: list[tuple[str, float]] = []
+        for prefix, handle in self._parts:
+            hits = self._hits(handle, query, k)
+            distances = np.array([hit.metadata.distance for hit in hits], np.float32)
+            if self.settings.by_dot:
+                scores = -distances
+            else:
+                length = np.linalg.norm(query) if self.settings.metric == "dot" else np.float32(1)
+                scores = (1 - distances) * length
+            ids = [prefix + object_id(hit, self.id_property) for hit in hits]
+            found += zip(ids, scores.tolist(), strict=True)
+        return in_order(found, k)
+
+    def _hits(self, handle: Any, query: np.ndarray, k: int) -> list[Any]:
+        """The client's objects nearest to a query, some more than k."""
+
+        def search() -> list[Any]:
+            return list(
+                handle.query.near_vector(
+                    query,
+                    limit=min(k + _TIES, self.most),
+                    target_vector=self.vector if self.named else None,
+                    return_properties=self._asked,
+                    return_metadata=MetadataQuery(distance=True),
+                ).objects
+            )
+
+        what = f"search {self.name}"
+        try:
+            return self.server.ask(what, search)
+        except TooLarge as error:
+            if not error.most:
+                raise
+            self._limit = error.most
+        if k > self._limit:
+            raise UnsupportedVectors(
+                f"k is {k} and the server's QUERY_MAXIMUM_RESULTS is {self._limit}: ask for fewer, "
+                "or raise it"
+            )
+        return self.server.ask(what, search)
 
     def is_compressed(self) -> bool:
         """Whether the server searches compressed codes."""
@@ -236,26 +286,53 @@ class Collection:
         )
         return all(shard.compressed for node in nodes for shard in node.shards)
 
+    def queued(self) -> int:
+        """Number of vectors that wait for the index, on all nodes; at least 1 until ready."""
+        nodes = self.server.client.cluster.nodes(collection=self.name, output="verbose")
+        ours = set(self._parts.tenants)  # each has a shard
+        shards = [
+            shard for shard in self._handle.config.get_shards() if not ours or shard.name in ours
+        ]
+        waiting = sum(
+            shard.vector_queue_length or 0
+            for node in nodes
+            for shard in node.shards
+            if not ours or shard.name in ours
+        )
+        waiting += sum(shard.vector_queue_size or 0 for shard in shards)
+        return waiting + any(shard.status == "INDEXING" for shard in shards)
+
     def is_indexed(self) -> bool:
         """Whether no vector is queued for indexing, on any node."""
-        nodes = self.server.client.cluster.nodes(collection=self.name, output="verbose")
-        return all(
-            shard.status == "READY" and not shard.vector_queue_size
-            for shard in self._handle.config.get_shards()
-        ) and not any(shard.vector_queue_length for node in nodes for shard in node.shards)
+        return not self.queued()
 
     def wait_until_indexed(self) -> None:
-        """Wait until no vector is queued for indexing. Raises WeaviateError after `patience`."""
-        if not self.server.ask(f"index {self.name}", self.is_indexed):
-            console.print(f"  waiting for Weaviate to index {self.name}")
-            self.server.wait(f"index {self.name}", self.is_indexed, self.settings.patience)
+        """Wait, with a bar, until no vector is queued. Raises ServerFailed after `patience`."""
+        what = f"index {self.name}"
+        try:
+            left = self.server.ask(what, self.queued)
+        except NotAllowed:  # the key may search, and not see the nodes
+            console.warn(f"the key may not see whether {self.name} is indexed: it is taken as such")
+            return
+        if not left:
+            return
+
+        def ready() -> bool:
+            nonlocal left
+            now = self.queued()
+            advance(max(0, left - now))
+            left = now
+            return not now
+
+        with progress(f"waiting for Weaviate to {what}", left, "vectors") as advance:
+            self.server.wait(what, ready, self.settings.patience)
 
     def settle(self, count: int) -> None:
         """Wait until every vector is indexed and, with compression, every code."""
         patience = self.settings.patience
         self.server.wait(f"index {self.name}", self.is_indexed, patience)
         if self.settings.codes in ("pq", "sq"):  # these are trained on the imported vectors
-            config = Reconfigure.VectorIndex.hnsw(quantizer=_training(self.settings, count))
+            config = Reconfigure.VectorIndex.hnsw(quantizer=training_of(self.settings, count))
             self.server.ask(
                 f"quantize {self.name}",
                 lambda: self._handle.config.update(
@@ -278,63 +355,25 @@ class Collection:
             stored, sent = (v / max(np.linalg.norm(v), 1e-30) for v in (stored, sent))
         return stored.shape == sent.shape and np.allclose(stored, sent, rtol=1e-4, atol=1e-6)
 
-    @property
-    def _id_properties(self) -> list[str]:
-        return [self.id_property] if self.id_property else []
+
+def asked(properties: Sequence[str]) -> list[Any]:
+    """Properties as the client is asked for them; `meta.source` is a nested one."""
+    tree: dict[str, list[str]] = {}
+    for name in properties:
+        head, _, rest = name.partition(".")
+        tree.setdefault(head, []).extend([rest] if rest else [])
+    return [
+        QueryNested(name=head, properties=asked(rest)) if rest else head
+        for head, rest in tree.items()
+    ]
 
 
 def object_id(stored: Any, id_property: str | None) -> str:
     """The value of the id property; the UUID if that is empty or None."""
-    value = stored.properties.get(id_property) if id_property else None
+    value = text_of(value_at(stored.properties, id_property)) if id_property else None
     return str(stored.uuid) if value in (None, "") else str(value)
 
 
 def one_of(name: str, values: Sequence[Any]) -> Any:
     """A filter for objects whose property has one of the values."""
     return Filter.by_property(name).contains_any(list(values))
-
-
-def _distance(settings: WeaviateSettings) -> Any:
-    return VectorDistances.DOT if settings.by_dot else VectorDistances.COSINE
-
-
-def layout_of(settings: WeaviateSettings) -> Any:
-    """The configuration of an empty vector index."""
-    index, distance, limit = Configure.VectorIndex, _distance(settings), settings.rescored
-    quantizers = {
-        "rq": lambda: index.Quantizer.rq(bits=8, rescore_limit=limit),
-        # Without the cache each query would read all codes from disk.
-        "bq": lambda: index.Quantizer.bq(
-            cache=True if settings.structure == "flat" else None, rescore_limit=limit
-        ),
-    }
-    # "none" is explicit because a server may compress by default. PQ and SQ are switched on after
-    # the import, when they can be trained.
-    quantizer = quantizers.get(settings.codes, index.Quantizer.none)()
-    if settings.structure == "flat":
-        return index.flat(distance_metric=distance, quantizer=quantizer)
-    if settings.structure == "hfresh":
-        return index.hfresh(
-            distance_metric=distance,
-            search_probe=settings.search_probe,
-            quantizer=index.Quantizer.rq(bits=1, rescore_limit=limit),
-        )
-    return index.hnsw(
-        distance_metric=distance,
-        ef=settings.ef,
-        ef_construction=settings.ef_construction,
-        max_connections=settings.max_connections,
-        quantizer=quantizer,
-    )
-
-
-def _training(settings: WeaviateSettings, count: int) -> Any:
-    """The quantizer to train on `count` vectors."""
-    quantizer = Reconfigure.VectorIndex.Quantizer
-    # The server trains once it holds more vectors than the limit, hence count - 1.
-    limit = min(settings.training_limit, count - 1)
-    if settings.codes == "sq":
-        return quantizer.sq(rescore_limit=settings.rescored, training_limit=limit)
-    return quantizer.pq(
-        centroids=min(256, count - 1), segments=settings.segments, training_limit=limit
-    )

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from tercet.core.extras import missing
 from tercet.core.schema import InputError, ModelStamp
 from tercet.retrieval.weaviate.alias import collection_behind, move_alias
-from tercet.retrieval.weaviate.client import WeaviateError, WeaviateServer
+from tercet.retrieval.weaviate.client import WeaviateServer
 from tercet.retrieval.weaviate.collection import DEFAULT_VECTOR
 
 try:
@@ -201,30 +201,26 @@ class Records:
     def _create(self, factor: int) -> None:
         kinds = {"dimensions": DataType.INT, "at": DataType.INT}
         names = ["served", "alias", "entries", "at", *_FLAT]
-        try:
-            self.server.ask(
-                f"create {RECORDS}",
-                lambda: self.server.client.collections.create(
-                    RECORDS,
-                    description="What answers under a name, and the model of its queries: Tercet",
-                    properties=[
-                        Property(
-                            name=name,
-                            data_type=kinds.get(name, DataType.TEXT),
-                            index_filterable=False,
-                            index_searchable=False if name not in kinds else None,
-                        )
-                        for name in names
-                        if name not in ("complete", "retired")
-                    ],
-                    vector_config=Configure.Vectors.self_provided(),
-                    replication_config=Configure.replication(factor=factor),
-                ),
-                again=False,
-            )
-        except WeaviateError:  # another process has created it
-            if not self._there():
-                raise
+        self.server.create(
+            f"create {RECORDS}",
+            self._there,
+            lambda: self.server.client.collections.create(
+                RECORDS,
+                description="What answers under a name, and the model of its queries: Tercet",
+                properties=[
+                    Property(
+                        name=name,
+                        data_type=kinds.get(name, DataType.TEXT),
+                        index_filterable=False,
+                        index_searchable=False if name not in kinds else None,
+                    )
+                    for name in names
+                    if name not in ("complete", "retired")
+                ],
+                vector_config=Configure.Vectors.self_provided(),
+                replication_config=Configure.replication(factor=factor),
+            ),
+        )
 
 
 def _record(stored: dict[str, Any]) -> Record:

@@ -7,7 +7,7 @@ until its alias is pointed at the new collection. All writes are counted, and a 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
@@ -16,19 +16,28 @@ from typing import Any, Self
 import numpy as np
 
 from tercet.config.index import WeaviateKind
+from tercet.core.extras import missing
 from tercet.core.mapped import Vectors
 from tercet.core.schema import InputError, ModelStamp, Ranking, Size, UnsupportedVectors
 from tercet.retrieval.validation import check_k, check_queries, check_vectors
+from tercet.retrieval.vector_files import cosines
 from tercet.retrieval.weaviate.alias import collection_behind
-from tercet.retrieval.weaviate.client import (
-    WeaviateError,
-    WeaviateServer,
-    weaviate_name,
-)
+from tercet.retrieval.weaviate.client import WeaviateServer, weaviate_name
 from tercet.retrieval.weaviate.collection import DEFAULT_VECTOR, ID_PROPERTY, Collection
 from tercet.retrieval.weaviate.deployments import Deployment, Records, now, publish
+from tercet.retrieval.weaviate.failures import Lost, ServerFailed, WeaviateError
 from tercet.retrieval.weaviate.settings import WeaviateSettings, check_fit
 from tercet.retrieval.weaviate.size import size as index_size
+
+try:
+    from weaviate.util import generate_uuid5
+except ImportError as error:
+    raise missing("weaviate-client", "weaviate") from error
+
+#: Imports and searches that a server may interrupt by going away.
+_TRIES = 3
+#: Least cosine of a stored vector with the same text's, encoded in another batch.
+_SAME = 0.98
 
 
 class WeaviateIndex:
@@ -41,6 +50,7 @@ class WeaviateIndex:
         self.server = server
         self.settings = settings
         self.collection: Collection | None = None
+        self._built_from: tuple[Sequence[str], Vectors] | None = None
 
     @classmethod
     def connect(
@@ -90,32 +100,57 @@ class WeaviateIndex:
         Older collections stay until they are dropped. After an error the new collection is dropped
         and the index is unchanged. Also raises RefusedPassages and WeaviateError.
         """
-        vectors = check_vectors(ids, vectors)
-        check_fit(self.settings, vectors)
-        name = f"{weaviate_name(self.settings.collection)}_{uuid.uuid4().hex[:12]}"
-        try:
-            collection = Collection.create(self.server, name, self.settings)
-            collection.fill(ids, vectors)
-        except BaseException:
-            with suppress(WeaviateError):
+        checked = check_vectors(ids, vectors)
+        check_fit(self.settings, checked)
+        self.collection = self._filled(ids, checked)
+        self._built_from = ids, vectors
+
+    def _filled(self, ids: Sequence[str], vectors: Vectors) -> Collection:
+        """A new collection of the passages; begun anew if the server goes away meanwhile."""
+        for _ in range(_TRIES):
+            name = f"{weaviate_name(self.settings.collection)}_{uuid.uuid4().hex[:12]}"
+            lost = self.server.lost
+            try:
+                collection = Collection.create(self.server, name, self.settings)
+                with suppress(Lost):
+                    collection.fill(ids, vectors)
+                if self.server.lost == lost:
+                    return collection
+                self.server.tell(f"  Weaviate went away: {name} is written anew")
                 self.drop(name)
-            raise
-        self.collection = collection
+            except BaseException:
+                with suppress(WeaviateError):
+                    self.drop(name)
+                raise
+        raise ServerFailed(
+            f"Weaviate at {self.server.url} went away during each of {_TRIES} imports: see its log"
+        )
 
     def try_out(self, dimension: int) -> None:
         """Create an empty collection and drop it. Raises InputError if the key may not write."""
-        name = f"{weaviate_name(self.settings.collection)}_{uuid.uuid4().hex[:12]}"
-        try:
-            Collection.create(self.server, name, self.settings)
-            self.drop(name)
-        except WeaviateError as error:
-            raise InputError(
-                f"{error}: the index needs a key that may create collections and drop them"
-            ) from error
+        self.server.check_writes("the index is written to a collection of its own")
 
     def search(self, vectors: np.ndarray, k: int) -> list[Ranking]:
-        """As `Index.search`; `threads` queries in parallel, retried while the server is busy."""
+        """As `Index.search`; `threads` queries in parallel, retried while the server is busy.
+
+        If the server goes away meanwhile, the index is built anew and searched from the start.
+        """
         check_k(k)
+        for _ in range(_TRIES):
+            lost = self.server.lost
+            rankings = self._search(vectors, k)
+            if self.server.lost == lost or not self._built_from:
+                return rankings
+            damaged = self.collection_name
+            self.server.tell(f"  Weaviate went away: {damaged} may lack passages, built anew")
+            self.build(*self._built_from)
+            if damaged:
+                self.server.drop(damaged)
+        raise ServerFailed(
+            f"Weaviate at {self.server.url} went away during each of {_TRIES} searches: see its log"
+        )
+
+    def _search(self, vectors: np.ndarray, k: int) -> list[Ranking]:
         collection = self.collection
         if collection is None:
             raise InputError("the Weaviate index is empty: build it before searching")
@@ -151,6 +186,7 @@ class WeaviateIndex:
         """Drop the collection that was built last, and close the connection."""
         if self.collection_name is not None:
             self.drop(self.collection_name)
+        self._built_from = None
         self.close()
 
     def drop_leftovers(self) -> list[str]:
@@ -194,6 +230,20 @@ class WeaviateIndex:
         publish(self.server, alias, entry, made_by=prefix)
         self.close()
 
-    def serves(self, alias: str) -> bool:
-        """Whether `alias` points at a collection on the server."""
-        return collection_behind(self.server, alias) is not None
+    def serves(
+        self, alias: str, count: int, sample: Callable[[], tuple[Sequence[str], np.ndarray]]
+    ) -> bool:
+        """As `ServedIndex.serves`: objects may be deleted or changed behind an alias."""
+        name = collection_behind(self.server, alias)
+        if name is None or not name.startswith(f"{weaviate_name(self.settings.collection)}_"):
+            return name is not None
+        collection = Collection(self.server, name, self.settings)
+        if collection.total() != count:
+            return False
+        ids, vectors = sample()
+        keys = [generate_uuid5(id) for id in ids]
+        found = collection.fetch(keys)
+        held = [found[key].vector.get(DEFAULT_VECTOR) for key in keys if key in found]
+        if len(held) < len(keys) or any(len(each or ()) != vectors.shape[1] for each in held):
+            return False
+        return bool((cosines(np.array(held, np.float32), vectors) >= _SAME).all())

@@ -7,26 +7,22 @@ ingest can simply repeat its last block.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 
 from tercet.core.schema import InputError, Passage
-from tercet.retrieval.weaviate.client import (
-    RefusedPassages,
-    WeaviateError,
-    WeaviateServer,
-    check_name,
-)
+from tercet.retrieval.weaviate.client import WeaviateServer, check_name
 from tercet.retrieval.weaviate.collection import SAMPLE, Collection
+from tercet.retrieval.weaviate.failures import Lost, RefusedPassages, ServerFailed, WeaviateError
 from tercet.retrieval.weaviate.settings import WeaviateSettings
 
 BLOCK = 8_192  # passages between two checkpoints: 25 MB of vectors of 768 dimensions
 _TEXTS = ("title", "text")
-_PAUSES = (1.0, 4.0, 16.0)  # seconds before refused passages are sent again
+_TRIES = 3  # imports that a server may interrupt by going away
 
 
 class Row(NamedTuple):
@@ -51,13 +47,9 @@ class Ingest:
         self.server = WeaviateServer.connect()
         self.name, self.vector, self.settings = collection, vector, settings
         self.server.need(settings.kind)
-        if fresh and (held := self.count()) is not None:
-            if held or not self._is_ours():
-                raise InputError(
-                    f"{self.server.url} has a collection {collection} already: choose another "
-                    "ingest.collection, or delete that one"
-                )
-            self.server.drop(collection)  # an empty one, of a run that failed before it wrote
+        self.server.check_writes("an ingest writes a collection")
+        if fresh and self._holds():
+            raise self._taken()
 
     def count(self) -> int | None:
         """Number of passages in the collection; None if it does not exist."""
@@ -65,6 +57,26 @@ class Ingest:
         if not self.server.ask(f"look for {self.name}", lambda: exists(self.name)):
             return None
         return Collection(self.server, self.name, self.settings, self.vector).total()
+
+    def _holds(self) -> bool:
+        """Whether the collection holds passages of this owner; one without any is dropped.
+
+        Raises InputError for a collection of somebody else.
+        """
+        held = self.count()
+        if held is None:
+            return False
+        if not self._is_ours():
+            raise self._taken()
+        if not held:  # of a run that failed before it wrote
+            self.server.drop(self.name)
+        return bool(held)
+
+    def _taken(self) -> InputError:
+        return InputError(
+            f"{self.server.url} has a collection {self.name} already: choose another "
+            "ingest.collection, or delete that one"
+        )
 
     def _is_ours(self) -> bool:
         get = self.server.client.collections.use(self.name).config.get
@@ -79,11 +91,30 @@ class Ingest:
     ) -> int:
         """Write all rows from number `start` on and return the number of all rows.
 
-        `reached` is called with the number of rows written so far. Raises RefusedPassages with the
-        passages that the server refused repeatedly, after all others were written; and InputError
-        for vectors of different lengths, ids that occur twice, and a server that does not hold the
-        rows that were sent.
+        `reached` is called with the number of rows written so far: 0 when the server goes away,
+        which may then lack rows that it had confirmed; they are written to a new collection. Raises
+        RefusedPassages with the passages that the server refused, after all others were written;
+        and InputError for vectors of different lengths, ids that occur twice, and a server that
+        does not hold the rows that were sent.
         """
+        self.server.when_lost = lambda: reached(0)
+        for _ in range(_TRIES):
+            lost = self.server.lost
+            if not start and self._holds():
+                self.server.drop(self.name)
+            with suppress(Lost):
+                seen = self._filled(rows, start, reached)
+            if self.server.lost == lost:
+                return seen
+            self.server.tell(f"  Weaviate went away: {self.name} is written anew")
+            start = 0
+        raise ServerFailed(
+            f"Weaviate at {self.server.url} went away during each of {_TRIES} imports: see its log"
+        )
+
+    def _filled(
+        self, rows: Callable[[], Iterator[Row]], start: int, reached: Callable[[int], None]
+    ) -> int:
         collection = self._opened()
         sample, seen, width = _Sample(), 0, 0
         refused: dict[str, str] = {}
@@ -109,6 +140,7 @@ class Ingest:
         collection.settle(seen)
         ids, vectors = sample.rows()
         collection.compare(ids, vectors)
+        collection.check_finds(vectors)
         return seen
 
     def _opened(self) -> Collection:
@@ -119,24 +151,16 @@ class Ingest:
         return Collection(self.server, self.name, self.settings, self.vector)
 
     def _write(self, collection: Collection, block: list[Row]) -> dict[str, str]:
-        """Write a block with retries; return the reasons of the refused passages by id."""
-        for pause in (*_PAUSES, None):
-            try:
-                collection.write(
-                    [row.passage.id for row in block],
-                    [row.vector for row in block],
-                    [{"title": row.passage.title, "text": row.passage.text} for row in block],
-                )
-                return {}
-            except RefusedPassages as refused:
-                if pause is None:
-                    return refused.failures
-                block = [row for row in block if row.passage.id in refused.failures]
-            except WeaviateError:
-                if pause is None:
-                    raise
-            time.sleep(pause)
-        raise AssertionError("the last try returns or raises")
+        """Write a block; return the reasons of the refused passages by id."""
+        try:
+            collection.write(
+                [row.passage.id for row in block],
+                [row.vector for row in block],
+                [{"title": row.passage.title, "text": row.passage.text} for row in block],
+            )
+        except RefusedPassages as refused:
+            return refused.failures
+        return {}
 
     def _explain(self, held: int, sent: int, rows: Callable[[], Iterator[Row]]) -> None:
         """Raise InputError for a wrong count, naming duplicate ids if there are any."""

@@ -47,9 +47,11 @@ class LiveCollection:
             vector,
             named=vector != reader.unnamed,
             id_property=id_property,
+            tenants=reader.tenants,
         )
         self.dimension = self._dimension()
         self.count = self._collection.total()
+        self._sample = np.empty((0, self.dimension), np.float32)
 
     @classmethod
     def connect(
@@ -58,21 +60,24 @@ class LiveCollection:
         *,
         vector: str | None = None,
         id_property: str | None = None,
+        tenants: Sequence[str] = (),
         threads: int = 8,
         server: WeaviateServer | None = None,
     ) -> LiveCollection:
         """Open a collection by its name or an alias; searches run in `threads` threads.
 
         `vector` is the name of the vector, if there are several; `id_property` the property with
-        the passage ids (None: `passage_id` if it exists, else the UUIDs). Without `server`, the
-        environment's server is used. Raises InputError for a server that does not answer, a missing
-        collection, vector or property, another distance than dot product or cosine, and a
-        collection without vectors.
+        the passage ids (None: `passage_id` if it exists, else the UUIDs); `tenants` are those that
+        are searched, of a collection that has any, whose names begin the ids if they are several.
+        Without `server`, the environment's server is used. Raises InputError for a server that does
+        not answer, a missing collection, vector or property, another distance than dot product or
+        cosine, and a collection without vectors.
         """
         used = server or WeaviateServer.connect()
         try:
-            reader = WeaviateReader(collection, used, setting="")
+            reader = WeaviateReader(collection, used, tenants=tenants, setting="")
             live = cls(reader, reader.vector_name(vector), reader.id_name(id_property), threads)
+            live._collection.wait_until_indexed()
         except BaseException:
             if server is None:
                 used.close()
@@ -92,6 +97,11 @@ class LiveCollection:
     def most(self) -> int:
         """Largest number of results of one query."""
         return self._collection.most
+
+    @property
+    def tenants(self) -> list[str]:
+        """The tenants that are searched; none of a collection without."""
+        return self._reader.tenants
 
     @property
     def numbered(self) -> bool:
@@ -127,7 +137,8 @@ class LiveCollection:
                     f"collection {self.name} holds another vector {self.vector} for passage "
                     f"{id!r}: {_ADAPT}"
                 )
-        self._collection.check_finds(np.asarray(given))
+        self._sample = np.asarray(given)
+        self._collection.check_finds(self._sample)
 
     def vectors_of(self, ids: Sequence[str]) -> np.ndarray:
         """The collection's vectors of these passages, float32 [len(ids), dimension].
@@ -160,6 +171,19 @@ class LiveCollection:
                 f"k is {k} and one query returns at most {most} passages: ask for fewer"
             )
         queries = check_queries(np.asarray(vectors), self.dimension)
+        server = self._reader.server
+        if len(queries) > 1:  # an evaluation; others may write meanwhile
+            self._collection.wait_until_indexed()
+        while True:
+            lost = server.lost
+            rankings = self._search(queries, k)
+            if server.lost == lost:
+                return rankings
+            server.tell(f"  Weaviate went away: {self.name} is awaited and searched again")
+            self._collection.wait_until_indexed()
+            self._collection.check_finds(self._sample)
+
+    def _search(self, queries: np.ndarray, k: int) -> list[Ranking]:
         if len(queries) == 1:  # as in WeaviateIndex
             return [self._collection.nearest(queries[0], k)]
         with ThreadPoolExecutor(self._collection.settings.threads) as pool:
@@ -175,9 +199,10 @@ class LiveCollection:
             self._reader.close()
 
     def _dimension(self) -> int:
-        for stored in next(self._reader.pages([], self.vector), []):
-            if self.vector in stored.vector:
-                return len(stored.vector[self.vector])
+        for page in self._reader.pages([], self.vector):
+            for stored in page:
+                if self.vector in stored.vector:
+                    return len(stored.vector[self.vector])
         raise InputError(
             f"collection {self.name} holds no vector {self.vector}: fill it, or name another"
         )

@@ -17,10 +17,14 @@ import numpy as np
 from tercet.core.extras import missing
 from tercet.core.schema import InputError
 from tercet.retrieval.vector_files import cosines
-from tercet.retrieval.weaviate.client import RefusedPassages, WeaviateError, WeaviateServer
-from tercet.retrieval.weaviate.collection import SAMPLE, Collection, layout_of
+from tercet.retrieval.weaviate.client import WeaviateServer
+from tercet.retrieval.weaviate.collection import SAMPLE, Collection
+from tercet.retrieval.weaviate.failures import Lost, RefusedPassages, ServerFailed, WeaviateError
+from tercet.retrieval.weaviate.layouts import layout_of
+from tercet.retrieval.weaviate.paging import in_halves, paged
 from tercet.retrieval.weaviate.reader import WeaviateReader
 from tercet.retrieval.weaviate.settings import Metric, WeaviateSettings
+from tercet.retrieval.weaviate.writing import DataObject, insert
 
 try:
     from weaviate.classes.config import Configure, ConsistencyLevel
@@ -75,39 +79,45 @@ class Rollout:
         self._to = _everywhere(self.server, target)
         self._properties = [_wanted(prop) for prop in source.config.properties]
         self._sample: dict[str, str] = {}
+        self._lost = self.server.lost
 
     def prepare(self) -> None:
         """Make the copy and the vector, where they are not there yet."""
         collections = self.server.client.collections
-        exists = self.server.ask(f"look for {self.target}", lambda: collections.exists(self.target))
-        if not exists:
+        there = f"look for {self.target}"
+        if not self.server.ask(there, lambda: collections.exists(self.target)):
             layout = _copied(self.source, self.target, self.carried)
-            self.server.ask(
+            self.server.create(
                 f"create collection {self.target}",
+                lambda: collections.exists(self.target),
                 lambda: collections.create_from_dict(layout),
-                again=False,
             )
-        reader = WeaviateReader(self.target, self.server, setting="")
-        if self.vector not in reader.layouts:
-            self.server.ask(
+        if self.vector not in self._vectors():
+            self.server.create(
                 f"add vector {self.vector} to {self.target}",
+                lambda: self.vector in self._vectors(),
                 lambda: self._to.config.add_vector(
                     vector_config=Configure.Vectors.self_provided(
                         name=self.vector, vector_index_config=layout_of(self.settings)
                     )
                 ),
-                again=False,
             )
+
+    def _vectors(self) -> list[str]:
+        return WeaviateReader(self.target, self.server, setting="").vectors
 
     def fill(self, advance: Callable[[int], None]) -> Counts:
         """Write what is missing until nothing is; `advance` is told of objects in the first pass.
 
-        Raises InputError for objects that the server refuses, and WeaviateError for a collection
-        that changes faster than it can be read.
+        Raises InputError for objects that the server refuses, WeaviateError for a collection that
+        changes faster than it can be read, and ServerFailed if the server went away meanwhile.
         """
-        written = 0
+        written, self._lost = 0, self.server.lost
         for number in range(_ROUNDS):
-            counts = self._round(advance if number == 0 else lambda count: None)
+            try:
+                counts = self._round(advance if number == 0 else lambda count: None)
+            except Lost:
+                raise self._damaged() from None
             written += counts.written
             if not counts.written:
                 break
@@ -128,8 +138,11 @@ class Rollout:
     def verify(self) -> int:
         """Encode a seeded sample of objects again and compare; returns their number.
 
-        Raises WeaviateError naming an object with another vector.
+        Raises WeaviateError naming an object with another vector, and ServerFailed if the server
+        went away since `fill` began.
         """
+        if self.server.lost != self._lost:
+            raise self._damaged()
         if not self._sample:
             return 0
         keys = list(self._sample)
@@ -150,6 +163,17 @@ class Rollout:
                     f"{cosine:.2f}): give another --vector-name"
                 )
         return len(keys)
+
+    def _damaged(self) -> ServerFailed:
+        """The end of a rollout to a server that may lack what it had confirmed; drops a copy."""
+        where = f"Weaviate at {self.server.url} went away while {self.target} was written"
+        if self.copies:
+            self.server.drop(self.target)
+            return ServerFailed(f"{where}: that copy was dropped, run the same command again")
+        return ServerFailed(
+            f"{where}, and may lack some vectors {self.vector}: deploy again with another "
+            "--vector-name"
+        )
 
     def _round(self, advance: Callable[[int], None]) -> Counts:
         counts, random = Counts(), np.random.default_rng(0)
@@ -182,21 +206,24 @@ class Rollout:
         vectors: Any = self.carried if self.copies else [self.vector]
         if self.copies and self.source.unnamed:
             vectors = True
-        after = None
-        while page := self.server.ask(
-            f"read {self.source.name}",
-            lambda after=after: (  # type: ignore[misc]
-                self._from.query.fetch_objects(
-                    limit=PAGE,
-                    after=after,
-                    return_properties=self._properties,
-                    include_vector=vectors,
-                    return_metadata=MetadataQuery(is_consistent=True),
-                ).objects
-            ),
-        ):
-            yield page
-            after = page[-1].uuid
+
+        def page(after: Any, limit: int) -> list[Any]:
+            return list(
+                self.server.ask(
+                    f"read {self.source.name}",
+                    lambda: (
+                        self._from.query.fetch_objects(
+                            limit=limit,
+                            after=after,
+                            return_properties=self._properties,
+                            include_vector=vectors,
+                            return_metadata=MetadataQuery(is_consistent=True),
+                        ).objects
+                    ),
+                )
+            )
+
+        return paged(page, f"collection {self.source.name}", lambda key: f"after {key}", PAGE)
 
     def _lacking(self, page: Sequence[Any], texts: dict[str, str]) -> list[Any]:
         """The objects that the target lacks, holds with other properties or without the vector."""
@@ -238,24 +265,20 @@ class Rollout:
             list(pool.map(patch, made))
 
     def _copy(self, objects: Sequence[Any], made: dict[str, np.ndarray]) -> None:
-        batches = self._to.batch
+        def copies() -> Iterator[DataObject]:
+            for stored in objects:
+                key = str(stored.uuid)
+                vectors = {n: stored.vector[n] for n in self.carried if n in stored.vector}
+                yield DataObject(
+                    properties={
+                        n: _input(v) for n, v in stored.properties.items() if v is not None
+                    },
+                    uuid=key,
+                    vector=vectors | ({self.vector: made[key]} if key in made else {}),
+                )
 
-        def send() -> None:
-            with batches.fixed_size(PAGE, 2) as batch:
-                for stored in objects:
-                    key = str(stored.uuid)
-                    vectors = {n: stored.vector[n] for n in self.carried if n in stored.vector}
-                    batch.add_object(
-                        {n: _input(v) for n, v in stored.properties.items() if v is not None},
-                        uuid=key,
-                        vector=vectors | ({self.vector: made[key]} if key in made else {}),
-                    )
-
-        self.server.ask(f"write to {self.target}", send, again=False)
-        if failed := batches.failed_objects:
-            raise RefusedPassages(
-                self.target, {str(each.object_.uuid): each.message for each in failed}
-            )
+        if refused := insert(self.server, self._to, copies(), PAGE):
+            raise RefusedPassages(self.target, refused)
 
     def _remove_extra(self, objects: int) -> int:
         """Delete from the copy what was deleted from the source meanwhile; returns the number."""
@@ -287,20 +310,23 @@ class Rollout:
     def _by_id(
         self, keys: list[str], properties: list[Any], vectors: list[str], what: str
     ) -> list[Any]:
-        return list(
-            self.server.ask(
-                what,
-                lambda: (
-                    self._to.query.fetch_objects_by_ids(
-                        keys,
-                        limit=len(keys),
-                        return_properties=properties,
-                        include_vector=vectors,
-                        return_metadata=MetadataQuery(is_consistent=True),
-                    ).objects
-                ),
+        def read(some: Sequence[str]) -> list[Any]:
+            return list(
+                self.server.ask(
+                    what,
+                    lambda: (
+                        self._to.query.fetch_objects_by_ids(
+                            some,
+                            limit=len(some),
+                            return_properties=properties,
+                            include_vector=vectors,
+                            return_metadata=MetadataQuery(is_consistent=True),
+                        ).objects
+                    ),
+                )
             )
-        )
+
+        return in_halves(read, keys) if keys else []
 
 
 def like(layout: Any, metric: Metric) -> WeaviateSettings:

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 # change log.
 KEYS = """
 name runs_dir seed time_budget
-corpus.source corpus.path corpus.dev_split corpus.test_split
+corpus.source corpus.path corpus.tenant corpus.dev_split corpus.test_split
 corpus.passages.path corpus.passages.config corpus.passages.split corpus.passages.revision
 corpus.passages.id corpus.passages.title corpus.passages.text corpus.passages.vector
 corpus.queries.path corpus.queries.config corpus.queries.split corpus.queries.revision
@@ -56,7 +56,8 @@ queries.generators.N.concurrency queries.generators.N.requests_per_minute
 negatives.retrievers negatives.candidates negatives.shard_queries
 negatives.index.backend negatives.index.kind negatives.index.metric negatives.index.factory
 negatives.index.ef negatives.index.nprobe negatives.index.on_disk
-negatives.index.collection negatives.index.vector negatives.index.id negatives.index.options
+negatives.index.collection negatives.index.vector negatives.index.id negatives.index.tenant
+negatives.index.options
 negatives.retrievers.N.kind negatives.retrievers.N.share negatives.retrievers.N.model
 negatives.retrievers.N.pooling
 negatives.retrievers.N.k1 negatives.retrievers.N.b negatives.retrievers.N.language
@@ -82,7 +83,7 @@ training.weight_decay training.bf16 training.logging_steps training.eval_strateg
 training.save_strategy training.save_total_limit training.metric_for_best_model
 training.dataloader_num_workers training.ddp_timeout
 index.backend index.kind index.metric index.factory index.ef index.nprobe index.alias
-index.on_disk index.collection index.vector index.id index.options
+index.on_disk index.collection index.vector index.id index.tenant index.options
 evaluation.cutoffs evaluation.metrics evaluation.primary_metric evaluation.passages
 evaluation.resamples evaluation.gate evaluation.leave_out evaluation.unanswerable
 evaluation.interpolation_steps evaluation.early_stopping_patience

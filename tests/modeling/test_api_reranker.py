@@ -97,6 +97,7 @@ def test_a_call_holds_as_many_passages_as_the_server_takes(service: Service) -> 
     assert not +service.again
 
 
+@pytest.mark.fault("an API under load")
 @pytest.mark.parametrize("seed", range(3))
 def test_a_storm_delays_and_nothing_answered_is_sent_again(service: Service, seed: int) -> None:
     kinds = [
@@ -114,6 +115,7 @@ def test_a_storm_delays_and_nothing_answered_is_sent_again(service: Service, see
     assert not +service.again
 
 
+@pytest.mark.fault("an API's wrong answer")
 @pytest.mark.parametrize(
     ("alter", "match"),
     [

@@ -119,6 +119,7 @@ def spoilt(value, row=1):
     return vectors
 
 
+@pytest.mark.fault("a vector that is no number")
 @pytest.mark.parametrize(
     ("ids", "vectors", "message"),
     [
@@ -144,6 +145,7 @@ def test_tiny_vectors_are_not_zero():
     assert len(check_vectors(["a"], np.full((1, 2), 1e-30, np.float32))) == 1
 
 
+@pytest.mark.fault("other dimensions")
 @pytest.mark.parametrize(
     ("vectors", "message"),
     [

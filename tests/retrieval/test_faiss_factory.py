@@ -49,6 +49,7 @@ def test_case_and_blanks_do_not_matter(factory: str, data: st.DataObject) -> Non
     assert mended(" ".join(inside)) == factory
 
 
+@pytest.mark.fault("an index that does not find")
 @pytest.mark.parametrize(
     ("factory", "reason"),
     [
@@ -70,6 +71,7 @@ def test_what_faiss_cannot_rank_is_refused_in_a_line(factory: str, reason: str) 
     assert "\n" not in str(refused.value) and "choose" in str(refused.value)
 
 
+@pytest.mark.fault("an index that does not find")
 @pytest.mark.parametrize(
     "factory",
     ["Flat", "hnsw16", "IVF{lists},Flat", "PQ8x4", "SQ8", "HNSW16_SQ8", "PCA16,Flat", "NSG16"],
@@ -105,6 +107,7 @@ class Ranked:
         """Nothing."""
 
 
+@pytest.mark.fault("an index that does not find")
 @pytest.mark.parametrize("sign", [-1, 0])
 def test_an_index_that_ranks_upside_down_or_nothing_is_refused(sign: int) -> None:
     with pytest.raises(UnsupportedVectors, match="this index does not find its own vectors"):

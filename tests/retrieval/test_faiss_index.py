@@ -197,6 +197,7 @@ def test_a_build_that_fails_leaves_the_index_as_it_was():
     assert index.search(QUERIES, 5) == before
 
 
+@pytest.mark.fault("a vector that is no number")
 def test_faulty_vectors_are_refused():
     with pytest.raises(InputError, match="passage 'a' occurs twice"):
         FaissIndex().build(["a", "a"], VECTORS[:2])

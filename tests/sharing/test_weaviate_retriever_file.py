@@ -27,7 +27,7 @@ from tercet.modeling import BiEncoder
 from tercet.pipeline.finished import finished
 from tercet.pipeline.pipeline import Pipeline
 from tercet.retrieval.weaviate.deployments import Records, rollback
-from tercet.serving.search import RunSearch
+from tercet.serving.search import RunSearch, live_retriever
 from tercet.sharing.retriever import export, export_retriever
 
 pytestmark = pytest.mark.weaviate
@@ -282,3 +282,73 @@ def test_a_live_collection_gives_the_texts_and_another_is_refused(
     assert failed.returncode == 1 and "DIFFERS" in failed.stdout, failed.stdout + failed.stderr
     tested = alone(whole, "--self-test", WEAVIATE_URL="http://127.0.0.1:9")  # it has its own
     assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+@pytest.mark.fault("collections as teams have them")
+def test_tenants_are_adapted_to_and_searched_by_the_exported_file(
+    server: Any,
+    tmp_path: Path,
+    tiny_beir_path: Path,
+    tiny_encoder_path: Path,
+    tiny_cross_encoder_path: Path,
+) -> None:
+    rows = [json.loads(line) for line in (tiny_beir_path / "corpus.jsonl").open()]
+    tenant_of = {row["_id"]: ("blue", "red")[number % 2] for number, row in enumerate(rows)}
+    random = np.random.default_rng(7)
+    topics = random.standard_normal((20, 16))
+    vectors = [2 * topics[int(r["_id"][1:]) // 3] + random.standard_normal(16) for r in rows]
+    theirs = server.client.collections.create(
+        NAMES[0],
+        properties=[
+            Property(name="key", data_type=DataType.TEXT),
+            Property(name="text", data_type=DataType.TEXT),
+        ],
+        multi_tenancy_config=Configure.multi_tenancy(enabled=True, auto_tenant_creation=True),
+        vector_config=[
+            Configure.Vectors.self_provided(
+                name="theirs",
+                vector_index_config=Configure.VectorIndex.hnsw(distance_metric=VectorDistances.DOT),
+            ),
+        ],
+    )
+    for row, vector in zip(rows, vectors, strict=True):
+        handle = theirs.with_tenant(tenant_of[row["_id"]])
+        handle.data.insert({"key": row["_id"], "text": row["text"]}, vector={"theirs": vector})
+    qrels = tmp_path / "qrels"
+    qrels.mkdir()
+    for split in ("test", "dev"):
+        head, *judged = (tiny_beir_path / "qrels" / f"{split}.tsv").read_text().splitlines()
+        lines = [line.split("\t") for line in judged]
+        named = [f"{query}\t{tenant_of[id]}/{id}\t{grade}" for query, id, grade in lines]
+        (qrels / f"{split}.tsv").write_text("\n".join([head, *named, ""]))
+    path = live_recipe(
+        tmp_path,
+        NAMES[0],
+        name="exported_tenants",
+        corpus=tiny_beir_path,
+        teacher=tiny_cross_encoder_path,
+        model=tiny_encoder_path,
+        evaluation={"interpolation_steps": 1},
+    )
+    given = [f"--corpus.qrels.path={qrels}/*.tsv", "--corpus.tenant=[blue, red]"]
+    recipe = load_recipe(path, given)
+    pipeline = Pipeline(recipe)
+    _ = pipeline.evaluation
+    assert set(pipeline.passages.ids) == {f"{tenant}/{id}" for id, tenant in tenant_of.items()}
+    out = tmp_path / "there" / "retriever.py"
+    export_retriever(recipe, out)
+    tested = alone(out, "--self-test")
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    retriever = loaded(out).TercetRetriever(k=20)
+    texts = [query.text for query in pipeline.split("test")[0]]
+    found = retriever.invoke(texts[0])
+    assert {each.id.partition("/")[0] for each in found} == {"blue", "red"}
+    same_at_once(retriever, texts[:2])
+    with RunSearch(pipeline, "adapted") as search:
+        best = search.search(texts[0], 5)
+    assert [passage.id for passage, _ in best] == [each.id for each in found[:5]]
+    retriever.close()
+    model = live_retriever(pipeline.model.path, NAMES[0], precision="fp32")
+    (ranking,) = model.search(texts[:1], 5)  # the tenants are stored with the model
+    assert [id for id, _ in ranking] == [each.id for each in found[:5]]
+    model.close()

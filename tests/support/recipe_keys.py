@@ -303,6 +303,12 @@ KEYS: dict[str, Key] = {
         missing=HUB,
     ),
     "corpus.unit": Key(("corpus",), "article", given=_PUBLISHED, missing=HUB),
+    "corpus.tenant": Key(
+        ("corpus",),
+        ["acme"],
+        given={"corpus.source": "weaviate", "corpus.path": "Articles"},
+        missing=WEAVIATE,
+    ),
     "corpus.passage_characters": Key(
         ("corpus",),
         300,
@@ -401,6 +407,9 @@ KEYS: dict[str, Key] = {
     ),
     "negatives.index.vector": Key(("negatives",), "v", given=_LIVE_NEGATIVES, missing=WEAVIATE),
     "negatives.index.id": Key(("negatives",), "uuid", given=_LIVE_NEGATIVES, missing=WEAVIATE),
+    "negatives.index.tenant": Key(
+        ("negatives",), ["acme"], given=_LIVE_NEGATIVES, missing=WEAVIATE
+    ),
     # ── teacher
     "teacher.name": Key(("scores",), "second_teacher", AFTER_SCORES),
     "teacher.options": Key(("scores",), {"delta": 1.0}, missing=PLUGIN),
@@ -513,6 +522,7 @@ KEYS: dict[str, Key] = {
     "index.collection": Key(CHOSEN, "Second", given=_LIVE, missing=WEAVIATE),
     "index.vector": Key(CHOSEN, "v", given=_LIVE, missing=WEAVIATE),
     "index.id": Key(CHOSEN, "uuid", given=_LIVE, missing=WEAVIATE),
+    "index.tenant": Key(CHOSEN, ["acme"], given=_LIVE, missing=WEAVIATE),
     "index.alias": Key(("evaluation",), "Second"),
     # ── evaluation
     "evaluation.cutoffs": Key(("evaluation",), [1, 10, 100]),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import random
 import re
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,25 +73,60 @@ def weaviate_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
     if url and _answers(url):
         yield Server(url, grpc_url, api_key)
         return
-    required = bool(os.environ.get("TERCET_REQUIRE_ALL"))
-    http_port, grpc_port = _free_ports()
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("WEAVIATE_")},
-        "WEAVIATE_HOME": str(tmp_path_factory.mktemp("weaviate")),
-        "WEAVIATE_HTTP_PORT": str(http_port),
-        "WEAVIATE_GRPC_PORT": str(grpc_port),
-        "WEAVIATE_BUILD": "yes" if required else "no",
-    }
-    started = _script("start", environment)
-    if started.returncode == 3 and not required:
-        pytest.skip(started.stderr.strip())
-    assert started.returncode == 0, started.stderr
-    try:
-        shown = _script("env", environment).stdout
+    with own_weaviate(tmp_path_factory.mktemp("weaviate")) as own:
+        yield own.server
+
+
+class Own:
+    """A server of our own, which may be killed and started again; its data stay."""
+
+    def __init__(self, home: Path, settings: Mapping[str, str]) -> None:
+        http_port, grpc_port = _free_ports()
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("WEAVIATE_")}
+        self.home = home
+        self.environment = kept | {
+            "WEAVIATE_HOME": str(home),
+            "WEAVIATE_HTTP_PORT": str(http_port),
+            "WEAVIATE_GRPC_PORT": str(grpc_port),
+            "WEAVIATE_BUILD": "yes" if os.environ.get("TERCET_REQUIRE_ALL") else "no",
+            **settings,
+        }
+
+    def start(self) -> None:
+        """Start it, and wait until it answers. Skips where there is none to start."""
+        started = _script("start", self.environment)
+        if started.returncode == 3 and not os.environ.get("TERCET_REQUIRE_ALL"):
+            pytest.skip(started.stderr.strip())
+        assert started.returncode == 0, started.stderr
+
+    def kill(self) -> None:
+        """End it by SIGKILL. Skips where it runs in Docker, whose settings are not ours."""
+        pid = (self.home / "pid").read_text().strip()
+        if not pid.isdecimal():
+            pytest.skip("the server runs in Docker")
+        os.kill(int(pid), signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Stop it, if it runs."""
+        _script("stop", self.environment)
+
+    @property
+    def server(self) -> Server:
+        """Where it is."""
+        shown = _script("env", self.environment).stdout
         found = dict(re.findall(r"WEAVIATE_(\w+)=(\S+)", shown))
-        yield Server(found["URL"], found["GRPC_URL"], found["API_KEY"])
+        return Server(found["URL"], found["GRPC_URL"], found["API_KEY"])
+
+
+@contextmanager
+def own_weaviate(home: Path, **settings: str) -> Iterator[Own]:
+    """A server with settings of its own, as ASYNC_INDEXING; stopped at the end."""
+    own = Own(home, settings)
+    try:
+        own.start()
+        yield own
     finally:
-        _script("stop", environment)
+        own.stop()
 
 
 def _script(verb: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

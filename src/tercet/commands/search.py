@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,6 +20,7 @@ from tercet.core.schema import InputError, Ranking
 )
 @click.option("--collection", metavar="NAME", help="Search this Weaviate collection or alias.")
 @click.option("--vector", metavar="NAME", help="Its named vector; default: the only one.")
+@click.option("--tenant", metavar="NAME", multiple=True, help="A tenant of it; may be repeated.")
 @click.option("--id", metavar="NAME", help="Its property with the passages' ids, or uuid.")
 def command(
     run: str,
@@ -29,6 +31,7 @@ def command(
     collection: str | None,
     vector: str | None,
     id: str | None,
+    tenant: tuple[str, ...],
 ) -> None:
     """Search with the model that a run adapted.
 
@@ -36,11 +39,11 @@ def command(
     name; a query encoder that was adapted to the vectors of another collection is refused.
     """
     if collection is None:
-        if vector or id:
-            raise InputError("--vector and --id belong to --collection")
+        if vector or id or tenant:
+            raise InputError("--vector, --id and --tenant belong to --collection")
         _search_run(run, queries, k, system)
     else:
-        _search_collection(run, queries, k, collection, vector, id)
+        _search_collection(run, queries, k, collection, vector=vector, id=id, tenant=tenant)
 
 
 def _search_run(run: str, queries: tuple[str, ...], k: int, system: str) -> None:
@@ -60,12 +63,12 @@ def _search_run(run: str, queries: tuple[str, ...], k: int, system: str) -> None
 
 
 def _search_collection(
-    run: str, queries: tuple[str, ...], k: int, collection: str, vector: str | None, id: str | None
+    run: str, queries: tuple[str, ...], k: int, collection: str, **given: Any
 ) -> None:
     from tercet.serving.search import live_retriever
 
     model = Path(run) / "model" if (Path(run) / "recipe.yaml").is_file() else run
-    retriever = live_retriever(model, collection, vector=vector, id=id)
+    retriever = live_retriever(model, collection, **given)
     try:
         rankings: list[Ranking] = retriever.search(queries, k)
     finally:

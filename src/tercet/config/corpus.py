@@ -113,6 +113,12 @@ class CorpusSection:
         "folder (beir, documents), collection or alias (weaviate), dataset folder or Hub name "
         "(climate_fever), archive (bookmarks)",
     )
+    tenant: list[str] = key(
+        list,
+        "tenant of the collection, or several that are read one after another (weaviate): then "
+        "their names begin the passages' ids, as TENANT/ID",
+        one=True,
+    )
     passages: PassagesTable = section(PassagesTable)
     queries: QueriesTable = section(QueriesTable)
     qrels: QrelsTable = section(QrelsTable)
@@ -163,7 +169,7 @@ _READ_BY = {
     "tables": {"passages", "queries", "qrels", "aggregate"},
     "documents": {"path", "passage_characters", "queries", "qrels", "aggregate"},
     "weaviate": {
-        *("path", "queries", "qrels", "aggregate"),
+        *("path", "tenant", "queries", "qrels", "aggregate"),
         *("passages.id", "passages.title", "passages.text"),
     },
 }

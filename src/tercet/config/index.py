@@ -16,7 +16,7 @@ WeaviateKind = Literal[IngestKind, "hfresh"]
 UUIDS = "uuid"
 
 # Keys of an existing collection, and of a plug-in.
-_IF_SET = ("collection", "vector", "id", "options")
+_IF_SET = ("collection", "vector", "id", "tenant", "options")
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,14 @@ class IndexSettings:
         None, "property of `collection` with the ids, or uuid; unset: passage_id, else the UUID"
     )
 
+    tenant: list[str] = key(
+        list, "tenant of `collection`, or several that are searched as one", one=True
+    )
+
     def settings(self) -> dict[str, Any]:
         """The keys that results depend on; some only if set."""
         found = {k: v for k, v in asdict(self).items() if k != "alias"}
-        return {k: v for k, v in found.items() if k not in _IF_SET or v not in (None, {})}
+        return {k: v for k, v in found.items() if k not in _IF_SET or v not in (None, {}, [])}
 
 
 @dataclass(frozen=True)

@@ -67,14 +67,19 @@ def key(
     high: float | None = None,
     above: float | None = None,
     plugin: str = "",
+    one: bool = False,
 ) -> Any:
     """A dataclass field with a one-line meaning and the range of its values, ends included.
 
-    A value may also name a plug-in of the group `plugin`.
+    A value may also name a plug-in of the group `plugin`. With `one` a value that is no list stands
+    for a list of it.
     """
     metadata = {"meaning": meaning, "low": low, "high": high, "above": above, "plugin": plugin}
+    metadata["one"] = one
     if callable(default):
-        return dataclasses.field(default_factory=default, metadata=metadata)
+        return dataclasses.field(
+            default_factory=default, metadata=metadata, hash=False if one else None
+        )
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -265,6 +270,10 @@ def build(kind: type[T], node: Node, path: str = "") -> T:
             if full in RENAMED:
                 raise InputError(f"{child.where}: {full} is now {RENAMED[full]}")
             raise UnknownKey(child.where, name, path, list(fields))
+        if fields[name].metadata.get("one") and not isinstance(
+            child.value, list | dict | type(None)
+        ):
+            child = Node([child], child.where)
         values[name] = _coerce(hints[name], child, full, fields[name].metadata.get("plugin", ""))
         check_range(values[name], fields[name].metadata, child.where, full)
     return kind(**values)

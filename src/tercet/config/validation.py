@@ -151,8 +151,10 @@ def _check_query_side(recipe: Recipe, where: Callable[..., str]) -> None:
                     f"{where(place)}: collection {each.collection!r} exists already: "
                     f"leave out {name}"
                 )
-        if (each.vector or each.id) and not each.collection:
-            raise InputError(f"{where(place)}: vector and id are of a collection: give that too")
+        if (each.vector or each.id or each.tenant) and not each.collection:
+            raise InputError(
+                f"{where(place)}: vector, id and tenant are of a collection: give that too"
+            )
     if index.collection and index.alias:
         raise InputError(
             f"{where('index', 'alias')}: index.collection keeps its name: leave out index.alias"

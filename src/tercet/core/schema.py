@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
@@ -227,8 +227,14 @@ class ServedIndex(Index, Protocol):
         """Point `alias` at this index, and record the model of its vectors."""
         ...
 
-    def serves(self, alias: str) -> bool:
-        """Whether the server has an index under `alias`."""
+    def serves(
+        self, alias: str, count: int, sample: Callable[[], tuple[Sequence[str], np.ndarray]]
+    ) -> bool:
+        """Whether the server has an index of so many passages under `alias`.
+
+        `sample` gives ids with their vectors, float32 [ids, dimension], which it must hold. An
+        index that somebody else put there is taken as it is.
+        """
         ...
 
 

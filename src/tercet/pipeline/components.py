@@ -487,11 +487,15 @@ class Components:
         return retrieval.make_index(self.live(settings), name, owner=self._owner)
 
     def live(self, settings: IndexSettings) -> IndexSettings:
-        """The index settings, with the id property of a collection that is the corpus too."""
+        """The index settings, with ids and tenants of a collection that is the corpus too."""
         corpus = self.recipe.corpus
-        if corpus.source == "weaviate" and settings.collection == corpus.path and not settings.id:
-            return replace(settings, id=corpus.passages.id or UUIDS)
-        return settings
+        if corpus.source != "weaviate" or settings.collection != corpus.path:
+            return settings
+        return replace(
+            settings,
+            id=settings.id or corpus.passages.id or UUIDS,
+            tenant=settings.tenant or corpus.tenant,
+        )
 
     @property
     def _owner(self) -> str:

@@ -119,7 +119,9 @@ def given_vectors(
         return _Column(source, column, recipe.corpus.label)
     if recipe.model.passage_vectors == "index":
         section = live(recipe.index)
-        reader = retrieval.read_collection(section.collection or "")
+        reader = retrieval.read_collection(
+            section.collection or "", section.tenant, "index.collection"
+        )
         return _Index(reader, section.vector, section.id)
     return _Parquet(recipe.model.passage_vectors)
 

@@ -69,7 +69,7 @@ class _Run:
         console.print(f"      {self.target.name}, vector {self.target.vector!r}")
 
     def _fill(self, writer: Writer) -> None:
-        from tercet.retrieval.weaviate.client import RefusedPassages
+        from tercet.retrieval.weaviate.failures import RefusedPassages
 
         note = writer.folder / REACHED
         start: int = kept(note, lambda reached: max(0, int(reached["rows"]))) or 0

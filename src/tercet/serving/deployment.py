@@ -62,6 +62,7 @@ def deploy(
     pipeline = standing(run if isinstance(run, Recipe) else load_run(run))
     server = WeaviateServer.connect()
     try:
+        server.check_writes("a deployment writes vectors and its record")
         plan = Plan(pipeline, server, collection, replaces, id)
         plan.choose(form, vector_name)
         _say(plan.described)

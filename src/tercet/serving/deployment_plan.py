@@ -14,6 +14,7 @@ from tercet.core.schema import InputError, ModelStamp
 from tercet.data.sources.weaviate import WeaviateCollection
 from tercet.pipeline.pipeline import Pipeline
 from tercet.retrieval.vector_files import cosines
+from tercet.retrieval.weaviate.values import text_of, value_at
 
 if TYPE_CHECKING:
     from tercet.retrieval.weaviate.client import WeaviateServer
@@ -61,8 +62,12 @@ class Plan:
             record = replace(record, at=-1)  # somebody moved the alias since
         self.record: Record = record
         held = record.current.collection if record.current else name
-        self.source: WeaviateReader = WeaviateReader(held, server, setting="")
-        check_rollout(self.source, copies=False)
+        self.tenants = self.recipe.index.tenant or self.recipe.corpus.tenant
+        self.source: WeaviateReader = WeaviateReader(
+            held, server, tenants=self.tenants, setting="index.collection"
+        )
+        if not self.recipe.model.frozen:
+            check_rollout(self.source, copies=False)
         if len(self.source) == 0:
             raise InputError(f"collection {self.source.name} is empty: there is nothing to deploy")
         training = self.recipe.training
@@ -105,7 +110,9 @@ class Plan:
         """Title and text of each object."""
         if self.columns:
             names = [name for name in (self.columns.title, self.columns.text) if name]
-            held = ([each.properties.get(name) or "" for name in names] for each in page)
+            held = (
+                [text_of(value_at(each.properties, name)) or "" for name in names] for each in page
+            )
             return [" ".join(map(str, parts)).strip() for parts in held]
         ids = self._ids(page)
         found = self.pipeline.passages.texts(ids)
@@ -115,7 +122,7 @@ class Plan:
         """Compare the objects with the run's passages. Raises InputError where they do not fit."""
         objects, passages = Objects(), self.pipeline.passages
         for page in self.source.pages([] if self.id == UUIDS else [self.id], None):
-            ids = self._ids(page)
+            ids = page.ids(None if self.id == UUIDS else self.id)
             known = passages.rows(ids)
             objects.total += len(ids)
             objects.of_run += len(known)
@@ -195,7 +202,11 @@ class Plan:
         from tercet.retrieval.weaviate.live import LiveCollection
 
         return LiveCollection.connect(
-            collection, vector=vector, id_property=self.id, server=self.server
+            collection,
+            vector=vector,
+            id_property=self.id,
+            tenants=self.tenants,
+            server=self.server,
         )
 
     # ── the plan ─────────────────────────────────────────────────────────────────────────────────

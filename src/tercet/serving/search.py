@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,15 +158,17 @@ def live_retriever(
     *,
     vector: str | None = None,
     id: str | None = None,
+    tenant: Sequence[str] = (),
     **given: Any,
 ) -> retrieval.DenseRetriever:
     """A retriever of a model that `train.py` wrote over a Weaviate collection or alias.
 
-    `vector` and `id` are as a recipe's `index.vector` and `index.id`, by default those stored with
-    the model; `given` goes to its `from_pretrained`. Where a model was deployed under the name, the
-    collection and vector that the server's record names are searched. A query encoder is stored
-    with a sample of the vectors that it was adapted to. Raises InputError for a collection with
-    other vectors or deployed for another model, and for one that does not exist.
+    `vector`, `id` and `tenant` are as a recipe's `index.vector`, `index.id` and `index.tenant`, by
+    default those stored with the model; `given` goes to its `from_pretrained`. Where a model was
+    deployed under the name, the collection and vector that the server's record names are searched.
+    A query encoder is stored with a sample of the vectors that it was adapted to. Raises InputError
+    for a collection with other vectors or deployed for another model, and for one that does not
+    exist.
     """
     encoder = modeling.load_query_encoder(model, **given)
     space = encoder.space
@@ -175,9 +178,16 @@ def live_retriever(
         id = id or stored.id_property
     if space:
         vector, id = vector or space.vector, id or space.id
+        tenant = tenant or (space.tenant.split(",") if space.tenant else ())
     try:
         index = retrieval.open_live(
-            IndexSettings(backend="weaviate", collection=collection, vector=vector, id=id)
+            IndexSettings(
+                backend="weaviate",
+                collection=collection,
+                vector=vector,
+                id=id,
+                tenant=[*tenant],
+            )
         )
     except InputError as error:
         if space and collection != space.collection:

@@ -184,6 +184,7 @@ class _Export:
                 "COLLECTION": section.collection,
                 "VECTOR": index.vector,
                 "VECTOR_IS_NAMED": index.named,
+                "TENANTS": index.tenants,
                 "ID_PROPERTY": index.id_property,
                 "ID_IS_NUMBER": index.numbered,
                 "DISTANCE": index.metric,

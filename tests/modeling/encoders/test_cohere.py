@@ -181,6 +181,7 @@ def storm(seed: int, length: int) -> list[Trouble]:
     return chance.choices(kinds, k=length)
 
 
+@pytest.mark.fault("an API under load")
 @pytest.mark.parametrize("seed", range(4))
 def test_a_storm_delays_and_nothing_answered_is_sent_again(api: Api, seed: int) -> None:
     api.troubles = storm(seed, 60)
@@ -191,6 +192,7 @@ def test_a_storm_delays_and_nothing_answered_is_sent_again(api: Api, seed: int) 
     assert not +api.again and set(api.answered.values()) == {1}
 
 
+@pytest.mark.fault("an API under load")
 @pytest.mark.parametrize("form", ["seconds", "date"])
 def test_retry_after_is_honoured(api: Api, form: str) -> None:
     until = int(time.time()) + 2
@@ -204,6 +206,7 @@ def test_retry_after_is_honoured(api: Api, form: str) -> None:
         assert time.time() >= until - 0.01  # the clock may be set while this sleeps
 
 
+@pytest.mark.fault("an API under load")
 def test_a_wait_beyond_patience_is_told_instead(api: Api) -> None:
     api.troubles = [Trouble(status=429, message="monthly limit", headers={"Retry-After": "86400"})]
     with refuses(
@@ -211,6 +214,20 @@ def test_a_wait_beyond_patience_is_told_instead(api: Api) -> None:
     ):
         encoder(api).encode_queries(["a"])
     assert len(api.calls) == 1
+
+
+TRIAL = "You are using a Trial key, which is limited to {0}. You can continue to use the Trial key"
+
+
+@pytest.mark.fault("an API under load")
+def test_a_month_s_limit_is_told_at_once_and_a_minute_s_is_waited_for(api: Api) -> None:
+    api.troubles = [Trouble(status=429, message=TRIAL.format("1000 API calls / month"))] * 9
+    with refuses(r"answers 429 \(You are using a Trial key, .* / month.* 1 texts 1 have no vector"):
+        encoder(api).encode_queries(["a"])
+    assert len(api.calls) == 1
+    api.troubles = [Trouble(status=429, message=TRIAL.format("40 API calls / minute"))] * 2
+    encoder(api).encode_queries(["a"])
+    assert len(api.calls) == 4
 
 
 def test_it_gives_up_after_its_tries_and_goes_on_from_there(api: Api) -> None:
@@ -278,6 +295,7 @@ def nothing(answer: dict[str, Any]) -> None:
     answer.clear()
 
 
+@pytest.mark.fault("an API's wrong answer")
 @pytest.mark.parametrize(
     ("alter", "match"),
     [
@@ -523,6 +541,7 @@ def bill(api: Api) -> float:
     return api.billed * PRICE / 1e6
 
 
+@pytest.mark.fault("an API under load")
 @given(
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=30),
     cents=st.floats(0, 1.2),

@@ -151,6 +151,7 @@ def storm(seed: int, length: int) -> list[Trouble]:
     return random.Random(seed).choices(kinds, k=length)
 
 
+@pytest.mark.fault("an API under load")
 @pytest.mark.parametrize("seed", range(3))
 def test_a_storm_delays_and_nothing_answered_is_sent_again(service: Service, seed: int) -> None:
     service.troubles = storm(seed, 60)
@@ -168,6 +169,7 @@ def change(at: int, row: Any) -> Callable[[dict[str, Any]], None]:
     return alter
 
 
+@pytest.mark.fault("an API's wrong answer")
 @pytest.mark.parametrize(
     ("alter", "match"),
     [

@@ -148,6 +148,7 @@ def storm(seed: int, length: int) -> list[Trouble]:
     return random.Random(seed).choices(kinds, k=length)
 
 
+@pytest.mark.fault("an API under load")
 @pytest.mark.parametrize("seed", range(3))
 def test_a_storm_delays_and_nothing_answered_is_sent_again(service: Service, seed: int) -> None:
     service.troubles = storm(seed, 60)
@@ -159,6 +160,7 @@ def test_a_storm_delays_and_nothing_answered_is_sent_again(service: Service, see
     assert len(service.calls) == before
 
 
+@pytest.mark.fault("an API under load")
 def test_retry_after_holds_all_requests_back(service: Service) -> None:
     service.troubles = [Trouble(status=429, headers={"Retry-After": "0.4"})]
     patience = Patience(backoff=1e-3)
@@ -245,6 +247,7 @@ def test_what_a_service_does_not_take_is_left_out(
     assert not +service.again
 
 
+@pytest.mark.fault("an API under load")
 @pytest.mark.parametrize(
     ("trouble", "match"),
     [
@@ -252,6 +255,8 @@ def test_what_a_service_does_not_take_is_left_out(
         (Trouble(status=404, message="no model"), "404 .no model.: check the endpoint"),
         (Trouble(status=402), "answers 402"),
         (Trouble(status=429, headers={"Retry-After": "86400"}), "asks to wait 86,400 s"),
+        (Trouble(status=429, message="You exceeded your current quota"), "answers 429"),
+        (Trouble(status=429, message="insufficient_quota"), "answers 429 .insufficient_quota"),
     ],
 )
 def test_what_no_other_try_can_mend_is_not_tried_again(

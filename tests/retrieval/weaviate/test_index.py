@@ -25,7 +25,7 @@ import grpc
 from tercet.config.index import WeaviateKind
 from tercet.core.schema import InputError, UnsupportedVectors
 from tercet.retrieval.weaviate import client as client_module, index as index_module
-from tercet.retrieval.weaviate.client import RefusedPassages
+from tercet.retrieval.weaviate.failures import RefusedPassages, ServerFailed
 from tercet.retrieval.weaviate.index import WeaviateIndex
 from tercet.retrieval.weaviate.live import LiveCollection
 from tercet.retrieval.weaviate.settings import Metric, WeaviateSettings, check_fit
@@ -244,6 +244,7 @@ def test_an_alias_needs_a_valid_name_and_a_collection(connect: Any) -> None:
 # --- what is refused, and leaves nothing behind --------------------------------------------------
 
 
+@pytest.mark.fault("a vector that is no number")
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0])
 def test_a_vector_that_is_not_finite_or_zero_writes_nothing(connect: Any, bad: float) -> None:
     index = connect()
@@ -263,6 +264,7 @@ def test_duplicate_ids_write_nothing(connect: Any) -> None:
     assert written(index) == set()
 
 
+@pytest.mark.fault("other dimensions")
 def test_queries_of_another_dimension_and_k_of_zero_are_refused(connect: Any) -> None:
     index = connect("flat")
     index.build(IDS, VECTORS)
@@ -316,6 +318,7 @@ def test_the_fewest_vectors_that_codes_can_learn_from_are_found(
     assert {id for id, _ in index.search(QUERIES[:1], 10)[0]} == set(IDS[:count])
 
 
+@pytest.mark.fault("objects that fail")
 def test_every_passage_that_the_server_refuses_is_named(connect: Any) -> None:
     index = connect()
     index.build(IDS, VECTORS)
@@ -372,6 +375,7 @@ def test_a_failed_build_leaves_the_index_as_it_was(connect: Any) -> None:
 # --- servers that do not answer as they should ---------------------------------------------------
 
 
+@pytest.mark.fault("no permission")
 def test_a_wrong_or_missing_key_is_refused_and_not_shown(
     weaviate_server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -474,10 +478,20 @@ def test_a_server_too_old_is_refused_by_its_version() -> None:
             collection_behind(index.server, "Alias")
 
 
-def test_a_busy_server_is_asked_again_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.fault("a read-only, busy or slow server")
+def test_a_busy_server_is_asked_again_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(client_module, "_PAUSES", (0.01,) * 4)
     with fake_server("1.38.0", busy=4) as server, WeaviateIndex.connect(**server) as index:
         assert collection_behind(index.server, "Alias") is None
-    with fake_server("1.38.0", busy=5) as server, WeaviateIndex.connect(**server) as index:
-        with pytest.raises(InputError, match="could not read alias Alias.*503"):
+    assert "could not read alias Alias" in (said := capsys.readouterr().out) and "again in" in said
+    monkeypatch.setenv("WEAVIATE_DEADLINE", "1")
+    with fake_server("1.38.0", busy=10_000) as server, WeaviateIndex.connect(**server) as index:
+        began = time.monotonic()
+        with pytest.raises(ServerFailed, match=r"could not read alias Alias.*503.*, for 1 s: run"):
             collection_behind(index.server, "Alias")
+        assert time.monotonic() - began < 3
+        with pytest.raises(ServerFailed):  # nothing else is waited for
+            collection_behind(index.server, "Alias")
+        assert time.monotonic() - began < 3

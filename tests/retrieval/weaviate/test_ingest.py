@@ -151,6 +151,7 @@ def updated(server: WeaviateServer, passage: str) -> datetime:
     return objects.objects[0].metadata.last_update_time
 
 
+@pytest.mark.fault("other dimensions")
 @pytest.mark.parametrize(
     ("columns", "message"),
     [

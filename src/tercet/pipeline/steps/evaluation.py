@@ -24,6 +24,8 @@ from tercet.pipeline.verdict import Evidence, Reported, Selection, Verdict, verd
 #: Metric -> test query id -> value.
 Values = Mapping[str, Mapping[str, float]]
 
+#: Passages whose vectors are compared with those that a server holds.
+_SAMPLE = 16
 #: Systems of the artifact: of `HYBRID` a system's rankings fused with BM25's.
 BASE, ADAPTED, BM25, HYBRID = "zero-shot", "adapted", "bm25", "bm25+{}"
 
@@ -52,7 +54,7 @@ class Evaluation(Step):
             *("model.name", "model.api", "model.dollars", "model.frozen"),
             *("model.endpoint", "model.key_variable", "model.dollars_per_million_tokens"),
             *("name", "folder", "alias", "index"),
-            *("corpus.source", "corpus.path", "corpus.passages.id"),
+            *("corpus.source", "corpus.path", "corpus.tenant", "corpus.passages.id"),
             # Which judged queries are left to report.
             *("evaluation.gate", "seed"),
             # Who wrote the queries: they are in the triplets.
@@ -96,10 +98,21 @@ class Evaluation(Step):
         writer.facts |= _facts(_verdict(inputs, values))
 
     def after(self, inputs: Inputs) -> None:
-        """A server that lost the model's passages, or never had them, gets them again."""
-        index = inputs.components.make_index()
-        published = retrieval.is_published(index, inputs.recipe.alias)
-        index.discard()
+        """A server that lost some of the model's passages, or never had them, gets them again."""
+        index, passages = inputs.components.make_index(), inputs.passages
+
+        def sample() -> tuple[list[str], np.ndarray]:
+            rows = np.random.default_rng(0).permutation(len(passages))[:_SAMPLE].tolist()
+            adapted = inputs.components.adapted(inputs["model"].path)
+            texts = [passages.contents[row] for row in rows]
+            frozen = inputs.recipe.model.frozen
+            vectors = inputs.vectors[rows] if frozen else adapted.encode_passages(texts)
+            return [passages.ids[row] for row in rows], np.asarray(vectors)
+
+        try:
+            published = retrieval.is_published(index, inputs.recipe.alias, len(passages), sample)
+        finally:
+            index.discard()
         if not published:
             adapted = inputs.components.adapted(inputs["model"].path)
             _serve(inputs, adapted, _filled(inputs, _vectors(inputs, adapted)))

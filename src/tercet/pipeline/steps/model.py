@@ -46,7 +46,8 @@ class Model(Step):
             # How the base model is read: the student's artifact records it.
             *(*MODEL_KEYS["base"], *MODEL_PLACES["base"]),
             *("name", "folder", "training", "checkpoints", "tracking", "index", "metrics"),
-            *("corpus.source", "corpus.path", "corpus.passages.id", "corpus.label"),
+            *("corpus.source", "corpus.path", "corpus.tenant", "corpus.passages.id"),
+            "corpus.label",
             *("corpus.test_split", "evaluation.passages", "negatives.candidates"),
             *("evaluation.gate", "evaluation.primary_metric"),
             *("evaluation.leave_out", "evaluation.unanswerable"),
@@ -215,6 +216,7 @@ def vector_space(inputs: Inputs) -> modeling.VectorSpace:
         place = f"Weaviate collection {index.name}, vector {index.vector}"
         named = {"collection": index.name, "vector": index.vector}
         named["id"] = index.id_property or UUIDS
+        named["tenant"] = ",".join(index.tenants) or None
     similarity = facts.get("similarity") or inputs.starting_model.similarity
     return modeling.VectorSpace.of(inputs.passages.ids, inputs.vectors, similarity, place, **named)
 

@@ -37,6 +37,7 @@ import os  # only: weaviate
 import sys
 from bisect import bisect_left
 from collections.abc import Sequence
+from datetime import datetime  # only: weaviate
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
@@ -58,7 +59,7 @@ from safetensors import safe_open  # only: space
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 from weaviate.classes.init import AdditionalConfig, Auth, Timeout  # only: weaviate
-from weaviate.classes.query import Filter, MetadataQuery  # only: weaviate
+from weaviate.classes.query import Filter, MetadataQuery, QueryNested  # only: weaviate
 
 #: Name of the run.
 RUN = "example"
@@ -94,6 +95,8 @@ SPACE = "model"
 COLLECTION = "Example"
 VECTOR = "default"
 VECTOR_IS_NAMED = True
+#: The tenants that are searched, if the collection has any; several begin their passages' ids.
+TENANTS: list[str] = []
 #: The property with passage ids and whether it is numeric; None: ids are the objects' UUIDs.
 ID_PROPERTY: str | None = "passage_id"
 ID_IS_NUMBER = False
@@ -356,15 +359,28 @@ class WeaviateIndex:
 
     def search(self, vector: np.ndarray, k: int) -> list[Hit]:
         """The k best passages for a query, float32 [dimension]; ties: the larger id first."""
-        query = self._client.collections.use(self.collection).query
-        return self._hits(query.near_vector(vector.tolist(), **self._options(k)).objects, k)
+        found: list[tuple[float, str, Any]] = []
+        for prefix, handle in self._parts(self._client):
+            reply = handle.query.near_vector(vector.tolist(), **self._options(k))
+            found += self._scored(prefix, reply.objects)
+        return self._best(found, k)
 
     async def asearch(self, vector: np.ndarray, k: int) -> list[Hit]:
         """Like `search`, without blocking the event loop."""
         client = await self._opened()
-        query = client.collections.use(self.collection).query
-        reply = await query.near_vector(vector.tolist(), **self._options(k))
-        return await asyncio.to_thread(self._hits, reply.objects, k)
+        found: list[tuple[float, str, Any]] = []
+        for prefix, handle in self._parts(client):
+            reply = await handle.query.near_vector(vector.tolist(), **self._options(k))
+            found += self._scored(prefix, reply.objects)
+        return await asyncio.to_thread(self._best, found, k)
+
+    def _parts(self, client: Any) -> list[tuple[str, Any]]:
+        """The collection, or each of its tenants after the prefix of its passages' ids."""
+        handle = client.collections.use(self.collection)
+        return [
+            (f"{tenant}/" if len(TENANTS) > 1 else "", handle.with_tenant(tenant))
+            for tenant in TENANTS
+        ] or [("", handle)]
 
     async def _opened(self) -> weaviate.WeaviateAsyncClient:
         loop = asyncio.get_running_loop()
@@ -388,20 +404,20 @@ class WeaviateIndex:
             "return_metadata": MetadataQuery(distance=True),
         }
 
-    def _hits(self, objects: Sequence[Any], k: int) -> list[Hit]:
+    def _scored(self, prefix: str, objects: Sequence[Any]) -> list[tuple[float, str, Any]]:
         distances = np.array([stored.metadata.distance for stored in objects], np.float32)
         scores = -distances if self.distance == "dot" else 1 - distances
-        pairs = zip(scores.tolist(), map(_id, objects), objects, strict=True)
-        best = sorted(pairs, key=lambda pair: pair[:2], reverse=True)[:k]
+        ids = [prefix + _id(stored) for stored in objects]
+        return list(zip(scores.tolist(), ids, objects, strict=True))
+
+    def _best(self, found: list[tuple[float, str, Any]], k: int) -> list[Hit]:
+        best = sorted(found, key=lambda each: each[:2], reverse=True)[:k]
         return [Hit(id, score, *self._text(id, stored)) for score, id, stored in best]
 
     def _text(self, id: str, stored: Any) -> tuple[str, str]:
         """A passage's title and text."""
         if self._passages is None:
-            names = (TITLE_PROPERTY, TEXT_PROPERTY)
-            values = (stored.properties.get(name) if name else None for name in names)
-            title, text = ("" if value is None else str(value) for value in values)
-            return title, text
+            return _value(stored, TITLE_PROPERTY), _value(stored, TEXT_PROPERTY)
         row = self._passages.row(id)
         if row is None:
             logging.getLogger(__name__).warning(
@@ -414,24 +430,26 @@ class WeaviateIndex:
     # region space
     def vectors_of(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
         """The vectors of existing passages, float32 [dimension], by id."""
-        query = self._client.collections.use(self.collection).query
         options: dict[str, Any] = {
             "include_vector": [self.vector] if self.vector else True,
             "return_properties": _properties(),
             "limit": MOST,  # ids are compared without case, so more objects may match
         }
-        if ID_PROPERTY is None:
-            objects: Sequence[Any] = query.fetch_objects_by_ids(list(ids), **options).objects
-        else:
-            wanted: list[Any] = [int(id) for id in ids] if ID_IS_NUMBER else list(ids)
-            having = Filter.by_property(ID_PROPERTY).contains_any(wanted)
-            objects = query.fetch_objects(filters=having, **options).objects
-        name = self.vector or VECTOR
-        return {
-            _id(stored): np.asarray(stored.vector[name], np.float32)
-            for stored in objects
-            if _id(stored) in set(ids) and name in stored.vector
-        }
+        name, found = self.vector or VECTOR, dict[str, np.ndarray]()
+        for prefix, handle in self._parts(self._client):
+            own = [id.removeprefix(prefix) for id in ids if id.startswith(prefix)]
+            if ID_PROPERTY is None:
+                objects: Sequence[Any] = handle.query.fetch_objects_by_ids(own, **options).objects
+            else:
+                wanted: list[Any] = [int(id) for id in own] if ID_IS_NUMBER else own
+                having = Filter.by_property(ID_PROPERTY).contains_any(wanted)
+                objects = handle.query.fetch_objects(filters=having, **options).objects
+            found |= {
+                prefix + _id(stored): np.asarray(stored.vector[name], np.float32)
+                for stored in objects
+                if name in stored.vector
+            }
+        return {id: found[id] for id in ids if id in found}
 
     # endregion
     def close(self) -> None:
@@ -461,19 +479,45 @@ def weights_digest(folder: Path) -> str:
     return whole.hexdigest()
 
 
-def _properties() -> list[str]:
-    return [name for name in (ID_PROPERTY, TITLE_PROPERTY, TEXT_PROPERTY) if name is not None]
+def _properties() -> list[Any]:
+    names = [name for name in (ID_PROPERTY, TITLE_PROPERTY, TEXT_PROPERTY) if name is not None]
+    return [_asked(name) for name in names]
+
+
+def _asked(name: str) -> Any:
+    """A property as the client is asked for it; `meta.source` is a nested one."""
+    head, _, rest = name.partition(".")
+    return QueryNested(name=head, properties=[_asked(rest)]) if rest else head
 
 
 def _id(stored: Any) -> str:
-    value = stored.properties.get(ID_PROPERTY) if ID_PROPERTY is not None else None
-    return str(stored.uuid) if value in (None, "") else str(value)
+    return _value(stored, ID_PROPERTY) or str(stored.uuid)
+
+
+def _value(stored: Any, name: str | None) -> str:
+    """A property's text, that of a list joined by blank lines; empty if there is none."""
+    value = stored.properties if name else None
+    for part in (name or "").split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return "\n\n".join(map(_plain, value)) if isinstance(value, list) else _plain(value)
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    return str(value)
 
 
 def _address() -> dict[str, Any]:
     """The server's address and key, as arguments of weaviate's `connect_to_custom`."""
     rest = _url(os.environ.get("WEAVIATE_URL") or "http://127.0.0.1:8080")
-    call = _url(os.environ.get("WEAVIATE_GRPC_URL") or f"{rest.scheme}://")
+    call = _url(os.environ.get("WEAVIATE_GRPC_URL") or _cloud(rest) or f"{rest.scheme}://")
     key = (os.environ.get("WEAVIATE_API_KEY") or "").strip()
     return {
         "http_host": rest.hostname,
@@ -488,8 +532,24 @@ def _address() -> dict[str, Any]:
     }
 
 
+_CLOUD = (".weaviate.network", ".weaviate.cloud", ".weaviate.io")
+
+
+def _cloud(rest: SplitResult) -> str:
+    """Weaviate Cloud's address of gRPC; empty for other servers."""
+    host = rest.hostname or ""
+    if not host.endswith(_CLOUD):
+        return ""
+    name, _, domain = host.partition(".")
+    grpc = f"{name}.grpc.{domain}" if host.endswith(_CLOUD[0]) else f"grpc-{host}"
+    return f"https://{grpc}:443"
+
+
 def _url(text: str) -> SplitResult:
-    return urlsplit(text if "//" in text else f"http://{text}")
+    if "//" not in text:
+        host = text.partition("/")[0].partition(":")[0]
+        text = f"{'https' if host.endswith(_CLOUD) else 'http'}://{text}"
+    return urlsplit(text)
 
 
 # endregion
