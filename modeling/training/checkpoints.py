@@ -130,7 +130,7 @@ def last_checkpoint(folder: Path) -> str | None:
     for checkpoint in numbered:
         if _is_whole(checkpoint):
             return str(checkpoint)
-        console.print(f"[red]{checkpoint} is not whole[/]: removed, using the one before it")
+        console.print(f"{checkpoint} is not whole: removed, using the one before it", style="red")
         shutil.rmtree(checkpoint)
     return None
 

@@ -15,6 +15,7 @@ import click
 
 from tercet.core.schema import InputError
 from tercet.core.signals import Interrupted, end_with_parent, handled
+from tercet.core.text import message_line
 from tercet.version import __version__
 
 #: Command -> the module of `tercet.commands` with its `command`, and its help in one line.
@@ -123,6 +124,7 @@ def _name(command: click.Command) -> str:
 
 def _stop(reason: str, code: int, given: Sequence[str]) -> NoReturn:
     """Print the reason in one line and exit with `code`."""
+    reason = message_line(reason)
     sys.stdout.flush()
     if "--json-logs" in given:
         from tercet.core.console import console

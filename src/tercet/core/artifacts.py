@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
-from rich.markup import escape
+from rich.text import Text
 
 from tercet.core.console import console
 from tercet.core.environment import recorded
@@ -325,11 +325,11 @@ def produce(
     if artifact:
         artifact.verify()
         if not only_existing_now():  # a reader of the run wants no account of it
-            console.print(f"[green]reuse[/] [bold]{stage.name}[/]: {escape(reason)}")
+            _tell("reuse", "green", stage, reason)
         return artifact
     if only_existing_now():
         raise NotMade(stage.name)
-    console.print(f"[yellow]make[/]  [bold]{stage.name}[/]: {escape(reason)}")
+    _tell("make ", "yellow", stage, reason)
     with measured() as taken, stage.write() as writer:
         writer.place = process() if all_processes else (0, 1)
         make(writer)
@@ -341,8 +341,12 @@ def produce(
         for name, value in artifact.facts.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     )
-    console.print(f"      {facts} [dim]({taken.seconds:.0f} s)[/]")
+    console.print(f"      {facts}", Text(f"({taken.seconds:.0f} s)", "dim"))
     return artifact
+
+
+def _tell(what: str, style: str, stage: Stage, reason: str) -> None:
+    console.print(Text.assemble((what, style), " ", (stage.name, "bold"), f": {reason}"))
 
 
 def _short(value: float) -> str:

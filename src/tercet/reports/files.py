@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from tercet.core.files import slug, write_file, write_json
 from tercet.core.schema import InputError, Qrels, Run
+from tercet.core.text import csv_text
 from tercet.evaluation.results import Cell, Results
 from tercet.retrieval.latency import Timing
 from tercet.retrieval.trec import write_qrels, write_run
@@ -147,12 +148,7 @@ def append_csv(path: Path, results: Results) -> None:
         except UnicodeDecodeError:
             raise InputError(f"{path} is not UTF-8 text: move it to another place") from None
         old = list(csv.DictReader(io.StringIO(before, newline="")))
-        names = dict.fromkeys([*(old[0] if old else ()), *(name for row in rows for name in row)])
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, list(names), restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*old, *rows])
-        write_file(path, text.getvalue().encode())
+        write_file(path, csv_text([*old, *rows]).encode())
 
 
 def _csv_row(results: Results, cell: Cell) -> dict[str, Any]:
