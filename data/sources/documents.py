@@ -133,7 +133,10 @@ def _unclosed(heading: str) -> str:
 
 
 def _html(file: Path) -> tuple[str, str]:
-    page = BeautifulSoup(file.read_bytes(), "html.parser")  # it detects the encoding
+    try:
+        page = BeautifulSoup(file.read_bytes(), "html.parser")  # it detects the encoding
+    except Exception as error:  # of what no browser reads either, as a number without end
+        raise InputError(f"{file}: cannot be read as HTML ({error_text(error)})") from None
     title = page.title.get_text() if page.title else ""
     for element in page(_NO_TEXT):
         element.decompose()

@@ -23,7 +23,7 @@ from typing import Any
 from fuzz_mutations import Shape, mutated
 
 from tercet.core.schema import InputError
-from tercet.core.text import LONGEST_MESSAGE
+from tercet.core.text import LONGEST_MESSAGE, is_control
 
 #: Seconds that an input may take, and after which a child that does not react is killed.
 PATIENCE, LAST_PATIENCE = 20, 60
@@ -157,7 +157,7 @@ def _tried(target: Target, number: int) -> tuple[str, str]:
 
 
 def _judged(message: str) -> tuple[str, str]:
-    one = len(message.splitlines()) == 1 and message.replace("\ufffd", "").isprintable()
+    one = len(message.splitlines()) == 1 and not any(map(is_control, message))
     if not one or len(message) > LONGEST_MESSAGE or "Traceback" in message:
         return "fault", f"a message that is not one short line: {message[:300]!r}"
     if _CASE:

@@ -24,6 +24,7 @@ from tercet.core.text import one_line
 
 T = TypeVar("T")
 EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+\Z")
+_LONGEST = 100_000  # characters of one YAML text: PyYAML reads some 100,000 a second
 _MOST_VALUES = 100_000  # values of one YAML text
 #: Keys of earlier versions and their new names.
 RENAMED = {
@@ -149,6 +150,8 @@ def read_yaml(path: Path) -> Node:
 
 def parse_yaml(text: str, source: str, *, lines: bool) -> Node:
     """Parse YAML text; places are `source:line`, or `source` alone if `lines` is off."""
+    if len(text) > _LONGEST:
+        raise InputError(f"{source}: a recipe has at most {_LONGEST:,} characters")
     try:
         root = _composed(text)
         if root is None:
@@ -239,7 +242,7 @@ def _place(node: Node, steps: list[str], new: Node, defaults: Any) -> None:
     if node.value is None:
         node.value = {}
     if isinstance(node.value, list):
-        if not step.isdecimal() or int(step) > len(node.value):
+        if not step.isdecimal() or len(step) > 6 or int(step) > len(node.value):
             raise InputError(f"{new.where}: {step!r} is not a place in a list of {len(node.value)}")
         if int(step) == len(node.value):
             node.value.append(Node({}, new.where))
