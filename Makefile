@@ -72,6 +72,16 @@ lint: install  ## ruff, mypy, and the rule that an import points left
 	$(BIN)/mypy -p tercet
 	$(BIN)/lint-imports
 
+lock:  ## requirements-dev.lock: the versions and hashes of the tests' environment, by uv
+	uv pip compile --quiet --python $(BIN)/python --extra dev --generate-hashes --no-emit-index-url \
+	  --no-header --no-annotate setup.cfg -o requirements-dev.lock
+
+# Advisories come from the network; where they cannot be had, that is said, and nothing is vouched for.
+audit: install  ## known vulnerabilities of the locked packages (pip-audit --strict)
+	@$(BIN)/python -m pip install --quiet pip-audit && \
+	  $(BIN)/python -m pip_audit --strict --disable-pip --require-hashes -r requirements-dev.lock || \
+	  { echo "audit: vulnerable packages above, or no advisory data could be had: nothing is vouched for" >&2; exit 1; }
+
 docs: install  ## the documentation, into site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "site/index.html: serve it with $(BIN)/python -m http.server --directory site"
@@ -94,4 +104,4 @@ bench: models weaviate  ## time every stage, metrics, indexes and the ingest bes
 	$(BIN)/python benchmarks/indexes.py
 	eval "$$(scripts/weaviate.sh env)" && $(BIN)/python benchmarks/ingest.py
 
-.PHONY: help install models models-multilingual quickstart test test-fast test-slow faults fuzz lint docs weaviate weaviate-stop bench
+.PHONY: help install models models-multilingual quickstart test test-fast test-slow faults fuzz lock audit lint docs weaviate weaviate-stop bench
