@@ -63,8 +63,12 @@ test-slow: install models weaviate  ## the longest tests, which `test` leaves ou
 faults: install models weaviate  ## the tests of faults (kills, full disks, dead servers), and their table
 	eval "$$(scripts/weaviate.sh env)"; $(PYTEST) --faults -q
 
+N ?= 100
+soak: install  ## kill and resume runs at N (100) random moments, and compare their bytes
+	SOAK_KILLS=$(N) $(PYTEST) -q -s tests/test_soak.py -k test_soak
+
 fuzz: install  ## N mutated inputs (100) for each parser; `make fuzz N=2000` takes an hour
-	FUZZ=$(or $(N),100) $(PYTEST) -q -s -o timeout=0 tests/fuzz
+	FUZZ=$(N) $(PYTEST) -q -s -o timeout=0 tests/fuzz
 
 lint: install  ## ruff, mypy, and the rule that an import points left
 	$(BIN)/ruff check .
@@ -104,4 +108,4 @@ bench: models weaviate  ## time every stage, metrics, indexes and the ingest bes
 	$(BIN)/python benchmarks/indexes.py
 	eval "$$(scripts/weaviate.sh env)" && $(BIN)/python benchmarks/ingest.py
 
-.PHONY: help install models models-multilingual quickstart test test-fast test-slow faults fuzz lock audit lint docs weaviate weaviate-stop bench
+.PHONY: help install models models-multilingual quickstart test test-fast test-slow faults fuzz soak lock audit lint docs weaviate weaviate-stop bench

@@ -17,7 +17,7 @@ from tercet.core.artifacts import Writer
 from tercet.core.console import progress
 from tercet.core.mapped import counted, counts_of, read_table
 from tercet.core.resources import OF_READERS, counting
-from tercet.core.schema import InputError, Teacher
+from tercet.core.schema import Diverged, Teacher
 from tercet.core.text import excerpt
 from tercet.data.passages import Passages
 
@@ -36,7 +36,7 @@ def score_candidates(
 ) -> None:
     """Score every query with its positive and its candidates.
 
-    Raises InputError naming the query and the passage if a score is not finite.
+    Raises Diverged naming the query and the passage if a score is not finite, or absurd.
     """
     rows = passages.rows(_every_passage(candidates))
     queries: dict[str, int] = {}
@@ -45,6 +45,8 @@ def score_candidates(
         for row in candidates
     ]
     texts, size = list(queries), len(passages)
+    of_text = dict(zip(candidates["query"][:], candidates["query_id"][:], strict=True))
+    ids = [of_text[text] for text in texts]
     # A pair is one integer, so that millions can be sorted and looked up as an array.
     keys = np.array([q * size + rows[p] for q, ids in lists for p in ids])
     unique = np.unique(keys)
@@ -54,7 +56,7 @@ def score_candidates(
 
     def make(block: np.ndarray) -> pa.Table:
         with counting(teacher) as counts:
-            table = _score(teacher, pairs(block), block, size)
+            table = _score(teacher, pairs(block), block, ids, size)
         return counted(table, counts)
 
     lengths = np.concatenate(
@@ -91,21 +93,31 @@ def _every_passage(candidates: Dataset) -> set[str]:
 
 
 def _score(
-    teacher: Teacher, pairs: list[tuple[str, str]], keys: np.ndarray, passages: int
+    teacher: Teacher, pairs: list[tuple[str, str]], keys: np.ndarray, ids: Sequence[str], size: int
 ) -> pa.Table:
-    scores = teacher.score(pairs)
+    """The scores of pairs; `ids` are those of the queries, `size` the number of passages."""
+
+    def of_query(row: int) -> str:
+        return f"query {ids[keys[row] // size]!r}"
+
+    try:
+        scores = teacher.score(pairs)
+    except Diverged as error:
+        if error.row is None:
+            raise
+        raise Diverged(f"{of_query(error.row)}: {error}") from error
     wrong = np.flatnonzero(~(np.abs(scores) < _LARGEST))
     if len(wrong):
         query, passage = pairs[wrong[0]]
-        raise InputError(
-            f"teacher {teacher.name} scored {scores[wrong[0]]} for query {query!r} "
-            f"and passage {excerpt(passage, 80)!r}: not a usable number "
+        raise Diverged(
+            f"{of_query(wrong[0])}: teacher {teacher.name} scored {scores[wrong[0]]} for "
+            f"{excerpt(query, 80)!r} and passage {excerpt(passage, 80)!r}: not a usable number "
             f"({len(wrong)} of {len(pairs)})"
         )
     return pa.table(
         {
-            "query": pa.array(keys // passages, type=pa.int64()),
-            "passage": pa.array(keys % passages, type=pa.int64()),
+            "query": pa.array(keys // size, type=pa.int64()),
+            "passage": pa.array(keys % size, type=pa.int64()),
             "score": pa.array(scores, type=pa.float32()),
         }
     )

@@ -21,7 +21,8 @@ from datasets import Dataset
 
 from tercet.core.artifacts import Writer
 from tercet.core.files import write_file
-from tercet.core.schema import InputError
+from tercet.core.schema import Diverged, InputError
+from tercet.core.text import listed
 from tercet.data.calibration_plot import calibration_svg
 
 Method = Literal["std_ratio", "least_squares", "none", "clipped"]
@@ -137,16 +138,25 @@ def write_targets(
         weight = best_weight(figures)
         tried = {f"tried_{w:g}": float(np.mean(each)) for w, each in figures.items()}
     weight = _DEFAULT_WEIGHT if weight is None else weight
+    ids, targets = lists["query_id"][:], anchored(scaled, student, weight)
+    check_finite(ids, targets)
     table = pa.table(
         {
-            "query_id": pa.array(lists["query_id"][:]),
-            "target": pa.array(anchored(scaled, student, weight), type=pa.list_(pa.float32())),
+            "query_id": pa.array(ids),
+            "target": pa.array(targets, type=pa.list_(pa.float32())),
         }
     )
     writer.shard("targets", 0, table)
     writer.facts |= asdict(calibration) | {"teacher_weight": weight} | tried
     svg = calibration_svg(teacher, student, asdict(calibration))
     write_file(writer.folder / "calibration.svg", svg.encode())
+
+
+def check_finite(ids: Sequence[str], targets: Scores) -> None:
+    """Raise Diverged with the ids of queries that have a target which is not finite."""
+    wrong = [id for id, each in zip(ids, targets, strict=True) if not np.isfinite(each).all()]
+    if wrong:
+        raise Diverged(f"targets of {listed(wrong)} are not finite: score these queries again")
 
 
 def best_weight(figures: Mapping[float, np.ndarray]) -> float:

@@ -189,6 +189,7 @@ class Triplets:
         chosen = targets.select(of_split)["target"]
         self._targets = [np.array(x, dtype=np.float32) for x in chosen[:]]
         self.queries: list[str] = columns["query"]
+        self.query_ids: list[str] = columns["query_id"]
         self.negatives_per_query = negatives_per_query
         self.false_negative_margin = false_negative_margin
         self.seed = seed

@@ -8,9 +8,11 @@ from typing import Any
 
 from safetensors import safe_open
 
+from tercet.core.borders import border
 from tercet.core.extras import missing
 from tercet.core.files import read_json
 from tercet.core.schema import InputError
+from tercet.modeling.checks import check_finite
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -43,17 +45,13 @@ def merge(model: Any, name: str, folder: Path) -> Any:
 
     if not (folder / WEIGHTS).exists():
         raise InputError(f"model {name!r}: {folder / WEIGHTS} is missing: save it as safetensors")
-    try:
+    with border(f"model {name!r}: the adapter of {folder / CONFIG} does not merge"):
         adapted = PeftModel.from_pretrained(model, str(folder))
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             lost = set(file.keys()) ^ set(get_peft_model_state_dict(adapted))
         if lost:
             raise ValueError(f"its tensors are not those of a {type(model).__name__}: {min(lost)}")
+        check_finite(name, adapted)
         merged = adapted.merge_and_unload(safe_merge=True)
-    except (AttributeError, ImportError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise InputError(
-            f"model {name!r}: the adapter of {folder / CONFIG} does not merge: {reason}"
-        ) from error
     vars(merged).pop("peft_config", None)
     return merged.requires_grad_(True)  # an adapter freezes its base

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tercet.core.borders import is_out_of_memory
+
 # Their positions start after the padding token's id, so the first embeddings are never used.
 _OFFSET_POSITIONS = frozenset(
     ("camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "mpnet", "roberta")
@@ -105,11 +107,11 @@ def pad(
 
 
 def run_halving(run: Callable[[np.ndarray], np.ndarray], batch: np.ndarray) -> np.ndarray:
-    """Return `run(batch)`, halving the batch as long as the GPU's memory does not suffice."""
+    """Return `run(batch)`, halving the batch as long as the memory does not suffice."""
     try:
         return run(batch)
-    except torch.OutOfMemoryError:
-        if len(batch) == 1:
+    except Exception as error:  # torch's and numpy's share no narrower base
+        if len(batch) == 1 or not is_out_of_memory(error):
             raise
     # Outside the handler, which would keep the failed batch's tensors alive.
     torch.cuda.empty_cache()

@@ -13,10 +13,12 @@ import onnxruntime
 import torch
 from tokenizers.normalizers import Lowercase, Sequence as NormalizerSequence
 
+from tercet.core.borders import border
 from tercet.core.console import count_batch
-from tercet.core.schema import InputError
+from tercet.core.schema import Diverged, InputError
 from tercet.modeling.batching import pad, plan_batches, position_limit, run_halving
-from tercet.modeling.hub import SAFETENSORS, load_tokenizer, local_folder, resolve
+from tercet.modeling.checks import check_vocabulary
+from tercet.modeling.hub import SAFETENSORS, load_tokenizer, loading, local_folder, resolve
 from tercet.modeling.precision import (
     Precision,
     default_device,
@@ -97,51 +99,53 @@ class CrossEncoderTeacher:
         not give one number to a pair, or that cannot be reproduced.
         """
         name = str(name_or_path)
-        model = resolve(name, revision, weight_files(name, backend))
-        folder, onnx = read_folder(model.path, name), is_onnx(name, backend)
-        tokenizer = _tokenizer(name, model.path, folder)
-        place = torch.device(device or default_device())
-        network, head = None, "label" if onnx else folder.head
-        if onnx:
-            forward, names = _onnx_forward(name, model.path)
-            limit = min(tokenizer.model_max_length, _ONNX_LENGTH_LIMIT)
-        else:
-            network = load_network(name, model.path, folder).to(place)
-            accepted = inspect.signature(network.forward).parameters
-            names = [key for key in tokenizer.model_input_names if key in accepted]
-            limit = position_limit(network.config)
-        reading = read_pairs(
-            tokenizer,
-            folder,
-            head,
-            names,
-            asked or Asked(),
-            name=name,
-            max_length=first_length(max_length, limit, name),
-            limit=limit,
-        )
-        pad_token = tokenizer.pad_token_id or 0
-        if network is not None:
-            if folder.exact and precision == "auto":
-                precision = "fp32"
-            pad_token = adopt_padding(network, tokenizer, _last_token(reading.inputs))
-            dtype = known_dtype(precision, place) or faster_dtype(
-                "score", network.config, place, partial(score_once, network, head)
+        with loading(name):
+            model = resolve(name, revision, weight_files(name, backend))
+            folder, onnx = read_folder(model.path, name), is_onnx(name, backend)
+            tokenizer = _tokenizer(name, model.path, folder)
+            place = torch.device(device or default_device())
+            network, head = None, "label" if onnx else folder.head
+            if onnx:
+                forward, names = _onnx_forward(name, model.path)
+                limit = min(tokenizer.model_max_length, _ONNX_LENGTH_LIMIT)
+            else:
+                network = load_network(name, model.path, folder).to(place)
+                check_vocabulary(name, network, tokenizer)
+                accepted = inspect.signature(network.forward).parameters
+                names = [key for key in tokenizer.model_input_names if key in accepted]
+                limit = position_limit(network.config)
+            reading = read_pairs(
+                tokenizer,
+                folder,
+                head,
+                names,
+                asked or Asked(),
+                name=name,
+                max_length=first_length(max_length, limit, name),
+                limit=limit,
             )
-            forward = torch_forward(network, dtype, head, reading.answers)
-            precision = name_of(dtype)
-        teacher = cls(
-            forward,
-            reading,
-            name=name,
-            identity=model.identity,
-            batch_tokens=batch_tokens
-            or _DEFAULT_BATCH_TOKENS.get("cpu" if onnx else place.type, 8_192),
-            pad_token=pad_token,
-            left=head == "answer",
-            precision=precision,
-        )
-        teacher._try_out(padded=network is not None)
+            pad_token = tokenizer.pad_token_id or 0
+            if network is not None:
+                if folder.exact and precision == "auto":
+                    precision = "fp32"
+                pad_token = adopt_padding(network, tokenizer, _last_token(reading.inputs))
+                dtype = known_dtype(precision, place) or faster_dtype(
+                    "score", network.config, place, partial(score_once, network, head)
+                )
+                forward = torch_forward(network, dtype, head, reading.answers)
+                precision = name_of(dtype)
+            teacher = cls(
+                forward,
+                reading,
+                name=name,
+                identity=model.identity,
+                batch_tokens=batch_tokens
+                or _DEFAULT_BATCH_TOKENS.get("cpu" if onnx else place.type, 8_192),
+                pad_token=pad_token,
+                left=head == "answer",
+                precision=precision,
+            )
+            teacher._try_out(padded=network is not None)
         return teacher
 
     @property
@@ -171,7 +175,7 @@ class CrossEncoderTeacher:
     def score(self, pairs: Pairs) -> np.ndarray:
         """float32 [len(pairs)] raw logits, in the order given; equal pairs are scored once.
 
-        Raises InputError naming a pair whose logit is not finite.
+        Raises Diverged naming a pair whose logit is not finite.
         """
         if len(pairs) == 2 and isinstance(pairs[0], str):
             raise InputError(f"model {self.name!r} scores a list of pairs: [(query, passage)]")
@@ -181,9 +185,10 @@ class CrossEncoderTeacher:
         wrong = np.flatnonzero(~np.isfinite(scores))
         if wrong.size:
             query, passage = pairs[wrong[0]]
-            raise InputError(
+            raise Diverged(
                 f"model {self.name!r}: the logit of pair {wrong[0]} is {scores[wrong[0]]}"
-                f" (query {query[:60]!r}, passage {passage[:60]!r}); precision fp32 may help"
+                f" (query {query[:60]!r}, passage {passage[:60]!r}); precision fp32 may help",
+                row=int(wrong[0]),
             )
         return scores
 
@@ -269,11 +274,8 @@ def _onnx_forward(name: str, path: Path) -> tuple[Forward, list[str]]:
     available = onnxruntime.get_available_providers()
     file = next(path / file for file in _ONNX if (path / file).exists())
     providers = [provider for provider in wanted if provider in available]
-    try:
+    with border(f"model {name!r}: {file.name} does not load"):
         session = onnxruntime.InferenceSession(file, options, providers=providers)
-    except Exception as error:  # its errors share no narrower base
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"model {name!r}: {file.name} does not load: {reason}") from error
     names = [node.name for node in session.get_inputs()]
     if not set(names) <= {"input_ids", "attention_mask", "token_type_ids"}:
         raise InputError(f"model {name!r}: {file.name} wants other inputs than text: {names}")

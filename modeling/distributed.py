@@ -10,7 +10,12 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from tercet.core.processes import is_main_process, process
-from tercet.core.schema import InputError
+from tercet.core.schema import Diverged, InputError
+
+#: An error of another process: its exit code and its message.
+Told = tuple[int, str]
+
+_KINDS: dict[int, type[Exception]] = {kind.exit_code: kind for kind in (InputError, Diverged)}
 
 
 def from_first_process(work: Callable[[], Any]) -> Any:
@@ -33,8 +38,8 @@ def share(value: Any) -> list[Any]:
     return list(gather_object([value]))
 
 
-def attempt(work: Callable[[], Any]) -> tuple[tuple[bool, str] | None, Any]:
-    """Return (None, result), or (error, None) with error (whether it is an InputError, message).
+def attempt(work: Callable[[], Any]) -> tuple[Told | None, Any]:
+    """Return the error and the result of `work`, one of which is None.
 
     In a single process errors are raised as they are.
     """
@@ -43,12 +48,12 @@ def attempt(work: Callable[[], Any]) -> tuple[tuple[bool, str] | None, Any]:
     except Exception as error:
         if process()[1] == 1:
             raise
-        return (isinstance(error, InputError), f"{type(error).__name__}: {error}"), None
+        return (getattr(error, "exit_code", 1), f"{type(error).__name__}: {error}"), None
 
 
-def raise_first(errors: Sequence[tuple[bool, str] | None]) -> None:
+def raise_first(errors: Sequence[Told | None]) -> None:
     """Raise the first error of `attempt` among the processes', in order of rank."""
     for rank, error in enumerate(errors):
         if error:
-            kind = InputError if error[0] else RuntimeError
+            kind = _KINDS.get(error[0], RuntimeError)
             raise kind(f"process {rank} failed: {error[1]}")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal
 
 from huggingface_hub import (
@@ -23,16 +21,24 @@ from huggingface_hub import (
     list_repo_files,
     snapshot_download,
 )
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RevisionNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    IncompleteSnapshotError,
+    OfflineModeIsEnabled,
+    RevisionNotFoundError,
+)
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
+from tercet.core.borders import border, reason
 from tercet.core.cache import cache_folder
 from tercet.core.console import console
 from tercet.core.files import file_sha256
 from tercet.core.processes import is_main_process
 from tercet.core.schema import InputError
+from tercet.core.text import one_line
 from tercet.modeling import adapters
+from tercet.modeling.checks import check_finite, refuse_pointer
 from tercet.modeling.encoders.cohere_prices import refuse_retired
 
 # A model's files besides its weights. Python files are never downloaded: they would run code.
@@ -61,10 +67,11 @@ _COMPANIONS = (
     *("0_*/added_tokens.json", "0_*/vocab.*", "0_*/merges.txt", "0_*/*.model"),
     "0_*/*.safetensors.index.json",
 )
-#: Of the HTTP library of huggingface_hub, which is httpx2 since its version 2.
-_HTTP_ERRORS = tuple(
-    sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules
+_WITHOUT_HUB = (
+    "check the name, the network and HF_TOKEN. Without the Hub: `tercet demo --fetch`, then "
+    "--model.name sentence-transformers/all-MiniLM-L6-v2"
 )
+_LOG_IN = "log in with `hf auth login` or set HF_TOKEN, to an account that may write there"
 SAFETENSORS = ("*.safetensors", "0_*/*.safetensors")
 #: The model card, which names the licence. It is not part of a model's identity.
 CARD = "README.md"
@@ -204,7 +211,7 @@ def push_files(
     uses Gradio. The token comes from HF_TOKEN or `hf auth login`. Raises InputError if the Hub
     refuses.
     """
-    with _writing(repo_id):
+    with pushing(repo_id):
         repo = _repository(repo_id, kind, private, revision)
         there = list_repo_files(repo, repo_type=kind, revision=revision)
         left = {name for name in there if _matches(name, _LEFTOVERS[kind])}
@@ -225,7 +232,7 @@ def claim_repository(
     repo_id: str, *, private: bool | None = None, revision: str | None = None
 ) -> None:
     """Create a model's repository if there is none. Raises InputError if the Hub refuses."""
-    with _writing(repo_id):
+    with pushing(repo_id):
         _repository(repo_id, "model", private, revision)
 
 
@@ -241,15 +248,26 @@ def _repository(repo_id: str, kind: str, private: bool | None, revision: str | N
 
 
 @contextmanager
-def _writing(repo_id: str) -> Iterator[None]:
-    try:
-        yield
-    except (HfHubHTTPError, *_HTTP_ERRORS, OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise InputError(
-            f"the Hub did not take {repo_id!r} ({reason}): log in with `hf auth login` or set "
-            "HF_TOKEN, to an account that may write there"
-        ) from error
+def pushing(repo_id: str) -> Iterator[None]:
+    """The border to the Hub's answers when a repository is written."""
+    with border(f"the Hub did not take {repo_id!r}", ": check the network"):
+        try:
+            yield
+        except OfflineModeIsEnabled:
+            raise InputError(
+                f"the Hub was not asked to take {repo_id!r}: HF_HUB_OFFLINE is set, unset it"
+            ) from None
+        except HfHubHTTPError as error:
+            raise InputError(
+                f"the Hub did not take {repo_id!r}: {_said(error)}: {_LOG_IN}"
+            ) from error
+
+
+def _said(error: HfHubHTTPError) -> str:
+    """The status and the Hub's own reason, which is not on the first line of the message."""
+    status = error.response.status_code if error.response is not None else None
+    told = one_line(error.server_message or "")
+    return f"{status} {told}" if status and told else reason(error)
 
 
 class HubUpload:
@@ -290,7 +308,7 @@ def files_of(folder: Path) -> dict[str, Path]:
 
 def load_tokenizer(name: str, path: Path, **kwargs: Any) -> Any:
     """Load the tokenizer in the folder `path`. Raises InputError naming the model `name`."""
-    with _loading(name):
+    with loading(name), quiet():
         return AutoTokenizer.from_pretrained(path, **kwargs)
 
 
@@ -303,7 +321,7 @@ def load_model(auto_class: Any, name: str, path: Path, *, spare: str = "-", **kw
     if base := adapter_base(name, path):
         model = load_model(auto_class, str(base.path), base.path, spare=spare, **kwargs)
         return adapters.merge(model, name, path).eval()
-    with _loading(name):
+    with loading(name), quiet():
         safe = any(path.glob("*.safetensors"))
         model, report = auto_class.from_pretrained(
             path, use_safetensors=safe, weights_only=True, output_loading_info=True, **kwargs
@@ -314,12 +332,13 @@ def load_model(auto_class: Any, name: str, path: Path, *, spare: str = "-", **kw
             f"model {name!r} lacks weights of a {type(model).__name__} ({missing[0]}, and"
             f" {len(missing) - 1} more): it is a model of another kind"
         )
+    check_finite(name, model)
     return model.eval()
 
 
 def load_gguf(auto_class: Any, name: str, file: Path, **kwargs: Any) -> Any:
     """Load a GGUF file, dequantised, as an `auto_class` model that can be saved."""
-    with _loading(name):
+    with loading(name), quiet():
         model = auto_class.from_pretrained(file.parent, gguf_file=file.name, **kwargs)
     # transformers refuses to save what it believes is still quantised.
     del model.config.quantization_config
@@ -343,15 +362,9 @@ def quiet(*, bars_alone: bool = False) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-@contextmanager
-def _loading(name: str) -> Iterator[None]:
-    """Load quietly; turn an error into an InputError of one line."""
-    try:
-        with quiet():
-            yield
-    except (OSError, ValueError, KeyError, ImportError, UnpicklingError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise InputError(f"model {name!r} does not load: {reason}") from error
+def loading(name: str) -> AbstractContextManager[None]:
+    """The border to the libraries that read a model's files."""
+    return border(f"model {name!r} does not load")
 
 
 def _local(name: str, path: Path, patterns: Sequence[str]) -> ResolvedModel:
@@ -360,6 +373,7 @@ def _local(name: str, path: Path, patterns: Sequence[str]) -> ResolvedModel:
     for file in sorted(path.rglob("*")):
         relative = file.relative_to(path).as_posix()
         if file.is_file() and _matches(relative, (*_COMPANIONS, *patterns)):
+            refuse_pointer(name, file)
             digest.update(f"{relative}\0{file_sha256(file)}\n".encode())
     return ResolvedModel(path, f"sha256:{digest.hexdigest()}")
 
@@ -373,23 +387,27 @@ def _download(name: str, revision: str | None, patterns: Sequence[str]) -> Resol
 
 
 def _snapshot(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
-    try:
-        # The Hub's * also matches a slash, so folders of other formats are excluded by name.
-        folder = snapshot_download(
+    wanted = [*_COMPANIONS, *patterns]
+    what = f"model {name!r} is no local folder, and the Hub gave no model of that name"
+    with border(what, f": {_WITHOUT_HUB}", kind=HubSilent):
+        try:
+            return _fetched(name, revision, [*wanted, CARD])
+        except IncompleteSnapshotError:  # without a network; the card alone may be what is missing
+            return _fetched(name, revision, wanted)
+        except RevisionNotFoundError as error:
+            raise InputError(f"model {name!r} has no revision {revision!r} on the Hub") from error
+
+
+def _fetched(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
+    # The Hub's * also matches a slash, so folders of other formats are excluded by name.
+    return Path(
+        snapshot_download(
             name,
             revision=revision,
-            allow_patterns=[*_COMPANIONS, *patterns, CARD],
+            allow_patterns=[*patterns],
             ignore_patterns=["openvino/*", "checkpoint-*/*"],
         )
-    except RevisionNotFoundError as error:
-        raise InputError(f"model {name!r} has no revision {revision!r} on the Hub") from error
-    except (HfHubHTTPError, EntryNotFoundError, OSError, ValueError) as error:
-        raise HubSilent(
-            f"model {name!r} is no local folder, and the Hub gave no model of that name"
-            f" ({type(error).__name__}): check the name, the network and HF_TOKEN. Without the "
-            "Hub: `tercet demo --fetch`, then --model.name sentence-transformers/all-MiniLM-L6-v2"
-        ) from error
-    return Path(folder)
+    )
 
 
 def _present(name: str, path: Path, patterns: Sequence[str]) -> Sequence[str]:

@@ -8,6 +8,7 @@ work on all network file systems.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +21,7 @@ from typing import NamedTuple
 from filelock import FileLock
 
 from tercet.core.cache import make_once
+from tercet.core.disk import code_of
 from tercet.core.schema import InputError
 
 LOOKED_UP_AT_ONCE = 960  # keys
@@ -46,6 +48,8 @@ class PaidCache:
             made = make_once(folder, partial(_create, noun))
             self.file = made.resolve() / f"{noun}s.sqlite"
         except OSError as error:
+            if code_of(error):
+                raise
             why = error.strerror
             raise InputError(f"{folder} cannot be made ({why}): set TERCET_CACHE") from None
         with self.open() as db:
@@ -53,7 +57,10 @@ class PaidCache:
 
     @contextmanager
     def open(self) -> Iterator[sqlite3.Connection]:
-        """Open a connection, for one thread. Raises InputError naming the file."""
+        """Open a connection, for one thread.
+
+        Raises InputError naming the file, and OSError if its disk is full or fails.
+        """
         where = f"{self.file.as_uri()}?mode=rw"
         try:
             connect = sqlite3.connect(where, uri=True, timeout=3_600, isolation_level=None)
@@ -61,6 +68,8 @@ class PaidCache:
                 db.execute("PRAGMA synchronous = FULL")
                 yield db
         except sqlite3.Error as error:
+            if code := code_of(error):
+                raise OSError(code, os.strerror(code), str(self.file)) from error
             raise InputError(
                 f"{self.file} cannot be used ({error}): it holds {self.noun}s that were paid for; "
                 "repair it or its disk, or set TERCET_CACHE to begin another"

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -26,7 +26,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from tercet.core.cache import cache_folder
-from tercet.core.files import digest, read_json, write_json
+from tercet.core.files import digest, kept, typed, write_json
 from tercet.core.schema import InputError
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -134,8 +134,8 @@ def measured() -> list[Measured]:
 
 def _read(file: Path) -> Measured | None:
     try:
-        return Measured(**read_json(file))
-    except (OSError, InputError, TypeError):
+        return kept(file, partial(typed, Measured))
+    except OSError:
         return None
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import Stemmer
 from bm25s import stopwords
 
+from tercet.core.disk import reserve, scratch_folder
 from tercet.core.schema import InputError, Passage, Ranking
 from tercet.core.text import as_texts
 from tercet.retrieval.latency import phase
@@ -100,7 +101,7 @@ class _Postings:
         """`blocks` hold the passages in order, each a list of terms."""
         self._numbers: dict[str, int] = {}
         lengths: list[np.ndarray] = []
-        found = tempfile.TemporaryFile()
+        found = tempfile.TemporaryFile(dir=scratch_folder())
         documents = 0
         for block in blocks:
             lengths.append(np.array([len(terms) for terms in block], np.float32))
@@ -161,6 +162,6 @@ class _Postings:
 
 
 def _scratch(dtype: Any, size: int) -> np.memmap:
-    file = tempfile.TemporaryFile()
-    file.truncate(size * np.dtype(dtype).itemsize)
+    file = tempfile.TemporaryFile(dir=scratch_folder())
+    reserve(file, size * np.dtype(dtype).itemsize)
     return np.memmap(file, dtype, "r+", shape=(size,))

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from tercet.core.borders import reason
+from tercet.core.disk import SCRATCH, code_of, reserve, scratch_folder, writing
 from tercet.core.extras import missing
 from tercet.core.mapped import BLOCK, Vectors
 from tercet.core.schema import InputError, Ranking, Size, UnsupportedVectors
@@ -40,6 +42,7 @@ _LEARNT_FROM = 65_536  # vectors that codes are trained on, if there are so many
 _POINTS_PER_LIST = 39  # vectors per list that faiss's k-means asks for
 _WORTH_THREADS = 20_000  # vectors: k-means over fewer is slower with two threads than with one
 _USUAL = 768  # dimensions: a kind that takes these is known
+_ID, _GROWTH = 8, 4  # bytes of an id in a list; room for all sizes that a list grows through
 _OPQ_STEPS = 1  # k-means steps per round of OPQ: faiss's 4 take twice as long and gain no recall
 
 
@@ -68,7 +71,6 @@ class FaissIndex:
         self._ids: list[str] = []
         self._index: Any = None
         self._lists: Any = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def try_out(self, dimension: int) -> None:
         """Make the empty index, for vectors of `dimension` (0: not known yet).
@@ -106,13 +108,14 @@ class FaissIndex:
             index = faiss.index_factory(rows.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
             inverted = faiss.try_extract_index_ivf(index)
             self._learn(index, rows, order, lists=inverted.nlist if inverted else 0)
-            if self._on_disk:
-                self._move_to_disk(index, inverted)
+            file = self._move_to_disk(index, inverted, len(order)) if self._on_disk else None
             # Threads would build the graph in a random order.
             with _threads(1 if "HNSW" in factory else faiss.omp_get_max_threads()):
                 step = BLOCK if inverted else len(order)
                 for start in range(0, len(order), step):
                     index.add(rows[order[start : start + step]])
+            if file:
+                file.unlink()  # it stays mapped, and a killed process leaves none
         self._set_search(index, inverted)
         self._index, self._ids = index, [ids[position] for position in order]
         with _faults(f"faiss cannot search {factory!r}", "HNSW32 or Flat"):
@@ -138,14 +141,26 @@ class FaissIndex:
         with _training(index, sample):
             index.train(sample)
 
-    def _move_to_disk(self, index: Any, inverted: Any) -> None:
-        """Keep the inverted lists in a temporary file."""
+    def _move_to_disk(self, index: Any, inverted: Any, count: int) -> Path:
+        """Keep the inverted lists, of `count` vectors, in a scratch file, which has its room."""
         self._check_on_disk(index, inverted)
-        self._folder = tempfile.TemporaryDirectory(prefix="tercet-faiss-")
-        file = str(Path(self._folder.name) / "lists")
-        lists = faiss.OnDiskInvertedLists(inverted.nlist, inverted.code_size, file)
+        with tempfile.NamedTemporaryFile(
+            dir=scratch_folder(), prefix=SCRATCH, delete=False
+        ) as made:
+            file = Path(made.name)
+        lists = faiss.OnDiskInvertedLists(inverted.nlist, inverted.code_size, str(file))
+        try:
+            with writing(file), file.open("r+b") as opened:
+                # A list that grows moves to twice its room, so all of them take less than this.
+                size = _GROWTH * count * (inverted.code_size + _ID)
+                lists.update_totsize(size)
+                reserve(opened, size)
+        except BaseException:
+            file.unlink()
+            raise
         inverted.replace_invlists(lists)
         self._lists = lists  # faiss does not keep it alive
+        return file
 
     def _check_on_disk(self, index: Any, inverted: Any) -> None:
         """Raise InputError for a kind whose vectors are not in inverted lists."""
@@ -170,7 +185,7 @@ class FaissIndex:
 
     def discard(self) -> None:
         """As `Index.discard`."""
-        self._index, self._ids, self._lists, self._folder = None, [], None, None
+        self._index, self._ids, self._lists = None, [], None
 
     def search(self, vectors: np.ndarray, k: int) -> list[Ranking]:
         """As `Index.search`; an approximate index may find fewer than k."""
@@ -262,9 +277,13 @@ def _faults(what: str, instead: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        reason = one_line(str(error).rpartition(".cpp:")[2].partition(": ")[2])
-        message = f"{what}: {reason or error}"
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # of C++, and of the wrapper around it
+        if code_of(error):  # of the disk
+            raise
+        said = one_line(str(error).rpartition(".cpp:")[2].partition(": ")[2])
+        message = f"{what}: {said or reason(error)}"
         if not instead or "could not parse" in message:
             raise InputError(message) from error
         raise UnsupportedVectors(f"{message}: choose {instead}") from error

@@ -73,6 +73,7 @@ def test_a_run_ends_with_a_report_and_a_second_one_reuses_everything(recipe: Pat
     assert "not measured on these queries" in (run / "report.md").read_text()
 
 
+@pytest.mark.fault("a killed training")
 def test_killed_in_every_stage_a_run_resumes_and_ends_with_the_same_bytes(recipe: Path) -> None:
     runs, log = recipe.parent / "runs", recipe.parent / "killed.log"
     assert train(recipe, "--name", "whole").returncode == 0
@@ -85,6 +86,7 @@ def test_killed_in_every_stage_a_run_resumes_and_ends_with_the_same_bytes(recipe
     assert hashes(runs / "killed") == hashes(runs / "whole")
 
 
+@pytest.mark.fault("a killed training")
 def test_killed_within_an_epoch_training_goes_on_from_a_checkpoint_by_time(recipe: Path) -> None:
     runs, log = recipe.parent / "runs", recipe.parent / "killed.log"
     whole = train(recipe, "--name", "whole", "--checkpoints.minutes", "60")
@@ -101,6 +103,7 @@ def test_killed_within_an_epoch_training_goes_on_from_a_checkpoint_by_time(recip
     assert hashes(runs / "killed") == hashes(runs / "whole")
 
 
+@pytest.mark.fault("signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_a_checkpoint_within_a_step(recipe: Path, number: signal.Signals) -> None:
     runs = recipe.parent / "runs"
@@ -138,6 +141,7 @@ def _text(file: Path) -> str:
     return file.read_text() if file.exists() else ""
 
 
+@pytest.mark.fault("a killed training")
 def test_mixtures_that_are_measured_are_not_searched_again(recipe: Path) -> None:
     assert train(recipe).returncode == 0
     run = recipe.parent / "runs" / "tiny"
@@ -158,6 +162,16 @@ def test_mixtures_that_are_measured_are_not_searched_again(recipe: Path) -> None
         again = train(recipe)
         assert "evaluated with 5 searches" in again.stdout, again.stdout
         assert hashes(run) == before
+
+
+@pytest.mark.fault("divergence")
+def test_training_that_diverges_is_one_line_and_a_code_of_its_own(recipe: Path) -> None:
+    found = train(recipe, "--training.learning_rate", "1e30", "--training.max_grad_norm", "0")
+    assert found.returncode == 4, found.stderr
+    line = found.stderr.strip()
+    assert line.startswith("error: training diverged: ") and "\n" not in line
+    assert "quer" in line and "last checkpoint: none. Lower training.learning_rate" in line
+    assert not (recipe.parent / "runs" / "tiny" / "model").exists()
 
 
 def test_lora_ships_a_plain_model_whose_weights_moved_by_a_low_rank(recipe: Path) -> None:
@@ -198,12 +212,43 @@ def test_training_ends_when_no_evaluation_is_better(recipe: Path) -> None:
     assert [entry["epoch"] for entry in history] == [0, 1, 2, 3]
 
 
-def launched(recipe: Path, *overrides: str) -> Finished:
-    """The same in two processes."""
+def launch(recipe: Path, *overrides: str) -> list[str]:
+    """The command of the same in two processes."""
     accelerate = [sys.executable, "-m", "accelerate.commands.launch"]
     config = ["--config_file", str(ROOT / "accelerate_config.yaml"), "--main_process_port", "0"]
-    command = [*accelerate, *config, str(ROOT / "train.py"), str(recipe), *overrides]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+    return [*accelerate, *config, str(ROOT / "train.py"), str(recipe), *overrides]
+
+
+def launched(recipe: Path, *overrides: str) -> Finished:
+    """The same in two processes."""
+    return subprocess.run(launch(recipe, *overrides), capture_output=True, text=True, timeout=600)
+
+
+@pytest.mark.long
+@pytest.mark.fault("signals")
+def test_a_signal_to_a_launch_of_two_saves_a_checkpoint_and_leaves_no_process(
+    recipe: Path,
+) -> None:
+    runs = recipe.parent / "runs"
+    options = ["--training.num_train_epochs", "12", "--training.per_device_train_batch_size", "1"]
+    command = launch(recipe, "--name", "stopped", *options)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as started:
+        curves = runs / "stopped" / "training" / "curves.jsonl"
+        while started.poll() is None and '"loss"' not in _text(curves):
+            time.sleep(0.002)
+        ranks = psutil.Process(started.pid).children(recursive=True)
+        started.send_signal(signal.SIGTERM)
+        out, error = started.communicate(timeout=120)
+    assert started.returncode != 0
+    assert not psutil.wait_procs(ranks, timeout=60)[1], "a rank is left"
+    said = (out + error).decode()
+    saved = re.search(r"stopped: checkpoint of step (\d+) is saved", said)
+    assert saved and "error: stopped by SIGTERM: run the same command again to resume" in said
+    again = launched(recipe, "--name", "stopped", *options)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert f"resumed from checkpoint-{saved[1]}" in again.stdout
+    whole = launched(recipe, "--name", "whole", *options)
+    assert whole.returncode == 0 and hashes(runs / "stopped") == hashes(runs / "whole")
 
 
 def test_two_processes_measure_and_learn_what_one_does(recipe: Path) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tercet.core.files import read_json, write_json
 from tercet.core.schema import InputError
+from tercet.modeling.checks import check_finite
 from tercet.modeling.encoders.api_encoder import ApiEncoder
 from tercet.modeling.encoders.bi_encoder import BiEncoder, Kind
 from tercet.modeling.encoders.protocols import SimilarityEncoder
@@ -21,7 +22,7 @@ from tercet.modeling.encoders.query_adapter import QueryAdapter
 from tercet.modeling.encoders.services import open_service
 from tercet.modeling.encoders.st_format import Similarity
 from tercet.modeling.encoders.vector_space import VectorSpace
-from tercet.modeling.hub import HubUpload, resolve
+from tercet.modeling.hub import HubUpload, loading, resolve
 from tercet.modeling.precision import default_device
 
 #: Files of an adapter over an API's encoder; over a local one, both are saved as one model.
@@ -77,9 +78,11 @@ class AdaptedEncoder(HubUpload):
                 f"{encoder.name} with {encoder.dimension}"
             )
         adapted = cls.fresh(encoder, config["rank"], seed=0, api=config["api"])
-        adapted.adapter.load_state_dict(load_file(folder / _WEIGHTS))
-        adapted.adapter.eval()
-        adapted.space = VectorSpace.load(folder)
+        with loading(str(path)):
+            adapted.adapter.load_state_dict(load_file(folder / _WEIGHTS))
+            check_finite(str(path), adapted.adapter)
+            adapted.adapter.eval()
+            adapted.space = VectorSpace.load(folder)
         return adapted
 
     @property

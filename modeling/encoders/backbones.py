@@ -9,6 +9,7 @@ import torch
 import transformers
 from transformers import AutoModel
 
+from tercet.core.borders import border
 from tercet.core.schema import InputError
 from tercet.modeling.encoders.st_keys import read_json, refuse_code
 from tercet.modeling.encoders.static import load_static, load_static_tokenizer
@@ -83,14 +84,10 @@ def width(name: str, backbone: Any, inputs: dict[str, Any]) -> int:
     """
     kind = type(backbone).__name__
     alone = {key: value[1:, _places(inputs)] for key, value in inputs.items()}
-    try:
-        with torch.inference_mode():
-            states = backbone(**inputs).last_hidden_state
-            short = backbone(**alone).last_hidden_state
+    with border(f"model {name!r}: a {kind} gives no token states"), torch.inference_mode():
+        states = backbone(**inputs).last_hidden_state
+        short = backbone(**alone).last_hidden_state
         texts, tokens, hidden = states.shape
-    except (AttributeError, RuntimeError, TypeError, ValueError, IndexError, KeyError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise InputError(f"model {name!r}: a {kind} gives no token states ({reason})") from error
     if (texts, tokens) != tuple(inputs["input_ids"].shape):
         raise InputError(
             f"model {name!r}: a {kind} gives {tokens} states for {inputs['input_ids'].shape[1]}"

@@ -23,6 +23,7 @@ from tercet.modeling.batching import (
     position_limit,
     run_halving,
 )
+from tercet.modeling.checks import check_vocabulary
 from tercet.modeling.encoders.backbones import load_backbone, width
 from tercet.modeling.encoders.layers import Layers
 from tercet.modeling.encoders.pooling import modes_of, pooled
@@ -35,7 +36,7 @@ from tercet.modeling.encoders.st_format import (
 )
 from tercet.modeling.encoders.texts import COUNTED, Kind as Kind, TextReader
 from tercet.modeling.encoders.vector_space import VectorSpace
-from tercet.modeling.hub import HubUpload, quiet, resolve
+from tercet.modeling.hub import HubUpload, loading, quiet, resolve
 from tercet.modeling.precision import Precision, default_device, faster_dtype, known_dtype
 
 _DEFAULT_BATCH_TOKENS = {"cpu": 2_048, "cuda": 131_072}  # CPU: larger batches are slower
@@ -77,6 +78,7 @@ class BiEncoder(HubUpload):
         self._faster: dict[tuple[str, str], torch.dtype] = {}
         if tokenizer.pad_token_id is None:
             raise InputError(f"model {name!r}: its tokenizer has no padding token")
+        check_vocabulary(name, backbone, tokenizer)
         if has_position_table(backbone):
             # Padding on the left would move a text's positions, by as much as its batch is long.
             tokenizer.padding_side = "right"
@@ -113,33 +115,34 @@ class BiEncoder(HubUpload):
         cannot be reproduced.
         """
         name = str(name_or_path)
-        model = resolve(name, revision)
-        overrides: dict[str, Any] = {
-            "pooling": pooling,
-            "similarity": similarity,
-            "query_prompt": query_prompt,
-            "passage_prompt": passage_prompt,
-            "max_length": max_length,
-            "query_max_length": query_max_length,
-        }
-        given = {key: value for key, value in overrides.items() if value is not None}
-        config = read_config(model.path, name, pooling)
-        inner = transformer_folder(model.path)
-        backbone, tokenizer = load_backbone(name, inner, static=config.static)
-        layers = read_layers(model.path, config)
-        encoder = cls(
-            backbone.to(device or default_device()),
-            tokenizer,
-            config.within(position_limit(backbone.config)).overridden(given),
-            name=name,
-            identity=model.identity,
-            precision=precision,
-            batch_tokens=batch_tokens,
-        )
-        encoder._look()
-        if layers is not None:
-            encoder._attach(layers)
-        encoder.space = VectorSpace.load(model.path)
+        with loading(name):
+            model = resolve(name, revision)
+            overrides: dict[str, Any] = {
+                "pooling": pooling,
+                "similarity": similarity,
+                "query_prompt": query_prompt,
+                "passage_prompt": passage_prompt,
+                "max_length": max_length,
+                "query_max_length": query_max_length,
+            }
+            given = {key: value for key, value in overrides.items() if value is not None}
+            config = read_config(model.path, name, pooling)
+            inner = transformer_folder(model.path)
+            backbone, tokenizer = load_backbone(name, inner, static=config.static)
+            layers = read_layers(model.path, config)
+            encoder = cls(
+                backbone.to(device or default_device()),
+                tokenizer,
+                config.within(position_limit(backbone.config)).overridden(given),
+                name=name,
+                identity=model.identity,
+                precision=precision,
+                batch_tokens=batch_tokens,
+            )
+            encoder._look()
+            if layers is not None:
+                encoder._attach(layers)
+            encoder.space = VectorSpace.load(model.path)
         return encoder
 
     @property

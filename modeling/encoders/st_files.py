@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tercet.core.schema import InputError
+from tercet.core.borders import border
+from tercet.modeling.checks import check_finite
 from tercet.modeling.encoders.layers import Layer, Layers, activation_path
 from tercet.modeling.encoders.pooling import MODES, modes_of
 from tercet.modeling.encoders.st_format import (
@@ -46,9 +46,12 @@ def _weights(folder: Path, layer: Layer) -> dict[str, Tensor]:
         return {}
     file = folder / "model.safetensors"
     older = folder / "pytorch_model.bin"
-    try:
-        if older.exists() and not file.exists():
-            file = older
+    file = older if older.exists() and not file.exists() else file
+    with border(
+        f"{file} is not the weights of a {kind} module",
+        ": load the model with sentence-transformers and save it again",
+    ):
+        if file == older:
             weights = torch.load(file, map_location="cpu", weights_only=True)
         else:
             weights = load_file(file)
@@ -56,12 +59,7 @@ def _weights(folder: Path, layer: Layer) -> dict[str, Tensor]:
         _ = [named[name] for name in needed[kind]]
         if layer.residual and len(set(named["linear.weight"].shape)) > 1:
             _ = named["residual.weight"]
-    except (OSError, SafetensorError, KeyError, RuntimeError, AttributeError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise InputError(
-            f"{file} is not the weights of a {kind} module ({reason}): load the model with"
-            " sentence-transformers and save it again"
-        ) from None
+    check_finite(str(folder), named)
     return named
 
 

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_outputs import BaseModelOutput
 
+from tercet.core.borders import border
 from tercet.core.schema import InputError
+from tercet.modeling.checks import check_finite
 
 
 class StaticConfig(PreTrainedConfig):
@@ -42,14 +43,13 @@ class StaticModel(PreTrainedModel):
 
 def load_static(name: str, folder: Path) -> StaticModel:
     """Load the table in `folder`, float32. Raises InputError naming the model `name`."""
-    try:
+    with border(f"model {name!r} has no table of token vectors"):
         tensors = load_file(folder / "model.safetensors")
         table = tensors["embedding.weight"] if "embedding.weight" in tensors else _folded(tensors)
-    except (OSError, SafetensorError, KeyError) as error:
-        raise InputError(f"model {name!r} has no table of token vectors: {error}") from None
-    model = StaticModel(StaticConfig(*table.shape))
-    with torch.no_grad():
-        model.embedding.weight.copy_(table)
+        model = StaticModel(StaticConfig(*table.shape))
+        with torch.no_grad():
+            model.embedding.weight.copy_(table)
+    check_finite(name, model)
     return model.eval()
 
 
@@ -66,7 +66,8 @@ def load_static_tokenizer(name: str, folder: Path) -> Any:
     file = folder / "tokenizer.json"
     if not file.exists():
         raise InputError(f"model {name!r} has no tokenizer: {file} is missing")
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(file))
+    with border(f"model {name!r}: {file} is no tokenizer"):
+        tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(file))
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)  # its vector counts nowhere
     return tokenizer

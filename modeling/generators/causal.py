@@ -26,7 +26,7 @@ from tercet.modeling.generators.language_model import load_language_model
 from tercet.modeling.generators.prefix import CACHE, check_prompt, prefix_room, shots
 from tercet.modeling.generators.prompts import DEFAULT_STYLE
 from tercet.modeling.generators.seq2seq import TorchSampler
-from tercet.modeling.hub import tell_once
+from tercet.modeling.hub import loading, tell_once
 from tercet.modeling.precision import Precision
 
 #: Ended rows are removed once the live ones are at most this part of a batch.
@@ -97,20 +97,21 @@ class CausalGenerator(TorchSampler):
         defaults to 32 new tokens. Raises InputError for a model of another kind.
         """
         name = str(name_or_path)
-        model, tokenizer, identity = load_language_model(
-            name, revision=revision, gguf_file=gguf_file, precision=precision, device=device
-        )
-        return cls(
-            model,
-            tokenizer,
-            prompt=prompt,
-            examples=examples,
-            name=name,
-            identity=identity,
-            sampling=sampling or Sampling(max_new_tokens=32),
-            batch_size=batch_size,
-            passage_tokens=passage_tokens,
-        )
+        with loading(name):
+            model, tokenizer, identity = load_language_model(
+                name, revision=revision, gguf_file=gguf_file, precision=precision, device=device
+            )
+            return cls(
+                model,
+                tokenizer,
+                prompt=prompt,
+                examples=examples,
+                name=name,
+                identity=identity,
+                sampling=sampling or Sampling(max_new_tokens=32),
+                batch_size=batch_size,
+                passage_tokens=passage_tokens,
+            )
 
     def _inputs(self, contents: list[str]) -> list[list[int]]:
         passages = cut_texts(self.tokenizer, contents, self.passage_tokens)

@@ -15,6 +15,7 @@ from tercet.modeling.generators.base import Sampling
 from tercet.modeling.generators.language_model import load_language_model
 from tercet.modeling.generators.prefix import CACHE
 from tercet.modeling.generators.seq2seq import Draw
+from tercet.modeling.hub import loading
 from tercet.modeling.precision import Precision
 
 #: Repetition penalty on the answer's tokens: small models tend to loop.
@@ -64,10 +65,12 @@ class LocalChat:
 
         Raises InputError for a model of another kind.
         """
-        model, tokenizer, _ = load_language_model(
-            str(name_or_path), gguf_file=gguf_file, precision=precision, device=device
-        )
-        return cls(model, tokenizer, max_new_tokens=max_new_tokens, temperature=temperature)
+        name = str(name_or_path)
+        with loading(name):
+            model, tokenizer, _ = load_language_model(
+                name, gguf_file=gguf_file, precision=precision, device=device
+            )
+            return cls(model, tokenizer, max_new_tokens=max_new_tokens, temperature=temperature)
 
     def stream(self, messages: Sequence[tuple[str, str]]) -> Iterator[str]:
         """Yield pieces of the answer to (role, text) pairs: "system", "user", "assistant".

@@ -10,13 +10,14 @@ from typing import Any, Literal, get_args
 import torch
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
+from tercet.core.borders import border
 from tercet.core.cache import cache_folder, make_once
 from tercet.core.console import console
 from tercet.core.extras import missing
 from tercet.core.files import digest
 from tercet.core.schema import InputError
 from tercet.modeling.generators.base import Sampler, Sampling
-from tercet.modeling.hub import load_model, load_tokenizer, resolve
+from tercet.modeling.hub import load_model, load_tokenizer, loading, resolve
 from tercet.modeling.precision import default_device
 
 try:
@@ -98,14 +99,15 @@ class CT2Generator(Sampler):
 
         def write(stream: int) -> None:
             # A translator reads the seed at its first draw only, so each stream has its own.
-            translator = ctranslate2.Translator(
-                str(self._folder),
-                device=device,
-                device_index=self._device.index or 0,
-                compute_type=_COMPUTE[device],
-                inter_threads=1,
-                intra_threads=max(1, cores // streams),
-            )
+            with border(f"CTranslate2 does not read {self._folder}", ": remove that folder"):
+                translator = ctranslate2.Translator(
+                    str(self._folder),
+                    device=device,
+                    device_index=self._device.index or 0,
+                    compute_type=_COMPUTE[device],
+                    inter_threads=1,
+                    intra_threads=max(1, cores // streams),
+                )
             for number in range(stream, len(batches), streams):
                 found[number] = self._sample(translator, batches[number], per_passage)
 
@@ -155,7 +157,7 @@ def seq2seq_engine(engine: _Engine) -> Literal["torch", "ctranslate2"]:
 
 def runs_on_ct2(path: Path) -> bool:
     """Whether the model in a folder is a T5, which CTranslate2 writes with as torch does."""
-    with suppress(OSError, ValueError, KeyError):
+    with suppress(InputError), loading(str(path)):
         kind = type(AutoConfig.from_pretrained(path)).__name__
         return kind in _MODEL_LOADERS and kind in _KINDS
     return False
@@ -193,11 +195,8 @@ def _converted(name: str, path: Path, identity: str, compute: str) -> Path:
 
     def make(folder: Path) -> None:
         console.print(f"  converting {name} to {compute}, once, into {folder.parent}")
-        try:
+        with border(f"model {name!r} is none that CTranslate2 runs", kind=NotConverted):
             _Converter(name, path).convert(str(folder), quantization=compute, force=True)
-        except (ValueError, NotImplementedError, RuntimeError) as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise NotConverted(f"model {name!r} is none that CTranslate2 runs: {reason}") from error
 
     key = digest([identity, ctranslate2.__version__, compute])
     return make_once(cache_folder("ctranslate2") / key, make)

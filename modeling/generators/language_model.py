@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 from tercet.core.cache import cache_folder, make_once
 from tercet.core.console import console
 from tercet.core.extras import missing
+from tercet.modeling.checks import check_vocabulary
 from tercet.modeling.generators.writing_speed import in_faster_format
 from tercet.modeling.hub import (
     SAFETENSORS,
@@ -43,7 +44,9 @@ def load_language_model(
     model = in_faster_format(
         lambda dtype: load_model(AutoModelForCausalLM, name, path, dtype=dtype), precision, place
     )
-    return model, load_tokenizer(name, path), folder.identity
+    tokenizer = load_tokenizer(name, path)
+    check_vocabulary(name, model, tokenizer)
+    return model, tokenizer, folder.identity
 
 
 def _dequantised(name: str, file: Path) -> Path:

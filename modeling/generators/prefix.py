@@ -12,7 +12,7 @@ from transformers.generation.utils import ALL_CACHE_NAMES
 
 from tercet.core.schema import InputError
 from tercet.modeling.batching import has_position_table, position_limit
-from tercet.modeling.hub import adapter_base, load_tokenizer, quiet, resolve
+from tercet.modeling.hub import adapter_base, load_tokenizer, loading, quiet, resolve
 
 #: The argument of a model's cache, which transformers 5.24 renamed.
 CACHE = "cache" if "cache" in ALL_CACHE_NAMES else "past_key_values"
@@ -97,11 +97,8 @@ def _empty_model(auto_class: Any, name: str) -> tuple[Any, Any]:
     """Return a model of a folder's or a Hub name's config without weights, and its tokenizer."""
     path = resolve(name).path
     base = adapter_base(name, path)
-    try:
+    with loading(name):
         config = AutoConfig.from_pretrained(base.path if base else path)
         with torch.device("meta"), quiet():
             model = auto_class.from_config(config)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise InputError(f"model {name!r} does not load: {reason}") from error
     return model, load_tokenizer(name, path)

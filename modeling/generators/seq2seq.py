@@ -20,10 +20,11 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 
 from tercet.core.schema import InputError
+from tercet.modeling.checks import check_vocabulary
 from tercet.modeling.generators.base import Sampler, Sampling
 from tercet.modeling.generators.prefix import check_prompt
 from tercet.modeling.generators.writing_speed import in_faster_format
-from tercet.modeling.hub import load_model, load_tokenizer, resolve
+from tercet.modeling.hub import load_model, load_tokenizer, loading, resolve
 from tercet.modeling.precision import Precision, default_device, name_of
 
 #: Languages with a doc2query mT5; "14langs" covers all of them and English.
@@ -129,26 +130,28 @@ class Seq2SeqGenerator(TorchSampler):
         """Load a local folder or a Hub name. Raises InputError for a model of another kind."""
         name = str(name_or_path)
         place = torch.device(device or default_device())
-        folder = resolve(name, revision)
-        tokenizer = load_tokenizer(name, folder.path)
-        model = in_faster_format(
-            lambda dtype: load_model(AutoModelForSeq2SeqLM, name, folder.path, dtype=dtype),
-            precision,
-            place,
-        )
-        drawn = sampling or Sampling()
-        longest = max(passage_tokens, drawn.max_new_tokens)
-        check_prompt(name, model, [], passage_tokens=longest, max_new_tokens=0)
-        return cls(
-            model,
-            tokenizer,
-            name=name,
-            identity=folder.identity,
-            sampling=drawn,
-            batch_size=batch_size,
-            passage_tokens=passage_tokens,
-            stop_ids=[tokenizer.eos_token_id],
-        )
+        with loading(name):
+            folder = resolve(name, revision)
+            tokenizer = load_tokenizer(name, folder.path)
+            model = in_faster_format(
+                lambda dtype: load_model(AutoModelForSeq2SeqLM, name, folder.path, dtype=dtype),
+                precision,
+                place,
+            )
+            check_vocabulary(name, model, tokenizer)
+            drawn = sampling or Sampling()
+            longest = max(passage_tokens, drawn.max_new_tokens)
+            check_prompt(name, model, [], passage_tokens=longest, max_new_tokens=0)
+            return cls(
+                model,
+                tokenizer,
+                name=name,
+                identity=folder.identity,
+                sampling=drawn,
+                batch_size=batch_size,
+                passage_tokens=passage_tokens,
+                stop_ids=[tokenizer.eos_token_id],
+            )
 
     def _inputs(self, contents: list[str]) -> list[list[int]]:
         return self.cut_ids(contents)

@@ -17,6 +17,7 @@ from transformers.integrations.integration_utils import rewrite_logs
 
 from tercet.core.console import Advance, console, progress
 from tercet.core.processes import process
+from tercet.core.schema import Diverged
 from tercet.core.signals import Interrupted, asked, defer, stop_if_asked
 from tercet.data.triplets import Triplets
 from tercet.modeling.distributed import from_first_process, share
@@ -45,6 +46,10 @@ class EpochDraws(TrainerCallback):
 class FiniteGradients(TrainerCallback):
     """Stops training before gradients that are not finite reach the weights."""
 
+    def __init__(self, refuse: Callable[[str], Diverged]) -> None:
+        """`refuse` makes the error of what has happened."""
+        self._refuse = refuse
+
     def on_pre_optimizer_step(
         self,
         args: TrainingArguments,
@@ -53,14 +58,11 @@ class FiniteGradients(TrainerCallback):
         model: nn.Module | None = None,
         **kwargs: Any,
     ) -> None:
-        """Raises RuntimeError naming the step."""
+        """Raises Diverged."""
         assert model is not None
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         if not torch.isfinite(torch.stack(torch._foreach_norm(gradients))).all():
-            raise RuntimeError(
-                f"a gradient is not finite at step {state.global_step}: stopped before it reaches "
-                "the weights; the last checkpoint is good"
-            )
+            raise self._refuse("a gradient is not finite")
 
 
 class TimedCheckpoints(TrainerCallback):
@@ -245,7 +247,7 @@ class Curves(TrainerCallback):
     """
 
     def __init__(self, file: Path) -> None:
-        self.file, self.began = file, time.time()
+        self.file, self.began, self._failed = file, time.time(), False
 
     def on_log(
         self,
@@ -257,10 +259,16 @@ class Curves(TrainerCallback):
     ) -> None:
         """Write one JSON line: the logged values, the step, the last step and the time."""
         if state.is_world_process_zero:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            line = {"step": state.global_step, "max_steps": state.max_steps, "began": self.began}
-            with self.file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line | {"time": time.time()} | dict(logs or {})) + "\n")
+            about = {"step": state.global_step, "max_steps": state.max_steps, "began": self.began}
+            line = json.dumps(about | {"time": time.time()} | dict(logs or {}))
+            try:
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                with self.file.open("a", encoding="utf-8") as file:
+                    file.write(line + "\n")
+            except OSError as error:  # a curve is not worth the training
+                if not self._failed:
+                    console.warn(f"{self.file}: {error.strerror}: the curves are incomplete")
+                self._failed = True
 
 
 #: Receives logged values by name, and their training step.

@@ -5,7 +5,8 @@ A killed run resumes to the same bytes as one that was never killed. For that:
 - A checkpoint holds all that the next step depends on: weights, optimizer, scheduler, step, and the
   random states of every process (the Trainer's part), and draws are a function of seed and epoch.
 - Its manifest, with the SHA-256 of each file, is written last. Without one, or with a file that
-  differs, the kill came while it was written: it is removed and the one before it is used.
+  differs, the kill came while it was written: it is put aside and the one before it is used.
+- Its room is estimated first, and a write that fails removes what there is of it.
 - Older checkpoints are removed only after the new manifest exists, so one is whole at any time.
 - The base model's evaluation before the first step is not repeated on resuming (`fit.adapt`).
 """
@@ -19,20 +20,23 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi
-from torch import nn
+from torch import Tensor, nn
 from transformers import Trainer, TrainerControl
 from transformers.trainer_utils import HubStrategy, SaveStrategy, rotate_checkpoints
 from transformers.utils.hub import PushInProgress
 
 from tercet.core.console import console
-from tercet.core.files import file_sha256, read_json, share, write_json
+from tercet.core.disk import check_room, writing
+from tercet.core.files import file_sha256, kept, share, write_json
 from tercet.modeling.encoders.protocols import Student
-from tercet.modeling.hub import files_of, push_files
+from tercet.modeling.hub import files_of, push_files, pushing
 from tercet.modeling.training.lora import unwrapped
 
 _MANIFEST = "checkpoint.json"
 #: Folder, beside the checkpoints, of the model that is being pushed to the Hub.
 PUSHED = "_pushed"
+#: Folder, beside the checkpoints, of the last one that was not whole; training's end removes it.
+ASIDE = "_aside"
 
 
 class ResumableTrainer(Trainer):
@@ -44,20 +48,49 @@ class ResumableTrainer(Trainer):
         super()._save(output_dir, state_dict)
         self.student.write_files(output_dir or self.args.output_dir)
 
+    def check_weights(self) -> None:
+        """Raise Diverged unless all weights are finite."""
+        raise NotImplementedError
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """As the Trainer's. Raises InputError if the Hub refuses."""
+        with pushing(self.args.hub_model_id):
+            super().init_hf_repo(token, private)
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Save as the Trainer does, then write the manifest, then remove older checkpoints."""
+        """Save as the Trainer does, then write the manifest, then remove older checkpoints.
+
+        Raises Diverged for weights that are not finite.
+        """
+        self.check_weights()
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         kept, self.args.save_total_limit = self.args.save_total_limit, None
-        super()._save_checkpoint(model, trial)
+        try:
+            with writing(folder):
+                if self.args.should_save:
+                    check_room(folder, self.checkpoint_bytes(), "a checkpoint")
+                super()._save_checkpoint(model, trial)
+                self.accelerator.wait_for_everyone()
+                if self.args.should_save:
+                    _write_manifest(folder)
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         self.args.save_total_limit = kept
-        self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            output = Path(self.args.output_dir)
-            folder = output / f"checkpoint-{self.state.global_step}"
-            share(folder)
-            files = [file for file in folder.rglob("*") if file.is_file()]
-            hashes = {file.relative_to(folder).as_posix(): file_sha256(file) for file in files}
-            write_json(folder / _MANIFEST, hashes)
-            rotate_checkpoints(str(output), kept, self.state.best_model_checkpoint)
+            rotate_checkpoints(str(folder.parent), kept, self.state.best_model_checkpoint)
+
+    def checkpoint_bytes(self) -> int:
+        """Bytes of the weights in a checkpoint and of its optimizer's state.
+
+        Before the first step that state is AdamW's, where the optimizer is, else not counted.
+        """
+        weights = sum(value.nbytes for value in self.student.trained.state_dict().values())
+        return weights + (_bytes_of(self.optimizer) or self._expected_state())
+
+    def _expected_state(self) -> int:
+        trained = sum(p.nbytes for p in self.student.trained.parameters() if p.requires_grad)
+        return 2 * trained if str(self.args.optim).startswith("adamw_torch") else 0
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Push as `hub_strategy` says, in one commit whose model can be loaded.
@@ -125,19 +158,49 @@ class ResumableTrainer(Trainer):
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """Return the newest whole checkpoint, or None; remove unfinished ones with a message."""
-    numbered = sorted(folder.glob("checkpoint-*"), key=lambda p: -int(p.name.split("-")[1]))
-    for checkpoint in numbered:
+    """Return the newest whole checkpoint, or None; put the last unfinished one aside, with a line.
+
+    What was put aside before is removed.
+    """
+    for checkpoint in sorted(checkpoints_in(folder), key=lambda p: -int(p.name.split("-")[1])):
         if _is_whole(checkpoint):
             return str(checkpoint)
-        console.print(f"{checkpoint} is not whole: removed, using the one before it", style="red")
-        shutil.rmtree(checkpoint)
+        console.print(
+            f"{checkpoint} is not whole: put aside as {ASIDE}, using the one before it", style="red"
+        )
+        shutil.rmtree(folder / ASIDE, ignore_errors=True)
+        checkpoint.rename(folder / ASIDE)
     return None
 
 
+def newest_whole(folder: Path) -> Path | None:
+    """The newest whole checkpoint, or None; unfinished ones stay."""
+    whole = filter(_is_whole, checkpoints_in(folder))
+    return max(whole, key=lambda path: int(path.name[11:]), default=None)
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The folders of checkpoints, whole or not."""
+    return [path for path in folder.glob("checkpoint-*") if path.name[11:].isdecimal()]
+
+
+def _write_manifest(folder: Path) -> None:
+    share(folder)
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    hashes = {file.relative_to(folder).as_posix(): file_sha256(file) for file in files}
+    write_json(folder / _MANIFEST, hashes)
+
+
 def _is_whole(checkpoint: Path) -> bool:
-    manifest = checkpoint / _MANIFEST
-    return manifest.exists() and all(
+    hashes = kept(checkpoint / _MANIFEST, dict[str, str]) or {}
+    return bool(hashes) and all(
         (checkpoint / name).is_file() and file_sha256(checkpoint / name) == sha256
-        for name, sha256 in read_json(manifest).items()
+        for name, sha256 in hashes.items()
     )
+
+
+def _bytes_of(optimizer: Any) -> int:
+    """Bytes of an optimizer's state; 0 before its first step."""
+    state = getattr(optimizer, "state", {})
+    values = [value for of in state.values() if isinstance(of, dict) for value in of.values()]
+    return sum(value.nbytes for value in values if isinstance(value, Tensor))

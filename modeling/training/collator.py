@@ -17,6 +17,10 @@ from tercet.modeling.encoders.bi_encoder import BiEncoder, Kind
 IGNORED = -100.0
 
 
+#: A target margin beyond this overflows float32 in a squared error.
+_LARGEST = 1e18
+
+
 class BatchSide(Protocol):
     """The queries or the passages of a data set, by row."""
 
@@ -57,6 +61,7 @@ class TripletCollator:
     - `positive` int64 [queries], `negative` int64 [queries, negatives]: rows of `passage`;
     - `labels` float32 [queries, negatives]: the target margins, IGNORED beyond a query's own;
     - `passage_number` int64 [passages]: equal for equal passages in all batches and processes;
+    - `row` int64 [queries]: the queries' rows in the data set;
     - `near` int64 [queries, most]: numbers of passages that are not negatives of the query,
       -1 beyond its own.
     """
@@ -100,12 +105,22 @@ class TripletCollator:
             "negative": negative,
             "near": self._numbers([item.get("near", ()) for item in items]),
             "labels": labels,
+            "row": torch.tensor([item["query"] for item in items]),
         }
 
     def _numbers(self, lists: Sequence[Sequence[str]]) -> Tensor:
         """Return passage numbers, int64 [lists, longest], padded with -1."""
         rows = [torch.tensor([self._number[p] for p in ids], dtype=torch.int64) for ids in lists]
         return pad_sequence(rows, batch_first=True, padding_value=-1)
+
+
+def at_fault(queries: Tensor, passages: Tensor, batch: Mapping[str, Any]) -> list[int]:
+    """Rows of the queries in a batch whose vector, passages or targets are no usable numbers."""
+    usable = torch.isfinite(passages).all(dim=1)
+    of_lists = usable[batch["positive"]] & usable[batch["negative"]].all(dim=1)
+    labels = batch["labels"].abs().le(_LARGEST).all(dim=1)  # false for NaN too
+    right = torch.isfinite(queries).all(dim=1) & of_lists & labels
+    return [int(row) for row in batch["row"][~right]]
 
 
 def margins(queries: Tensor, passages: Tensor, positive: Tensor, negative: Tensor) -> Tensor:

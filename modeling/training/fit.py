@@ -13,14 +13,18 @@ from accelerate.utils import gather_object
 from transformers import PrinterCallback, TrainerState
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
+from transformers.trainer_utils import SaveStrategy
 
 from tercet.config.recipe import Recipe
-from tercet.core.artifacts import differences
+from tercet.core.artifacts import differences, existing
 from tercet.core.console import console
-from tercet.core.files import digest, read_json, write_json
+from tercet.core.disk import check_room, free_space
+from tercet.core.files import digest, kept, write_json
 from tercet.core.processes import is_main_process
 from tercet.core.schema import InputError
+from tercet.core.text import bytes_text
 from tercet.data.triplets import Triplets
+from tercet.modeling.distributed import from_first_process
 from tercet.modeling.encoders.bi_encoder import BiEncoder
 from tercet.modeling.encoders.protocols import Student
 from tercet.modeling.hub import quiet
@@ -31,7 +35,7 @@ from tercet.modeling.training.callbacks import (
     Shown,
     TimedCheckpoints,
 )
-from tercet.modeling.training.checkpoints import PUSHED, last_checkpoint
+from tercet.modeling.training.checkpoints import ASIDE, PUSHED, checkpoints_in, last_checkpoint
 from tercet.modeling.training.collator import TripletCollator
 from tercet.modeling.training.lora import merged, with_lora
 from tercet.modeling.training.model_selection import Choice, MeasuredMixtures, choose
@@ -106,10 +110,13 @@ def adapt(
             f"      training on {len(train):,} queries, {args.world_size} processes, "
             f"{precision} on {student.device}{resumed}"
         )
+    if args.save_strategy != SaveStrategy.NO:
+        from_first_process(lambda: _check_room(folder, trainer))
     with quiet(bars_alone=True):
         trainer.train(resume_from_checkpoint=checkpoint)
     if is_main_process():
-        shutil.rmtree(folder / PUSHED, ignore_errors=True)
+        for left in (PUSHED, ASIDE):
+            shutil.rmtree(folder / left, ignore_errors=True)
     trainer.load_best()
     if recipe.model.lora_rank and isinstance(student, BiEncoder):
         student.backbone = merged(student.backbone)
@@ -125,10 +132,23 @@ def adapt(
         measured=_measured(folder, student, evaluation, recipe.evaluation.interpolation_steps),
         report=report,
     )
+    trainer.check_weights()  # what ships
     searches = sum(gather_object([evaluation.searches]))
     if is_main_process():
         console.print(f"      evaluated with {searches} searches in all")
     return _outcome(trainer.state, choice, metric)
+
+
+def _check_room(folder: Path, trainer: MarginMSETrainer) -> None:
+    """Raise OSError where no checkpoint fits; warn where one fits, and not as many as are kept."""
+    each, most = trainer.checkpoint_bytes(), (trainer.args.save_total_limit or 1) + 1
+    check_room(folder, each, "a checkpoint")
+    room = free_space(folder) + each * len(checkpoints_in(folder))
+    if room < each * most:
+        console.warn(
+            f"{folder}: {most} checkpoints take {bytes_text(each * most)}, and the disk has room "
+            f"for {bytes_text(room)}: training may stop until there is more"
+        )
 
 
 def _measured(
@@ -174,14 +194,15 @@ def _keep_tensorboard(trainer: MarginMSETrainer, folder: Path) -> None:
 def _claim(folder: Path, plan: dict[str, Any], restart: bool) -> None:
     """Prepare the folder for this plan; raise InputError for unfinished training of another."""
     if (folder / _PLAN).exists():
-        before = read_json(folder / _PLAN)
+        before = kept(folder / _PLAN, dict[str, Any]) or {}
         changes = differences(before, plan)
-        finished = folder.with_name("model") / "manifest.json"
-        done = finished.exists() and read_json(finished)["plan"].items() <= before.items()
+        model = existing(folder.with_name("model"))
+        done = model is not None and model.manifest["plan"].items() <= before.items()
         if changes and not restart and not done and any(folder.glob("checkpoint-*")):
+            of = f"other settings ({', '.join(changes)})" if before else "unknown settings"
             raise InputError(
-                f"{folder} holds checkpoints of other settings ({', '.join(changes)}): "
-                "give --restart to discard them, or --name for another run"
+                f"{folder} holds checkpoints of {of}: give --restart to discard them, or --name "
+                "for another run"
             )
         if changes:
             shutil.rmtree(folder)

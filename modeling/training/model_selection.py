@@ -30,9 +30,9 @@ import pyarrow as pa
 from torch import Tensor, nn
 
 from tercet.core.artifacts import Artifact, Writer
-from tercet.core.files import read_json, write_json
+from tercet.core.files import kept, write_json
 from tercet.core.processes import is_main_process
-from tercet.core.schema import Index, InputError
+from tercet.core.schema import Index
 from tercet.modeling.distributed import from_first_process
 from tercet.modeling.training.retrieval_evaluation import RetrievalEvaluation, SplitMetrics
 from tercet.retrieval.significance import Interval, paired_bootstrap
@@ -118,13 +118,10 @@ class MeasuredMixtures:
         self._values = from_first_process(self._read)
 
     def _read(self) -> Any:
-        if not self._file.exists():
-            return {}
-        try:
-            kept = read_json(self._file)
-            return json.loads(kept["values"]) if kept["of"] == self._of else {}
-        except (InputError, KeyError, TypeError, ValueError):  # damaged: measured again
-            return {}
+        return kept(self._file, self._values_of) or {}
+
+    def _values_of(self, noted: Any) -> dict[str, Any]:
+        return dict(json.loads(noted["values"])) if noted["of"] == self._of else {}
 
     def read(self, weight: float) -> SplitMetrics | None:
         """The values of a mixture, in every process; None if it is not measured."""

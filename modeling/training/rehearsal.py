@@ -25,10 +25,10 @@ from transformers import (
 
 from tercet.config.recipe import Recipe
 from tercet.config.training import training_defaults
+from tercet.core.borders import is_out_of_memory, reason
 from tercet.core.processes import process
 from tercet.core.resources import trim_memory
-from tercet.core.schema import InputError
-from tercet.core.text import excerpt
+from tercet.core.schema import Diverged, InputError
 from tercet.modeling.encoders.adapted_encoder import AdaptedEncoder
 from tercet.modeling.encoders.bi_encoder import BiEncoder
 from tercet.modeling.encoders.protocols import Student
@@ -83,7 +83,7 @@ def rehearse(make: Callable[[], Student], recipe: Recipe) -> None:
     """
     _check_effects(training_arguments(recipe))
     failure = _failure(make, recipe)
-    if isinstance(failure, InputError):
+    if isinstance(failure, InputError) and not isinstance(failure, Diverged):
         raise failure
     if failure is None:
         return
@@ -107,8 +107,7 @@ def adapter_of_width(recipe: Recipe) -> AdaptedEncoder:
 
 
 def _told(failure: Exception) -> str:
-    reason = excerpt(str(failure), 300) or "no reason given"
-    return f"a training step on two lists fails ({type(failure).__name__}): {reason}"
+    return f"a training step on two lists fails: {reason(failure, known=False)}"
 
 
 def _without(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
@@ -133,6 +132,8 @@ def _failure(make: Callable[[], Student], recipe: Recipe) -> Exception | None:
         with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(), quiet():
             _step(make(), recipe, folder)
     except Exception as error:  # libraries' errors share no narrower base
+        if is_out_of_memory(error):
+            raise
         return error
     finally:
         trim_memory()

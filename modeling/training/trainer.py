@@ -13,16 +13,18 @@ from transformers import EarlyStoppingCallback, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from tercet.config.recipe import LossSection, Recipe
+from tercet.core.borders import border
 from tercet.core.console import CURVES
-from tercet.core.schema import InputError
+from tercet.core.schema import Diverged, InputError
+from tercet.core.text import listed
 from tercet.data.triplets import Triplets
 from tercet.modeling.batching import encode_cut
 from tercet.modeling.encoders.bi_encoder import BiEncoder
 from tercet.modeling.encoders.protocols import Student
 from tercet.modeling.precision import default_device, known_dtype
 from tercet.modeling.training.callbacks import Curves, EpochDraws, FiniteGradients
-from tercet.modeling.training.checkpoints import ResumableTrainer
-from tercet.modeling.training.collator import IGNORED, TripletCollator
+from tercet.modeling.training.checkpoints import ResumableTrainer, newest_whole
+from tercet.modeling.training.collator import IGNORED, TripletCollator, at_fault
 from tercet.modeling.training.gradient_cache import GradientCache
 from tercet.modeling.training.objective import Objective, check_widths
 from tercet.modeling.training.retrieval_evaluation import RetrievalEvaluation
@@ -62,6 +64,9 @@ class MarginMSETrainer(ResumableTrainer):
         self.evaluation = evaluation
         self.objective = Objective(loss, normalize=student.normalize, penalty=penalty)
         self.chunk_tokens = _CHUNK_TOKENS.get(student.device.type, 8_192)
+        #: The queries of the step, as rows of the data set.
+        self._rows: list[int] = []
+        self._step = -1
         super().__init__(
             model=student.trained,
             args=args,
@@ -72,7 +77,7 @@ class MarginMSETrainer(ResumableTrainer):
             processing_class=student.tokenizer,
             callbacks=[
                 EpochDraws(train_dataset),
-                FiniteGradients(),
+                FiniteGradients(self.diverged),
                 Curves(Path(args.output_dir) / CURVES),
                 *([EarlyStoppingCallback(patience)] if patience else []),
             ],
@@ -128,6 +133,9 @@ class MarginMSETrainer(ResumableTrainer):
         tokens = torch.tensor(sum(int(side["attention_mask"].sum()) for side in read))
         tokens = tokens.to(self.args.device)
         self.state.num_input_tokens_seen += int(self.accelerator.reduce(tokens))
+        if self._step != self.state.global_step:  # not another part of the same batch
+            self._rows, self._step = [], self.state.global_step
+        self._rows += inputs["row"].tolist()
         return super().training_step(model, inputs, num_items_in_batch)
 
     def _loss(
@@ -141,11 +149,24 @@ class MarginMSETrainer(ResumableTrainer):
             # Gradients are averaged over processes, while the count is the sum of theirs.
             loss = loss / count * self.accelerator.num_processes
         if not torch.isfinite(loss):
-            raise RuntimeError(
-                f"the loss is {loss.item()} at step {self.state.global_step}: stopped before it "
-                "reaches the weights; the last checkpoint is good"
-            )
+            raise self.diverged(f"the loss is {loss.item()}", at_fault(query, passage, inputs))
         return loss
+
+    def diverged(self, what: str, rows: Sequence[int] = ()) -> Diverged:
+        """The error of training that cannot go on; `rows` are the queries at fault, if known."""
+        known: Sequence[str] = getattr(self.train_dataset, "query_ids", ())
+        ids = [known[row] if known else f"{row}" for row in sorted(set(rows or self._rows))]
+        kept = newest_whole(Path(self.args.output_dir))
+        return Diverged(
+            f"training diverged: {what} at step {self.state.global_step}"
+            + (f", with {listed(ids)}" if ids else "")
+            + f"; last checkpoint: {kept or 'none'}. Lower training.learning_rate"
+        )
+
+    def check_weights(self) -> None:
+        """Raise Diverged unless all weights are finite."""
+        if not all(torch.isfinite(p).all() for p in self.student.trained.parameters()):
+            raise self.diverged("a weight is not finite")
 
     @property
     def reached(self) -> str:
@@ -164,9 +185,11 @@ class MarginMSETrainer(ResumableTrainer):
     ) -> dict[str, float]:
         """Return the validation queries' mean metrics with the current weights, in every process.
 
-        Raises RuntimeError in every process if one fails.
+        Raises Diverged for weights that are not finite, and RuntimeError in every process if one
+        fails.
         """
         assert self.evaluation is not None, "the arguments evaluate nothing"
+        self.check_weights()
         first = self.state.global_step == 0
         metrics = self.evaluation.measure(self.reached, zero_shot=first)["validation"]
         means = {name: float(np.mean(list(values.values()))) for name, values in metrics.items()}
@@ -209,11 +232,8 @@ def training_arguments(recipe: Recipe, student: Student | None = None) -> Traini
         "ddp_broadcast_buffers": False,
         "use_cpu": default_device().type == "cpu",
     }
-    try:
+    with border("training"):
         args = TrainingArguments(**settings)
-    except (TypeError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise InputError(f"training: {reason}") from error
     by_steps = args.save_strategy == SaveStrategy.STEPS
     if by_steps and args.eval_steps != args.save_steps:
         raise InputError(

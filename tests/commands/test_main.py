@@ -26,7 +26,7 @@ from tercet.config.packaged import packaged_recipes
 from tercet.config.recipe import Recipe
 from tercet.config.training import TRAINING
 from tercet.core.console import console
-from tercet.core.schema import InputError
+from tercet.core.schema import Diverged, InputError
 
 ROOT = Path(__file__).parents[2]
 #: Modules of which none may be loaded to show help.
@@ -239,13 +239,21 @@ def test_what_is_near_to_nothing_is_told_what_there_is(
     assert "did you mean 'adapt'?" in capsys.readouterr().err
 
 
+class OutOfMemoryError(RuntimeError):
+    """As torch's is called, which is imported later."""
+
+
 # ── exit codes ───────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.fault("memory that ends", "divergence")
 @pytest.mark.parametrize(
     ("failure", "code", "told"),
     [
         (InputError("r.yaml:3: no"), 2, "error: r.yaml:3: no\n"),
+        (Diverged("the loss is nan"), 4, "error: the loss is nan\n"),
+        (MemoryError("8 GiB\nfor it"), 1, "error: the memory does not suffice (8 GiB): lower "),
+        (OutOfMemoryError("CUDA"), 1, "error: the memory does not suffice (CUDA): lower "),
         (KeyboardInterrupt(), 130, "error: interrupted: run the same command again to resume\n"),
         (OSError(errno.ENOSPC, "full"), 1, "error: the disk is full: make room, then "),
         (PermissionError(errno.EACCES, "not yours", "/x"), 2, "error: /x: not yours\n"),
@@ -299,7 +307,12 @@ def test_exit_codes(arguments: list[str], code: int) -> None:
 
 def test_exit_codes_are_documented(capsys: pytest.CaptureFixture[str]) -> None:
     exit_code("--help")
-    assert "Exit codes: 0 done; 1 a failure" in capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
+    guide = (ROOT / "docs" / "guides" / "training.md").read_text()
+    for code, meaning in main_module.EXIT_CODES.items():
+        assert f" {code} {meaning}" in shown
+        assert f"| {code} | {meaning} |\n" in guide
+    assert set(main_module.EXIT_CODES) >= {InputError.exit_code, Diverged.exit_code}
 
 
 def test_windows_is_refused_in_one_line(

@@ -24,6 +24,7 @@ child.wait()
 """
 
 
+@pytest.mark.fault("signals")
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has prctl")
 def test_a_process_ends_with_a_launcher_that_is_killed() -> None:
     command = [sys.executable, "-c", LAUNCHER]

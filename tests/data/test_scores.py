@@ -132,13 +132,15 @@ def test_finished_shards_are_not_scored_again(tmp_path: Path, fail_at: int) -> N
     assert resumed.manifest == straight.manifest
 
 
+@pytest.mark.fault("a score that is no number")
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf"), 1e30, -1e5])
 def test_a_score_that_is_no_score_is_refused_with_its_pair(tmp_path: Path, wrong: float) -> None:
     with pytest.raises(InputError) as caught:
         score(tmp_path, Counting(wrong))
     message = str(caught.value)
+    assert message.startswith("query 'q") and caught.value.exit_code == 4
     assert "teacher counting scored" in message and "not a usable number (1 of 4)" in message
-    assert "query 'a much longer query'" in message and "passage '" in message
+    assert "for 'a much longer query'" in message and "passage '" in message
     assert not (tmp_path / "scores").exists()
 
 

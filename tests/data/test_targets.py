@@ -10,10 +10,17 @@ import pytest
 from datasets import Dataset
 from hypothesis import given, strategies as st
 
-from tercet.core.artifacts import Artifact, Stage, produce
-from tercet.core.schema import InputError
+from tercet.core.artifacts import Artifact, Stage, Writer, produce
+from tercet.core.schema import Diverged, InputError
 from tercet.data import write_targets
-from tercet.data.targets import WEIGHTS, Scores, Trial, anchored, best_weight, calibrate
+from tercet.data.targets import (
+    WEIGHTS,
+    Scores,
+    Trial,
+    anchored,
+    best_weight,
+    calibrate,
+)
 
 
 def noisy(
@@ -145,6 +152,21 @@ def test_a_teacher_that_opposes_the_model_is_refused() -> None:
     assert calibration.scaled(teacher, "std_ratio")[0] == pytest.approx(
         calibration.spread * teacher[0].astype(float)
     )
+
+
+@pytest.mark.fault("divergence")
+def test_a_target_that_is_not_finite_is_not_written(tmp_path: Path) -> None:
+    teacher, student = noisy(0.1, 0.1, lists=20)
+    student[7][0] = np.inf
+    columns = {"query_id": [f"q{i}" for i in range(20)], "teacher": teacher, "student": student}
+    lists = Dataset.from_dict(columns)
+
+    def write(writer: Writer) -> None:
+        write_targets(writer, lists, method="none", weight=0.5)
+
+    with np.errstate(all="ignore"), pytest.raises(Diverged, match="^targets of query 'q7' are not"):
+        produce(Stage(tmp_path / "targets", {}, {}), write)
+    assert not (tmp_path / "targets").exists()
 
 
 def test_no_weight_leaves_the_students_scores_as_they_are() -> None:

@@ -25,6 +25,7 @@ def recipe(
     )
 
 
+@pytest.mark.fault("a library's own errors")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -80,6 +81,7 @@ def forbidding() -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.mark.fault("a library's own errors")
 @pytest.mark.parametrize("there", [True, False])
 def test_an_account_that_may_not_write_is_told_before_any_work(
     recipe: Path, forbidding: str, there: bool

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pytest
 from programs import ROOT, manifests
@@ -24,6 +24,7 @@ TWO = [
     *(sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0"),
     *("--config_file", str(ROOT / "accelerate_config.yaml")),
 ]
+SUPPORT = Path(__file__).parents[1] / "support"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
@@ -102,7 +103,22 @@ def test_two_processes_write_the_bytes_that_one_writes(
     assert manifests(recipe.parent / "runs" / "two") == alone
 
 
+def end(launch: subprocess.Popen[bytes]) -> None:
+    """Kill a launcher alone, and see that its ranks end with it."""
+    ranks = [
+        each
+        for each in psutil.Process(launch.pid).children(recursive=True)
+        if each.environ().get("WORLD_SIZE") == "2"
+    ]
+    assert len({each.environ()["RANK"] for each in ranks}) == 2
+    launch.kill()
+    _, alive = psutil.wait_procs(ranks, timeout=60)
+    assert not alive, "a rank is left"
+
+
 @pytest.mark.long
+@pytest.mark.fault("signals")
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone ends ranks with their launcher")
 @pytest.mark.parametrize("moment", ["queries.partial", "scores.partial/pairs-00001.arrow"])
 def test_two_processes_that_are_killed_are_resumed_by_one_or_two(
     recipe: Path, alone: dict[str, dict], moment: str
@@ -114,11 +130,11 @@ def test_two_processes_that_are_killed_are_resumed_by_one_or_two(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=ENVIRONMENT,
-        start_new_session=True,
     ) as launch:
         while launch.poll() is None and not (run / moment).exists():
             time.sleep(0.002)
-        os.killpg(launch.pid, signal.SIGKILL)
+        assert launch.poll() is None, "it has ended before its moment"
+        end(launch)
     command = [*(TWO if "queries" in moment else [sys.executable]), *PROGRAM, str(recipe)]
     done = subprocess.run([*command, "--name", name], capture_output=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -172,3 +188,39 @@ def test_a_late_process_stops_where_the_first_has_finished_without_it(
     gone = Writer(tmp_path / "stage.partial", place=(1, 2))
     table = pa.table({"row": [1]})
     assert gone.shards("x", [[1], [2]], lambda _: table, lambda _: None) is None
+
+
+#: Two ranks whose clocks disagree on whether a checkpoint is due: (minutes of each, saved by time).
+DISAGREE = """
+import sys
+from pathlib import Path
+from tercet.core.processes import process
+from tercet.modeling.encoders.bi_encoder import BiEncoder
+from tercet.modeling.training.callbacks import TimedCheckpoints
+from tiny_training import trainer
+
+encoder, texts = BiEncoder.from_pretrained(sys.argv[1]), {f"p{i}": f"text {i}" for i in range(40)}
+for name, minutes in {"first": (0, 1e9), "second": (1e9, 0)}.items():
+    folder = Path(sys.argv[2]) / name
+    folder.mkdir(exist_ok=True)
+    options = ["--training.per_device_train_batch_size=1", "--training.num_train_epochs=2"]
+    run = trainer(encoder, texts, folder, *options, "--training.save_total_limit=9")
+    run.add_callback(TimedCheckpoints(minutes[process()[0]]))
+    run.train()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.fault("a killed checkpoint")
+def test_the_first_process_decides_when_all_save(tiny_encoder_path: Path, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(f"import sys\nsys.path.append({str(SUPPORT)!r})\n" + DISAGREE)
+    command = [*TWO, str(program), str(tiny_encoder_path), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    saved = {
+        name: {path.name for path in (tmp_path / name).rglob("checkpoint-*") if path.is_dir()}
+        for name in ("first", "second")
+    }
+    assert saved["second"] == {"checkpoint-8", "checkpoint-16"}  # at each epoch's end
+    assert saved["first"] == saved["second"] | {"checkpoint-10"}

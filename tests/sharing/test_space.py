@@ -292,6 +292,26 @@ def test_it_is_whole_and_says_nothing_of_this_machine(folder: Path, recipe: Path
     assert results["comparisons"] == report["comparisons"] and results["passages"] == 60
 
 
+SHOWN = """
+import app
+results = {"run": "r", "model": "m", "passages": 2, "notes": [], "comparisons": [
+    {"measure": "mrr@10", "before": .5, "after": .5,
+     "interval": {"low": 0, "high": 0, "difference": 0}}]}
+for shipped in ("base", "trained"):
+    given = results | {"shipped": shipped}
+    found = app._head(given) + app.comparison(given)
+    print("adapted" in found, found.count("0.5000"), "searched by m, unchanged." in found)
+"""
+
+
+def test_a_base_model_that_ships_is_not_called_adapted(folder: Path) -> None:
+    results = json.loads((folder / "results.json").read_text())
+    assert results["shipped"] in ("base", "mixture", "trained")
+    command = [sys.executable, "-c", SHOWN]
+    shown = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    assert shown.stdout.splitlines() == ["False 1 True", "True 2 False"], shown.stderr
+
+
 SIZES = {"laptop": (1280, 800), "phone": (390, 844)}
 
 

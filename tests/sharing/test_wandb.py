@@ -329,6 +329,7 @@ def log_experiment(folder: Path) -> None:
     ],
     ids=["asked for", "no key", "no network"],
 )
+@pytest.mark.fault("no W&B")
 def test_an_experiment_is_kept_here_where_nobody_takes_it(
     tmp_path: Path, given: dict[str, str], said: str | None, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,6 +48,10 @@ class Hub:
     token: str
     delay: float
     address: str = ""
+    #: A reason for which it refuses every request, with 403.
+    refusal: str = ""
+    #: Whether the connection ends in the middle of each file.
+    cuts: bool = False
     commits: dict[str, list[Commit]] = field(default_factory=dict)
     private: dict[str, bool] = field(default_factory=dict)
     objects: dict[str, bytes] = field(default_factory=dict)
@@ -69,6 +73,8 @@ class Handler(BaseHTTPRequestHandler):
                 # Large files go to a storage of another name, whose addresses are secrets.
                 refused = stranger and method != "PUT"
                 status, content = (401, {}) if refused else route(self, body, *match.groups())
+        if self.hub.refusal:
+            status, content = 403, {"error": self.hub.refusal}
         data = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
@@ -76,6 +82,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("ETag", f'"{_sha256(data)}"')
             self.send_header("X-Repo-Commit", self.path.split("/resolve/")[1].split("/")[0])
         self.end_headers()
+        if self.hub.cuts and isinstance(content, bytes):
+            data, self.close_connection = data[: len(data) // 2], True
         if self.command != "HEAD":
             self.wfile.write(data)
 

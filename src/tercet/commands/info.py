@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -33,7 +34,7 @@ def info(place: str) -> dict[str, str]:
 
 def _of_run(place: str) -> Iterator[tuple[str, str]]:
     from tercet.commands.recipe_command import read_recipe
-    from tercet.core.files import read_json
+    from tercet.core.files import kept
     from tercet.core.text import bytes_text
 
     recipe = read_recipe(place)
@@ -52,13 +53,19 @@ def _of_run(place: str) -> Iterator[tuple[str, str]]:
         yield "made", ", ".join(step.name for step in made) or "nothing yet"
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         yield "disk", bytes_text(size)
-    if (folder / "metrics.json").is_file():
-        for compared in read_json(folder / "metrics.json")["comparisons"]:
-            before, after = compared["before"], compared["after"]
-            yield compared["measure"], f"{before:.4f} zero-shot, {after:.4f} adapted"
+    yield from kept(folder / "metrics.json", _compared) or []
+
+
+def _compared(report: Any) -> list[tuple[str, str]]:
+    """A line for each metric of a run's metrics.json."""
+    return [
+        (each["measure"], f"{each['before']:.4f} zero-shot, {each['after']:.4f} adapted")
+        for each in report["comparisons"]
+    ]
 
 
 def _of_model(path: Path) -> Iterator[tuple[str, str]]:
+    from tercet.core.artifacts import existing
     from tercet.core.files import read_json
     from tercet.core.text import bytes_text
 
@@ -71,7 +78,7 @@ def _of_model(path: Path) -> Iterator[tuple[str, str]]:
             for key in ("model_type", "architectures", "hidden_size", "pooling", "similarity"):
                 if known.get(key) is not None:
                     yield key.replace("_", " ")[:11], str(known[key])
-    if (path / "manifest.json").is_file():
-        facts = read_json(path / "manifest.json")["facts"]
-        yield "made by", "Tercet: the base model ships" if facts.get("base_kept") else "Tercet"
+    if made := existing(path):
+        base = made.facts.get("base_kept")
+        yield "made by", "Tercet: the base model ships" if base else "Tercet"
     yield "disk", bytes_text(sum(f.stat().st_size for f in path.rglob("*") if f.is_file()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,8 @@ from typing import NoReturn
 
 import click
 
+from tercet.core.borders import is_out_of_memory, reason
+from tercet.core.disk import told
 from tercet.core.schema import InputError
 from tercet.core.signals import Interrupted, end_with_parent, handled
 from tercet.core.text import message_line
@@ -39,12 +40,21 @@ COMMANDS = {
     "doctor": ("doctor", "Show what is installed, and which devices, servers and keys answer."),
 }
 ALIASES = {"train": "adapt"}
+#: Exit code -> its meaning. A launch of several processes ends with its launcher's own code.
+EXIT_CODES = {
+    0: "done",
+    1: "something outside failed, such as a disk or the memory: the same command resumes",
+    2: "wrong input, told in one line",
+    4: "training diverged: the line names the queries and the last checkpoint",
+    129: "SIGHUP: the same command resumes",
+    130: "Ctrl-C: the same command resumes",
+    143: "SIGTERM: the same command resumes",
+}
 EPILOG = (
     "RECIPE is a YAML file, the folder of a run, or the name of a recipe that Tercet brings. Any "
     "key of it is an option: --training.learning_rate 3e-5. `tercet adapt --help SECTION` lists "
     "the keys.\n\n"
-    "Exit codes: 0 done; 1 a failure, such as a full disk; 2 wrong input, told in one line; "
-    "130 Ctrl-C, 143 SIGTERM, 129 SIGHUP: the same command resumes."
+    "Exit codes: " + "; ".join(f"{code} {text}" for code, text in EXIT_CODES.items()) + "."
 )
 
 
@@ -86,9 +96,9 @@ def tercet() -> None:
 
 
 def main(arguments: Sequence[str] | None = None, command: click.Command = tercet) -> NoReturn:
-    """Run a command and exit: with 2 and one line for wrong input, 1 for a failure.
+    """Run a command and exit with one of `EXIT_CODES`, and one line unless that is 0.
 
-    Ctrl-C and other signals give 128 and their number.
+    An error of ours keeps its traceback.
 
     `arguments` begin with the command's name; by default they are those of this process. A program
     with a command of its own gives that.
@@ -105,17 +115,28 @@ def main(arguments: Sequence[str] | None = None, command: click.Command = tercet
     except Interrupted as stop:
         _stop(f"stopped by {stop.name}: run the same command again to resume", stop.code, given)
     except InputError as error:
-        _stop(str(error), 2, given)
+        _stop(str(error), error.exit_code, given)
     except click.ClickException as error:
         _stop(error.format_message(), 2, given)
     except (KeyboardInterrupt, click.Abort):
         _stop("interrupted: run the same command again to resume", 130, given)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            _stop("the disk is full: make room, then run the same command again", 1, given)
-        if not isinstance(error, PermissionError):
-            raise
+    except PermissionError as error:
         _stop(f"{error.filename}: {error.strerror}", 2, given)
+    except Exception as error:
+        if (line := told(error) or _of_memory(error)) is None:
+            raise
+        _stop(line, 1, given)
+
+
+def _of_memory(error: Exception) -> str | None:
+    """A line for an error of memory; None for any other."""
+    if not is_out_of_memory(error):
+        return None
+    return (
+        f"the memory does not suffice ({reason(error)}): lower "
+        "training.per_device_train_batch_size or the batch sizes of the models, or close other "
+        "programs, then run the same command again"
+    )
 
 
 def _name(command: click.Command) -> str:

@@ -25,10 +25,12 @@ import pyarrow as pa
 from rich.text import Text
 
 from tercet.core.console import console
+from tercet.core.disk import writing
 from tercet.core.environment import recorded
 from tercet.core.files import (
     digest,
     file_sha256,
+    kept,
     read_json,
     replacing,
     share,
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 PLAN = "plan.json"
+#: The SHA-256 of each finished shard, until the manifest has them.
+SUMS = "sums"
 #: Rows that one shard is made of: anything with a length.
 Block = TypeVar("Block", bound=Sized)
 Happened = TypeVar("Happened")
@@ -115,9 +119,21 @@ class Writer:
         path = self._path(name, number)
         if not path.exists():
             table = make() if callable(make) else make
-            with replacing(path) as file, pa.ipc.new_stream(file, table.schema) as stream:
-                stream.write_table(table)
+            with replacing(path) as file:
+                with pa.ipc.new_stream(file, table.schema) as stream:
+                    stream.write_table(table)
+                file.flush()
+                self.sum_of(path).parent.mkdir(exist_ok=True)
+                self.sum_of(path).write_text(file_sha256(Path(file.name)))
         return path
+
+    def drop_damaged(self) -> None:
+        """Remove the shards of a killed run that are not as they were written, with a line each."""
+        for shard in sorted(self.folder.glob("*.arrow")):
+            noted = self.sum_of(shard)
+            if not noted.is_file() or noted.read_bytes() != file_sha256(shard).encode():
+                console.print(f"{shard} is not whole: made again", style="red")
+                shard.unlink()
 
     def shards(
         self,
@@ -148,6 +164,10 @@ class Writer:
             _wait_until(self._path(name, number).exists)
             done(len(blocks[number]))
         return [self._path(name, number) for number in range(len(blocks))]
+
+    def sum_of(self, shard: Path) -> Path:
+        """The file with a shard's SHA-256."""
+        return shard.parent / SUMS / f"{shard.name}.sha256"
 
     def _path(self, name: str, number: int) -> Path:
         return self.folder / f"{name}-{number:05d}.arrow"
@@ -190,10 +210,9 @@ class Stage:
     def finished(self) -> tuple[Artifact | None, str]:
         """Return the artifact if it has this plan, else None; and the reason in a few words."""
         # Killed after the manifest was written: the new folder is whole and only lacks its name.
-        whole = None if _only_existing.get() else _manifest(self.partial)
+        whole = None if _only_existing.get() else kept(self.partial / MANIFEST, _checked)
         if whole and is_main_process() and (whole["plan"] == self.plan or not _manifest(self.path)):
-            (self.partial / PLAN).unlink(missing_ok=True)
-            _replace_folder(self.partial, self.path)
+            self._replace()
         manifest = _manifest(self.path)
         if manifest is None:
             return None, "resumed" if (self.partial / PLAN).exists() else "not made yet"
@@ -214,10 +233,7 @@ class Stage:
         return self._plan_in_progress() == self._started or self.finished()[0] is not None
 
     def _plan_in_progress(self) -> dict[str, Any]:
-        try:
-            return dict(read_json(self.partial / PLAN))
-        except FileNotFoundError:
-            return {}
+        return kept(self.partial / PLAN, dict[str, Any]) or {}
 
     @property
     def _started(self) -> dict[str, Any]:
@@ -226,36 +242,51 @@ class Stage:
     @contextmanager
     def write(self) -> Iterator[Writer]:
         """Open the stage for writing, resuming what a killed run left; commit it at the end."""
+        with writing(self.partial):
+            writer = self._opened()
+            try:
+                yield writer
+            except InputError:
+                # Refused input leaves only finished shards, from which a run can resume.
+                if not self.resumable or {p.name for p in self.partial.iterdir()} <= {PLAN, SUMS}:
+                    shutil.rmtree(self.partial)
+                raise
+            self._commit(writer)
+
+    def _opened(self) -> Writer:
         if not self.resumable or not self.has_partial:
             shutil.rmtree(self.partial, ignore_errors=True)
-            self.partial.mkdir(parents=True)
+            self.partial.mkdir(parents=True, exist_ok=True)
         for torn in self.partial.rglob("*.tmp"):
             torn.unlink()
-        write_json(self.partial / PLAN, self._started)  # the other processes wait for it
         writer = Writer(self.partial)
-        try:
-            yield writer
-        except InputError:
-            # Refused input leaves nothing behind but finished shards, from which a run can resume.
-            if not self.resumable or {p.name for p in self.partial.iterdir()} <= {PLAN}:
-                shutil.rmtree(self.partial)
-            raise
-        self._commit(writer)
+        writer.drop_damaged()
+        write_json(self.partial / PLAN, self._started)  # the other processes wait for it
+        return writer
 
     def _commit(self, writer: Writer) -> None:
-        plan = writer.folder / PLAN
         share(writer.folder)
         files = {}
-        for file in sorted(p for p in writer.folder.rglob("*") if p.is_file() and p != plan):
-            entry: dict[str, Any] = {"sha256": file_sha256(file), "bytes": file.stat().st_size}
+        own = (writer.folder / PLAN, writer.folder / MANIFEST)
+        for file in sorted(p for p in writer.folder.rglob("*") if p.is_file() and p not in own):
+            if file.parent.name == SUMS:
+                continue
+            noted = writer.sum_of(file)
+            sha256 = noted.read_text() if noted.is_file() else file_sha256(file)
+            entry: dict[str, Any] = {"sha256": sha256, "bytes": file.stat().st_size}
             if file.suffix == ".arrow":
                 entry["rows"] = arrow_rows(file)
             files[file.relative_to(writer.folder).as_posix()] = entry
         versions = {name: importlib.metadata.version(name) for name in VERSIONS}
         manifest = {"plan": self.plan, "files": files, "facts": writer.facts, "versions": versions}
         write_json(writer.folder / MANIFEST, manifest)
-        plan.unlink()
-        _replace_folder(writer.folder, self.path)
+        self._replace()
+
+    def _replace(self) -> None:
+        """Give the finished folder its name."""
+        shutil.rmtree(self.partial / SUMS, ignore_errors=True)
+        (self.partial / PLAN).unlink(missing_ok=True)
+        _replace_folder(self.partial, self.path)
 
 
 def _replace_folder(new: Path, final: Path) -> None:
@@ -355,10 +386,22 @@ def _short(value: float) -> str:
 
 def _manifest(folder: Path) -> dict[str, Any] | None:
     """A folder's manifest, or None if there is none or another process is moving the folder."""
+    file = folder / MANIFEST
     try:
-        return read_json(folder / MANIFEST)
+        return _checked(read_json(file))
     except FileNotFoundError:
         return None
+    except (AttributeError, LookupError, TypeError):
+        raise InputError(f"{file} is damaged: remove {folder} to make it again") from None
+
+
+def _checked(manifest: Any) -> dict[str, Any]:
+    """A manifest. Raises TypeError and its kin for any other JSON value."""
+    parts = (manifest["plan"], manifest["facts"], *manifest["files"].values())
+    sums = [entry["sha256"] for entry in manifest["files"].values()]
+    if not all(isinstance(part, dict) for part in parts) or {*map(type, sums)} - {str}:
+        raise TypeError("no manifest")
+    return dict(manifest)
 
 
 def _wait_until(happened: Callable[[], Happened | None]) -> Happened:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
+from tercet.core.disk import writing
 from tercet.core.files import share
 
 
@@ -28,9 +29,10 @@ def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
     unfinished = folder.parent / f"unfinished-{uuid4().hex}"
     unfinished.mkdir()  # with the umask's permissions, which mkdtemp's folders do not have
     try:
-        make(unfinished)
-        share(unfinished)
-        unfinished.rename(folder)
+        with writing(folder):
+            make(unfinished)
+            share(unfinished)
+            unfinished.rename(folder)
     except OSError:
         if not folder.exists():  # else another process was faster
             raise

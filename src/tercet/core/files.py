@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import UnionType
+from typing import Any, BinaryIO, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from tercet.core.console import console
+from tercet.core.disk import writing
 from tercet.core.environment import written
+from tercet.core.processes import is_main_process
 from tercet.core.schema import InputError
+
+Value = TypeVar("Value")
+_said: set[Path] = set()  # damaged files that were told
 
 
 def slug(name: str) -> str:
@@ -59,18 +67,22 @@ def write_file(path: Path, data: bytes) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A temporary file that is synced and renamed to `path` at the end of the block."""
+    """A temporary file that is synced and renamed to `path` at the end of the block.
+
+    Raises OSError naming `path` if the disk is full or fails.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    with suppress(FileNotFoundError):  # the first process has synced and moved it
-        sync_folder(path.parent)
+    with writing(path):
+        try:
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # the first process has synced and moved it
+            sync_folder(path.parent)
 
 
 def share(folder: Path) -> None:
@@ -94,6 +106,41 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         raise InputError(f"{path} is damaged: remove {path.parent} to make it again") from None
+
+
+def kept(path: Path, read: Callable[[Any], Value]) -> Value | None:
+    """What `read` makes of a JSON file that a run keeps for itself; None if there is none.
+
+    A file that is damaged, or of another version, is said once and counts as none: it is written
+    again. `read` raises TypeError and its kin for what it does not know, as `typed` does.
+    """
+    try:
+        return read(read_json(path))
+    except FileNotFoundError:
+        return None
+    except (InputError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        if path not in _said and is_main_process():
+            _said.add(path)
+            console.warn(f"{path} is damaged, or of another version: left out, and written again")
+        return None
+
+
+def typed(kind: type[Value], value: Any) -> Value:
+    """A dataclass of a JSON object. Raises TypeError unless each field's value is of its kind."""
+    for name, hint in get_type_hints(kind).items():
+        if name in value and not _is_of(hint, value[name]):
+            raise TypeError(f"{name} {value[name]!r} is of another kind")
+    return kind(**value)
+
+
+def _is_of(hint: Any, value: Any) -> bool:
+    if isinstance(hint, UnionType):
+        return any(_is_of(one, value) for one in get_args(hint))
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if hint is float:
+        return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, get_origin(hint) or hint)
 
 
 def sync_folder(folder: Path) -> None:

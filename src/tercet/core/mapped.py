@@ -16,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tercet.core.disk import SCRATCH, reserve, writing
+
 #: Rows of a block: 12 MB of vectors of 384 dimensions.
 BLOCK = 8_192
 _STRINGS = 4_096  # texts converted to Python strings at a time
@@ -188,15 +190,21 @@ def is_mapped(vectors: Vectors) -> bool:
     return isinstance(vectors, MappedVectors | np.memmap)
 
 
-SCRATCH = "scratch-"
-
-
 def new_scratch(folder: Path, rows: int, dimension: int) -> Path:
-    """A new file of the size of these float32 vectors; unlink it once it is mapped."""
+    """A new file with room for these float32 vectors; unlink it once it is mapped.
+
+    Raises OSError, and leaves no file, where the disk has no room for them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder, prefix=SCRATCH, delete=False) as file:
-        file.truncate(4 * rows * dimension)
-    return Path(file.name)
+        path = Path(file.name)
+        try:
+            with writing(path):
+                reserve(file, 4 * rows * dimension)
+        except BaseException:
+            path.unlink()
+            raise
+    return path
 
 
 def map_scratch(path: Path, rows: int, dimension: int) -> np.memmap:

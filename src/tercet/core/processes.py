@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from tercet.core.mapped import SCRATCH
+from tercet.core.disk import code_of, remove_scratch, scratch_in, writing
 from tercet.core.schema import InputError
 
 
@@ -46,8 +46,15 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
 def locked(run: Path) -> Iterator[None]:
     """Lock a run's folder against a second run; remove it at the end if nothing was made.
 
+    Within the block scratch files are made there, and a disk's fault names at least the folder.
     Raises InputError if another process holds the lock.
     """
+    with _locked(run), scratch_in(run), writing(run):
+        yield
+
+
+@contextmanager
+def _locked(run: Path) -> Iterator[None]:
     if not is_main_process():
         yield
         return
@@ -56,11 +63,12 @@ def locked(run: Path) -> Iterator[None]:
     try:
         run.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
-        for left in run.glob(f"{SCRATCH}*"):  # by a run that was killed
-            left.unlink()
+        remove_scratch(run)
     except Timeout:
         raise InputError(f"{run} is in use by another run: wait for it, or set --name") from None
     except OSError as error:
+        if code_of(error):  # of a full disk, or one that fails
+            raise
         raise InputError(f"{run} cannot be written ({error.strerror}): set --runs_dir") from None
     try:
         yield

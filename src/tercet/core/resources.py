@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from tercet.core.files import read_json
+from tercet.core.files import kept, typed
 
 _SIDE, _TIMES = 1024, 3  # of the matrix product: about 10 ms each on two cores
 _EVERY = 0.05  # seconds between two samples of the memory
@@ -140,9 +140,11 @@ RESOURCES = "resources.json"
 
 def read_resources(run: Path) -> dict[str, Resources]:
     """Resources of each stage of a run."""
-    file = run / RESOURCES
-    noted = read_json(file) if file.exists() else {}
-    return {name: Resources(**each) for name, each in noted.items()}
+
+    def read(noted: Any) -> dict[str, Resources]:
+        return {name: typed(Resources, each) for name, each in noted.items()}
+
+    return kept(run / RESOURCES, read) or {}
 
 
 def read_times(run: Path) -> dict[str, float]:

@@ -17,12 +17,27 @@ if TYPE_CHECKING:
 class InputError(Exception):
     """An error in the user's input. The message is one line: the place, the fault, the remedy.
 
-    Programs print it without a traceback and exit with code 2.
+    Programs print it without a traceback and exit with `exit_code`.
     """
+
+    exit_code = 2
 
     def __init__(self, message: str) -> None:
         """The message may quote what is wrong: line breaks and controls in it are replaced."""
         super().__init__(message_line(message))
+
+
+class Diverged(InputError):
+    """A loss, gradient, target, score or weight that is no number, or is infinite.
+
+    `row` is the position of what it is of among those that were asked for, if that is known.
+    """
+
+    exit_code = 4
+
+    def __init__(self, message: str, row: int | None = None) -> None:
+        super().__init__(message)
+        self.row = row
 
 
 class UnsupportedVectors(InputError):

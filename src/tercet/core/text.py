@@ -90,6 +90,13 @@ def error_text(error: Exception, longest: int = 300) -> str:
     return printable(excerpt(str(error), longest)) or type(error).__name__
 
 
+def listed(ids: Sequence[str], most: int = 8) -> str:
+    """The first ids of queries and how many more there are: queries 'a', 'b' and 3 more."""
+    more = f" and {len(ids) - most} more" if len(ids) > most else ""
+    noun = "query" if len(ids) == 1 else "queries"
+    return f"{noun} {', '.join(map(repr, ids[:most]))}{more}"
+
+
 def bytes_text(size: float) -> str:
     """Bytes with three digits and a decimal unit: 1.23 GB."""
     for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):

@@ -14,7 +14,7 @@ from typing import Any
 from tercet.config.recipe import Recipe
 from tercet.core.artifacts import Artifact, differences, existing
 from tercet.core.environment import recorded
-from tercet.core.files import read_json
+from tercet.core.files import kept, typed
 from tercet.core.resources import Resources, read_resources
 
 FORECAST = "forecast.json"
@@ -106,12 +106,13 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
 
 def read_forecast(run: Path) -> Forecast | None:
     """The forecast in a run's folder, or None."""
-    file = run / FORECAST
-    if not file.exists():
-        return None
-    kept = read_json(file)
-    stages = {name: Expected(**kept["stages"][name]) for name in ROWS}
-    return Forecast(**kept | {"stages": stages, "size": TrainingSize(**kept["size"])})
+    return kept(run / FORECAST, _forecast_of)
+
+
+def _forecast_of(found: Any) -> Forecast:
+    """The forecast of a JSON object. Raises TypeError or KeyError for anything else."""
+    stages = {name: typed(Expected, found["stages"][name]) for name in ROWS}
+    return typed(Forecast, found | {"stages": stages, "size": typed(TrainingSize, found["size"])})
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any
 from tercet import modeling
 from tercet.config.recipe import GeneratorSettings, Recipe, RetrieverSettings
 from tercet.core.console import console
-from tercet.core.files import read_json, write_json
+from tercet.core.files import kept, write_json
 from tercet.core.plugins import is_plugin
 from tercet.data import Passages
 from tercet.modeling.precision import default_device, known_dtype, name_of
@@ -43,8 +43,15 @@ class _Open:
 
 def read_choices(folder: Path) -> dict[str, Any]:
     """What a run has chosen; nothing before its first shard."""
-    file = folder / CHOICES
-    return dict(read_json(file)) if file.exists() else {}
+    return kept(folder / CHOICES, _known) or {}
+
+
+def _known(choices: Any) -> dict[str, Any]:
+    """The choices of a file. Raises TypeError for anything else."""
+    for made in choices.values():
+        if not isinstance(made["of"], str) or not isinstance(made["choice"], str | bool | int):
+            raise TypeError("no choice")
+    return dict(choices)
 
 
 def write_choices(folder: Path, choices: Choices) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tercet.config.recipe import Recipe
 from tercet.core.artifacts import Stage, Writer, produce
 from tercet.core.console import console, progress
-from tercet.core.files import read_json, write_json
+from tercet.core.files import kept, write_json
 from tercet.core.processes import locked
 from tercet.core.schema import InputError
 from tercet.data.sources import PassagesWithQrels, open_source
@@ -72,7 +72,7 @@ class _Run:
         from tercet.retrieval.weaviate.client import RefusedPassages
 
         note = writer.folder / REACHED
-        start = read_json(note)["rows"] if note.exists() else 0
+        start: int = kept(note, lambda reached: max(0, int(reached["rows"]))) or 0
         if (self.target.count() or 0) < start:  # the server lost some or all: write again
             start = 0
         write_json(note, {"rows": start})

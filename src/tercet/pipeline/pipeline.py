@@ -9,9 +9,8 @@ import numpy as np
 from tercet import modeling
 from tercet.config.parsing import nearest
 from tercet.config.recipe import Recipe
-from tercet.core.artifacts import MANIFEST, Artifact, Stage
+from tercet.core.artifacts import Artifact, Stage, existing
 from tercet.core.console import console
-from tercet.core.files import read_json
 from tercet.core.mapped import MappedVectors
 from tercet.core.processes import is_main_process
 from tercet.core.schema import InputError, Qrels, Query
@@ -203,7 +202,10 @@ class Pipeline:
     def check_adapted(self) -> None:
         """Refuse a model folder that was adapted from another model than the recipe's."""
         folder = self.recipe.folder / "model"
-        plan = read_json(folder / MANIFEST)["plan"]
+        made = existing(folder)
+        if made is None:
+            raise InputError(f"{folder} holds no model: run `tercet adapt` with this recipe")
+        plan = made.manifest["plan"]
         trained = plan["settings"].get("model.train")
         if trained != self.recipe.model.train:
             raise InputError(

@@ -5,15 +5,12 @@ What is raised is told as one line that begins with the recipe's key.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
+from tercet.core.borders import border
 from tercet.core.console import console
 from tercet.core.plugins import is_plugin
 from tercet.core.processes import is_main_process
 from tercet.core.resources import trim_memory
-from tercet.core.schema import InputError, Passage
-from tercet.core.text import excerpt
+from tercet.core.schema import Passage
 from tercet.data import Passages
 from tercet.pipeline.components import Components
 
@@ -31,7 +28,7 @@ def try_writers(components: Components) -> None:
     fresh, passages = components.settled(components.recipe), Passages.of(_UNLIKE)
     for number, settings in enumerate(fresh.recipe.queries.generators):
         if settings.kind in _OWN:
-            with _named(f"queries.generators.{number}"):
+            with border(f"queries.generators.{number}: two items fail", known=False):
                 fresh.generator(settings, passages).generate(_UNLIKE, 1, fresh.recipe.seed)
     trim_memory()
 
@@ -40,7 +37,7 @@ def try_retrievers(components: Components) -> None:
     """Encode two passages with every retriever's own model. Raises InputError."""
     for number, settings in enumerate(components.recipe.negatives.retrievers):
         if settings.model:
-            with _named(f"negatives.retrievers.{number}"):
+            with border(f"negatives.retrievers.{number}: two items fail", known=False):
                 encoder = components.other_encoder(settings)
                 encoder.encode_passages([passage.contents for passage in _UNLIKE])
     trim_memory()
@@ -51,7 +48,7 @@ def try_teacher(components: Components) -> None:
 
     A plug-in is asked for two pairs.
     """
-    with _named("teacher"):
+    with border("teacher: two items fail", known=False):
         teacher = components.teacher()
         if is_plugin("teachers", components.recipe.teacher.name):
             teacher.score([("a query", passage.contents) for passage in _UNLIKE])
@@ -60,15 +57,3 @@ def try_teacher(components: Components) -> None:
         console.print(f"teacher {teacher.name} reads {reading}", style="dim")
     del teacher
     trim_memory()
-
-
-@contextmanager
-def _named(key: str) -> Iterator[None]:
-    """Turn what is raised into one InputError that begins with the key."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:  # libraries' errors share no narrower base
-        reason = excerpt(str(error), 300) or "no reason given"
-        raise InputError(f"{key}: two items fail ({type(error).__name__}): {reason}") from error

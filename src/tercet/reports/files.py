@@ -51,13 +51,17 @@ def results_from(metrics: Mapping[str, Any], place: str) -> Results:
 
     Raises InputError if they are not those of eval.py.
     """
-    missing = [field.name for field in fields(Results) if field.name not in metrics]
+    known = metrics if isinstance(metrics, dict) else {}
+    missing = [field.name for field in fields(Results) if field.name not in known]
     if missing:
         raise InputError(
             f"{place} has no results of eval.py ({', '.join(missing)} missing): use the "
             "metrics.json in the `results` folder of a run"
         )
-    results: Results = _typed(Results, metrics)
+    try:
+        results: Results = _typed(Results, metrics)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        raise InputError(f"{place} is damaged, or of another version: run `tercet eval`") from None
     return results
 
 

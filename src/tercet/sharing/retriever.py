@@ -262,11 +262,13 @@ def write_passages(
             ends[place] = end
     np.save(partial / "ends.npy", ends)
     if vectors is not None:
-        shape = (len(order), vectors.shape[1])
-        file_ = np.lib.format.open_memmap(partial / "vectors.npy", "w+", np.float32, shape)
-        for start in range(0, len(order), BLOCK):
-            file_[start : start + BLOCK] = vectors[order[start : start + BLOCK]]
-        file_.flush()
+        with (partial / "vectors.npy").open("wb") as file:
+            shape = (len(order), vectors.shape[1])
+            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            for start in range(0, len(order), BLOCK):
+                block = vectors[order[start : start + BLOCK]]
+                file.write(block.astype("<f4", copy=False).tobytes())
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 

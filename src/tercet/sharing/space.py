@@ -16,7 +16,7 @@ from tercet.config.recipe import Recipe
 from tercet.core.artifacts import Artifact
 from tercet.core.console import console
 from tercet.core.extras import missing
-from tercet.core.files import read_json, write_file, write_json
+from tercet.core.files import kept, read_json, write_file, write_json
 from tercet.core.processes import locked
 from tercet.core.schema import InputError
 from tercet.core.text import bytes_text
@@ -141,13 +141,15 @@ def _write_results(pipeline: Pipeline, folder: Path) -> None:
     recipe, metrics = pipeline.recipe, pipeline.recipe.folder / "metrics.json"
     if not metrics.exists():
         raise InputError(f"{metrics} does not exist: run `tercet adapt` with this recipe")
-    report = read_json(metrics)
+    report = kept(metrics, lambda found: {name: found[name] for name in ("comparisons", "notes")})
+    if report is None:
+        raise InputError(f"{metrics} is damaged: run `tercet adapt` again, which writes it")
     results = {
         "run": recipe.name,
         "model": shown(recipe.model.name),
         "passages": len(pipeline.passages),
-        "comparisons": report["comparisons"],
-        "notes": report["notes"],
+        "shipped": pipeline.model.facts["shipped"],
+        **report,
     }
     write_json(folder / _RESULTS, _without_paths(results, recipe))
     evaluated = recipe.folder / "results" / "metrics.json"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +17,11 @@ import numpy as np
 from tercet import retrieval
 from tercet.config.parsing import flatten
 from tercet.config.recipe import Recipe
+from tercet.core.borders import border
 from tercet.core.console import console
+from tercet.core.disk import free_space
 from tercet.core.extras import missing
-from tercet.core.files import digest, read_json, write_json
-from tercet.core.schema import InputError
+from tercet.core.files import digest, kept, write_json
 from tercet.core.text import excerpt, one_line
 from tercet.data.judgements import texts_of
 from tercet.evaluation.analysis import changes
@@ -39,6 +41,7 @@ except ImportError:
 #: In a run's folder: W&B ids by training plan, and the digest of the results that were logged.
 _RUNS = "wandb.json"
 _TIMEOUT = 1_800.0  # seconds to wait for the network at the end; `wandb sync` sends the rest
+_ROOM = 1 << 20  # free bytes below which a log may not be whole
 _LISTS, _NEGATIVES = 20, 4  # training lists shown, and negatives of each
 _CHANGED = 10  # queries with the largest gains, and with the largest losses
 _EXCERPT = 300  # characters of a passage
@@ -55,17 +58,37 @@ class TrainingRun:
         self.pipeline, self.recipe = pipeline, pipeline.recipe
         self._file = self.recipe.folder / _RUNS
         self._opened: Any = None
+        self._failed = False
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Log points of the curves, unless a resumed run has them already."""
         # W&B's steps only increase, and an evaluation follows the loss of the same step.
         place = 2 * step + any(name.startswith("eval/") for name in values)
-        if place >= self._run().starting_step:
-            points = {**values, "train/global_step": step}
-            self._run().log(points, step=place, commit=True)
+        with self._aside():
+            if not self._failed and place >= self._run().starting_step:
+                points = {**values, "train/global_step": step}
+                self._run().log(points, step=place, commit=True)
 
     def finish(self, report: Report) -> None:
         """Log the results: metric values, tables, plots and the model. Ends the W&B run."""
+        with self._aside():
+            self._finish(report)
+
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        """A log that cannot be written is said once; it does not end the run."""
+        try:
+            yield
+            if self._opened is None or free_space(Path(self._opened.dir)) >= _ROOM:
+                return
+            why = "the disk is full"  # W&B does not say so
+        except (OSError, wandb.Error) as error:
+            why = one_line(str(error))
+        if not self._failed:
+            console.warn(f"W&B: {why}: its log is not whole, and the run goes on without it")
+        self._failed = True
+
+    def _finish(self, report: Report) -> None:
         summary, noted = _summary(report), self._noted()
         outcome = digest([self.pipeline.model.digest, summary])
         if self._opened is None and noted.get("logged") == outcome:
@@ -80,7 +103,7 @@ class TrainingRun:
         run.log(self._media(report), step=max(run.step, after), commit=True)
         run.log_artifact(self._artifact(report, summary))
         run.finish()
-        if not run.disabled:
+        if not run.disabled and not self._failed:
             self._note(logged=outcome)
 
     def _run(self) -> Any:
@@ -98,7 +121,7 @@ class TrainingRun:
         return digest(self.pipeline.stage("model").plan)
 
     def _read(self) -> dict[str, dict[str, str]]:
-        return read_json(self._file) if self._file.exists() else {}
+        return kept(self._file, lambda noted: {plan: dict(of) for plan, of in noted.items()}) or {}
 
     def _noted(self) -> dict[str, str]:
         return self._read().get(self._plan, {})
@@ -173,7 +196,7 @@ def track(recipe: Recipe, results: Results, page: Path) -> None:
 def _open(recipe: Recipe, name: str, kind: str, settings: dict[str, Any], **resumed: Any) -> Any:
     """Start a W&B run; offline in the run's folder if W&B cannot be reached or has no key."""
     mode, reason = _mode()
-    try:
+    with border("W&B", "; WANDB_MODE=offline logs to this machine only"):
         run = wandb.init(
             project=recipe.tracking.project,
             group=recipe.name,
@@ -190,10 +213,6 @@ def _open(recipe: Recipe, name: str, kind: str, settings: dict[str, Any], **resu
             resume="allow" if resumed else None,
             **resumed,
         )
-    except wandb.Error as error:
-        raise InputError(
-            f"W&B: {one_line(str(error))}; WANDB_MODE=offline logs to this machine only"
-        ) from None
     if reason:
         folder = Path(run.dir).parent
         console.print(f"      W&B: {reason}: logged offline; send it by `wandb sync {folder}`")

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,8 +20,10 @@ import psutil
 from tercet.config.loading import load_recipe
 from tercet.config.recipe import Recipe
 from tercet.core.console import LINE_SECONDS
-from tercet.core.files import read_json, write_json
+from tercet.core.files import kept, typed, write_json
 from tercet.core.schema import InputError
+from tercet.reports.report import Comparison
+from tercet.retrieval.significance import Interval
 from tercet.studio.places import Places, check_name
 
 _FOLDER, _PROCESS, _LOG, _STOPPED = "studio", "process.json", "log.txt", "stopped"
@@ -77,10 +80,7 @@ _children: list[subprocess.Popen[bytes]] = []
 
 def read_process(run: Path) -> Process | None:
     """The process that the studio started last for a run, if any."""
-    try:
-        return Process(**read_json(run / _FOLDER / _PROCESS))
-    except (FileNotFoundError, TypeError, InputError):
-        return None
+    return kept(run / _FOLDER / _PROCESS, partial(typed, Process))
 
 
 def find(run: Path) -> psutil.Process | None:
@@ -227,14 +227,28 @@ def report_of(run: Path) -> Mapping[str, Any]:
     path = run / "metrics.json"
     try:
         return _read_report(path, _extent(path))
-    except (FileNotFoundError, InputError):  # one damaged run must not break the table
+    except FileNotFoundError:
         return {}
 
 
 @functools.lru_cache(maxsize=4096)
 def _read_report(path: Path, extent: tuple[int, int] | None) -> dict[str, Any]:
     """Cached, as a table may list hundreds of runs; read again when the file changes."""
-    return dict(read_json(path))
+    return kept(path, _checked) or {}
+
+
+def _checked(found: Any) -> dict[str, Any]:
+    """A report. Raises TypeError and its kin for another JSON value, such as another version's."""
+    report = {"verdict": "", "shipped": "", "more": [], **found}
+    texts = ("verdict", "shipped", "command")
+    lists = ("comparisons", "notes", "more")
+    kinds = {str: texts, dict: ("settings", "seconds"), list: lists}
+    if any(not isinstance(report[name], kind) for kind in kinds for name in kinds[kind]):
+        raise TypeError("no report")
+    for each in report["comparisons"]:
+        typed(Comparison, each | {"interval": typed(Interval, each["interval"])})
+    sum(report["seconds"].values())
+    return report
 
 
 def changed(run: Path) -> str:

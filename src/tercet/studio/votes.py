@@ -6,6 +6,8 @@ import csv
 import hashlib
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
@@ -47,19 +49,29 @@ class Votes:
 
     def queries(self) -> dict[str, str]:
         """Query id -> text."""
-        path = self.folder / _QUERIES
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else ()
-        return {row["_id"]: row["text"] for row in map(json.loads, lines)}
+        with _read(self.folder / _QUERIES) as text:
+            rows = map(json.loads, text.splitlines())
+            return {str(row["_id"]): str(row["text"]) for row in rows}
 
     def qrels(self) -> dict[tuple[str, str], int]:
         """(query id, passage id) -> 1 for relevant, 0 for not."""
-        path = self.folder / _QRELS
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        rows = [*csv.reader(io.StringIO(text, newline=""), delimiter="\t")][1:]
-        return {(query, passage): int(grade) for query, passage, grade in rows}
+        with _read(self.folder / _QRELS) as text:
+            rows = [*csv.reader(io.StringIO(text, newline=""), delimiter="\t")][1:]
+            return {(query, passage): int(grade) for query, passage, grade in rows}
 
     def of(self, query: str) -> dict[str, int]:
         """Passage id -> grade for the text of one query."""
         query = " ".join(query.split())
         ids = {id for id, text in self.queries().items() if text == query}
         return {passage: grade for (id, passage), grade in self.qrels().items() if id in ids}
+
+
+@contextmanager
+def _read(path: Path) -> Iterator[str]:
+    """The text of a file, empty if there is none; one that cannot be read is left as it is."""
+    try:
+        yield path.read_text(encoding="utf-8") if path.exists() else ""
+    except (LookupError, TypeError, ValueError, csv.Error):
+        raise InputError(
+            f"{path} is damaged: mend it, or move it away to begin with no votes"
+        ) from None

@@ -11,10 +11,12 @@ from typing import Any
 from tercet.core.artifacts import MANIFEST, existing
 from tercet.core.console import CURVES
 from tercet.core.resources import read_times
+from tercet.core.schema import InputError
 from tercet.reports.run_report import STAGES
 from tercet.studio.runs import PROGRESS, find, tail
 
 ZERO_SHOT = "zero-shot"
+_NUMBERS = {"step", "max_steps", "began", "time"}  # of every row of the Trainer's log
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,11 @@ def stages(run: Path) -> list[Stage]:
     found = []
     for name in (*STAGES, "evaluation"):
         partial = run / f"{name}.partial"
-        artifact = existing(run / name)
+        try:
+            artifact = existing(run / name)
+        except InputError:  # its manifest is damaged
+            found.append(Stage(name, "damaged"))
+            continue
         if partial.is_dir() and not (partial / MANIFEST).exists():
             found.append(_at_work(run, name) if at_work else Stage(name, "interrupted"))
         elif artifact:
@@ -88,16 +94,18 @@ def _counted(facts: dict[str, Any]) -> str:
 
 
 def _rows(run: Path) -> list[dict[str, Any]]:
-    """The rows logged by the Trainer, without a line that is only half written."""
+    """The rows logged by the Trainer, without a line that is damaged or half written."""
     try:
-        text = (run / "training" / CURVES).read_text(encoding="utf-8")
+        text = (run / "training" / CURVES).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return []
     rows = []
     for line in text.splitlines():
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            row = json.loads(line)
+            if _NUMBERS <= row.keys() and all(isinstance(row[n], int | float) for n in _NUMBERS):
+                rows.append(row)
+        except (AttributeError, ValueError):
             continue
     return rows
 

@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from transformers import AutoModel, AutoTokenizer
 
+from tercet.core.borders import is_out_of_memory
 from tercet.core.resources import counting
 from tercet.core.schema import InputError
 from tercet.modeling.batching import plan_batches, run_halving
@@ -394,6 +396,7 @@ def test_batches_hold_every_text_once_within_the_limit() -> None:
     assert plan_batches([], 64) == []
 
 
+@pytest.mark.fault("memory that ends")
 def test_a_batch_too_large_for_memory_is_halved() -> None:
     seen: list[int] = []
 
@@ -407,6 +410,22 @@ def test_a_batch_too_large_for_memory_is_halved() -> None:
     assert max(size for size in seen if size <= 2) == 2
     with pytest.raises(torch.OutOfMemoryError):
         run_halving(lambda _: (_ for _ in ()).throw(torch.OutOfMemoryError()), np.arange(3))
+
+
+@pytest.mark.fault("memory that ends")
+@pytest.mark.parametrize("allocate", [torch.empty, np.empty])
+def test_so_it_is_where_the_memory_of_the_machine_ends(allocate: Any) -> None:
+    def run(batch: np.ndarray) -> np.ndarray:
+        if len(batch) > 2:
+            allocate(10**15)
+        return batch * 10
+
+    assert (run_halving(run, np.arange(7)) == np.arange(7) * 10).all()
+    with pytest.raises((MemoryError, RuntimeError)) as caught:
+        run_halving(lambda _: allocate(10**15), np.arange(3))
+    assert is_out_of_memory(caught.value)
+    with pytest.raises(ValueError, match="of another kind"):
+        run_halving(lambda _: (_ for _ in ()).throw(ValueError("of another kind")), np.arange(3))
 
 
 def test_the_config_is_a_value(tiny_encoder_path: Path) -> None:

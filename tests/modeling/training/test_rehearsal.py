@@ -76,6 +76,7 @@ LATE = {
 }
 
 
+@pytest.mark.fault("a library's own errors")
 @pytest.mark.parametrize(
     ("key", "options"), [(key, options) for key, all in LATE.items() for options in all]
 )
@@ -122,6 +123,7 @@ def test_settings_that_train_pass(recipe: Path, options: list[str]) -> None:
     check(recipe, *options)
 
 
+@pytest.mark.fault("a library's own errors")
 def test_a_setting_that_this_architecture_lacks_is_refused(recipe: Path, tmp_path: Path) -> None:
     """Its layers share their weights, and transformers checkpoints none of them."""
     folder, given = tmp_path / "albert", Path(load_recipe(recipe).model.name)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from tiny_training import LOSSES, Drawn, train_with_every_loss, trainer
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from tercet.config.loading import load_recipe
-from tercet.core.schema import InputError
+from tercet.core.schema import Diverged, InputError
 from tercet.modeling.encoders.bi_encoder import BiEncoder
 from tercet.modeling.training.callbacks import FiniteGradients
 from tercet.modeling.training.checkpoints import last_checkpoint
@@ -293,15 +294,55 @@ def test_a_checkpoint_that_was_cut_short_is_removed_and_the_one_before_is_used(
     assert not newest.exists()
 
 
+@pytest.mark.fault("divergence")
 @pytest.mark.parametrize("options", LOSSES.values(), ids=LOSSES)
 def test_a_loss_that_is_not_finite_stops_training_before_it_reaches_the_weights(
     encoder: BiEncoder, texts: dict[str, str], tmp_path: Path, options: list[str]
 ) -> None:
     run = trainer(encoder, texts, tmp_path, *options)
     run.train_dataset.items[3]["margins"][0] = np.nan
-    with pytest.raises(RuntimeError, match="loss is nan"):
+    with pytest.raises(Diverged, match="loss is nan at step 0, with query '3'; last .*: none"):
         run.train()
     assert all(torch.isfinite(p).all() for p in encoder.backbone.parameters())
+
+
+@pytest.mark.fault("divergence")
+def test_the_queries_at_fault_and_the_last_checkpoint_are_named(
+    encoder: BiEncoder, texts: dict[str, str], tmp_path: Path
+) -> None:
+    saved = ["--training.num_train_epochs=2", "--training.per_device_train_batch_size=8"]
+    run = trainer(encoder, texts, tmp_path, *saved)
+    run.train_dataset.query_ids = [f"q{row}" for row in range(16)]
+    items, drawn = run.train_dataset.items, run.train_dataset.set_epoch
+
+    def spoil(epoch: int) -> None:
+        drawn(epoch)
+        if epoch:
+            items[5]["margins"][0] = 1e30  # its square is beyond float32
+
+    run.train_dataset.set_epoch = spoil
+    with pytest.raises(Diverged) as caught:
+        run.train()
+    line = str(caught.value)
+    assert re.match(r"training diverged: the loss is (nan|inf) at step \d", line)
+    assert "\n" not in line
+    assert "with query 'q5'; last checkpoint: " in line
+    kept = last_checkpoint(tmp_path / "run" / "training")
+    assert kept and f"last checkpoint: {kept}." in line
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.fault("divergence")
+def test_weights_that_are_not_finite_are_neither_measured_nor_saved(
+    encoder: BiEncoder, texts: dict[str, str], tmp_path: Path
+) -> None:
+    run = trainer(encoder, texts, tmp_path)
+    with torch.no_grad():
+        next(encoder.backbone.parameters()).view(-1)[0] = torch.inf
+    for work in (run.evaluate, lambda: run._save_checkpoint(run.model, None)):
+        with pytest.raises(Diverged, match="a weight is not finite at step 0; last"):
+            work()
+    assert not list(tmp_path.rglob("checkpoint-*"))
 
 
 def test_arguments_that_contradict_one_another_are_refused_in_one_line(tmp_path: Path) -> None:
@@ -392,6 +433,7 @@ def test_each_epoch_trains_on_its_own_draws_and_one_that_is_resumed_halfway_on_t
     assert read == whole[-8:]
 
 
+@pytest.mark.fault("divergence")
 @pytest.mark.parametrize("value", [np.inf, np.nan], ids=str)
 def test_a_gradient_that_is_not_finite_stops_training_before_it_reaches_the_weights(
     encoder: BiEncoder, texts: dict[str, str], tmp_path: Path, value: float
@@ -400,21 +442,22 @@ def test_a_gradient_that_is_not_finite_stops_training_before_it_reaches_the_weig
     run = trainer(encoder, texts, tmp_path, "--training.max_grad_norm=0")
     before = {name: weight.clone() for name, weight in encoder.backbone.state_dict().items()}
     next(encoder.backbone.parameters()).register_hook(lambda gradient: gradient + value)
-    with pytest.raises(RuntimeError, match="gradient is not finite at step 0"):
+    with pytest.raises(Diverged, match="gradient is not finite at step 0, with queries '"):
         run.train()
     for name, weight in encoder.backbone.state_dict().items():
         assert torch.equal(weight, before[name]), name
 
 
+@pytest.mark.fault("divergence")
 def test_one_gradient_that_is_not_finite_is_enough_to_stop(tmp_path: Path) -> None:
     # The Trainer spreads it over all gradients where it clips; where it does not, one is left.
     model = torch.nn.Linear(2, 2)
     model.weight.grad, model.bias.grad = torch.ones(2, 2), torch.tensor([0.0, np.nan])
     step = TrainingArguments(output_dir=str(tmp_path)), TrainerState(), TrainerControl()
-    with pytest.raises(RuntimeError, match="gradient is not finite at step 0"):
-        FiniteGradients().on_pre_optimizer_step(*step, model=model)
+    with pytest.raises(Diverged, match="gradient is not finite"):
+        FiniteGradients(Diverged).on_pre_optimizer_step(*step, model=model)
     model.bias.grad = torch.zeros(2)
-    FiniteGradients().on_pre_optimizer_step(*step, model=model)
+    FiniteGradients(Diverged).on_pre_optimizer_step(*step, model=model)
 
 
 def test_the_best_checkpoint_outlives_later_ones_and_is_what_training_ends_with(

@@ -11,9 +11,9 @@ import numpy as np
 from tercet import data, modeling, retrieval
 from tercet.config.evaluation import SYNTHETIC
 from tercet.config.index import UUIDS
-from tercet.core.artifacts import MANIFEST, Writer
+from tercet.core.artifacts import Writer, existing
 from tercet.core.console import console
-from tercet.core.files import digest, read_json, write_json
+from tercet.core.files import digest, write_json
 from tercet.core.processes import is_main_process
 from tercet.core.schema import Index
 from tercet.data.judgements import passages_named
@@ -126,10 +126,8 @@ class Model(Step):
 
 def _is_trained(run: Run) -> bool:
     """Whether the run has a model that was trained with these settings."""
-    file = run.recipe.folder / "model" / MANIFEST
-    if not file.exists():
-        return False
-    settings = read_json(file)["plan"]["settings"]
+    made = existing(run.recipe.folder / "model")
+    settings = made.manifest["plan"]["settings"] if made else {}
     return bool(settings.get("weight_arguments") == run.recipe.weight_arguments)
 
 

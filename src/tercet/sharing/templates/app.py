@@ -127,16 +127,19 @@ def _text(text: str) -> str:
 
 
 def comparison(results: dict[str, Any]) -> str:
-    """The metrics of the base and the adapted model as HTML."""
+    """The metrics of the base and the adapted model as HTML; of the base alone where it ships."""
+    base = results["shipped"] == "base"
     rows = "".join(
         f"<tr><td>{html.escape(c['measure'])}</td><td>{c['before']:.4f}</td>"
-        f"<td>{c['after']:.4f}</td>{_difference(c['interval'])}</tr>"
+        + ("" if base else f"<td>{c['after']:.4f}</td>{_difference(c['interval'])}")
+        + "</tr>"
         for c in results["comparisons"]
     )
+    more = "<th>adapted</th><th>difference <small>95% interval</small></th>"
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in results["notes"])
     return (
         '<div class="scroll"><table class="figures"><thead><tr><th>metric</th><th>zero-shot</th>'
-        "<th>adapted</th><th>difference <small>95% interval</small></th></tr></thead>"
+        f"{'' if base else more}</tr></thead>"
         f'<tbody>{rows}</tbody></table></div><ul class="notes">{notes}</ul>'
     )
 
@@ -190,7 +193,8 @@ def _search(search: Search) -> None:
 
 
 def _head(results: dict[str, Any]) -> str:
-    about = f"{results['passages']:,} passages, searched by {results['model']}, adapted to them."
+    how = "unchanged" if results["shipped"] == "base" else "adapted to them"
+    about = f"{results['passages']:,} passages, searched by {results['model']}, {how}."
     return f'<div class="head"><h1>{html.escape(results["run"])}</h1>{note(about)}</div>'
 
 

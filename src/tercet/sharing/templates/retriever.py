@@ -11,7 +11,7 @@
 #   "weaviate-client>=4.23,<5",  # only: weaviate
 # ]
 # ///
-"""Dense search with an adapted model, as a LangChain retriever.
+"""Dense search with the model of a run, as a LangChain retriever.
 
     from retriever import TercetRetriever
 
@@ -118,7 +118,7 @@ class Hit(NamedTuple):
 
 
 class QueryEncoder:
-    """Encodes queries with the adapted model."""
+    """Encodes queries with the run's model."""
 
     def __init__(self, model: str, revision: str | None, device: str | None) -> None:
         """`device` None uses a GPU if available. Raises FileNotFoundError without a model."""
@@ -494,7 +494,7 @@ def _url(text: str) -> SplitResult:
 
 # endregion
 class TercetRetriever(BaseRetriever):
-    """Searches the passages of the run's index with the adapted model.
+    """Searches the passages of the run's index with the run's model.
 
     The constructor loads the model and opens the index. Raises FileNotFoundError without the
     model's or the passages' folder, and ValueError for passages with other vectors.
