@@ -63,11 +63,24 @@ N ?= 100
 soak: install  ## kill and resume runs at N (100) random moments, and compare their bytes
 	SOAK_KILLS=$(N) $(PYTEST) -q -s tests/test_soak.py -k test_soak
 
+fuzz: install  ## N mutated inputs (100) for each parser; `make fuzz N=2000` takes an hour
+	FUZZ=$(N) $(PYTEST) -q -s -o timeout=0 tests/fuzz
+
 lint: install  ## ruff, mypy, and the rule that an import points left
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p tercet
 	$(BIN)/lint-imports
+
+lock:  ## requirements-dev.lock: the versions and hashes of the tests' environment, by uv
+	uv pip compile --quiet --python $(BIN)/python --extra dev --generate-hashes --no-emit-index-url \
+	  --no-header --no-annotate setup.cfg -o requirements-dev.lock
+
+# Advisories come from the network; where they cannot be had, that is said, and nothing is vouched for.
+audit: install  ## known vulnerabilities of the locked packages (pip-audit --strict)
+	@$(BIN)/python -m pip install --quiet pip-audit && \
+	  $(BIN)/python -m pip_audit --strict --disable-pip --require-hashes -r requirements-dev.lock || \
+	  { echo "audit: vulnerable packages above, or no advisory data could be had: nothing is vouched for" >&2; exit 1; }
 
 docs: install  ## the documentation, into site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
@@ -91,4 +104,4 @@ bench: models weaviate  ## time every stage, metrics, indexes and the ingest bes
 	$(BIN)/python benchmarks/indexes.py
 	eval "$$(scripts/weaviate.sh env)" && $(BIN)/python benchmarks/ingest.py
 
-.PHONY: help install models models-multilingual quickstart test test-fast test-slow faults lint docs weaviate weaviate-stop bench
+.PHONY: help install models models-multilingual quickstart test test-fast test-slow faults fuzz soak lock audit lint docs weaviate weaviate-stop bench

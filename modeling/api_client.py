@@ -147,7 +147,7 @@ class Caller:
             with self._lock:
                 self._ready = max(self._ready, time.monotonic() + failure.wait)
         if pause >= 5:
-            console.print(f"  {failure.reason}: again in {pause:.0f} s", markup=False)
+            console.print(f"  {failure.reason}: again in {pause:.0f} s")
         if self._given_up.wait(pause):
             raise Stopped(failure.reason)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.text import Text
 
 from tercet.config.index import IndexSettings
 from tercet.core import plugins
@@ -117,7 +118,8 @@ def read_collection(
 def drop_leftovers(index: Index) -> None:
     """Delete the collections that killed runs of this owner left; then discard the index."""
     if isinstance(index, ServedIndex) and (dropped := index.drop_leftovers()):
-        console.print(f"[yellow]dropped[/] {', '.join(dropped)}: left by a run that was killed")
+        names = ", ".join(dropped)
+        console.print(Text("dropped", "yellow"), f"{names}: left by a run that was killed")
     index.discard()
 
 

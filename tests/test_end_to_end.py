@@ -232,12 +232,43 @@ def test_training_ends_when_no_evaluation_is_better(recipe: Path) -> None:
     assert [entry["epoch"] for entry in history] == [0, 1, 2, 3]
 
 
-def launched(recipe: Path, *overrides: str) -> Finished:
-    """The same in two processes."""
+def launch(recipe: Path, *overrides: str) -> list[str]:
+    """The command of the same in two processes."""
     accelerate = [sys.executable, "-m", "accelerate.commands.launch"]
     config = ["--config_file", str(ROOT / "accelerate_config.yaml"), "--main_process_port", "0"]
-    command = [*accelerate, *config, str(ROOT / "train.py"), str(recipe), *overrides]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+    return [*accelerate, *config, str(ROOT / "train.py"), str(recipe), *overrides]
+
+
+def launched(recipe: Path, *overrides: str) -> Finished:
+    """The same in two processes."""
+    return subprocess.run(launch(recipe, *overrides), capture_output=True, text=True, timeout=600)
+
+
+@pytest.mark.long
+@pytest.mark.fault("signals")
+def test_a_signal_to_a_launch_of_two_saves_a_checkpoint_and_leaves_no_process(
+    recipe: Path,
+) -> None:
+    runs = recipe.parent / "runs"
+    options = ["--training.num_train_epochs", "12", "--training.per_device_train_batch_size", "1"]
+    command = launch(recipe, "--name", "stopped", *options)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as started:
+        curves = runs / "stopped" / "training" / "curves.jsonl"
+        while started.poll() is None and '"loss"' not in _text(curves):
+            time.sleep(0.002)
+        ranks = psutil.Process(started.pid).children(recursive=True)
+        started.send_signal(signal.SIGTERM)
+        out, error = started.communicate(timeout=120)
+    assert started.returncode != 0
+    assert not psutil.wait_procs(ranks, timeout=60)[1], "a rank is left"
+    said = (out + error).decode()
+    saved = re.search(r"stopped: checkpoint of step (\d+) is saved", said)
+    assert saved and "error: stopped by SIGTERM: run the same command again to resume" in said
+    again = launched(recipe, "--name", "stopped", *options)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert f"resumed from checkpoint-{saved[1]}" in again.stdout
+    whole = launched(recipe, "--name", "whole", *options)
+    assert whole.returncode == 0 and hashes(runs / "stopped") == hashes(runs / "whole")
 
 
 def test_two_processes_measure_and_learn_what_one_does(recipe: Path) -> None:

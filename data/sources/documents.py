@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from rich.text import Text
+
 from tercet.core.console import console
 from tercet.core.extras import missing
 from tercet.core.files import digest, file_sha256
@@ -58,7 +60,7 @@ class Documents:
         )
         if others:
             kinds = ", ".join(f"{count:,} of {kind}" for kind, count in others.most_common())
-            console.print(f"[yellow]skipped[/] in {path}: {kinds}")
+            console.print(Text("skipped", "yellow"), f"in {path}: {kinds}")
 
     @cached_property
     def files(self) -> list[Path]:
@@ -131,7 +133,10 @@ def _unclosed(heading: str) -> str:
 
 
 def _html(file: Path) -> tuple[str, str]:
-    page = BeautifulSoup(file.read_bytes(), "html.parser")  # it detects the encoding
+    try:
+        page = BeautifulSoup(file.read_bytes(), "html.parser")  # it detects the encoding
+    except Exception as error:  # of what no browser reads either, as a number without end
+        raise InputError(f"{file}: cannot be read as HTML ({error_text(error)})") from None
     title = page.title.get_text() if page.title else ""
     for element in page(_NO_TEXT):
         element.decompose()

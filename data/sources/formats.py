@@ -178,7 +178,7 @@ def _parquet_rows(file: Path, columns: Sequence[str] | None = None) -> Rows:
             for cells in zip(*map(_cells, batch.columns), strict=True):
                 number += 1
                 yield f"{file}, row {number}", dict(zip(wanted, cells, strict=True))
-    except (pa.ArrowException, OSError) as error:
+    except Exception as error:  # of Arrow, or of what is no UTF-8 in it
         reason = str(error).partition("\n")[0]
         raise InputError(f"{file}: cannot be read as Parquet ({reason})") from None
 

@@ -43,7 +43,7 @@ def _is_whole(first: str) -> bool:
         row = json.loads(first)
     except json.JSONDecodeError as error:
         return first.lstrip().startswith("{") and _is_cut(error)
-    except RecursionError:
+    except (ValueError, RecursionError):  # a number of thousands of digits, or brackets
         return False
     return isinstance(row, dict) and _is_llama_index(row)
 
@@ -106,8 +106,8 @@ def _value(text: str, file: Path) -> Any:
         raise InputError(
             f"{place_of}: {how} ({error.msg}): write or fetch the whole file again"
         ) from None
-    except RecursionError:
-        raise InputError(f"{file}: JSON that is nested too deeply") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or brackets
+        raise InputError(f"{file}: not JSON that can be read ({error})") from None
     return values[0] if len(values) == 1 else values
 
 

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi
-from rich.markup import escape
 from torch import Tensor, nn
 from transformers import Trainer, TrainerControl
 from transformers.trainer_utils import HubStrategy, SaveStrategy, rotate_checkpoints
@@ -168,8 +167,7 @@ def last_checkpoint(folder: Path) -> str | None:
         if _is_whole(checkpoint):
             return str(checkpoint)
         console.print(
-            f"[red]{escape(str(checkpoint))} is not whole[/]: put aside as {ASIDE}, using the one "
-            "before it"
+            f"{checkpoint} is not whole: put aside as {ASIDE}, using the one before it", style="red"
         )
         shutil.rmtree(folder / ASIDE, ignore_errors=True)
         checkpoint.rename(folder / ASIDE)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import click
 import pytest
+from rich.text import Text
 
 from tercet.commands import main as main_module
 from tercet.commands.main import ALIASES, COMMANDS, main, tercet
@@ -337,7 +338,7 @@ def talks(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     @click.command(cls=RecipeCommand)
     def command(recipe: Recipe) -> None:
-        console.print("[bold]on the[/] way")
+        console.print(Text("on the", "bold"), "way")
         console.warn("odd [x]")
         console.result("it is better")
 

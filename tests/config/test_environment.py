@@ -88,3 +88,50 @@ def test_copies_keep_how_a_text_is_written() -> None:
     for copied in (copy.deepcopy(text), copy.copy(text), pickle.loads(pickle.dumps(text))):
         assert copied == "value" and written([copied]) == ["${NAME}"]
     assert recorded({"a": text}) != recorded({"a": FromEnvironment("other", "${NAME}")})
+
+
+@pytest.mark.fault("malformed input")
+def test_a_home_before_a_path_is_expanded_once_and_written_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("MINE", "~/data")
+    (tmp_path / "r.yaml").write_text(
+        "corpus: {path: ~/corpus}\nmodel: {name: ~/models/x, query_prompt: ~/not a path}\n"
+        "queries: {generators: [{kind: causal, model: ~/m}]}\nname: a~/b\n"
+    )
+    recipe = load_recipe(
+        tmp_path / "r.yaml", ["--teacher.name=~/t", "--runs_dir=${MINE}"], cross_check=False
+    )
+    assert (recipe.corpus.path, recipe.model.name) == ("/home/me/corpus", "/home/me/models/x")
+    assert recipe.queries.generators[0].model == "/home/me/m"
+    assert (recipe.teacher.name, recipe.runs_dir) == ("/home/me/t", "/home/me/data")
+    assert (recipe.model.query_prompt, recipe.name) == ("~/not a path", "a~/b")
+    save_recipe(recipe, tmp_path / "s.yaml")
+    text = (tmp_path / "s.yaml").read_text()
+    assert "/home/me" not in text and "~/models/x" in text and "${MINE}" in text
+    assert load_recipe(tmp_path / "s.yaml", cross_check=False) == recipe
+
+
+@pytest.mark.fault("malformed input")
+def test_a_small_number_in_a_mapping_is_a_number_and_in_quotes_text(tmp_path: Path) -> None:
+    text = """
+corpus: {source: "a.b:C", options: {rate: 1e-6, list: [2E5, .5e1, 5.e-1], text: "1e-6", id: e5}}
+queries: {generators: [{kind: endpoint, model: 1e5, request: {rate: -1e-6}}]}
+training: {lr_scheduler_kwargs: {min_lr: 1e-6}}
+"""
+    (tmp_path / "r.yaml").write_text(text)
+    given = "--index.options={x: 1e-6}"
+    recipe = load_recipe(tmp_path / "r.yaml", [given], cross_check=False)
+    assert recipe.corpus.options == {
+        "rate": 1e-6,
+        "list": [2e5, 5, 0.5],
+        "text": "1e-6",
+        "id": "e5",
+    }
+    (writer,) = recipe.queries.generators
+    assert writer.model == "1e5" and writer.request == {"rate": -1e-6}
+    assert recipe.training["lr_scheduler_kwargs"] == {"min_lr": 1e-6}
+    assert recipe.index.options == {"x": 1e-6}
+    save_recipe(recipe, tmp_path / "s.yaml")
+    assert load_recipe(tmp_path / "s.yaml", cross_check=False) == recipe

@@ -6,6 +6,8 @@ import io
 import re
 
 import pytest
+from rich.table import Column, Table
+from rich.text import Text
 
 from tercet.core import console as module
 from tercet.core.console import Messages, count_batch, progress
@@ -26,6 +28,26 @@ def said(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     written = io.StringIO()
     monkeypatch.setattr(module, "console", Messages(file=written, soft_wrap=True, width=200))
     return written
+
+
+HOSTILE = "\x1b[2J[red]\x9b1m :smile: [/nothing]\u202e"
+SHOWN = "\ufffd[2J[red]\ufffd1m :smile: [/nothing]\ufffd"
+
+
+@pytest.mark.fault("terminal escapes and formulas")
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_text_neither_formats_the_terminal_nor_is_markup(terminal: bool) -> None:
+    written = io.StringIO()
+    console = Messages(file=written, soft_wrap=True, width=200, force_terminal=terminal)
+    table = Table(Column(HOSTILE, min_width=60), title=HOSTILE)
+    table.add_row(HOSTILE)
+    for each in (HOSTILE, Text(HOSTILE), table):
+        console.print(each)
+    console.warn(f"{HOSTILE}\nerror: forged")
+    text = re.sub(r"\x1b\[[\d;]+m", "", written.getvalue())  # the console's own styles
+    assert text.count(SHOWN) == 6
+    assert f"warning: {SHOWN} error: forged\n" in text
+    assert not set(text) & set("\x1b\x9b\u202e")
 
 
 def test_a_log_has_a_line_every_half_minute(clock: list[float], said: io.StringIO) -> None:

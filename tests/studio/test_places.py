@@ -35,6 +35,7 @@ OUTSIDE = [
 ]
 
 
+@pytest.mark.fault("the studio from elsewhere")
 @pytest.mark.parametrize("value", OUTSIDE)
 @pytest.mark.parametrize("wrap", [lambda v: v, lambda v: [{"path": v}], lambda v: {"deep": {v: 1}}])
 def test_values_that_lead_out_are_refused(places: Places, value: str, wrap: object) -> None:
@@ -62,6 +63,7 @@ def test_other_values_pass(places: Places, value: object) -> None:
     places.check_value(value, "corpus.path")
 
 
+@pytest.mark.fault("the studio from elsewhere")
 def test_runs_and_recipes_outside_the_project_are_not_found(places: Places) -> None:
     assert sorted(places.recent()) == ["other", "plain"]
     assert places.recipes() == ["recipes/good.yaml"]

@@ -77,8 +77,21 @@ chat: {{model: {tiny_causal_path}, max_new_tokens: 12, threshold: -1}}
     stop(folder / "runs" / "live")  # it would outlive a failed test
 
 
+class Address(str):
+    """The studio's address, and the token that opens it."""
+
+    token: str
+
+    def ask(self, path: str = "/", data: bytes | None = None, **headers: str) -> Any:
+        """Send a request with the token, and `headers` with "_" for "-"."""
+        request = urllib.request.Request(f"{self}{path}", data)
+        for name, value in ({"Authorization": f"Bearer {self.token}"} | headers).items():
+            request.add_header(name.replace("_", "-"), value)
+        return urllib.request.urlopen(request, timeout=WAIT)
+
+
 @pytest.fixture(scope="module")
-def address(project: Path) -> Iterator[str]:
+def address(project: Path) -> Iterator[Address]:
     """The studio's address; it must ignore the environment's tunnel, host and folders."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -92,11 +105,15 @@ def address(project: Path) -> Iterator[str]:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    url = f"http://127.0.0.1:{port}"
+    url = Address(f"http://127.0.0.1:{port}")
+    assert process.stdout
+    said = next(line for line in process.stdout if "the studio is at" in line)
+    url.token = said.partition("?token=")[2].split()[0]
+    assert said.startswith(f"the studio is at {url}/?token=") and len(url.token) == 32
 
     def answers() -> bool:
         try:
-            urllib.request.urlopen(url, timeout=WAIT).close()
+            url.ask().close()
             return True
         except OSError:
             assert process.poll() is None, process.communicate()
@@ -106,7 +123,7 @@ def address(project: Path) -> Iterator[str]:
         until(answers)
         yield url
         # A page in a browser holds this stream open, and the server must stop all the same.
-        with urllib.request.urlopen(f"{url}/gradio_api/heartbeat/open", timeout=WAIT) as stream:
+        with url.ask("/gradio_api/heartbeat/open") as stream:
             assert b"ALIVE" in stream.readline()
             process.terminate()
             output, _ = process.communicate(timeout=WAIT)
@@ -116,7 +133,7 @@ def address(project: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(browser: Any, address: str) -> Iterator[Any]:
+def page(browser: Any, address: Address) -> Iterator[Any]:
     """A page of the studio. Its errors, and its requests to other hosts, are failures."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     context.grant_permissions(["clipboard-read", "clipboard-write"], origin=address)
@@ -144,7 +161,8 @@ def page(browser: Any, address: str) -> Iterator[Any]:
     page.on("requestfailed", on_failure)
     page.on("response", on_response)
     page.on("request", on_request)
-    page.goto(address)
+    page.goto(f"{address}/?token={address.token}")
+    assert "token" not in page.url
     settled(page)
     yield page
     title, found = page.title(), [*complaints]
@@ -265,6 +283,7 @@ def test_a_recipe_is_changed_run_stopped_and_resumed(page: Any, project: Path) -
     )
 
 
+@pytest.mark.fault("instructions in a document")
 def test_data_is_browsed_and_a_script_is_text(page: Any) -> None:
     choose(page, "Run", "before")
     tab(page, "Data")
@@ -413,6 +432,7 @@ def test_the_chat_shows_an_endpoints_answer_as_it_arrives(page: Any) -> None:
         seen(page, "status 400").wait_for()
 
 
+@pytest.mark.fault("the studio from elsewhere")
 @pytest.mark.parametrize(
     "path",
     [
@@ -420,20 +440,59 @@ def test_the_chat_shows_an_endpoints_answer_as_it_arrives(page: Any) -> None:
         *("file:///etc/passwd", "http://169.254.169.254/latest/meta-data/"),
     ],
 )
-def test_no_file_is_served(address: str, project: Path, path: str) -> None:
+def test_no_file_is_served(address: Address, project: Path, path: str) -> None:
     for form in (path, str(project / path), path.replace("/", "%2f")):
         with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(f"{address}/gradio_api/file={form}", timeout=WAIT)
+            address.ask(f"/gradio_api/file={form}")
         assert refused.value.code in (403, 404)
 
 
-def test_a_foreign_host_name_is_refused(address: str) -> None:
-    request = urllib.request.Request(address, headers={"Host": "elsewhere.example"})
+@pytest.mark.fault("the studio from elsewhere")
+def test_a_foreign_host_name_is_refused(address: Address) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(request, timeout=WAIT)
+        address.ask(Host="elsewhere.example")
     assert refused.value.code == 400
 
 
+@pytest.mark.fault("the studio from elsewhere")
+@pytest.mark.parametrize(
+    "path", ["/", "/gradio_api/config", "/gradio_api/heartbeat/x", "/theme.css"]
+)
+def test_without_the_token_nothing_is_answered(address: Address, path: str) -> None:
+    for wrong in ("", "Bearer", f"Bearer {address.token}x", f"Basic {address.token}"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            address.ask(path, Authorization=wrong)
+        assert refused.value.code == 403
+        assert b"tercet studio" in refused.value.read()
+
+
+@pytest.mark.fault("the studio from elsewhere")
+@pytest.mark.parametrize(
+    "path", ["/gradio_api/queue/join", "/gradio_api/upload", "/gradio_api/run/x"]
+)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://elsewhere.example"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "null"},
+        {"Origin": "http://[::"},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},
+    ],
+)
+def test_a_request_of_another_site_is_refused(
+    address: Address, path: str, headers: dict[str, str]
+) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        address.ask(path, b"{}", Content_Type="application/json", **headers)
+    assert (refused.value.code, refused.value.read()) == (
+        403,
+        b"requests of another site are refused",
+    )
+
+
+@pytest.mark.fault("the studio from elsewhere")
 def test_it_listens_on_this_machine_alone(address: str) -> None:
     port = int(address.rsplit(":", 1)[1])
     listening = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()

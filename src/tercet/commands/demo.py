@@ -35,7 +35,7 @@ def demo(recipe: Recipe, *, only_fetch: bool = False) -> None:
     if only_fetch:
         return
     adapt(recipe)
-    console.print(next_steps(str(recipe.folder)), markup=False)
+    console.print(next_steps(str(recipe.folder)))
 
 
 def next_steps(run: str) -> str:

@@ -52,13 +52,13 @@ def command(
         if given := [f"--{n}" for n, v in (("hub", hub), ("revision", revision), ("k", k)) if v]:
             raise InputError(f"{given[0]} is for --to langchain")
         path, count = export_triplets(recipe, out)
-        console.result(f"{path}: {count:,} triplets", markup=False, soft_wrap=True)
+        console.result(f"{path}: {count:,} triplets", soft_wrap=True)
         return
     from tercet.sharing.retriever import export_retriever
 
     chosen = {} if k is None else {"k": k}
     for path in export_retriever(recipe, out, hub=hub, revision=revision, **chosen):
-        console.result(f"wrote {path}", markup=False, soft_wrap=True)
+        console.result(f"wrote {path}", soft_wrap=True)
 
 
 def export_triplets(recipe: Recipe, path: Path | None = None) -> tuple[Path, int]:

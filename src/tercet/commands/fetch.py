@@ -120,7 +120,7 @@ def fetch(wanted: Iterable[Fetched]) -> list[Path]:
         files = _download(Path(folder), missing)
         for each in missing:
             _keep(each, files)
-            console.print(f"  {each.place} ({each.licence})", markup=False)
+            console.print(f"  {each.place} ({each.licence})")
     for each in wanted:
         place = place_of(each)
         _check(place / each.file if place.is_dir() else place, each.sha256)

@@ -18,7 +18,7 @@ def command(place: str) -> None:
     from tercet.core.console import console
 
     for name, value in info(place).items():
-        console.print(f"{name:<12}{value}", markup=False, soft_wrap=True)
+        console.print(f"{name:<12}{value}", soft_wrap=True)
 
 
 def info(place: str) -> dict[str, str]:

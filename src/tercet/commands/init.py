@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tercet.config.parsing import dump_yaml
 from tercet.core.schema import InputError
 
 if TYPE_CHECKING:
@@ -107,9 +108,7 @@ def _yaml(values: Mapping[str, Any], reasons: Mapping[str, str], path: str = "")
 
 def _plain(value: Any) -> str:
     """A value as YAML on one line."""
-    import yaml
-
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=float("inf"))
+    text = dump_yaml(value, default_flow_style=True, width=float("inf"))
     return text.removesuffix("\n").removesuffix("\n...")
 
 

@@ -16,6 +16,7 @@ from tercet.core.borders import is_out_of_memory, reason
 from tercet.core.disk import told
 from tercet.core.schema import InputError
 from tercet.core.signals import Interrupted, end_with_parent, handled
+from tercet.core.text import message_line
 from tercet.version import __version__
 
 #: Command -> the module of `tercet.commands` with its `command`, and its help in one line.
@@ -144,6 +145,7 @@ def _name(command: click.Command) -> str:
 
 def _stop(reason: str, code: int, given: Sequence[str]) -> NoReturn:
     """Print the reason in one line and exit with `code`."""
+    reason = message_line(reason)
     sys.stdout.flush()
     if "--json-logs" in given:
         from tercet.core.console import console

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from rich.prompt import Confirm
+from rich.text import Text
 
 from tercet.core.artifacts import MANIFEST
 from tercet.core.console import console
@@ -68,8 +69,9 @@ def tell(forecast: Forecast, *, yes: bool = False) -> bool:
     """Print a forecast in one line; return whether to go on, as `confirm`."""
     rows = {name: stage.rows for name, stage in forecast.stages.items()}
     console.print(
-        f"[bold]about {seconds_text(forecast.total)}[/]: {rows['corpus']:,} passages, "
-        f"{rows['queries']:,} queries, {rows['scores']:,} pairs to score, {rows['model']:,} steps"
+        Text(f"about {seconds_text(forecast.total)}:", "bold"),
+        f"{rows['corpus']:,} passages, "
+        f"{rows['queries']:,} queries, {rows['scores']:,} pairs to score, {rows['model']:,} steps",
     )
     return confirm(forecast, yes=yes)
 

@@ -48,7 +48,7 @@ def command(
         raise InputError("--revision needs --hub: give --hub NAME too")
     folder = out or recipe.folder / "space"
     size = write_space(recipe, folder, hub=hub, revision=revision, large=large)
-    console.result(f"wrote {folder}, {bytes_text(size)}", markup=False, soft_wrap=True)
+    console.result(f"wrote {folder}, {bytes_text(size)}", soft_wrap=True)
     if push:
         address = push_space(folder, push, private=not public)
-        console.result(f"pushed {address}", markup=False, soft_wrap=True)
+        console.result(f"pushed {address}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`${NAME}` in a recipe: the value of an environment variable."""
+"""`${NAME}` in a recipe is an environment variable's value, and `~` before a path a home."""
 
 from __future__ import annotations
 
@@ -12,17 +12,26 @@ from tercet.core.schema import InputError
 #: `$${NAME}` is the text `${NAME}`.
 _VARIABLE = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
+_HOME = re.compile(r"~[\w.-]*/")
+
 
 def expand(node: Node, path: str = "") -> None:
-    """Replace the variables in all values. Raises InputError for one that is unset or empty."""
+    """Replace the variables in all values, and a home before a path.
+
+    Raises InputError for a variable that is unset or empty.
+    """
     if isinstance(node.value, dict):
         for name, child in node.value.items():
             expand(child, f"{path}.{name}" if path else name)
     elif isinstance(node.value, list):
         for place, child in enumerate(node.value):
             expand(child, f"{path}.{place}")
-    elif isinstance(node.value, str) and _VARIABLE.search(node.value):
+    elif isinstance(node.value, str):
         text = _VARIABLE.sub(lambda found: _value(found, f"{node.where}: {path}"), node.value)
+        if _HOME.match(text) and "prompt" not in path:
+            text = os.path.expanduser(text)
+        if text == node.value:
+            return
         node.text = FromEnvironment(text, node.value)
         # As if it stood there: a number is a number.
         value = plain_scalar(text)

@@ -18,6 +18,7 @@ from tercet.config.parsing import (
     Node,
     UnknownKey,
     build,
+    dump_yaml,
     nearest,
     override,
     parse_yaml,
@@ -47,7 +48,7 @@ def load_recipe(
 def recipe_of(sections: Mapping[str, Any], *, cross_check: bool = True) -> Recipe:
     """The recipe of sections given as mappings, checked as those of a file are."""
     try:
-        text = yaml.safe_dump(_plain(sections), sort_keys=False, allow_unicode=True)
+        text = dump_yaml(_plain(sections))
     except yaml.representer.RepresenterError as error:
         raise InputError(f"a setting is no plain value: {error}") from None
     return _recipe(parse_yaml(text, "the settings given", lines=False), cross_check)
@@ -97,7 +98,7 @@ def _right_key(error: UnknownKey) -> str:
 
 def load_run(run: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe of a run, by the run's folder, wherever that is now, or by a recipe file."""
-    path = Path(run)
+    path = Path(run).expanduser()
     if not path.is_dir():
         return load_recipe(path, overrides)
     if not (path / "recipe.yaml").is_file():
@@ -112,7 +113,7 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
     Values from environment variables stay `${NAME}`.
     """
     note = f"# Every value of run {recipe.name}, defaults too.\n"
-    text = yaml.safe_dump(written(dataclasses.asdict(recipe)), sort_keys=False, allow_unicode=True)
+    text = dump_yaml(written(dataclasses.asdict(recipe)))
     write_file(path, (note + text).encode())
 
 

@@ -23,6 +23,8 @@ from tercet.core.schema import InputError
 from tercet.core.text import one_line
 
 T = TypeVar("T")
+EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+\Z")
+_LONGEST = 100_000  # characters of one YAML text: PyYAML reads some 100,000 a second
 _MOST_VALUES = 100_000  # values of one YAML text
 #: Keys of earlier versions and their new names.
 RENAMED = {
@@ -117,6 +119,24 @@ class Node:
         return self.value
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-6, which YAML 1.1 takes for text, as a number."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes a text that `_Loader` would read as a number."""
+
+
+for _each in (_Loader, _Dumper):
+    _each.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, [*"-+.0123456789"])
+
+
+def dump_yaml(value: Any, **given: Any) -> str:
+    """Plain values as YAML, in their order."""
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, **given)
+    return text
+
+
 def read_yaml(path: Path) -> Node:
     """Read a YAML file as a tree. Raises InputError unless it is readable and a mapping."""
     try:
@@ -135,13 +155,15 @@ def read_yaml(path: Path) -> Node:
 
 def parse_yaml(text: str, source: str, *, lines: bool) -> Node:
     """Parse YAML text; places are `source:line`, or `source` alone if `lines` is off."""
+    if len(text) > _LONGEST:
+        raise InputError(f"{source}: a recipe has at most {_LONGEST:,} characters")
     try:
         root = _composed(text)
         if root is None:
             return Node(None, source)
         if _values(root, {}) > _MOST_VALUES:
             raise InputError(f"{source}: aliases repeat more than {_MOST_VALUES:,} values")
-        return _convert(root, yaml.SafeLoader(""), source, lines)
+        return _convert(root, _Loader(""), source, lines)
     except yaml.reader.ReaderError as error:
         place, problem = f":{text.count(chr(10), 0, error.position) + 1}", error.reason
     except yaml.MarkedYAMLError as error:
@@ -155,7 +177,7 @@ def parse_yaml(text: str, source: str, *, lines: bool) -> Node:
 @functools.lru_cache(maxsize=32)
 def _composed(text: str) -> yaml.Node | None:
     """PyYAML's tree, cached: the studio's form parses its recipe again for each key."""
-    return yaml.SafeLoader(text).get_single_node()
+    return _Loader(text).get_single_node()
 
 
 def _values(node: yaml.Node, known: dict[int, int]) -> int:
@@ -192,8 +214,8 @@ def _convert(node: yaml.Node, loader: yaml.SafeLoader, source: str, lines: bool)
 
 def plain_scalar(text: str) -> Any:
     """The value of a text that stands in YAML without quotes."""
-    tag = yaml.SafeLoader("").resolve(yaml.ScalarNode, text, (True, False))
-    return _convert(yaml.ScalarNode(tag, text), yaml.SafeLoader(""), "", lines=False).value
+    tag = _Loader("").resolve(yaml.ScalarNode, text, (True, False))
+    return _convert(yaml.ScalarNode(tag, text), _Loader(""), "", lines=False).value
 
 
 def override(root: Node, arguments: Sequence[str], defaults: Any = None) -> None:
@@ -225,7 +247,7 @@ def _place(node: Node, steps: list[str], new: Node, defaults: Any) -> None:
     if node.value is None:
         node.value = {}
     if isinstance(node.value, list):
-        if not step.isdecimal() or int(step) > len(node.value):
+        if not step.isdecimal() or len(step) > 6 or int(step) > len(node.value):
             raise InputError(f"{new.where}: {step!r} is not a place in a list of {len(node.value)}")
         if int(step) == len(node.value):
             node.value.append(Node({}, new.where))
@@ -241,7 +263,7 @@ def _place(node: Node, steps: list[str], new: Node, defaults: Any) -> None:
         if step not in node.value:
             node.value[step] = Node({}, new.where)
             if isinstance(default, list) and rest[0].isdecimal():
-                text = yaml.safe_dump([dataclasses.asdict(item) for item in default])
+                text = dump_yaml([dataclasses.asdict(item) for item in default])
                 node.value[step] = parse_yaml(text, new.where, lines=False)
         _place(node.value[step], rest, new, default)
     else:
@@ -342,8 +364,7 @@ def coerce_scalar(kind: type, node: Node, path: str) -> Any:
     """The node's value as a str, bool, int or float."""
     value = node.value
     if kind is float:
-        # YAML 1.1 reads 2e-5, without a decimal point, as text.
-        if isinstance(value, str):
+        if isinstance(value, str):  # in quotes
             try:
                 value = float(value)
             except ValueError:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tercet.config.model import ModelSection
-from tercet.config.parsing import Node, UnknownKey, check_range, coerce_scalar
+from tercet.config.parsing import EXPONENT, Node, UnknownKey, check_range, coerce_scalar
 from tercet.core.schema import InputError
 
 #: TrainingArguments that change no weight: a finished model is valid for any of their values.
@@ -138,7 +137,6 @@ _BESIDE: dict[str, tuple[str, tuple[Any, ...]]] = {
 }
 
 #: A number that YAML 1.1 reads as text: without a point or without the exponent's sign.
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 #: Lower bounds that TrainingArguments does not check itself.
 _LOWEST = {
@@ -225,7 +223,7 @@ def _as_argument(hint: Any, node: Node, path: str) -> Any:
 
 
 def _numbers(node: Node, path: str) -> Any:
-    """The node's plain value; texts within that are numbers, as YAML 1.1 reads 1e-6, become them.
+    """The node's plain value; quoted texts within that are numbers, as "1e-6", become them.
 
     Raises InputError for a number that is not finite.
     """
@@ -233,7 +231,7 @@ def _numbers(node: Node, path: str) -> Any:
         return {name: _numbers(child, f"{path}.{name}") for name, child in node.value.items()}
     if isinstance(node.value, list):
         return [_numbers(child, f"{path}.{i}") for i, child in enumerate(node.value)]
-    written = isinstance(node.value, str) and _NUMBER.fullmatch(node.value)
+    written = isinstance(node.value, str) and EXPONENT.fullmatch(node.value)
     if written or isinstance(node.value, float):
         return coerce_scalar(float, node, path)
     return node.value

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
-from rich.markup import escape
+from rich.text import Text
 
 from tercet.core.console import console
 from tercet.core.disk import writing
@@ -153,7 +153,7 @@ class Writer:
         for shard in sorted(self.folder.glob("*.arrow")):
             noted = self.sum_of(shard)
             if not noted.is_file() or noted.read_bytes() != file_sha256(shard).encode():
-                console.print(f"[red]{escape(str(shard))} is not whole[/]: made again")
+                console.print(f"{shard} is not whole: made again", style="red")
                 shard.unlink()
 
     def shards(
@@ -406,12 +406,12 @@ def produce(
     if artifact:
         artifact.verify()
         if not only_existing_now():  # a reader of the run wants no account of it
-            console.print(f"[green]reuse[/] [bold]{stage.name}[/]: {escape(reason)}")
+            _tell("reuse", "green", stage, reason)
         return artifact
     if only_existing_now():
         raise NotMade(stage.name)
     stage.refuse_others()
-    console.print(f"[yellow]make[/]  [bold]{stage.name}[/]: {escape(reason)}")
+    _tell("make ", "yellow", stage, reason)
     with measured() as taken, stage.write() as writer:
         writer.place = process() if all_processes else (0, 1)
         make(writer)
@@ -423,8 +423,12 @@ def produce(
         for name, value in artifact.facts.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     )
-    console.print(f"      {facts} [dim]({taken.seconds:.0f} s)[/]")
+    console.print(f"      {facts}", Text(f"({taken.seconds:.0f} s)", "dim"))
     return artifact
+
+
+def _tell(what: str, style: str, stage: Stage, reason: str) -> None:
+    console.print(Text.assemble((what, style), " ", (stage.name, "bold"), f": {reason}"))
 
 
 def _short(value: float) -> str:

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,8 +22,11 @@ from rich.progress import (
     Task,
     TextColumn,
 )
+from rich.segment import Segment
 from rich.table import Column
 from rich.text import Text
+
+from tercet.core.text import message_line, printable
 
 _WIDTH_OF_A_FILE = 200  # columns of a table in a file or pipe, unless COLUMNS is set
 #: Number of texts from which encoding shows a progress bar.
@@ -34,7 +37,22 @@ LINE_SECONDS = "TERCET_LINE_SECONDS"
 CURVES = "curves.jsonl"
 
 
-class Messages(Console):
+class _Literal(Console):
+    """A console on which a text is text: no markup in it, and no controls of its own."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **given)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """The segments, with controls replaced but for those of the console itself."""
+        for segment in super().render(renderable, options):
+            plain = segment.control or segment.text.isprintable()
+            yield segment if plain else segment._replace(text=printable(segment.text))
+
+
+class Messages(_Literal):
     """Prints messages on stdout; or nothing; or one JSON object a line on stderr.
 
     `print` is for what is told on the way, `warn` for what must be seen, and `result` for what the
@@ -62,9 +80,9 @@ class Messages(Console):
     def warn(self, text: str, style: str = "yellow") -> None:
         """Print a warning of one line, without markup."""
         if self.json_lines:
-            self._write_line("warning", Text(text))
+            self._write_line("warning", Text(message_line(text)))
         else:
-            self.result(Text(f"warning: {text}", style))
+            self.result(Text(f"warning: {message_line(text)}", style))
 
     def error(self, text: str) -> None:
         """Write an error as a JSON line."""
@@ -79,7 +97,7 @@ class Messages(Console):
             self.quiet = quiet
 
     def _write_line(self, level: str, *objects: Any, **given: Any) -> None:
-        plain = Console(file=io.StringIO(), width=_WIDTH_OF_A_FILE, highlight=False, soft_wrap=True)
+        plain = _Literal(file=io.StringIO(), width=_WIDTH_OF_A_FILE, soft_wrap=True)
         plain.print(*objects, **given)
         text = plain.file.getvalue().strip()  # type: ignore[attr-defined]
         if text:
@@ -91,7 +109,6 @@ class Messages(Console):
 # Lines and tables are not wrapped in a file or a pipe.
 _wraps = sys.stdout.isatty() or "ipykernel" in sys.modules
 console = Messages(
-    highlight=False,
     soft_wrap=not _wraps,
     width=None if _wraps or "COLUMNS" in os.environ else _WIDTH_OF_A_FILE,
 )
@@ -256,7 +273,7 @@ def _bar(count: _Count) -> Iterator[_Shown]:
     # In a narrow terminal the description is cut, the numbers never.
     name = Column(ratio=1, no_wrap=True, overflow="ellipsis")
     columns = (
-        TextColumn("  {task.description}", table_column=name),
+        TextColumn("  {task.description}", markup=False, table_column=name),
         BarColumn(bar_width=12),
         MofNCompleteColumn(table_column=Column(no_wrap=True)),
         _Column(lambda count: count.rates if count.done > count.before else "", "cyan"),

@@ -1,4 +1,4 @@
-"""Texts from environment variables, which stay `${NAME}` in all that is written."""
+"""Texts from the environment, which stay `${NAME}` or `~/...` in all that is written."""
 
 from __future__ import annotations
 

@@ -82,7 +82,9 @@ class Strings(Lazy[str]):
 
 def fingerprint(text: str) -> int:
     """A 64-bit hash of a text."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+    return int.from_bytes(
+        blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"
+    )
 
 
 class Rows:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
+from tercet.core.text import message_line
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -19,6 +21,10 @@ class InputError(Exception):
     """
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        """The message may quote what is wrong: line breaks and controls in it are replaced."""
+        super().__init__(message_line(message))
 
 
 class Diverged(InputError):

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+#: Characters with which a spreadsheet's formulas begin; a text may be empty.
+_FORMULA = {*"=+-@\t\n＝＋－＠"}
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 #: Characters that reverse the direction of the text after them.
 _DIRECTION = {*map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))}
@@ -43,9 +50,44 @@ def excerpt(text: str, longest: int) -> str:
     return line[: end if end > 0 else longest - 1] + "…"
 
 
+#: Characters of a message; the middle of a longer one is left out.
+LONGEST_MESSAGE = 600
+
+
+def message_line(text: str) -> str:
+    """A message on one line, "\ufffd" for its controls, of `LONGEST_MESSAGE` characters at most.
+
+    Messages quote files, which may hold anything: an escape could clear the terminal, and a line
+    break forge another line.
+    """
+    if len(text) > LONGEST_MESSAGE:
+        head = LONGEST_MESSAGE * 2 // 3  # the end says what to do
+        text = f"{text[:head]} … {text[head + 3 - LONGEST_MESSAGE :]}"
+    return printable(" ".join(text.splitlines())).replace("\t", " ")
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV, with the columns of all; what a spreadsheet would run begins with a quote."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(_cell, names))
+    writer.writerows([_cell(row.get(name, "")) for name in names] for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """The value; a text without controls, and quoted if a spreadsheet would run it."""
+    if not isinstance(value, str):
+        return value
+    value = printable(value)
+    runs = value[:1] in _FORMULA and not _NUMBER.fullmatch(value)
+    return f"'{value}" if runs else value
+
+
 def error_text(error: Exception, longest: int = 300) -> str:
     """The message of an error on one line, or the name of its class if it has none."""
-    return excerpt(str(error), longest) or type(error).__name__
+    return printable(excerpt(str(error), longest)) or type(error).__name__
 
 
 def listed(ids: Sequence[str], most: int = 8) -> str:

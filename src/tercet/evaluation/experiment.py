@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa
+from rich.text import Text
 
 from tercet import retrieval
 from tercet.config.index import ComparedIndex
@@ -190,7 +191,8 @@ class Experiment:
                     except UnsupportedVectors as reason:
                         refused[each.label] = str(reason)
                         console.print(
-                            f"[yellow]not possible[/] {each.label} in {index.label}: {reason}"
+                            Text("not possible", "yellow"),
+                            f"{each.label} in {index.label}: {reason}",
                         )
             cell = self.cells[system.label, index.label] = Searched()
             parts = [each.label for each in system.encoded]
@@ -244,7 +246,8 @@ class Experiment:
         vectors, label = system.vectors, system.label
         index = self.pipeline.components.index_of(settings)
         self._open.append(index)
-        console.print(f"[yellow]build[/] {settings.label} of {label}'s {len(vectors):,} vectors")
+        of = f"{settings.label} of {label}'s {len(vectors):,} vectors"
+        console.print(Text("build", "yellow"), of)
         start = time.perf_counter()
         index.build(self.pipeline.passages.ids, vectors)
         seconds, size = time.perf_counter() - start, index.size()

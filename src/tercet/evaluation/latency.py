@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import cycle, islice
 
 import numpy as np
+from rich.text import Text
 
 from tercet import data, retrieval
 from tercet.core.artifacts import existing
@@ -81,8 +82,9 @@ def _print_forecast(
         encoded |= {label} if "encode" in timing.phases else set()
         singly += min(longest, count * per_query)
     console.print(
-        f"[yellow]time[/]  {len(retrievers)} systems over indexes, {count:,} queries each: about "
-        f"{max(1, round(1.3 * singly / 60))} min"
+        Text("time ", "yellow"),
+        f"{len(retrievers)} systems over indexes, {count:,} queries each: about "
+        f"{max(1, round(1.3 * singly / 60))} min",
     )
 
 

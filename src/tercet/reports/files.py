@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from tercet.core.files import replacing, slug, write_file, write_json
 from tercet.core.schema import InputError, Qrels, Run
+from tercet.core.text import csv_text
 from tercet.evaluation.results import Cell, Results
 from tercet.retrieval.latency import Timing
 from tercet.retrieval.trec import write_qrels, write_run
@@ -149,12 +150,7 @@ def append_csv(path: Path, results: Results) -> None:
         old = list(csv.DictReader(io.StringIO(before, newline="")))
         if any(None in row or None in row.values() for row in old):
             raise InputError(f"{path} is damaged: its rows have other columns; move it away")
-        names = dict.fromkeys([*(old[0] if old else ()), *(name for row in rows for name in row)])
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, list(names), restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*old, *rows])
-        write_file(path, text.getvalue().encode())
+        write_file(path, csv_text([*old, *rows]).encode())
 
 
 def _csv_row(results: Results, cell: Cell) -> dict[str, Any]:

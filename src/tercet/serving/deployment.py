@@ -170,4 +170,4 @@ def _compare(plan: Plan, live: LiveCollection) -> None:
 
 
 def _say(text: str) -> None:
-    console.print(text, markup=False, highlight=False)
+    console.print(text)

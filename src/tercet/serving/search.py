@@ -78,7 +78,6 @@ class RunSearch:
             console.print(
                 f"left out {len(unknown)} results from {self.place} that are not in the run's "
                 f"corpus: {', '.join(map(repr, unknown))}",
-                markup=False,
             )
         return [(passages[rows[id]], score) for id, score in ranking if id in rows]
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.markup import escape
 
 from tercet import retrieval
 from tercet.config.parsing import flatten
@@ -216,9 +215,7 @@ def _open(recipe: Recipe, name: str, kind: str, settings: dict[str, Any], **resu
         )
     if reason:
         folder = Path(run.dir).parent
-        console.print(
-            escape(f"      W&B: {reason}: logged offline; send it by `wandb sync {folder}`")
-        )
+        console.print(f"      W&B: {reason}: logged offline; send it by `wandb sync {folder}`")
     return run
 
 

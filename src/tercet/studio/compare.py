@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 from tercet.core.artifacts import existing
 from tercet.core.schema import InputError
+from tercet.core.text import csv_text
 from tercet.reports.report import Comparison, compare
 from tercet.retrieval import read_figures
 from tercet.retrieval.significance import Interval
@@ -70,18 +69,7 @@ def as_csv(runs: Sequence[Path]) -> str:
             row |= {f"{name} {end}": value for end, value in asdict(each.interval).items()}
         row |= {f"seconds of {stage}": took for stage, took in report["seconds"].items()}
         rows.append(row | report["settings"])
-    names = dict.fromkeys(name for row in rows for name in row)
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(names), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
-    return text.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    """The value, quoted if a spreadsheet would run it as a formula."""
-    formula = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
-    return f"'{value}" if formula else value
+    return csv_text(rows)
 
 
 def comparisons_of(run: Path) -> list[Comparison]:

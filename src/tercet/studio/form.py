@@ -13,10 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from tercet.config.loading import load_recipe
-from tercet.config.parsing import parse_yaml
+from tercet.config.parsing import dump_yaml, parse_yaml, read_yaml
 from tercet.config.plugins import every_plugin
 from tercet.config.recipe import Recipe
 from tercet.config.training import TRAINING
@@ -59,7 +57,7 @@ class Field:
     def shown(self, value: Any) -> Any:
         """A recipe's value as the widget's value."""
         if self.kind == "yaml":
-            return "" if value is None else yaml.safe_dump(value, sort_keys=False).strip()
+            return "" if value is None else dump_yaml(value).strip()
         if self.kind in ("choice", "text"):
             return (UNSET if self.kind == "choice" else "") if value is None else str(value)
         if self.optional:
@@ -281,7 +279,7 @@ def save(places: Places, name: str, new: str, options: Sequence[str]) -> Path:
     Raises InputError if `new` is in use or cannot name a file.
     """
     target = places.new_recipe(new)
-    whole = yaml.safe_load(places.recipe(name).read_text(encoding="utf-8")) or {}
+    whole = read_yaml(places.recipe(name)).plain()
     for option in options:
         path, _, text = option.removeprefix("--").partition("=")
         *steps, last = path.split(".")
@@ -292,5 +290,5 @@ def save(places: Places, name: str, new: str, options: Sequence[str]) -> Path:
             place = place[step]
         place[last] = parse_yaml(text, path, lines=False).plain()
     note = f"# {name}, with {len(options)} values changed.\n" if options else f"# As {name}.\n"
-    target.write_text(note + yaml.safe_dump(whole, sort_keys=False, allow_unicode=True))
+    target.write_text(note + dump_yaml(whole))
     return target

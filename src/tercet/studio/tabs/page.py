@@ -9,6 +9,7 @@ import gradio as gr
 from fastapi import FastAPI
 
 from tercet.studio import pages
+from tercet.studio.guard import LARGEST
 from tercet.studio.places import Places
 from tercet.studio.searchers import Searchers
 from tercet.studio.tabs.chat import chat_tab
@@ -22,7 +23,9 @@ from tercet.studio.tabs.widgets import name_dropdown
 _SECONDS = 10.0  # between two looks for new runs
 
 
-def mount_page(server: FastAPI, places: Places, host: str, port: int) -> FastAPI:
+def mount_page(
+    server: FastAPI, places: Places, host: str, port: int, root_path: str = ""
+) -> FastAPI:
     """Serve the page at the root of `server`, and no file of the project."""
     font = ["system-ui", "sans-serif"]
     return gr.mount_gradio_app(
@@ -31,6 +34,8 @@ def mount_page(server: FastAPI, places: Places, host: str, port: int) -> FastAPI
         path="",
         server_name=host,
         server_port=port,
+        root_path=root_path or None,
+        max_file_size=LARGEST,
         footer_links=[],
         ssr_mode=False,
         run_history=False,  # Gradio would keep the page's contents in the browser's storage
