@@ -130,7 +130,7 @@ if "TERCET_EVERY_CALL" in os.environ:  # many minutes
         seen: Counter[tuple[str, str]] = Counter()
         points = []
         for call, path in calls:
-            # The names of scratch files are drawn; a folder itself is made or synced at many moments.
+            # Names of scratch files are drawn; a folder is made or synced at many moments.
             part = re.sub(r"(scratch-|/#|/\.tmp).*", r"\1", path)
             seen[call, part] += 1
             if part.count("/") and not part.endswith("resources.json.tmp"):
