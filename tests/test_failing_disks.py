@@ -118,31 +118,33 @@ def check_results(place: Place, name: str) -> None:
         assert file_sha256(other) == file_sha256(path), other
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("program", ["train.py", "eval.py"])
-def test_a_disk_that_fails_at_any_write(place: Place, program: str) -> None:
-    """Every tenth call of a run that writes; TERCET_EVERY_CALL takes each n-th, such as all."""
-    name = "every"
-    lines = (place.recipe.parent / f"{program}.log").read_text().splitlines()
-    calls = [(line.split(" ")[1], line.split(" ", 2)[2]) for line in lines]
-    seen: Counter[tuple[str, str]] = Counter()
-    points = []
-    for call, path in calls:
-        # The names of scratch files are drawn; a folder itself is made or synced at many moments.
-        part = re.sub(r"(scratch-|/#|/\.tmp).*", r"\1", path)
-        seen[call, part] += 1
-        if part.count("/") and not part.endswith("resources.json.tmp"):
-            points.append((call, part, seen[call, part]))
-    step = int(os.environ.get("TERCET_EVERY_CALL", "10"))
-    codes, sticky = cycle(CODES), cycle((True, False))
-    faults = [
-        Fault(n, errno.EINVAL if call == "fsync" else next(codes), next(sticky), part, call)
-        for call, part, n in points[::step]
-    ]
-    if program == "eval.py":
-        unevaluated(place, name := "every evaluation")
-    met = survives(place, name, program, faults)
-    print(program, dict(met))
-    check_end(place, name)
-    if program == "eval.py":
-        check_results(place, name)
+if "TERCET_EVERY_CALL" in os.environ:  # many minutes
+
+    @pytest.mark.long
+    @pytest.mark.parametrize("program", ["train.py", "eval.py"])
+    def test_a_disk_that_fails_at_any_write(place: Place, program: str) -> None:
+        """Each n-th call of a run that writes, where TERCET_EVERY_CALL gives n."""
+        name = "every"
+        lines = (place.recipe.parent / f"{program}.log").read_text().splitlines()
+        calls = [(line.split(" ")[1], line.split(" ", 2)[2]) for line in lines]
+        seen: Counter[tuple[str, str]] = Counter()
+        points = []
+        for call, path in calls:
+            # Names of scratch files are drawn; a folder is made or synced at many moments.
+            part = re.sub(r"(scratch-|/#|/\.tmp).*", r"\1", path)
+            seen[call, part] += 1
+            if part.count("/") and not part.endswith("resources.json.tmp"):
+                points.append((call, part, seen[call, part]))
+        step = int(os.environ["TERCET_EVERY_CALL"])
+        codes, sticky = cycle(CODES), cycle((True, False))
+        faults = [
+            Fault(n, errno.EINVAL if call == "fsync" else next(codes), next(sticky), part, call)
+            for call, part, n in points[::step]
+        ]
+        if program == "eval.py":
+            unevaluated(place, name := "every evaluation")
+        met = survives(place, name, program, faults)
+        print(program, dict(met))
+        check_end(place, name)
+        if program == "eval.py":
+            check_results(place, name)

@@ -44,7 +44,7 @@ def results(runs: Sequence[Path]) -> list[list[Any]]:
             known = 1 if ships_base(run) else len(values)
             row += [metric, *(round(value, 4) for value in values[:known])]
             row += [None] * (len(values) - known)
-            row += [round(sum(report["seconds"].values()) / 60, 1)]
+            row += [round(sum(report.get("seconds", {}).values()) / 60, 1)]
         else:
             row += [metric, *[None] * 6]
         rows.append(row)
@@ -67,8 +67,8 @@ def as_csv(runs: Sequence[Path]) -> str:
                 continue
             row |= {f"{name} zero-shot": each.before, f"{name} adapted": each.after}
             row |= {f"{name} {end}": value for end, value in asdict(each.interval).items()}
-        row |= {f"seconds of {stage}": took for stage, took in report["seconds"].items()}
-        rows.append(row | report["settings"])
+        row |= {f"seconds of {stage}": took for stage, took in report.get("seconds", {}).items()}
+        rows.append(row | report.get("settings", {}))
     return csv_text(rows)
 
 

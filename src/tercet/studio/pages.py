@@ -176,7 +176,7 @@ def report(run: Path) -> str:
     if not found:
         return note(f"{run.name} has no report yet")
     base = ships_base(run)
-    notes = "".join(note(line) for line in (*found.get("more", ()), *found["notes"]))
+    notes = "".join(note(line) for line in (*found.get("more", ()), *found.get("notes", ())))
     rows = metric_rows(comparisons_of(run), base_ships=base)
     return verdict(run) + _table(metric_header(base_ships=base), rows) + notes
 

@@ -239,15 +239,15 @@ def _read_report(path: Path, extent: tuple[int, int] | None) -> dict[str, Any]:
 
 def _checked(found: Any) -> dict[str, Any]:
     """A report. Raises TypeError and its kin for another JSON value, such as another version's."""
-    report = {"verdict": "", "shipped": "", "more": [], **found}
-    texts = ("verdict", "shipped", "command")
+    report = {"command": found["command"], **found}
     lists = ("comparisons", "notes", "more")
-    kinds = {str: texts, dict: ("settings", "seconds"), list: lists}
-    if any(not isinstance(report[name], kind) for kind in kinds for name in kinds[kind]):
-        raise TypeError("no report")
-    for each in report["comparisons"]:
+    kinds = {str: ("verdict", "shipped", "command"), dict: ("settings", "seconds"), list: lists}
+    for kind, names in kinds.items():
+        if not all(isinstance(report.get(name, kind()), kind) for name in names):
+            raise TypeError("no report")
+    for each in report.get("comparisons", ()):
         typed(Comparison, each | {"interval": typed(Interval, each["interval"])})
-    sum(report["seconds"].values())
+    sum(report.get("seconds", {}).values())
     return report
 
 
