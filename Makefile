@@ -65,7 +65,7 @@ faults: install models weaviate  ## the tests of faults (kills, full disks, dead
 
 N ?= 100
 soak: install  ## kill and resume runs at N (100) random moments, and compare their bytes
-	SOAK_KILLS=$(N) $(PYTEST) -q -s tests/test_soak.py -k test_soak
+	SOAK_KILLS=$(N) $(PYTEST) -q -s tests/test_soak.py::test_soak
 
 lint: install  ## ruff, mypy, and the rule that an import points left
 	$(BIN)/ruff check .
