@@ -38,8 +38,10 @@ sys.path.append(str(Path(__file__).parent / "support"))
 import kills
 
 ROOT = Path(__file__).parents[1]
-#: Of a run's files, those that tell how it went: times, and what a resumed run does again.
+#: Of a run's files, those that tell how it went: times, and what a resumed run does again. The
+#: launcher of torch keeps empty folders for logs, which it leaves when it is killed.
 _HISTORY = ("resources.json", "curves.jsonl", ".lock", "mixtures.json", "tensorboard/")
+_HISTORY += ("tmp/torchelastic_",)
 #: Of JSON files, values that are measured anew, and what the Trainer logs of the training loss: its
 #: mean since the last log, of which a resumed run has the steps since its checkpoint alone.
 _TIMES = re.compile(
