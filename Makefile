@@ -61,7 +61,7 @@ faults: install models weaviate  ## the tests of faults (kills, full disks, dead
 
 N ?= 100
 soak: install  ## kill and resume runs at N (100) random moments, and compare their bytes
-	SOAK_KILLS=$(N) $(PYTEST) -q -s tests/test_soak.py -k test_soak
+	SOAK_KILLS=$(N) $(PYTEST) -q -s tests/test_soak.py::test_soak
 
 fuzz: install  ## N mutated inputs (100) for each parser; `make fuzz N=2000` takes an hour
 	FUZZ=$(N) $(PYTEST) -q -s -o timeout=0 tests/fuzz

@@ -38,10 +38,15 @@ sys.path.append(str(Path(__file__).parent / "support"))
 import kills
 
 ROOT = Path(__file__).parents[1]
-#: Of a run's files, those that tell how it went: times, and what a resumed run does again.
+#: Of a run's files, those that tell how it went: times, and what a resumed run does again. The
+#: launcher of torch keeps empty folders for logs, which it leaves when it is killed.
 _HISTORY = ("resources.json", "curves.jsonl", ".lock", "mixtures.json", "tensorboard/")
-#: Of JSON files, values that are measured anew.
-_TIMES = re.compile(r"/(seconds|per_second|p50|p95|p99|gigaflops_\w+|finished)(/|$)")
+_HISTORY += ("tmp/torchelastic_",)
+#: Of JSON files, values that are measured anew, and what the Trainer logs of the training loss: its
+#: mean since the last log, of which a resumed run has the steps since its checkpoint alone.
+_TIMES = re.compile(
+    r"/(seconds|per_second|p50|p95|p99|gigaflops_\w+|finished)(/|$)|^/log_history/\d+/loss$"
+)
 _LAUNCH = ("-m", "accelerate.commands.launch", "--main_process_port", "0", "--config_file")
 _WHOM = ("launcher", "rank 0", "rank 1", "all")
 _LATEST, _PATIENCE = 0.3, 60.0  # seconds after an event; to wait for processes to end

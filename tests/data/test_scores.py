@@ -12,7 +12,7 @@ from datasets import Dataset
 from hypothesis import given, settings, strategies as st
 
 from tercet.core.artifacts import Artifact, Stage, produce
-from tercet.core.schema import InputError, Passage, Teacher
+from tercet.core.schema import Diverged, InputError, Passage, Teacher
 from tercet.data import Passages, score_candidates
 
 IDS = [f"p{i}" for i in range(12)]
@@ -143,6 +143,19 @@ def test_a_score_that_is_no_score_is_refused_with_its_pair(tmp_path: Path, wrong
     assert "teacher counting scored" in message and "not a usable number (1 of 4)" in message
     assert "for 'a much longer query'" in message and "passage '" in message
     assert not (tmp_path / "scores").exists()
+
+
+@pytest.mark.fault("a score that is no number")
+def test_the_query_of_a_pair_that_the_teacher_refuses_is_named(tmp_path: Path) -> None:
+    class Refusing(Counting):
+        def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+            row = next((row for row, (query, _) in enumerate(pairs) if query == "blue"), None)
+            if row is not None:
+                raise Diverged("the logit is nan", row=row)
+            return super().score(pairs)
+
+    with pytest.raises(Diverged, match="^query 'q4': the logit is nan$"):
+        score(tmp_path, Refusing())
 
 
 @settings(max_examples=25)
