@@ -174,6 +174,7 @@ def test_an_import_of_50_000_ends_by_its_deadline_and_resumes(own: Own, tmp_path
     stays_dead(own, tmp_path, 50_000, 10)
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_when_the_server_is_back_over_an_index_that_lacks_nothing(
     own: Own,
 ) -> None:
