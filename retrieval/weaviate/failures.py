@@ -25,7 +25,7 @@ _MAY_PASS = re.compile(
     re.IGNORECASE,
 )
 #: Said of every collection for seconds after a start.
-_STARTING = re.compile(r"could not find class")
+_STARTING = re.compile(r"could not find class|non-existing index")
 _TOO_LARGE = re.compile(r"message larger than max|QUERY_MAXIMUM_RESULTS '?(?P<most>\d+)")
 
 

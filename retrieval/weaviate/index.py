@@ -35,7 +35,7 @@ except ImportError as error:
     raise missing("weaviate-client", "weaviate") from error
 
 #: Imports and searches that a server may interrupt by going away.
-_TRIES = 3
+_TRIES = 5
 #: Least cosine of a stored vector with the same text's, encoded in another batch.
 _SAME = 0.98
 

@@ -22,7 +22,7 @@ from tercet.retrieval.weaviate.settings import WeaviateSettings
 
 BLOCK = 8_192  # passages between two checkpoints: 25 MB of vectors of 768 dimensions
 _TEXTS = ("title", "text")
-_TRIES = 3  # imports that a server may interrupt by going away
+_TRIES = 5  # imports that a server may interrupt by going away
 
 
 class Row(NamedTuple):

@@ -106,7 +106,7 @@ evaluation.indexes.N.backend evaluation.indexes.N.kind evaluation.indexes.N.metr
 evaluation.indexes.N.factory evaluation.indexes.N.ef evaluation.indexes.N.nprobe
 evaluation.indexes.N.name evaluation.indexes.N.on_disk
 evaluation.indexes.N.collection evaluation.indexes.N.vector evaluation.indexes.N.id
-evaluation.indexes.N.options
+evaluation.indexes.N.tenant evaluation.indexes.N.options
 evaluation.latency_queries evaluation.latency_batch_size evaluation.latency_budget_seconds
 evaluation.out_of_domain_path evaluation.out_of_domain_split
 ingest.collection ingest.vector ingest.kind ingest.metric

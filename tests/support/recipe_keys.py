@@ -575,6 +575,7 @@ KEYS: dict[str, Key] = {
     "evaluation.indexes.N.collection": Key(NONE, "Live"),
     "evaluation.indexes.N.vector": Key(NONE, "v"),
     "evaluation.indexes.N.id": Key(NONE, "uuid"),
+    "evaluation.indexes.N.tenant": Key(NONE, ["acme"]),
     "evaluation.indexes.N.name": Key(NONE, "second"),
     "evaluation.baseline": Key(NONE, "base"),
     "evaluation.latency_queries": Key(NONE, 7),

@@ -8,8 +8,9 @@ import re
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,9 @@ class Own:
         if not pid.isdecimal():
             pytest.skip("the server runs in Docker")
         os.kill(int(pid), signal.SIGKILL)
+        with suppress(FileNotFoundError):  # until it is gone, or nothing but a row of the table
+            while " Z " not in Path(f"/proc/{pid}/stat").read_text():
+                time.sleep(0.01)
 
     def stop(self) -> None:
         """Stop it, if it runs."""

@@ -31,6 +31,13 @@ held_to_the_end = WeaviateServer.connect()
 """
 
 
+def test_the_client_changes_no_filter_of_warnings() -> None:
+    code = "import warnings; import tercet.retrieval.weaviate.rollout; "
+    code += "assert ('default', None, Warning, None, 0) not in warnings.filters"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
 def test_no_connection_is_left_open(server: WeaviateServer, weaviate_server: Server) -> None:
     # An exception in a finalizer is printed, and does not change the exit code.
     env = os.environ | weaviate_server.environment
