@@ -158,7 +158,7 @@ def _pdf(file: Path) -> tuple[str, str]:
     try:
         reader = PdfReader(file)
         pages = [page.extract_text() for page in reader.pages]
-        title = (reader.metadata.title if reader.metadata else None) or ""
+        title = str((reader.metadata.title if reader.metadata else None) or "")
     except Exception as error:  # pypdf raises many types of errors for broken files
         raise InputError(f"{file}: cannot be read as PDF ({error_text(error)})") from None
     return title, "\n\n".join(pages)

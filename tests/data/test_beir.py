@@ -73,6 +73,7 @@ def test_judgements_are_not_needed(tmp_path: Path) -> None:
     assert read(folder(tmp_path, queries=b"not read", qrels=None))[1:] == ([], [])
 
 
+@pytest.mark.fault("malformed input")
 def test_line_ends_and_a_byte_order_mark_are_no_part_of_a_text(tmp_path: Path) -> None:
     bom = b"\xef\xbb\xbf"
     marked = folder(
@@ -85,6 +86,7 @@ def test_line_ends_and_a_byte_order_mark_are_no_part_of_a_text(tmp_path: Path) -
     assert read(marked) == expected
 
 
+@pytest.mark.fault("ids that are no text")
 def test_whole_numbers_are_ids_by_their_digits(tmp_path: Path) -> None:
     source = folder(tmp_path, b'{"_id": 7, "text": "x"}', b'{"_id": -1, "text": "y"}')
     passages, queries, _ = read(source)
@@ -97,6 +99,7 @@ def test_a_line_separator_within_a_text_ends_no_line(tmp_path: Path) -> None:
     assert read(folder(tmp_path, line + b"\n"))[0] == [Passage("p", "", text)]
 
 
+@pytest.mark.fault("malformed input")
 @pytest.mark.parametrize(
     ("line", "message"),
     [

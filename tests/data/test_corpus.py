@@ -77,6 +77,7 @@ def test_equal_texts_are_counted_and_kept(tmp_path: Path) -> None:
     assert artifact.facts["passages_with_an_equal_text"] == 2
 
 
+@pytest.mark.fault("judgements of unknown ids")
 def test_judgements_of_what_is_unknown_are_counted_and_kept(tmp_path: Path) -> None:
     queries = query("q1", "one") + query("q2", "never judged")
     artifact = write(
@@ -126,3 +127,15 @@ def test_what_is_refused_leaves_nothing(
         write(tmp_path, corpus, queries, qrels)
     assert message in str(caught.value)
     assert list((tmp_path / "run").iterdir()) == []
+
+
+@pytest.mark.fault("duplicate ids")
+def test_an_id_that_is_used_twice_is_refused_with_both_places(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"jsonl:3: passage id 'a' was used before, at .*jsonl:1$"):
+        write(tmp_path, passage("a", "one") + passage("b", "two") + passage("a", "three"))
+
+
+@pytest.mark.fault("duplicate ids")
+def test_equal_texts_are_counted(tmp_path: Path) -> None:
+    made = write(tmp_path, passage("a", "one") + passage("b", "one") + passage("c", "two"))
+    assert made.facts["passages_with_an_equal_text"] == 1

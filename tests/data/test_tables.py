@@ -225,6 +225,7 @@ def corpus_of(folder: Path, source: PassagesWithQrels) -> Artifact:
     return produce(stage, lambda writer: write_corpus(writer, source))
 
 
+@pytest.mark.fault("empty and endless texts")
 def test_null_and_empty_texts_are_dropped_and_counted(tmp_path: Path) -> None:
     file = tmp_path / "p.parquet"
     table = {
@@ -500,6 +501,7 @@ def test_qrels_of_several_files_are_splits(tmp_path: Path) -> None:
 # ── refusals ─────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.fault("malformed input")
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

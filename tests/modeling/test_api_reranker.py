@@ -190,6 +190,7 @@ def test_what_is_lacking_is_told_before_work(
         reranker(service, "cohere").check()
 
 
+@pytest.mark.fault("secrets")
 def test_the_key_is_told_nowhere(
     service: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

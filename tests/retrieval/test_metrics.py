@@ -100,6 +100,7 @@ collections = st.dictionaries(
 )
 
 
+@pytest.mark.fault("ties and another order")
 @given(collections, st.randoms())
 def test_any_collection_agrees_with_trec_eval_in_any_order(collection, rng):
     qrels = {query: judged for query, (judged, _) in collection.items()}

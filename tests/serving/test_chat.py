@@ -181,6 +181,7 @@ def test_neither_a_passage_nor_a_model_that_obeys_it_changes_what_is_found_cited
         assert not set(json.dumps(body, ensure_ascii=False)) & {"\x1b", "\x07"}
 
 
+@pytest.mark.fault("secrets")
 def test_what_goes_wrong_at_an_endpoint_is_one_line_without_the_key(
     run: Path, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:

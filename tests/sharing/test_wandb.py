@@ -241,6 +241,7 @@ def test_what_ships_is_the_run_s_one_model(tracked: Tracked) -> None:
     assert set(models["model tiny"]) == shipped | {"README.md"}
 
 
+@pytest.mark.fault("secrets")
 def test_no_secret_is_written_or_said(tracked: Tracked) -> None:
     no_secret_in(tracked.recipe.parent)
 

@@ -41,6 +41,8 @@ class Target:
     seeds: Sequence[tuple[str, bytes]]
     read: Callable[[str, bytes], Any]
     shape: Shape = "text"
+    #: Whether valid inputs may be read before the fork: torch's threads do not survive it.
+    in_parent: bool = True
 
     def case(self, number: int) -> tuple[str, bytes]:
         """An input of this seed and number."""
@@ -63,7 +65,7 @@ class _TooLong(BaseException):
 
 def fuzz(target: Target, count: int) -> Outcome:
     """Read `count` mutated inputs, or those that the environment asks for."""
-    for hint, data in target.seeds:
+    for hint, data in target.seeds if target.in_parent else ():
         if not hint.startswith("not "):  # what is valid is read
             target.read(hint, data)
     count = COUNT or count

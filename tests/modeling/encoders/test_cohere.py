@@ -733,6 +733,7 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+@pytest.mark.fault("secrets")
 @pytest.mark.parametrize(
     "trouble",
     [

@@ -265,6 +265,7 @@ def test_what_cannot_be_is_refused(service: Service, settings: dict[str, Any], m
         encoder(service, **settings)
 
 
+@pytest.mark.fault("secrets")
 @pytest.mark.parametrize(
     "trouble",
     [Trouble(status=400), Trouble(status=401, message=f"bad {KEY}"), Trouble(cut=True)],

@@ -374,6 +374,7 @@ def test_what_a_judge_does_not_grade_is_kept_and_counted(service: Service) -> No
 # The key
 
 
+@pytest.mark.fault("secrets")
 @pytest.mark.parametrize(
     "trouble",
     [
@@ -446,6 +447,7 @@ def test_a_key_of_another_variable_and_none_at_all(
         completions(service, key_variable=KEY + "-")
 
 
+@pytest.mark.fault("secrets")
 @pytest.mark.parametrize(
     ("endpoint", "match"),
     [
