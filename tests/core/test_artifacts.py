@@ -79,7 +79,7 @@ def test_a_finished_stage_is_reused_without_a_write(
     assert first == second
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "make  stage: not made yet"
+    assert lines[0] == "make  stage: new"
     assert lines[-1] == "reuse stage: inputs and settings unchanged"
 
 

@@ -133,7 +133,11 @@ def test_a_run_keeps_the_number_of_queries_of_its_budget(
         triplets={"negatives_per_query": 3, "teacher_weight": 0.5},
     )
     options = ("--time_budget", "2s", "--until", "queries")
-    first = run_here("train.py", recipe, *options)
+    refused = run_here("train.py", recipe, *options)
+    assert refused.returncode == 2 and "time_budget 2s is not enough: 500 queries" in refused.stderr
+    assert "--yes to start all the same" in refused.stderr
+    assert not (tmp_path / "runs" / "tiny" / "corpus").exists()
+    first = run_here("train.py", recipe, *options, "--yes")
     assert first.returncode == 0, first.stderr
     assert "about " in first.stdout and "is not enough" in first.stdout
     run = tmp_path / "runs" / "tiny"

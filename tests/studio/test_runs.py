@@ -43,7 +43,7 @@ def test_a_failure_in_the_log_counts_until_the_log_is_replaced(tmp_path: Path) -
     (folder / "stopped").touch()
     assert runs.state(tmp_path) == "stopped"  # it failed because it was stopped
     (folder / "stopped").unlink()
-    log.write_text("make  corpus: not made yet\n")
+    log.write_text("make  corpus: new\n")
     assert runs.state(tmp_path) == "stopped"
     (tmp_path / "evaluation").mkdir()
     (tmp_path / "evaluation" / "manifest.json").write_text("{}")

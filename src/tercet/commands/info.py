@@ -42,7 +42,8 @@ def _of_run(place: str) -> Iterator[tuple[str, str]]:
     yield "run", f"{recipe.name} in {folder}" + ("" if folder.is_dir() else ", not begun")
     yield "corpus", f"{recipe.corpus.source} {recipe.corpus.label}".strip()
     yield "model", f"{recipe.model.name} ({recipe.model.train})"
-    yield "teacher", recipe.teacher.name
+    choices = kept(folder / "choices.json", dict[str, Any]) or {}
+    yield "teacher", choices.get("teacher.name", {}).get("choice", recipe.teacher.name)
     writers = [f"{g.kind} {g.model}".strip() for g in recipe.queries.generators]
     count = recipe.queries.count
     number = "as many as fit the corpus" if count is None else f"{count:,}"

@@ -36,7 +36,10 @@ def plan(pipeline: Pipeline, *, yes: bool = False) -> bool:
     if pipeline.run.chose(QUERIES) or recipe.model.frozen:
         return True
     if recipe.time_budget:
-        return tell(fitted(pipeline), yes=yes)
+        found, fits = fitted(pipeline)
+        if not (fits or yes or _asks()):
+            raise InputError(f"{_too_little(pipeline, found)}, or --yes to start all the same")
+        return tell(found, yes=yes)
     begun = (folder / "queries" / MANIFEST).exists() or (folder / "queries.partial").exists()
     if begun or process()[1] > 1 or not _is_long(pipeline):
         return True
@@ -44,8 +47,11 @@ def plan(pipeline: Pipeline, *, yes: bool = False) -> bool:
     return tell(forecast_of(pipeline, probe(pipeline, share=_SHARE)), yes=yes)
 
 
-def fitted(pipeline: Pipeline) -> Forecast:
-    """Choose the numbers of queries and candidates that fit the time budget; their forecast."""
+def fitted(pipeline: Pipeline) -> tuple[Forecast, bool]:
+    """Choose the numbers of queries and candidates that fit the time budget.
+
+    Returns their forecast, and whether it fits.
+    """
     recipe = pipeline.run.given
     if process()[1] > 1:
         raise InputError(
@@ -58,11 +64,18 @@ def fitted(pipeline: Pipeline) -> Forecast:
     if found.candidates < recipe.negatives.candidates:
         console.print(f"{found.candidates} candidates a query, for the time budget", style="dim")
     if not found.fits:
-        console.warn(
-            f"time_budget {recipe.time_budget} is not enough: {found.queries:,} queries are the "
-            f"fewest from which held-out ones can decide; {_mend(found.forecast)}"
-        )
-    return found.forecast
+        console.warn(_too_little(pipeline, found.forecast))
+    return found.forecast, found.fits
+
+
+def _too_little(pipeline: Pipeline, forecast: Forecast) -> str:
+    """What a time budget is not enough for, and what would be."""
+    queries, took = forecast.stages["queries"].rows, seconds_text(forecast.total)
+    return (
+        f"time_budget {pipeline.recipe.time_budget} is not enough: {queries:,} queries, the fewest "
+        f"from which held-out ones can decide, take about {took}; {_mend(forecast)}. Give a longer "
+        "time_budget, a smaller model.max_length and teacher.max_length, a smaller model"
+    )
 
 
 def tell(forecast: Forecast, *, yes: bool = False) -> bool:
@@ -81,9 +94,14 @@ def confirm(forecast: Forecast, *, yes: bool = False) -> bool:
     if yes or forecast.total <= _ASK:
         return True
     console.print(f"  {_mend(forecast)}; time_budget sets a limit, such as --time_budget 1h")
-    if not (sys.stdin.isatty() and console.is_terminal):
+    if not _asks():
         return True
     return Confirm.ask("  start?", console=console, default=True)
+
+
+def _asks() -> bool:
+    """Whether there is a terminal to ask."""
+    return sys.stdin.isatty() and console.is_terminal
 
 
 def _mend(forecast: Forecast) -> str:

@@ -239,7 +239,7 @@ class Stage:
             self._replace()
         manifest = _manifest(self.path)
         if manifest is None:
-            return None, "resumed" if (self.partial / PLAN).exists() else "not made yet"
+            return None, "resumed" if (self.partial / PLAN).exists() else "new"
         changes = differences(manifest["plan"], self.plan)
         if changes:
             return None, "changed: " + ", ".join(changes)

@@ -229,6 +229,7 @@ def _train(
     scores = [random.normal(scale=0.1, size=len(each)).astype(np.float32) for _, each in rows]
     lists = Dataset.from_dict(
         {
+            "query_id": [f"{row}" for row in range(len(rows))],
             "query": [query for query, _ in rows],
             "split": ["train"] * len(rows),
             "passages": [[p.id for p in each] for _, each in rows],

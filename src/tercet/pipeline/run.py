@@ -196,6 +196,8 @@ class Run:
         self.choices = read_choices(recipe.folder)
         if restart or TEACHER not in standing(recipe, self.choices):
             self.choices |= modeling.from_first_process(lambda: teacher_of(recipe))
+        elif (kept := standing(recipe, self.choices)[TEACHER]) != recipe.teacher.name:
+            modeling.tell_once(f"{kept} is the run's teacher, in place of {recipe.teacher.name}")
         self.recipe = chosen(recipe, self.choices)
         self.components = Components(self.recipe)
         self.components.engines = engines(recipe, self.choices)

@@ -120,8 +120,8 @@ def size_in_words(s: TrainingSize) -> list[str]:
 def _advice(s: TrainingSize, half: float, gpl: float) -> str:
     if s.ratio < half:
         return (
-            "with anchored margins fewer tokens than that can be enough; try a larger "
-            "queries.count or training.num_train_epochs as long as the last epoch is the best"
+            "with anchored margins fewer tokens than that can be enough; where there is time, a "
+            "larger queries.count can gain more"
         )
     if s.ratio < gpl:
         return "comparable to GPL's setup; the evaluations in the report show whether it is enough"
