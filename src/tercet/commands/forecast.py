@@ -35,7 +35,7 @@ def forecast(recipe: Recipe) -> None:
     pipeline.check()
     with locked(recipe.folder):
         to_fit = recipe.time_budget and not pipeline.run.chose(QUERIES)
-        found = fitted(pipeline)[0] if to_fit else estimate(pipeline)
+        found = fitted(pipeline).forecast if to_fit else estimate(pipeline)
         pipeline.run.settle()  # the run will be what was forecast
         found = replace(found, settings=settings_of(pipeline.recipe))
         write_json(recipe.folder / FORECAST, asdict(found))

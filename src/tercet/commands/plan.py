@@ -12,7 +12,7 @@ from tercet.core.console import console
 from tercet.core.processes import process
 from tercet.core.schema import InputError
 from tercet.core.text import seconds_text
-from tercet.forecast.budget import fit
+from tercet.forecast.budget import Fitted, fit
 from tercet.forecast.forecast import Forecast
 from tercet.forecast.probe import probe
 from tercet.forecast.stage_estimates import forecast_of
@@ -36,10 +36,10 @@ def plan(pipeline: Pipeline, *, yes: bool = False) -> bool:
     if pipeline.run.chose(QUERIES) or recipe.model.frozen:
         return True
     if recipe.time_budget:
-        found, fits = fitted(pipeline)
-        if not (fits or yes or _asks()):
+        found = fitted(pipeline)
+        if not (found.fits or yes or _asks()):
             raise InputError(f"{_too_little(pipeline, found)}, or --yes to start all the same")
-        return tell(found, yes=yes)
+        return tell(found.forecast, yes=yes)
     begun = (folder / "queries" / MANIFEST).exists() or (folder / "queries.partial").exists()
     if begun or process()[1] > 1 or not _is_long(pipeline):
         return True
@@ -47,11 +47,8 @@ def plan(pipeline: Pipeline, *, yes: bool = False) -> bool:
     return tell(forecast_of(pipeline, probe(pipeline, share=_SHARE)), yes=yes)
 
 
-def fitted(pipeline: Pipeline) -> tuple[Forecast, bool]:
-    """Choose the numbers of queries and candidates that fit the time budget.
-
-    Returns their forecast, and whether it fits.
-    """
+def fitted(pipeline: Pipeline) -> Fitted:
+    """Choose the numbers of queries and candidates that fit the time budget, or come nearest."""
     recipe = pipeline.run.given
     if process()[1] > 1:
         raise InputError(
@@ -64,17 +61,17 @@ def fitted(pipeline: Pipeline) -> tuple[Forecast, bool]:
     if found.candidates < recipe.negatives.candidates:
         console.print(f"{found.candidates} candidates a query, for the time budget", style="dim")
     if not found.fits:
-        console.warn(_too_little(pipeline, found.forecast))
-    return found.forecast, found.fits
+        console.warn(_too_little(pipeline, found))
+    return found
 
 
-def _too_little(pipeline: Pipeline, forecast: Forecast) -> str:
+def _too_little(pipeline: Pipeline, found: Fitted) -> str:
     """What a time budget is not enough for, and what would be."""
-    queries, took = forecast.stages["queries"].rows, seconds_text(forecast.total)
     return (
-        f"time_budget {pipeline.recipe.time_budget} is not enough: {queries:,} queries, the fewest "
-        f"from which held-out ones can decide, take about {took}; {_mend(forecast)}. Give a longer "
-        "time_budget, a smaller model.max_length and teacher.max_length, a smaller model"
+        f"time_budget {pipeline.recipe.time_budget} is not enough: {found.queries:,} queries, the "
+        "fewest from which held-out ones can decide, take about "
+        f"{seconds_text(found.forecast.total)} after the forecast; {_mend(found.forecast)}. Give "
+        "a longer time_budget, a smaller model.max_length and teacher.max_length, a smaller model"
     )
 
 
