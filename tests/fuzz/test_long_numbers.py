@@ -14,6 +14,7 @@ from tercet.core.metric_names import parse_metric
 from tercet.core.schema import InputError
 from tercet.core.text import seconds_of
 from tercet.data.sources import open_source
+from tercet.data.sources.cells import as_vector
 from tercet.data.sources.climate_fever import _number
 from tercet.modeling.api_client import retry_after
 from tercet.studio.runs import PROGRESS
@@ -72,3 +73,8 @@ def test_a_log_of_training_may_hold_any_number(tmp_path: Path) -> None:
         log.write_text(json.dumps(row).replace('"step": 1', f'"step": {value}') + "\n")
         assert _rows(tmp_path) == []
     assert _in_training([row, {**row, "step": 1 + 1e-9, "time": 9e11}]).left == ""
+
+
+def test_a_vector_of_numbers_that_are_too_large_is_refused() -> None:
+    with pytest.raises(InputError, match="a:1: 'vector' must be a list of numbers"):
+        as_vector([10**400], "vector", "a:1")
