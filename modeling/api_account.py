@@ -7,10 +7,12 @@ import threading
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tercet.core.schema import InputError
 
 _BYTES_PER_TOKEN = 3  # most prose has more, so a forecast is rather too high
+_BEYOND_ANY_BILL = 10**12
 
 
 class Stopped(Exception):
@@ -37,6 +39,13 @@ class Usage:
             self.written + sign * other.written,
             self.searches + sign * other.searches,
         )
+
+
+def count_of(told: Any) -> int | None:
+    """A count that a service tells, rounded up; None for what is no count, or beyond any bill."""
+    if not isinstance(told, int | float) or not 0 <= told < _BEYOND_ANY_BILL:
+        return None
+    return math.ceil(told)
 
 
 @dataclass(frozen=True, slots=True)

@@ -259,7 +259,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     except ValueError:
         try:
             seconds = parsedate_to_datetime(value).timestamp() - time.time()
-        except ValueError:
+        except (OverflowError, ValueError):
             return None
     return seconds if 0 < seconds < math.inf else None
 

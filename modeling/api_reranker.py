@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ from tercet.modeling.api_account import (
     Stopped,
     Usage,
     check_settings,
+    count_of,
     most_tokens,
     tokens_of,
 )
@@ -51,6 +53,7 @@ _COHERE = "https://api.cohere.com/v2"
 _PASSAGES, _CHUNK = 100, 500
 _CERTAIN = 1e-7  # probabilities nearer to 0 or 1 are cut
 _PAIRS_AT_ONCE = 8_192
+_LARGEST = sys.float_info.max  # JSON has longer whole numbers
 
 
 class _Service(NamedTuple):
@@ -218,11 +221,11 @@ class ApiReranker:
         name = "score" if self.api == "tei" else "relevance_score"
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             return [], f"answered no scores of {count} passages"
-        found = {row.get("index"): row.get(name) for row in rows}
+        found = {row["index"]: row.get(name) for row in rows if isinstance(row.get("index"), int)}
         if len(rows) != count or found.keys() != set(range(count)):
             return [], f"answered {len(found)} scores where {count} were due"
         scores = [found[i] for i in range(count)]
-        if not all(type(each) in (int, float) and math.isfinite(each) for each in scores):
+        if not all(type(each) in (int, float) and abs(each) <= _LARGEST for each in scores):
             return [], "answered a score that is no number"
         if self.api == "tei":
             return [float(each) for each in scores], ""
@@ -247,6 +250,5 @@ def _billed(answer: Any) -> Usage | None:
     meta = answer.get("meta") if isinstance(answer, dict) else None
     units = meta.get("billed_units") if isinstance(meta, dict) else None
     searches = units.get("search_units") if isinstance(units, dict) else None
-    if not isinstance(searches, int | float) or not 0 <= searches < math.inf:
-        return None
-    return Usage(searches=math.ceil(searches))
+    count = count_of(searches)
+    return None if count is None else Usage(searches=count)

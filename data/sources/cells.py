@@ -101,7 +101,7 @@ def as_vector(value: Any, name: str, place: str) -> np.ndarray:
     """A vector, float32 [dimension]. Raises InputError unless it is finite and not zero."""
     try:
         vector = np.asarray(value, dtype=np.float32)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         vector = np.empty(0, np.float32)
     if vector.ndim != 1 or not vector.size:
         raise InputError(f"{place}: {name!r} must be a list of numbers")

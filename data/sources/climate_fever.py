@@ -113,4 +113,4 @@ def _demand(row: Row, columns: tuple[str, ...], place: str) -> None:
 def _number(evidence_id: str) -> tuple[int, str]:
     """The number of the sentence at the end of its id, such as "Global warming:14"."""
     number = evidence_id.rpartition(":")[2]
-    return int(number) if number.isdecimal() else 0, evidence_id
+    return int(number) if number.isdecimal() and len(number) < 19 else 0, evidence_id

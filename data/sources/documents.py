@@ -7,6 +7,7 @@ paragraphs and sentences if possible. Beautiful Soup reads HTML, pypdf PDF.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ except ImportError:
     _INSTALLED = False
 else:
     _INSTALLED = True
+# It says a line, without the file's name, for each token of a damaged part: a hundred thousand.
+logging.getLogger("pypdf").setLevel(logging.ERROR)
 
 _SUFFIXES = (".txt", ".md", ".markdown", ".html", ".htm", ".pdf")
 _READING = 2  # increased when the same files are read differently

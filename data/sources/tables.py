@@ -300,6 +300,7 @@ def _listed(cell: Any, separator: str | None) -> list[Any]:
         for parse in (json.loads, ast.literal_eval):
             with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
                 if isinstance(value := parse(cell.strip()), list):
+                    str(value)  # Python writes no integer of thousands of digits
                     return value
     if separator:
         parts = cell.split(separator.strip() or None)

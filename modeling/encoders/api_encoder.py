@@ -234,7 +234,7 @@ def read_vectors(rows: Any, texts: Sequence[str], dimension: int) -> tuple[np.nd
     try:
         with np.errstate(over="ignore"):  # overflow gives infinity, which is refused
             vectors = np.array(rows, dtype=np.float64).astype("<f4")
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         return np.empty(0), f"answered no {due[0]} vectors of {due[1]} numbers"
     if vectors.shape != due:
         shape = " x ".join(map(str, vectors.shape)) or "no"

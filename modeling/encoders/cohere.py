@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +14,15 @@ from tercet.core.cache import cache_folder
 from tercet.core.extras import missing
 from tercet.core.files import slug
 from tercet.core.schema import InputError
-from tercet.modeling.api_account import Account, Prices, Stopped, Usage, check_settings, most_tokens
+from tercet.modeling.api_account import (
+    Account,
+    Prices,
+    Stopped,
+    Usage,
+    check_settings,
+    count_of,
+    most_tokens,
+)
 from tercet.modeling.api_client import Caller, Failure, Patience, Reply, is_spent, retry_after
 from tercet.modeling.api_shop import Delivery, Order, Shop
 from tercet.modeling.encoders.api_encoder import ApiEncoder, full_batches, key_of, read_vectors
@@ -147,11 +154,10 @@ class CohereEncoder(ApiEncoder):
             return self._failure(error)
         rows = getattr(getattr(response, "embeddings", None), "float_", None)
         units = getattr(getattr(response, "meta", None), "billed_units", None)
-        said: Any = getattr(units, "input_tokens", None)
-        sane = isinstance(said, int | float) and 0 <= said < math.inf
+        read = count_of(getattr(units, "input_tokens", None))
         # The texts as the API read them; None or empty if not returned.
         echo = getattr(response, "texts", None)
-        return Reply((rows, echo), Usage(read=math.ceil(said)) if sane else None)
+        return Reply((rows, echo), None if read is None else Usage(read=read))
 
     def _failure(self, error: Exception) -> Failure:
         status = getattr(error, "status_code", None)
@@ -207,9 +213,11 @@ def _connect(base_url: str | None, timeout: float) -> tuple[str, str, Any, Calla
     return variable, parts.hostname, client, lambda text: text.replace(key, "[key]")
 
 
-def _echoes(echo: Sequence[str], texts: Sequence[str]) -> bool:
+def _echoes(echo: Any, texts: Sequence[str]) -> bool:
     """Whether the echo is of these texts in order: v3 echoes lower case, and may cut them."""
-    if list(echo) == list(texts):
+    if not isinstance(echo, list) or not all(isinstance(each, str) for each in echo):
+        return False
+    if echo == list(texts):
         return True
     if len(echo) != len(texts) or sorted(echo) == sorted(texts):
         return False

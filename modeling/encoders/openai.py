@@ -18,6 +18,7 @@ from tercet.modeling.api_account import (
     Stopped,
     Usage,
     check_settings,
+    count_of,
     cut_to,
     most_tokens,
 )
@@ -150,7 +151,8 @@ class OpenAIEncoder(ApiEncoder):
         try:
             with self._cache.open() as db:
                 for found in self._shop.buy(db, [{self._probe_key: (_PROBE, None)}]):
-                    return found[self._probe_key]
+                    if found:  # an answer that is refused delivers nothing, and then raises
+                        return found[self._probe_key]
         except Stopped as stopped:
             raise InputError(f"{self.name}: {stopped}") from None
         raise AssertionError("a shop delivers or raises")
@@ -252,8 +254,8 @@ class OpenAIEncoder(ApiEncoder):
             return answer
         told = answer.get("usage") if isinstance(answer, dict) else None
         read = told.get("prompt_tokens", told.get("total_tokens")) if isinstance(told, dict) else 0
-        # Ollama and others tell nothing, or zero.
-        return Reply(answer, Usage(read=read) if isinstance(read, int) and read > 0 else None)
+        count = count_of(read)  # Ollama and others tell nothing, or zero
+        return Reply(answer, Usage(read=count) if count else None)
 
     def _vectors(self, answer: Any, texts: Sequence[str], *, probe: bool) -> tuple[np.ndarray, str]:
         rows = _rows(answer, len(texts))
@@ -277,7 +279,7 @@ def _rows(answer: Any, count: int) -> list[Any] | None:
         return None
     rows: dict[int, Any] = {}
     for place, each in enumerate(data):
-        if not isinstance(each, dict):
+        if not isinstance(each, dict) or not isinstance(each.get("index", place), int):
             return None
         rows[each.get("index", place)] = each.get("embedding")
     return [rows[i] for i in range(count)] if rows.keys() == set(range(count)) else None

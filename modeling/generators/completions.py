@@ -24,6 +24,7 @@ from tercet.modeling.api_account import (
     Stopped,
     Usage,
     check_settings,
+    count_of,
     most_tokens,
     tokens_of,
 )
@@ -232,7 +233,7 @@ def _usage(told: Any) -> Usage | None:
     """The tokens of an answer; None if the service does not tell them."""
     if not isinstance(told, dict):
         return None
-    read, written = told.get("prompt_tokens"), told.get("completion_tokens")
-    if not isinstance(read, int) or not isinstance(written, int) or read < 0 or written < 0:
+    read, written = count_of(told.get("prompt_tokens")), count_of(told.get("completion_tokens"))
+    if read is None or written is None:
         return None
     return Usage(read, written) if read or written else None

@@ -138,3 +138,13 @@ def test_a_folder_without_documents_is_refused(tmp_path: Path) -> None:
         read(tmp_path)
     with pytest.raises(InputError, match="no such folder"):
         read(tmp_path / "nowhere")
+
+
+@pytest.mark.fault("malformed input")
+def test_a_damaged_pdf_says_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """pypdf alone says one for each of the blanks, and takes as long as it takes to say them."""
+    broken = pdf("x").replace(b"/Type /Pages", b"/Type" + b" x" * 1_000).replace(b"Count 1", b"")
+    (tmp_path / "a.pdf").write_bytes(broken)
+    with pytest.raises(InputError, match=r"a\.pdf: cannot be read as PDF"):
+        read(tmp_path)
+    assert not caplog.records

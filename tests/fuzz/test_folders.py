@@ -1,9 +1,8 @@
-"""Mutated files of runs and of models: read, left out, or refused in one line."""
+"""Mutated files of runs: read, left out, or refused in one line."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,6 @@ from fuzz_runner import Target, fuzz
 from tercet.core.artifacts import MANIFEST, PLAN, Stage, existing
 from tercet.core.resources import RESOURCES, Resources, read_resources
 from tercet.forecast.forecast import FORECAST, ROWS, Expected, TrainingSize, read_forecast
-from tercet.modeling import BiEncoder
 from tercet.pipeline.choices import CHOICES, read_choices
 from tercet.studio.compare import results
 from tercet.studio.runs import report_of
@@ -96,50 +94,8 @@ def votes(run: Path) -> Target:
     return Target("votes", seeds, read, "jsonl")
 
 
-def model(
-    name: str, source: Path, files: list[str], load: Callable[[Path], Any], shape: str
-) -> Callable[[Path], Target]:
-    """Files of a model's folder; the hint is a file's name."""
-
-    def make(folder: Path) -> Target:
-        def read(hint: str, data: bytes) -> None:
-            shutil.rmtree(folder / "model", ignore_errors=True)
-            shutil.copytree(source, folder / "model")
-            (folder / "model" / hint).write_bytes(data)
-            load(folder / "model")
-
-        return Target(
-            name,
-            [(each, (source / each).read_bytes()) for each in files],
-            read,
-            shape,
-            in_parent=False,
-        )
-
-    return make
-
-
-def encode(folder: Path) -> None:
-    BiEncoder.from_pretrained(folder, precision="fp32", device="cpu").encode_queries(["a lamp"])
-
-
 @pytest.mark.parametrize("make", [bookkeeping, votes])
 def test_mutated_files_of_a_run_are_left_out_or_refused_in_a_line(
     make: Callable[[Path], Target], tmp_path: Path
 ) -> None:
     assert fuzz(make(tmp_path / "run"), EXAMPLES).faults == {}
-
-
-@pytest.mark.parametrize(
-    ("name", "files", "shape"),
-    [
-        ("modules", ["modules.json", "1_Pooling/config.json", "config.json"], "json"),
-        ("tokenizer", ["tokenizer.json", "tokenizer_config.json"], "json"),
-        ("safetensors", ["model.safetensors"], "safetensors"),
-    ],
-)
-def test_mutated_files_of_an_encoder_are_refused_in_a_line(
-    name: str, files: list[str], shape: str, tiny_encoder_path: Path, tmp_path: Path
-) -> None:
-    target = model(name, tiny_encoder_path, files, encode, shape)(tmp_path)
-    assert fuzz(target, EXAMPLES).faults == {}

@@ -121,9 +121,8 @@ def recipes(folder: Path) -> Target:
         load_recipe(folder / "r.yaml", cross_check=hint == "")
 
     seeds = [path.read_bytes() for path in packaged_recipes().values()]
-    return Target(
-        "recipe YAML", [*[("no path", seed) for seed in seeds], *[("", RECIPE.encode())] * 9], read
-    )
+    given = [*[("no path", seed) for seed in seeds], *[("", RECIPE.encode())] * 9]
+    return Target("recipe YAML", given, read)
 
 
 def overrides(folder: Path) -> Target:

@@ -41,11 +41,16 @@ class Target:
     seeds: Sequence[tuple[str, bytes]]
     read: Callable[[str, bytes], Any]
     shape: Shape = "text"
-    #: Whether valid inputs may be read before the fork: torch's threads do not survive it.
-    in_parent: bool = True
+
+    @property
+    def valid(self) -> list[int]:
+        """Numbers of the inputs that are not mutated, but for those with a hint of not."""
+        return [-1 - i for i, (hint, _) in enumerate(self.seeds) if not hint.startswith("not ")]
 
     def case(self, number: int) -> tuple[str, bytes]:
-        """An input of this seed and number."""
+        """An input of this seed and number; below 0 it is a valid one."""
+        if number < 0:
+            return self.seeds[-1 - number]
         random = Random(f"{_SEED}/{self.name}/{number}")
         hint, data = random.choice(self.seeds)
         return hint, mutated(data, random, self.shape)
@@ -65,11 +70,7 @@ class _TooLong(BaseException):
 
 def fuzz(target: Target, count: int) -> Outcome:
     """Read `count` mutated inputs, or those that the environment asks for."""
-    for hint, data in target.seeds if target.in_parent else ():
-        if not hint.startswith("not "):  # what is valid is read
-            target.read(hint, data)
-    count = COUNT or count
-    numbers = [int(_CASE)] if _CASE else list(range(count))
+    numbers = [int(_CASE)] if _CASE else [*target.valid, *range(COUNT or count)]
     outcome = Outcome()
     while numbers:
         done = _in_child(target, numbers, outcome)
@@ -114,7 +115,8 @@ def _in_child(target: Target, numbers: Sequence[int], outcome: Outcome) -> int:
 
 
 def _note(outcome: Outcome, what: str, kind: str, number: int) -> None:
-    outcome.counts[what] += 1
+    if number >= 0 or what == "fault":
+        outcome.counts[what] += 1
     if what == "fault":
         outcome.faults.setdefault(kind, number)
 
@@ -125,6 +127,11 @@ def _work(target: Target, numbers: Sequence[int], writing: int) -> None:
         for each in (1, 2):
             os.dup2(quiet, each)
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+
+    # Threads of the parent's torch and tokenizers are not here, and would be waited for.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
 
     def too_long(*_: object) -> None:
         raise _TooLong
@@ -145,7 +152,7 @@ def _tried(target: Target, number: int) -> tuple[str, str]:
         target.read(hint, data)
         found = ("read", "")
     except InputError as error:
-        found = _judged(str(error))
+        found = _judged(str(error)) if number >= 0 else ("fault", f"valid, and refused: {error}")
     except _TooLong as error:
         found = ("fault", f"takes longer than {PATIENCE} s, at {_place(error)}")
     except BaseException as error:

@@ -207,7 +207,9 @@ def _convert(node: yaml.Node, loader: yaml.SafeLoader, source: str, lines: bool)
     if isinstance(node, yaml.SequenceNode):
         return Node([_convert(child, loader, source, lines) for child in node.value], where)
     try:
-        return Node(loader.construct_object(node), where, node.value)
+        value = loader.construct_object(node)
+        str(value)  # Python writes no integer of thousands of digits into a message
+        return Node(value, where, node.value)
     except (ValueError, LookupError, AttributeError):  # PyYAML does not catch 2026-13-45
         raise InputError(f"{where}: {node.value!r} is not a value that YAML has") from None
 

@@ -38,7 +38,7 @@ _TEXTS = {
     "disk i/o error": errno.EIO,
     "attempt to write a readonly database": errno.EROFS,
 } | {os.strerror(code).lower(): code for code in _FAULTS if code != errno.EINVAL}
-_NUMBERED = re.compile(r"(?:os error|\[errno) (\d+)", re.IGNORECASE)
+_NUMBERED = re.compile(r"(?:os error|\[errno) (\d{1,5})\b", re.IGNORECASE)
 _SILENT = re.compile(
     r"PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+|\d+ requested and \d+ written"
 )

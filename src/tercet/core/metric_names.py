@@ -10,6 +10,7 @@ from tercet.core.schema import InputError
 
 METRICS = ("map", "mrr", "ndcg", "recall", "precision", "hit")
 _OTHER_NAMES = {"ap": "map", "rr": "mrr", "r": "recall", "p": "precision", "success": "hit"}
+_CUTOFF = "[1-9][0-9]{0,8}"
 
 
 def parse_metric(metric: str) -> tuple[str, int]:
@@ -17,13 +18,13 @@ def parse_metric(metric: str) -> tuple[str, int]:
 
     Raises InputError with the nearest valid name for an unknown metric.
     """
-    match = re.fullmatch(r"(.+)@([1-9][0-9]*)", metric)
+    match = re.fullmatch(rf"(.+)@({_CUTOFF})", metric)
     if match and (match[1] in METRICS or is_plugin("metrics", match[1])):
         return match[1], int(match[2])
     name, _, cutoff = metric.lower().partition("@")
     known = [*METRICS, *_OTHER_NAMES]
     nearest = (difflib.get_close_matches(name, known, n=1, cutoff=0.5) or ["ndcg"])[0]
-    k = cutoff if re.fullmatch("[1-9][0-9]*", cutoff) else "10"
+    k = cutoff if re.fullmatch(_CUTOFF, cutoff) else "10"
     raise InputError(
         f"unknown metric {metric!r}: did you mean '{_OTHER_NAMES.get(nearest, nearest)}@{k}'? "
         f"The names are {', '.join(METRICS)}, each with @k, k at least 1"

@@ -125,7 +125,8 @@ def seconds_of(text: str) -> float | None:
     """The seconds of a duration such as 20min, 1.5 h or 90; None if it is none."""
     found = _DURATION.fullmatch(text.strip().lower())
     unit = _UNITS.get(found[2]) or _UNITS.get(found[2].removesuffix("s")) if found else None
-    return float(found[1]) * unit if found and unit else None
+    seconds = float(found[1]) * unit if found and unit else math.inf
+    return seconds if math.isfinite(seconds) else None
 
 
 def interval_text(low: float, high: float) -> str:

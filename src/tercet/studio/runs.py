@@ -216,7 +216,7 @@ def _collapsed(lines: Sequence[str]) -> Iterator[str]:
 
 
 PROGRESS = re.compile(
-    r"  (?P<label>[^:]+): (?P<done>[\d,]+)(?: of (?P<total>[\d,]+))? (?P<unit>[a-z ]+), "
+    r"  (?P<label>[^:]+): (?P<done>[\d,]{1,25})(?: of (?P<total>[\d,]{1,25}))? (?P<unit>[a-z ]+), "
     r"(?P<rate>[\d,.e+-]+) [a-z ]+/s(?:, [\d,.e+-]+ tokens/s)?, [\d:]+ elapsed"
     r"(?:, (?P<left>[\d:]+|\?) left)?$"
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from tercet.studio.runs import PROGRESS, find, tail
 
 ZERO_SHOT = "zero-shot"
 _NUMBERS = {"step", "max_steps", "began", "time"}  # of every row of the Trainer's log
+_LARGEST = 1e12
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def _in_training(rows: list[dict[str, Any]]) -> Stage:
     since = [row for row in rows if row["began"] == last["began"]]
     passed = since[-1]["time"] - since[0]["time"]
     rate = (step - since[0]["step"]) / passed if passed > 0 else 0.0
-    left = str(timedelta(seconds=round((steps - step) / rate))) if rate else ""
+    seconds = (steps - step) / rate if rate else math.inf
+    left = str(timedelta(seconds=round(seconds))) if abs(seconds) < _LARGEST else ""
     speed = f"{rate:.2g} steps/s" if rate else ""
     return Stage(
         "model", "at work", None, step / max(steps, 1), speed, left, f"step {step} of {steps}"
@@ -103,9 +106,9 @@ def _rows(run: Path) -> list[dict[str, Any]]:
     for line in text.splitlines():
         try:
             row = json.loads(line)
-            if _NUMBERS <= row.keys() and all(isinstance(row[n], int | float) for n in _NUMBERS):
+            if all(abs(row[name]) <= _LARGEST for name in _NUMBERS):  # and no NaN
                 rows.append(row)
-        except (AttributeError, ValueError):
+        except (AttributeError, LookupError, TypeError, ValueError):
             continue
     return rows
 
