@@ -160,9 +160,9 @@ def test_what_is_read_without_weights_is_refused_alike(
     ("damage", "said"),
     [
         (pointer("model.onnx"), "is a git-lfs pointer"),
-        (cut("model.onnx"), "does not load"),
-        (garbage("model.onnx"), "does not load"),
-        (lambda folder: (folder / "model.onnx").write_bytes(b""), "does not load"),
+        (cut("model.onnx"), "not a whole ONNX file"),
+        (garbage("model.onnx"), "not a whole ONNX file"),
+        (lambda folder: (folder / "model.onnx").write_bytes(b""), "not a whole ONNX file"),
     ],
 )
 def test_a_damaged_onnx_file_is_one_line(
