@@ -18,6 +18,7 @@ from huggingface_hub import (
     create_branch,
     create_commit,
     create_repo,
+    get_token,
     list_repo_files,
     snapshot_download,
 )
@@ -255,7 +256,9 @@ def pushing(repo_id: str) -> Iterator[None]:
 def _said(error: HfHubHTTPError) -> str:
     """The status and the Hub's own reason, which is not on the first line of the message."""
     status = error.response.status_code if error.response is not None else None
+    token = get_token()
     told = one_line(error.server_message or "")
+    told = told.replace(token, "[token]") if token else told
     return f"{status} {told}" if status and told else reason(error)
 
 
