@@ -14,6 +14,7 @@ from tercet.core.schema import InputError
 #: What a file begins with that git keeps in place of a large one.
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _LONGEST_POINTER = 1_024  # bytes
+_MOST_LAYERS = 10_000
 
 
 def refuse_pointer(name: str, file: Path) -> None:
@@ -26,6 +27,14 @@ def refuse_pointer(name: str, file: Path) -> None:
                 f"model {name!r}: {file} is a git-lfs pointer and not the file itself: run "
                 "`git lfs pull` in its repository"
             )
+
+
+def check_layers(name: str, config: Any) -> None:
+    """Raise InputError for the settings of more layers than any network has: all would be built."""
+    for key, value in config.items() if isinstance(config, Mapping) else ():
+        if "layer" in key and isinstance(value, int) and value > _MOST_LAYERS:
+            raise InputError(f"model {name!r} does not load: its {key} cannot be {value}")
+        check_layers(name, value)
 
 
 def check_finite(name: str, weights: Mapping[str, Tensor] | nn.Module) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -18,6 +19,7 @@ from huggingface_hub import (
     create_branch,
     create_commit,
     create_repo,
+    get_token,
     list_repo_files,
     snapshot_download,
 )
@@ -39,7 +41,7 @@ from tercet.core.processes import is_main_process
 from tercet.core.schema import InputError
 from tercet.core.text import one_line
 from tercet.modeling import adapters
-from tercet.modeling.checks import check_finite, refuse_pointer
+from tercet.modeling.checks import check_finite, check_layers, refuse_pointer
 from tercet.modeling.encoders.cohere_prices import refuse_retired
 from tercet.modeling.model_files import (
     MODULE,
@@ -255,7 +257,9 @@ def pushing(repo_id: str) -> Iterator[None]:
 def _said(error: HfHubHTTPError) -> str:
     """The status and the Hub's own reason, which is not on the first line of the message."""
     status = error.response.status_code if error.response is not None else None
+    token = get_token()
     told = one_line(error.server_message or "")
+    told = told.replace(token, "[token]") if token else told
     return f"{status} {told}" if status and told else reason(error)
 
 
@@ -342,6 +346,7 @@ def load_model(auto_class: Any, name: str, path: Path, *, spare: str = "-", **kw
 def load_gguf(auto_class: Any, name: str, file: Path, **kwargs: Any) -> Any:
     """Load a GGUF file, dequantised, as an `auto_class` model that can be saved."""
     with _loading(name, file.parent, [file]) as read:
+        check_layers(name, AutoConfig.from_pretrained(read, gguf_file=file.name).to_dict())
         model = auto_class.from_pretrained(read, gguf_file=file.name, **kwargs)
     # transformers refuses to save what it believes is still quantised.
     del model.config.quantization_config
@@ -379,6 +384,8 @@ def _loading(name: str, path: Path, files: Sequence[Path] | None = None) -> Iter
     with alone(path, network_files(path) if files is None else files) as read, quiet():
         try:
             with loading(name):
+                if (read / "config.json").is_file():
+                    check_layers(name, json.loads((read / "config.json").read_bytes()))
                 yield read
         except InputError as error:
             said = str(error).replace(str(read), str(path))

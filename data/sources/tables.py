@@ -29,6 +29,8 @@ from tercet.data.sources.paths import is_hub_name
 from tercet.data.sources.qrels import QREL_COLUMNS, judgement
 
 _MAGIC = set("*?[")
+_TEXT = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
+_ARRAY = re.compile(rf"\[\s*(?:{_TEXT.pattern})(?:\s+(?:{_TEXT.pattern}))+\s*\]")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 #: Place, id, and vector as float32 [dimension].
 Vectors = Iterator[tuple[str, str, np.ndarray]]
@@ -296,8 +298,8 @@ def _listed(cell: Any, separator: str | None) -> list[Any]:
     if not isinstance(cell, str):
         return [] if cell != cell else [cell]  # NaN is an empty cell of a data frame
     if cell.strip().startswith("["):
-        # As JSON has a list, or as a data frame's CSV does.
-        for parse in (json.loads, ast.literal_eval):
+        # As JSON has a list, or as a data frame's CSV does: of lists, or of numpy's arrays.
+        for parse in (_of_array, json.loads, ast.literal_eval):
             with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
                 if isinstance(value := parse(cell.strip()), list):
                     str(value)  # Python writes no integer of thousands of digits
@@ -306,6 +308,12 @@ def _listed(cell: Any, separator: str | None) -> list[Any]:
         parts = cell.split(separator.strip() or None)
         return [part.strip() for part in parts if part.strip()]
     return [cell] if cell.strip() else []
+
+
+def _of_array(cell: str) -> list[Any] | None:
+    """The texts that numpy wrote, without commas; Python would read them as one text."""
+    texts = _TEXT.findall(cell) if _ARRAY.fullmatch(cell) else []
+    return [ast.literal_eval(text) for text in texts] or None
 
 
 def files_of(path: str, key: str) -> list[Path]:

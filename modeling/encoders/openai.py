@@ -261,8 +261,9 @@ class OpenAIEncoder(ApiEncoder):
         rows = _rows(answer, len(texts))
         if rows is None:
             return np.empty(0), f"answered no vectors of {len(texts)} texts"
-        width = len(rows[0]) if probe and isinstance(rows[0], list) else self.dimension
-        return read_vectors(rows, texts, width)
+        if not probe:
+            return read_vectors(rows, texts, self.dimension)
+        return read_vectors(rows, texts, len(rows[0]) if isinstance(rows[0], list) else 1)
 
 
 def _too_large(failure: Failure) -> bool:

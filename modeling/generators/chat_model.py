@@ -39,7 +39,9 @@ class LocalChat:
         self.model, self.tokenizer = model.requires_grad_(False), tokenizer
         self.max_new_tokens = max_new_tokens
         self._repeated = RepetitionPenaltyLogitsProcessor(PENALTY)
-        self._draw = Draw(Sampling(temperature=temperature)) if temperature else None
+        self._draw = (
+            Draw(Sampling(temperature=temperature), model.name_or_path) if temperature else None
+        )
         added = tokenizer.added_tokens_decoder.values()
         special = {*tokenizer.all_special_tokens, *(t.content for t in added if t.special)}
         self._special = sorted(special, key=len, reverse=True)

@@ -52,8 +52,9 @@ class Draw(LogitsProcessor):
     row takes longer than a small language model.
     """
 
-    def __init__(self, sampling: Sampling) -> None:
-        self.sampling = sampling
+    def __init__(self, sampling: Sampling, name: str = "") -> None:
+        """`name` is the model's, for a message."""
+        self.sampling, self._name = sampling, name
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return logits [rows, vocabulary], -inf except for the drawn token."""
@@ -61,9 +62,17 @@ class Draw(LogitsProcessor):
         return torch.full_like(scores, -torch.inf).scatter(-1, drawn, 0.0)
 
     def tokens(self, scores: Tensor) -> Tensor:
-        """Draw a token [rows] for each row of logits [rows, vocabulary]."""
+        """Draw a token [rows] for each row of logits [rows, vocabulary].
+
+        Raises InputError if the best of a row is not finite.
+        """
         k = min(self.sampling.top_k, scores.shape[-1])
         best, tokens = scores.topk(k)
+        if not best[:, 0].isfinite().all():
+            raise InputError(
+                f"model {self._name!r} gives tokens a chance that is no number: its weights are "
+                "damaged, or need precision fp32"
+            )
         chances = (best.float() / self.sampling.temperature).softmax(dim=-1)
         likelier = chances.cumsum(dim=-1) - chances
         place = chances.masked_fill(likelier >= self.sampling.top_p, 0.0).multinomial(1)
@@ -79,7 +88,7 @@ class TorchSampler(Sampler):
         super().__init__(tokenizer, **settings)
         self.model = model.requires_grad_(False)
         self.stop_ids = list(stop_ids)
-        self.draw = Draw(self.sampling)
+        self.draw = Draw(self.sampling, self.name)
 
     @property
     def precision(self) -> Precision:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -171,6 +172,33 @@ def test_judged_passages_in_a_query_s_row(
         assert expected in refusal(lambda: list(source.judgements()))
     other = tables(passages, QueriesTable(path=str(file), positives="positive"))
     assert "no column 'positive'" in refusal(lambda: list(other.judgements()))
+
+
+IDS = ["p1", "p'2", 'p"3', "p, 4", "p\"'5", "p\\6", "[7]", "8\n9", "\u00e9"]
+
+
+@pytest.mark.fault("ids that are no text")
+@pytest.mark.parametrize("count", [1, 2, len(IDS)])
+@pytest.mark.parametrize("written", ["list", "array of texts", "array of objects", "JSON"])
+def test_lists_written_to_csv_keep_ids_with_quotes(
+    tmp_path: Path, written: str, count: int
+) -> None:
+    ids = IDS[-count:]
+    held = {
+        "list": ids,
+        "array of texts": np.array(ids),
+        "array of objects": np.array(ids, dtype=object),
+        "JSON": json.dumps(ids),
+    }
+    table = {"id": ["q"], "query": ["y"], "positives": [held[written]]}
+    pd.DataFrame(table).to_csv(tmp_path / "q.csv", index=False)
+    rows = [{"id": each, "text": "x"} for each in IDS]
+    (tmp_path / "p.json").write_text(json.dumps(rows))
+    source = tables(
+        PassagesTable(path=str(tmp_path / "p.json")),
+        QueriesTable(path=str(tmp_path / "q.csv"), positives="positives"),
+    )
+    assert [row[3] for row in source.judgements()] == ids
 
 
 @pytest.mark.parametrize("grade", ["1", "1.0", 1, 1.0])

@@ -199,6 +199,7 @@ LONG, ODD = 10**400, {"index": []}
 #: Answers that once were no message, and what is said of them; "" if they are used.
 FOUND = [
     ("OpenAI embeddings", "probe", {"data": ROWS}, "answered no vectors of 1 texts"),
+    ("OpenAI embeddings", "probe", {"data": [{"index": 0}]}, "answered 1 numbers where 1 x 1"),
     ("OpenAI embeddings", "", {"data": [ROWS[0], ROWS[1] | ODD]}, "answered no vectors of 2"),
     ("OpenAI embeddings", "", {"data": ROWS, "usage": {"prompt_tokens": LONG}}, ""),
     ("OpenAI embeddings", "", {"data": [ROWS[0], ROWS[1] | {"embedding": [LONG] * 4}]}, "no 2 v"),

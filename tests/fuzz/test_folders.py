@@ -13,10 +13,11 @@ from fuzz_runner import Target, fuzz
 
 from tercet.core.artifacts import MANIFEST, PLAN, Stage, existing
 from tercet.core.resources import RESOURCES, Resources, read_resources
+from tercet.core.schema import InputError
 from tercet.forecast.forecast import FORECAST, ROWS, Expected, TrainingSize, read_forecast
 from tercet.pipeline.choices import CHOICES, read_choices
 from tercet.studio.compare import results
-from tercet.studio.runs import report_of
+from tercet.studio.runs import find, report_of
 from tercet.studio.votes import Votes
 from tercet.studio.watch import curves, stages
 
@@ -99,3 +100,18 @@ def test_mutated_files_of_a_run_are_left_out_or_refused_in_a_line(
     make: Callable[[Path], Target], tmp_path: Path
 ) -> None:
     assert fuzz(make(tmp_path / "run"), EXAMPLES).faults == {}
+
+
+def test_a_vote_with_half_a_surrogate_pair_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "votes").mkdir()
+    (tmp_path / "votes" / "queries.jsonl").write_text('{"_id": "vote-1", "text": "a \\ud800"}\n')
+    with pytest.raises(InputError, match=r"queries\.jsonl is damaged"):
+        Votes(tmp_path).cast("a lamp", "p3", True)
+
+
+@pytest.mark.parametrize("pid", [-1, -(2**63) - 1, 2**31, 2**80])
+def test_a_number_that_no_process_has_is_none(tmp_path: Path, pid: int) -> None:
+    (tmp_path / "studio").mkdir()
+    process = {"pid": pid, "created": 1.0, "command": ["tercet"]}
+    (tmp_path / "studio" / "process.json").write_text(json.dumps(process))
+    assert find(tmp_path) is None

@@ -67,6 +67,13 @@ def not_a_number(folder: Path) -> None:
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
 
 
+def endless_layers(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    keys = [key for key in config if "layer" in key and isinstance(config[key], int)]
+    config |= dict.fromkeys(keys, 2**63 - 1)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 def more_tokens(folder: Path) -> None:
     """A token beyond the 600 rows of embeddings, as a training that added some leaves it."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -87,6 +94,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "a weight that is no number": (not_a_number, "is not finite"),
     "more tokens than rows": (more_tokens, "of id 600, and the model has rows for 600 tokens"),
     "a config of another kind": (json_of("config.json", {"model_type": ["bert"]}), ""),
+    "a config of endless layers": (endless_layers, "cannot be 9223372036854775807"),
     "a config that is a list": (json_of("config.json", [1]), ""),
 }
 
@@ -160,9 +168,9 @@ def test_what_is_read_without_weights_is_refused_alike(
     ("damage", "said"),
     [
         (pointer("model.onnx"), "is a git-lfs pointer"),
-        (cut("model.onnx"), "not a whole ONNX file"),
-        (garbage("model.onnx"), "not a whole ONNX file"),
-        (lambda folder: (folder / "model.onnx").write_bytes(b""), "not a whole ONNX file"),
+        (cut("model.onnx"), "is not a whole ONNX file"),
+        (garbage("model.onnx"), "is not a whole ONNX file"),
+        (lambda folder: (folder / "model.onnx").write_bytes(b""), "is not a whole ONNX file"),
     ],
 )
 def test_a_damaged_onnx_file_is_one_line(

@@ -100,7 +100,7 @@ def _alive(pid: int, created: float | None = None) -> psutil.Process | None:
         process = psutil.Process(pid)
         same = created is None or abs(process.create_time() - created) < 1
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except psutil.Error:
+    except (OverflowError, ValueError, psutil.Error):  # those of what is no process's number
         return None
 
 

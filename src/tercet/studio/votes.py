@@ -51,7 +51,9 @@ class Votes:
         """Query id -> text."""
         with _read(self.folder / _QUERIES) as text:
             rows = map(json.loads, text.splitlines())
-            return {"" + row["_id"]: "" + row["text"] for row in rows}  # raises for no text
+            found = {"" + row["_id"]: "" + row["text"] for row in rows}  # raises for no text
+            "".join([*found, *found.values()]).encode()  # raises for half a surrogate pair
+            return found
 
     def qrels(self) -> dict[tuple[str, str], int]:
         """(query id, passage id) -> 1 for relevant, 0 for not."""

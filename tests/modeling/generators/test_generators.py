@@ -140,6 +140,14 @@ def test_tokens_are_drawn_as_transformers_would_draw_them() -> None:
         assert ((drawn - expected).abs() <= 4 * (expected / len(rows)).sqrt()).all()
 
 
+@pytest.mark.fault("a score that is no number")
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_a_chance_that_is_no_number_is_refused(wrong: float) -> None:
+    scores = torch.tensor([[0.0, 1.0, 2.0], [0.0, wrong, 2.0]])
+    with pytest.raises(InputError, match="model 'me/x' gives tokens a chance that is no number"):
+        Draw(Sampling(), "me/x").tokens(scores)
+
+
 def test_rows_that_ended_are_dropped_and_the_others_go_on_as_they_would(
     tiny_causal_path: Path, passages: list[Passage]
 ) -> None:

@@ -16,7 +16,7 @@ class Corpus(Step):
 
     name = "corpus"
     needs = Needs(sources=("corpus",), unrecorded_keys=("corpus",))
-    revision = 3
+    revision = 4
     resumable = False
 
     def make(self, inputs: Inputs, writer: Writer) -> None:
