@@ -121,7 +121,7 @@ class WeaviateServer:
         call = parse_url(grpc_url) if grpc_url else grpc_of(rest)
         deadline = _deadline()
         server = cls(None, rest.geturl(), deadline)
-        waits = server.waits()
+        waits, place = server.waits(), f"{server.url} {call.geturl()}"
         while True:
             try:
                 check_reachable(rest, call)
@@ -130,10 +130,10 @@ class WeaviateServer:
             except NotAllowed:
                 raise
             except InputError as error:
-                if server.url not in _ANSWERED:  # a wrong address is told at once
+                if place not in _ANSWERED:  # a wrong address is told at once
                     raise
                 waits.wait(error)
-        _ANSWERED.add(server.url)
+        _ANSWERED.add(place)
         # A source is read until the process ends: nobody can say when it is read for the last time.
         server._closed = weakref.finalize(server, server.client.close)
         return server

@@ -78,6 +78,7 @@ UNREAD: dict[type[Step], dict[str, str]] = {
         "index.settings": "`index` is read, and these keys of it change what is found",
         "corpus.path": "of a live Weaviate collection that is the corpus too",
         "corpus.passages.id": "of a live Weaviate collection that is the corpus too",
+        "corpus.tenant": "of a live Weaviate collection that is the corpus too",
     },
     Evaluation: {
         "model.name": "of a service",
@@ -86,6 +87,7 @@ UNREAD: dict[type[Step], dict[str, str]] = {
         "index.alias": "`alias` is read: this key, or a name that does not change the results",
         "corpus.path": "of a live Weaviate collection that is the corpus too",
         "corpus.passages.id": "of a live Weaviate collection that is the corpus too",
+        "corpus.tenant": "of a live Weaviate collection that is the corpus too",
     },
 }
 

@@ -305,7 +305,7 @@ def test_a_query_encoder_knows_the_vectors_it_belongs_to(tmp_path: Path) -> None
         (["--model.passage_vectors=index"], "name it, index.collection"),
         (["--model.passage_vectors=nowhere.parquet"], "nowhere.parquet: no such file"),
         (["--index.collection=X"], "give backend weaviate too"),
-        (["--index.vector=x"], "vector and id are of a collection"),
+        (["--index.vector=x"], "vector, id and tenant are of a collection"),
         (["--model.dollars=1"], "model.dollars belongs to model.api"),
         (["--evaluation.passages=10"], "saves encoding"),
         (["--loss.matryoshka=[8]"], "needs shorter passage vectors"),

@@ -73,7 +73,9 @@ def test_of_what_is_held_out_two_thirds_choose_and_a_third_guards(pipeline: Pipe
 
 
 def test_without_judgements_half_as_many_again_test(recipe: Path, pipeline: Pipeline) -> None:
-    split = passages_by_split(Pipeline(load_recipe(recipe, ["--corpus.test_split=none"])))
+    split = passages_by_split(
+        Pipeline(load_recipe(recipe, ["--corpus.test_split=none", "--name=unjudged"]))
+    )
     every = len({row["passages"][0] for row in rows(pipeline)})
     parts = {"validation": every / 3, "guard": every / 6, "test": every / 4}
     for name, part in parts.items():

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import weaviate
 from weaviate.classes.init import Auth
+from weaviate.exceptions import WeaviateQueryError
 from weaviate.util import generate_uuid5
 
 #: Results of one search, and how many more are asked for, as Tercet's own clients do.
@@ -53,6 +54,16 @@ def reading(folder: Path, name: str, vectors: dict[str, np.ndarray]) -> Iterator
     answers += [json.loads(line) for line in log.read_text().splitlines()]
 
 
+@contextmanager
+def suppress_unmade() -> Iterator[None]:
+    """Let pass that the records' collection is being made: nothing is deployed yet."""
+    try:
+        yield
+    except WeaviateQueryError as error:
+        if "non-existing index" not in str(error):
+            raise
+
+
 def _serve(log: Path, folder: Path) -> None:
     rest, call = (urlsplit(os.environ[f"WEAVIATE_{kind}URL"]) for kind in ("", "GRPC_"))
     client = weaviate.connect_to_custom(
@@ -74,8 +85,10 @@ def _serve(log: Path, folder: Path) -> None:
         while not (folder / "stop").exists():
             answer: dict[str, Any] = {"query": number % count}
             try:
-                recorded = client.collections.exists("TercetDeployments")
-                found = records.query.fetch_object_by_id(generate_uuid5(name)) if recorded else None
+                found = None
+                if client.collections.exists("TercetDeployments"):
+                    with suppress_unmade():
+                        found = records.query.fetch_object_by_id(generate_uuid5(name))
                 served: Any = found.properties if found else {}
                 place = served.get("collection") or name, served.get("vector_name") or "theirs"
                 vector = vectors[served.get("model") or ""][number % count]

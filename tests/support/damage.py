@@ -17,7 +17,11 @@ def of_values(kind: str) -> Callable[[bytes], bytes]:
             return [change(inner) for inner in value]
         return {"value": value} if kind == "objects" else None
 
-    return lambda data: json.dumps(change(json.loads(data))).encode()
+    def of_file(data: bytes) -> bytes:
+        lines = data.splitlines() if data.count(b"}\n{") else [data]  # JSON, or JSON lines
+        return b"\n".join(json.dumps(change(json.loads(line))).encode() for line in lines)
+
+    return of_file
 
 
 #: Name -> the damaged bytes of a file.

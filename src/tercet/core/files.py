@@ -130,7 +130,7 @@ def kept(path: Path, read: Callable[[Any], Value]) -> Value | None:
     """
     try:
         return read(read_json(path))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (InputError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         if path not in _said and is_main_process():

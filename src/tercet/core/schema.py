@@ -1,4 +1,4 @@
-"""The types and protocols that all packages share. Imports the standard library only."""
+"""The types and protocols that all packages share. Imports the standard library and `text`."""
 
 from __future__ import annotations
 
