@@ -32,7 +32,7 @@ def refuse_pointer(name: str, file: Path) -> None:
 def check_layers(name: str, config: Any) -> None:
     """Raise InputError for the settings of more layers than any network has: all would be built."""
     for key, value in config.items() if isinstance(config, Mapping) else ():
-        if "layer" in key and isinstance(value, int) and value > _MOST_LAYERS:
+        if "layer" in str(key) and isinstance(value, int) and value > _MOST_LAYERS:
             raise InputError(f"model {name!r} does not load: its {key} cannot be {value}")
         check_layers(name, value)
 

@@ -18,6 +18,7 @@ from tercet.config.recipe import ModelSection
 from tercet.core.borders import border
 from tercet.core.schema import InputError
 from tercet.modeling import BiEncoder, CausalGenerator, CrossEncoderTeacher, Seq2SeqGenerator
+from tercet.modeling.checks import check_layers
 from tercet.modeling.generators.chat_model import LocalChat
 from tercet.modeling.generators.ct2 import CT2Generator, runs_on_ct2
 from tercet.modeling.generators.prefix import check_reading
@@ -149,6 +150,12 @@ def test_a_damaged_model_is_one_line_that_names_it(
     line = refusal(lambda: LOADERS[kind](folder))
     assert str(folder) in line, line
     assert said in line or (kind, damage) == ("ct2", "more tokens than rows"), line
+
+
+def test_endless_layers_are_found_in_a_part_of_the_settings() -> None:
+    check_layers("m", {"id2label": {0: "no"}, "num_layers": 80, "layer_types": ["full"] * 80})
+    with pytest.raises(InputError, match="model 'm' does not load: its num_layers cannot be"):
+        check_layers("m", {"id2label": {0: "no"}, "text_config": {"num_layers": 2**40}})
 
 
 @pytest.mark.parametrize("damage", ["a config of another kind", "a cut tokenizer"])
