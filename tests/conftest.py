@@ -54,18 +54,24 @@ settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what uses the browser; group what one process runs; let the longest groups begin.
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Group what one process runs, before xdist reads the groups.
 
     A file is one process's, for its runs are shared, and so is the server of all Weaviate's tests.
+    """
+    group = "weaviate" if item.get_closest_marker("weaviate") else str(item.path)
+    item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what uses the browser; begin with the groups of most slow tests, so that none ends late.
+
     Files that the command line names keep their order.
     """
     for item in items:
         if "browser" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.browser)
-        group = "weaviate" if item.get_closest_marker("weaviate") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
     if all(Path(argument).is_dir() for argument in config.args):
         slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
         served = [item.get_closest_marker("weaviate") is not None for item in items]

@@ -107,6 +107,7 @@ print(*failed)
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_every_module_imports_alone(tmp_path: Path) -> None:
     """No module needs another to have been imported before it."""

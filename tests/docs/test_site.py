@@ -71,6 +71,7 @@ def test_llms_txt_lists_every_page(site: Path) -> None:
     assert not re.findall(r"\]\(\S+\): *$", listed, re.MULTILINE)  # each with a sentence
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.models
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,6 +145,7 @@ def as_pairs(documents: list[Any]) -> list[tuple[str, float]]:
     return [(found.metadata["id"], found.metadata["score"]) for found in documents]
 
 
+@pytest.mark.long
 def test_the_file_finds_what_the_run_found_where_there_is_no_tercet(
     run: Path, tmp_path: Path
 ) -> None:

@@ -344,6 +344,7 @@ def test_results_in_a_table_a_csv_and_a_retriever(page: Any, project: Path, tmp_
     assert found.returncode == 0, found.stdout + found.stderr
 
 
+@pytest.mark.long
 def test_systems_are_compared_from_the_page_and_their_report_is_shown(
     page: Any, project: Path
 ) -> None:

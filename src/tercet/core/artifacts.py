@@ -440,7 +440,7 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
     file = folder / MANIFEST
     try:
         return _checked(read_json(file))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (AttributeError, LookupError, TypeError):
         raise InputError(f"{file} is damaged: remove {folder} to make it again") from None

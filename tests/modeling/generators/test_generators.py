@@ -250,6 +250,7 @@ def test_a_model_of_another_kind_is_refused(tiny_encoder_path: Path) -> None:
         Seq2SeqGenerator.from_pretrained(tiny_encoder_path)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.models
 @pytest.mark.skipif(not GEMMA.exists(), reason="make models")
