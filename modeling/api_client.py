@@ -192,7 +192,7 @@ class Connection:
             return self._failure(response)
         try:
             return response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             return Failure(f"no whole answer from {self.host} (cut short)", True, True)
 
     def check(self, path: str = "/models") -> None:
@@ -302,7 +302,7 @@ def _message(response: httpx.Response) -> str:
     """What a service says of its error, on one line."""
     try:
         body = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     for name in ("error", "message", "detail"):
         inner = body.get(name) if isinstance(body, dict) else None
