@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 WORKERS ?= 2
 BIN := $(VENV)/bin
-# conftest.py says which tests are one process's, and which begin.
-SHARED := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+# A file is one process's, for its runs are shared; files begin in the order that conftest.py gives.
+SHARED := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Bytecode is kept, for the tests start many programs.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 UV := $(shell command -v uv 2>/dev/null)
@@ -47,7 +47,11 @@ quickstart: install  ## adapt a small model to a corpus of bookmarks, and report
 
 # A browser and the offline models are expected; what is skipped for want of them says so.
 test: install models weaviate  ## all tests but the longest, by WORKERS processes (2), with a real Weaviate
-	eval "$$(scripts/weaviate.sh env)"; $(PYTEST) -m "not long" $(SHARED)
+	@failed=0; \
+	$(PYTEST) -m "not weaviate and not long" $(SHARED) || failed=$$?; \
+	eval "$$(scripts/weaviate.sh env)"; \
+	$(PYTEST) -m "weaviate and not long" || failed=$$?; \
+	exit $$failed
 
 test-fast: install  ## the tests that need no server and no browser, and some seconds each at most
 	$(PYTEST) -m "not slow and not long and not browser and not weaviate" $(SHARED)

@@ -54,18 +54,9 @@ settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Group what one process runs, before xdist reads the groups.
-
-    A file is one process's, for its runs are shared, and so is the server of all Weaviate's tests.
-    """
-    group = "weaviate" if item.get_closest_marker("weaviate") else str(item.path)
-    item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what uses the browser; begin with the groups of most slow tests, so that none ends late.
+    """Mark what uses the browser; let the files with most slow tests begin, so that none ends late.
 
     Files that the command line names keep their order.
     """
@@ -74,9 +65,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.browser)
     if all(Path(argument).is_dir() for argument in config.args):
         slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-        served = [item.get_closest_marker("weaviate") is not None for item in items]
-        order = {item: (-here, -slow[item.path]) for item, here in zip(items, served, strict=True)}
-        items.sort(key=order.__getitem__)
+        items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.hookimpl(wrapper=True)

@@ -29,7 +29,9 @@ one() {
     local name=$1 began=$SECONDS failed=0
     shift
     {
-        .venv/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder "$@" || failed=$?
+        .venv/bin/python -m pytest -m "not weaviate" -n 2 --dist loadfile --no-loadscope-reorder \
+            "$@" || failed=$?
+        .venv/bin/python -m pytest -m weaviate "$@" || failed=$?
     } >"$logs/$name.log" 2>&1
     printf '%-10s exit %s, %5s s: %s\n' "$name" "$failed" "$((SECONDS - began))" \
         "$(grep -hE '^=* ?[0-9]+ (passed|failed).* in ' "$logs/$name.log" | tr -d '=' | paste -sd'|')"

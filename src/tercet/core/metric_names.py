@@ -10,7 +10,7 @@ from tercet.core.schema import InputError
 
 METRICS = ("map", "mrr", "ndcg", "recall", "precision", "hit")
 _OTHER_NAMES = {"ap": "map", "rr": "mrr", "r": "recall", "p": "precision", "success": "hit"}
-_CUTOFF = "[1-9][0-9]{0,8}"
+_CUTOFF = "[1-9][0-9]{0,17}"  # an int64
 
 
 def parse_metric(metric: str) -> tuple[str, int]:
