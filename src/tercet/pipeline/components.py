@@ -249,8 +249,8 @@ class Components:
     def starting_model(self, student: Artifact) -> modeling.SimilarityEncoder:
         """The encoder of a student artifact."""
         if not self.recipe.model.given:
-            prompt = chosen_prompt(student)
-            return self.base_model() if prompt is None else self.base().prompted(prompt)
+            base = self.base_model()
+            return _prompted(base, student) if isinstance(base, modeling.BiEncoder) else base
         if STUDENT in student.manifest["files"]:
             return self.student_of(read_json(student.file(STUDENT)))
         return self.new_student(student)
@@ -265,8 +265,7 @@ class Components:
         """A new instance of the encoder of a student artifact, to be trained."""
         if self.recipe.model.given:
             return self.base(student.path)
-        prompt = chosen_prompt(student)
-        return self.base() if prompt is None else self.base().prompted(prompt)
+        return _prompted(self.base(), student)
 
     def adapted(self, path: Path) -> modeling.BiEncoder | modeling.AdaptedEncoder:
         """The adapted model in `path`."""
@@ -509,12 +508,12 @@ def _given_prompt(section: Any) -> str | None:
     return None if isinstance(prompt, list) else prompt
 
 
-def chosen_prompt(student: Artifact) -> str | None:
-    """The prefix of queries that was chosen for a student, if there were several to choose from."""
+def _prompted(base: modeling.BiEncoder, student: Artifact) -> modeling.BiEncoder:
+    """The base model with the prefix of queries that was chosen for a student, if one was."""
     if STUDENT not in student.manifest["files"]:
-        return None
-    found: str | None = read_json(student.file(STUDENT)).get("query_prompt")
-    return found
+        return base
+    prompt: str | None = read_json(student.file(STUDENT)).get("query_prompt")
+    return base if prompt is None else base.prompted(prompt)
 
 
 def _shown(settings: GeneratorSettings) -> tuple[str, Sequence[tuple[str, str]]]:
