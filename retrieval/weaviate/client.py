@@ -119,13 +119,13 @@ class WeaviateServer:
         rest = parse_url(url or os.environ.get("WEAVIATE_URL") or "http://127.0.0.1:8080")
         grpc_url = grpc_url or os.environ.get("WEAVIATE_GRPC_URL")
         call = parse_url(grpc_url) if grpc_url else grpc_of(rest)
-        deadline = _deadline()
+        key, deadline = _key(api_key), _deadline()
         server = cls(None, rest.geturl(), deadline)
         waits, place = server.waits(), f"{server.url} {call.geturl()}"
         while True:
             try:
                 check_reachable(rest, call)
-                server.client = _client(rest, call, api_key, deadline)
+                server.client = _client(rest, call, key, deadline)
                 break
             except NotAllowed:
                 raise
@@ -250,10 +250,14 @@ class WeaviateServer:
         self.ask(f"drop {collection}", lambda: self.client.collections.delete(collection))
 
 
-def _client(rest: SplitResult, call: SplitResult, api_key: str | None, deadline: float) -> Any:
-    key = (api_key or os.environ.get("WEAVIATE_API_KEY") or "").strip()
+def _key(given: str | None) -> str:
+    key = (given or os.environ.get("WEAVIATE_API_KEY") or "").strip()
     if not key.isascii() or not key.isprintable():
         raise InputError("the Weaviate API key holds characters that no key has: copy it again")
+    return key
+
+
+def _client(rest: SplitResult, call: SplitResult, key: str, deadline: float) -> Any:
     # One attempt ends within the deadline too.
     longest = Timeout(init=CONNECT_SECONDS, query=min(30, deadline), insert=min(60, deadline))
     try:
