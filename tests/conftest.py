@@ -46,6 +46,7 @@ from transformers import (
     XLMRobertaConfig,
     XLMRobertaModel,
 )
+from word_pieces import SPECIAL, word_pieces
 
 pytest_plugins = ["weaviate_fixtures", "tiny_runs", "faults"]
 
@@ -125,12 +126,10 @@ def tiny_texts() -> list[str]:
 
 
 def _wordpiece(texts: list[str]) -> PreTrainedTokenizerFast:
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer = Tokenizer(word_pieces(texts))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=600, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_special_tokens(SPECIAL)
     tokenizer.decoder = decoders.WordPiece()
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     return PreTrainedTokenizerFast(
