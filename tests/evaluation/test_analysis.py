@@ -242,6 +242,7 @@ LISTS = st.lists(st.lists(st.tuples(SCORES, SCORES), min_size=1, max_size=8), ma
 
 @given(lists=LISTS, scale=st.floats(0.001, 10), bins=st.integers(2, 60))
 @example(lists=[[(-0.00390625, 0.0), (0.0, 0.0), (-1.0, 0.0)]], scale=1.0, bins=2)
+@example(lists=[[(0.0, -17.0), (0.0, 0.0)]], scale=1.0, bins=29)
 def test_every_margin_is_counted_on_its_side_of_zero(lists, scale, bins):
     teacher = [[t for t, _ in pairs] for pairs in lists]
     student = [[s for _, s in pairs] for pairs in lists]

@@ -370,15 +370,18 @@ def test_systems_are_compared_from_the_page_and_their_report_is_shown(
 def test_votes_become_qrels(page: Any, project: Path) -> None:
     choose(page, "Run", "before")
     tab(page, "Search")
+    systems = 2
     first = seen(page, re.compile("before: (adapted|base)"))  # two of the run's own are chosen
     if "adapted" in first.inner_text():  # else the base model ships, and BM25 is the second
+        systems = 3
         choose(page, re.compile("Systems"), "before: BM25")
         page.keyboard.press("Escape")
     page.get_by_label("Query", exact=True).fill("document title script")
     page.get_by_role("button", name="Search", exact=True).click()
     page.locator("h3", has_text="before: BM25").wait_for()
     seen(page, TEMPLATE).wait_for()
-    assert page.locator("article.hit").count() >= 10
+    assert page.locator("h3").count() >= systems
+    assert page.locator("article.hit").count() >= 5 * (systems - 1)  # BM25 may find fewer
     assert page.locator("article script, article img").count() == 0
     page.get_by_role("button", name="relevant", exact=True).first.click()
     qrels = project / "runs" / "before" / "votes" / "qrels" / "test.tsv"

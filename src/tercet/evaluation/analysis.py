@@ -212,7 +212,9 @@ def _edges(span: np.ndarray, bins: int) -> np.ndarray:
     width = (high - low) / (bins - 1)
     if width < np.finfo(np.float32).tiny:
         width = 1 / bins
-    return (math.floor(low / width) + np.arange(bins + 1)) * width
+    # Rounding must not end the edges at zero: a margin of zero belongs to the bin above it.
+    first = max(math.floor(low / width), 1 - bins)
+    return (first + np.arange(bins + 1)) * width
 
 
 def compare_all(values: _Values, *, resamples: int, seed: int) -> list[Pair]:
