@@ -45,12 +45,15 @@ quickstart: install  ## adapt a small model to a corpus of bookmarks, and report
 	$(BIN)/tercet demo
 	@echo "tercet is in $(VENV): type $(BIN)/tercet, or first: source $(BIN)/activate"
 
-# A browser and the offline models are expected; what is skipped for want of them says so.
+# A browser and the offline models are expected; what is skipped for want of them says so. The tests
+# of Weaviate run beside the others, in one process, for they share the server.
 test: install models weaviate  ## all tests but the longest, by WORKERS processes (2), with a real Weaviate
-	@failed=0; \
-	$(PYTEST) -m "not weaviate and not long" $(SHARED) || failed=$$?; \
+	@log=$$(mktemp); trap 'rm -f "$$log"; kill $$beside 2>/dev/null' EXIT; failed=0; \
 	eval "$$(scripts/weaviate.sh env)"; \
-	$(PYTEST) -m "weaviate and not long" || failed=$$?; \
+	$(PYTEST) -m "weaviate and not long" $(FILES) >"$$log" 2>&1 & beside=$$!; \
+	$(PYTEST) -m "not weaviate and not long" $(SHARED) $(FILES) || failed=$$?; \
+	wait $$beside || failed=$$?; \
+	cat "$$log"; \
 	exit $$failed
 
 test-fast: install  ## the tests that need no server and no browser, and some seconds each at most

@@ -14,7 +14,7 @@ from tercet.data.passages import Passages as Passages
 from tercet.data.queries import generate_queries as generate_queries
 from tercet.data.scores import score_candidates as score_candidates
 from tercet.data.spans import SpanGenerator as SpanGenerator
-from tercet.data.targets import write_targets as write_targets
+from tercet.data.targets import best_weight as best_weight, write_targets as write_targets
 from tercet.data.triplets import (
     Filters as Filters,
     Triplets as Triplets,

@@ -2,6 +2,11 @@
 
 from tercet.retrieval.bm25 import BM25Retriever as BM25Retriever
 from tercet.retrieval.exact_index import ExactIndex as ExactIndex
+from tercet.retrieval.fusion import (
+    FUSED as FUSED,
+    HybridRetriever as HybridRetriever,
+    fuse as fuse,
+)
 from tercet.retrieval.indexes import (
     SharedIndex as SharedIndex,
     deployed as deployed,
@@ -17,9 +22,7 @@ from tercet.retrieval.indexes import (
 from tercet.retrieval.latency import TOP as TOP, time_searches as time_searches
 from tercet.retrieval.metrics import evaluate as evaluate
 from tercet.retrieval.retrievers import (
-    FUSED as FUSED,
     DenseRetriever as DenseRetriever,
-    HybridRetriever as HybridRetriever,
     RerankedRetriever as RerankedRetriever,
 )
 from tercet.retrieval.search import (
@@ -27,7 +30,7 @@ from tercet.retrieval.search import (
     measured as measured,
     read_figures as read_figures,
     search_and_measure as search_and_measure,
-    search_and_measure_both as search_and_measure_both,
+    search_deep as search_deep,
     write_figures as write_figures,
 )
 from tercet.retrieval.significance import (

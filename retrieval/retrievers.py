@@ -1,8 +1,7 @@
-"""Retrievers: dense, hybrid (rank fusion) and reranked."""
+"""Retrievers: dense and reranked."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -43,45 +42,6 @@ class DenseRetriever:
     def close(self) -> None:
         """Free the index; a collection on a server is kept."""
         self._index.discard()
-
-
-_RANK_CONSTANT = 60  # k of the paper
-#: Passages of each retriever that are fused.
-FUSED = 100
-
-
-class HybridRetriever:
-    """A `Retriever` that ranks by the sum of 1 / (60 + rank) over the top 100 of other retrievers.
-
-    Only ranks count, so scores need not be comparable. Cormack, Clarke and Buettcher, Reciprocal
-    rank fusion outperforms Condorcet and individual rank learning methods, SIGIR 2009.
-    """
-
-    def __init__(self, retrievers: Sequence[Retriever], name: str | None = None) -> None:
-        self._retrievers = retrievers
-        self._name = name
-
-    @property
-    def name(self) -> str:
-        """Its name in reports."""
-        return self._name or "+".join(retriever.name for retriever in self._retrievers)
-
-    def search(self, queries: Sequence[str], k: int) -> list[Ranking]:
-        """As `Retriever.search`; the first passages do not depend on k."""
-        check_k(k)
-        each = [retriever.search(queries, FUSED) for retriever in self._retrievers]
-        return [fuse(rankings, k) for rankings in zip(*each, strict=True)]
-
-
-def fuse(rankings: Sequence[Ranking], k: int) -> Ranking:
-    """The k best of several rankings by the sum of 1 / (60 + rank)."""
-    parts: dict[str, list[float]] = {}
-    for ranking in rankings:
-        for rank, (passage, _) in enumerate(ranking, 1):
-            parts.setdefault(passage, []).append(1 / (_RANK_CONSTANT + rank))
-    # The metrics compare scores as float32, so sums that differ by less are ties.
-    fused = [(passage, float(np.float32(math.fsum(terms)))) for passage, terms in parts.items()]
-    return in_order(fused, k)
 
 
 #: Passage ids -> texts by id.

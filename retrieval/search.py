@@ -9,8 +9,8 @@ import pyarrow as pa
 from tercet.core.artifacts import Artifact, Writer
 from tercet.core.metric_names import parse_metric
 from tercet.core.schema import Encoder, Index, Qrels, Query, Ranking, Run, document_of
+from tercet.retrieval.fusion import FUSED
 from tercet.retrieval.metrics import evaluate
-from tercet.retrieval.retrievers import FUSED, fuse
 
 #: System -> metric -> query id -> value.
 _Figures = Mapping[str, Mapping[str, Mapping[str, float]]]
@@ -26,25 +26,15 @@ def search_and_measure(
     return evaluate(qrels, measured(queries, rankings, depth), metrics)
 
 
-def search_and_measure_both(
-    encoder: Encoder,
-    index: Index,
-    lexical: Sequence[Ranking],
-    queries: Sequence[Query],
-    qrels: Qrels,
-    metrics: Sequence[str],
-) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
-    """As `search_and_measure`, and the same of its fusion with the queries' `lexical` rankings."""
-    depth = max(k for _, k in map(parse_metric, metrics))
+def search_deep(
+    encoder: Encoder, index: Index, queries: Sequence[Query], depth: int
+) -> tuple[list[Ranking], list[Ranking]]:
+    """Rankings that `measured` has `depth` passages of, and those of `FUSED` passages to fuse."""
     enough = deeper(queries, depth)
     vectors = encoder.encode_queries([query.text for query in queries])
     dense = index.search(vectors, enough)
     # An approximate index may find others with larger k.
-    deep = dense if enough == FUSED else index.search(vectors, FUSED)
-    fused = [fuse(pair, enough) for pair in zip(lexical, deep, strict=True)]
-    both = (measured(queries, rankings, depth) for rankings in (dense, fused))
-    found, of_fused = (evaluate(qrels, run, metrics) for run in both)
-    return found, of_fused
+    return dense, dense if enough == FUSED else index.search(vectors, FUSED)
 
 
 #: Passages that are searched for each document that is ranked, at most.

@@ -2,16 +2,13 @@
 # Six whole runs of the tests, whatever fails, to find tests that hang on the machine or its load:
 # two in random order of files, two with a core kept busy, two with other vector instructions.
 #
-#   tests/six_runs.sh [LOGS]     logs in LOGS (test-logs); SEED=n for another order; needs `make install
-#                                models weaviate`
+#   tests/six_runs.sh [LOGS]     logs in LOGS (test-logs); SEED=n for another order
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 logs=${1:-test-logs}
 seed=${SEED:-1}
 mkdir -p "$logs"
-export PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1
-eval "$(scripts/weaviate.sh env)"
 
 # The files in an order that a seed decides, which git, find and the shell do not.
 shuffled() {
@@ -24,15 +21,11 @@ print(*files)
 PY
 }
 
-# one NAME [FILE...]: all tests, of the files in that order if there are any.
+# one NAME [FILE...]: `make test`, of the files in that order if there are any.
 one() {
     local name=$1 began=$SECONDS failed=0
     shift
-    {
-        .venv/bin/python -m pytest -m "not weaviate" -n 2 --dist loadfile --no-loadscope-reorder \
-            "$@" || failed=$?
-        .venv/bin/python -m pytest -m weaviate "$@" || failed=$?
-    } >"$logs/$name.log" 2>&1
+    make test FILES="$*" >"$logs/$name.log" 2>&1 || failed=$?
     printf '%-10s exit %s, %5s s: %s\n' "$name" "$failed" "$((SECONDS - began))" \
         "$(grep -hE '^=* ?[0-9]+ (passed|failed).* in ' "$logs/$name.log" | tr -d '=' | paste -sd'|')"
     [ "$failed" = 0 ] || worst=1

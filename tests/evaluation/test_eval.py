@@ -209,6 +209,7 @@ def test_searching_is_not_done_again_and_the_clock_is(recipe: Path) -> None:
     ("override", "message"),
     [
         ("[{kind: hybrid, of: [bm25]}]", "`of` names two other"),
+        ("[{kind: bm25, weight: 0.5}]", "`weight` is for hybrid"),
         ("[{kind: bm25}, {kind: rerank, of: [bn25]}]", "did you mean 'bm25'"),
         ("[{kind: bm25}, {kind: bm25}]", "two are called 'bm25'"),
         ("[{kind: rerank, name: a, of: [b]}, {kind: rerank, name: b, of: [a]}]", "part of itself"),

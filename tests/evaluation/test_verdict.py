@@ -297,15 +297,26 @@ def test_the_gain_of_the_hybrid_stands_beside(bench: Bench) -> None:
     dense = next(c for c in report.comparisons if c.measure == hybrid.comparison.measure)
     assert hybrid.comparison.measure == "ndcg@10"
     assert hybrid.comparison.interval != dense.interval
-    metrics = ["ndcg@10"]
     pipeline = Pipeline(load_recipe(folder / "recipe.yaml"))
-    queries, qrels, _ = pipeline.split("test")
     lexical = BM25Retriever(pipeline.passages)
     encoder, index = pipeline.adapted_model(), ExactIndex()
     index.build(pipeline.passages.ids, encoder.encode_passages(pipeline.passages.contents[:]))
-    fused = HybridRetriever([lexical, DenseRetriever(encoder, index)])
-    rankings = fused.search([query.text for query in queries], 100)
-    run = {query.id: ranking for query, ranking in zip(queries, rankings, strict=True)}
-    values = evaluate_metrics(qrels, run, metrics)["ndcg@10"]
-    assert hybrid.comparison.after == pytest.approx(sum(values.values()) / len(values))
+    ways = pipeline.evaluation.facts["hybrid"]["adapted"]
+
+    def mean(share: float | None, *splits: str, metric: str = "ndcg@10") -> float:
+        """Of a hybrid retriever over queries of these splits."""
+        fused = HybridRetriever([lexical, DenseRetriever(encoder, index)], weight=share)
+        values: list[float] = []
+        for queries, qrels, _ in map(pipeline.split, splits):
+            rankings = fused.search([query.text for query in queries], 100)
+            run = {query.id: ranking for query, ranking in zip(queries, rankings, strict=True)}
+            values += evaluate_metrics(qrels, run, [metric])[metric].values()
+        return sum(values) / len(values)
+
+    assert hybrid.comparison.after == pytest.approx(mean(None, "test"))
+    assert hybrid.weighted.after == pytest.approx(mean(ways["share"], "test"))
+    held_out = {"ranks": None, "scores": ways["share"], "alone": 1.0}
+    for way, share in held_out.items():
+        assert ways[way] == pytest.approx(mean(share, "validation", "guard", metric="mrr@10"))
     assert any("hybrid search with BM25" in sentence for sentence in report.verdict.more)
+    assert any("Held-out queries find most with what ships" in x for x in report.verdict.more)

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given, strategies as st
 
 from tercet.core.schema import Ranking, Retriever
-from tercet.retrieval import HybridRetriever, RerankedRetriever
+from tercet.retrieval import HybridRetriever, RerankedRetriever, fuse
 from tercet.retrieval.exact_index import ExactIndex
 from tercet.retrieval.retrievers import DenseRetriever
+from tercet.retrieval.validation import in_order
 
 
 class LetterCounts:
@@ -88,6 +91,42 @@ def test_fusion_holds_whichever_comes_first(first: list[str], second: list[str])
     assert list(ranking) == sorted(ranking, key=lambda pair: (pair[1], pair[0]), reverse=True)
     for k in (1, 3):
         assert list(HybridRetriever([a, b]).search(["q"], k)[0]) == list(ranking[:k])
+
+
+def test_a_weighted_sum_by_hand() -> None:
+    first, second = [("x", 9.0), ("y", 5.0), ("z", 1.0)], [("z", 0.9), ("w", 0.7)]
+    scores = dict(fuse([first, second], 10, 0.75))
+    expected = {"z": 0.75 * 1 + 0.25 * 0, "x": 0.25, "y": 0.25 * 0.5, "w": 0.75 * 0}
+    assert scores == {passage: pytest.approx(value) for passage, value in expected.items()}
+    assert [p for p, _ in fuse([first, second], 2, 0.75)] == ["z", "x"]
+
+
+SCORED = st.dictionaries(IDS, st.integers(-1000, 1000).map(float), max_size=20)
+
+
+@given(SCORED, SCORED, st.floats(0, 1), st.floats(0.5, 100), st.floats(-100, 100))
+def test_a_weighted_sum_ignores_scale_and_shift(
+    first: dict[str, float], second: dict[str, float], weight: float, scale: float, shift: float
+) -> None:
+    a, b = ([*in_order([*found.items()], 20)] for found in (first, second))
+    moved = [(passage, scale * score + shift) for passage, score in a]
+    before, after = (dict(fuse([each, b], 50, weight)) for each in (a, moved))
+    assert before == {passage: pytest.approx(value, abs=1e-6) for passage, value in after.items()}
+    assert before.keys() == {*first, *second}
+    assert dict(fuse([b, a], 50, 1 - weight)) == {
+        passage: pytest.approx(value, abs=1e-6) for passage, value in before.items()
+    }
+
+
+@given(SCORED.filter(bool), SCORED)
+def test_a_whole_share_ranks_as_the_one_ranking(
+    first: dict[str, float], second: dict[str, float]
+) -> None:
+    a, b = ([*in_order([*found.items()], 20)] for found in (first, second))
+    scores = dict(fuse([a, b], 50, 0.0))
+    assert max(scores.values()) == 1 == scores[a[0][0]]
+    assert all(scores[upper] >= scores[lower] for (upper, _), (lower, _) in pairwise(a))
+    assert not any(scores[passage] for passage, _ in b if passage not in first)
 
 
 @given(

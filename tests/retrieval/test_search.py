@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tercet.core.schema import Query
-from tercet.retrieval import deeper, measured, search_and_measure, search_and_measure_both
+from tercet.retrieval import deeper, evaluate, fuse, measured, search_and_measure, search_deep
 from tercet.retrieval.exact_index import ExactIndex
 
 #: A passage is a direction; its neighbours are the next best.
@@ -55,15 +55,16 @@ def test_no_figure_counts_the_query_s_own_passage() -> None:
     assert sum(before["recall@2"].values()) < sum(found["recall@2"].values())
 
 
-def test_the_hybrid_leaves_it_out_too() -> None:
-    lexical = [[(p, 1.0 - rank / 10) for rank, p in enumerate(r)] for r in ranked(QUERIES, 8)]
-    both = search_and_measure_both(
-        Directions(), filled(), lexical, QUERIES, QRELS, ["recall@1", "recall@7"]
-    )
-    alone = search_and_measure(Directions(), filled(), QUERIES, QRELS, ["recall@1", "recall@7"])
-    assert both[0] == alone
-    assert set(both[1]["recall@7"].values()) == {1.0}
-    assert both[1]["recall@1"] == alone["recall@1"]  # equal rankings fuse to the same
+def test_the_deeper_rankings_are_fused_and_the_others_measured() -> None:
+    asked = Directions(), filled(), QUERIES
+    dense, deep = search_deep(*asked, 2)
+    assert {len(ranking) for ranking in dense} == {3}  # one more, for the query itself
+    assert [ranking[:3] for ranking in deep] == dense and {len(ranking) for ranking in deep} == {8}
+    for weight in (None, 0.5):
+        fused = [fuse([ranking, ranking], 3, weight) for ranking in deep]
+        assert measured(QUERIES, fused, 2).keys() == {query.id for query in QUERIES}
+        found = evaluate(QRELS, measured(QUERIES, fused, 2), ["recall@2"])
+        assert found == search_and_measure(*asked, QRELS, ["recall@2"])  # equal rankings
 
 
 @pytest.mark.parametrize("depth", [1, 3, None])

@@ -69,6 +69,13 @@ class SystemSettings:
     of: list[str] = key(
         list, "names of its parts: two systems (hybrid), one (rerank), any number (plug-in)"
     )
+    weight: float | None = key(
+        None,
+        "share of the second part's scores in their sum, each scaled to 0 to 1 (hybrid); unset: "
+        "reciprocal rank fusion",
+        low=0,
+        high=1,
+    )
     depth: int = key(30, "passages rescored (rerank)", low=1)
     teacher: str | None = key(
         None,
@@ -94,7 +101,7 @@ class SystemSettings:
         names = {
             "dense": Path(self.model).name,
             "api": self.model,
-            "hybrid": "+".join(self.of),
+            "hybrid": "+".join(self.of) + ("" if self.weight is None else f", {self.weight:g}"),
             "rerank": f"{''.join(self.of)} reranked",
         }
         cut = f", {self.truncate_dim} dimensions" if self.truncate_dim else ""

@@ -253,6 +253,7 @@ def _fault(system: SystemSettings, labels: Sequence[str]) -> str | None:
         f"is {kind}: `truncate_dim` is for base, adapted, dense and api": (
             system.truncate_dim and kind not in ("base", "adapted", "dense", "api")
         ),
+        f"is {kind}: `weight` is for hybrid": system.weight is not None and kind != "hybrid",
         f"is {kind}: give its `api`": kind == "api" and not system.api,
         f"is {kind}: `api` is for kind api and rerank": (
             system.api and kind not in ("api", "rerank")

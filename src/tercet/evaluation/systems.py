@@ -523,21 +523,25 @@ class Bm25System(System):
 
 
 class HybridSystem(System):
-    """Two systems combined by reciprocal rank fusion."""
+    """Two systems combined, by reciprocal ranks or by a weighted sum of scores."""
 
     @property
     def description(self) -> str:
-        """The names of both."""
-        return "reciprocal rank fusion of " + " and ".join(self.settings.of)
+        """The names of both, and their shares if scores are summed."""
+        (first, second), weight = self.settings.of, self.settings.weight
+        if weight is None:
+            return f"reciprocal rank fusion of {first} and {second}"
+        return f"{1 - weight:g} x {first} + {weight:g} x {second}, of scores scaled to 0 to 1"
 
     def identity(self) -> str:
-        """Digest of both, in any order."""
-        return digest(sorted(_identities(self.parts), key=str))
+        """Digest of both, in any order if their ranks are fused, and of the weight."""
+        parts, weight = _identities(self.parts), self.settings.weight
+        return digest(sorted(parts, key=str) if weight is None else [*parts, weight])
 
     def retriever(self, over: Mapping[str, Retriever]) -> Retriever:
         """The fusion of both retrievers."""
         of = [part.retriever(over) for part in self.parts]
-        return retrieval.HybridRetriever(of, name=self.label)
+        return retrieval.HybridRetriever(of, self.label, self.settings.weight)
 
 
 class RerankSystem(System):

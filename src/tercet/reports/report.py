@@ -45,10 +45,14 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Hybrid:
-    """The primary metric of searches with BM25: alone, and fused with each of both models."""
+    """The primary metric of searches with BM25: alone, and fused with each of both models.
+
+    `comparison` is of the fusion by reciprocal ranks, `weighted` by a weighted sum of scores.
+    """
 
     bm25: float
     comparison: Comparison
+    weighted: Comparison
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,8 @@ def _search_rows(report: Report) -> list[tuple[tuple[str, ...], Comparison | Non
     empty = ("",) * (len(metric_header(base_ships=base_ships)) - 2)
     return [
         (("dense", *_cells(dense, base_ships)), dense),
-        (("hybrid, with BM25", *_cells(hybrid.comparison, base_ships)), hybrid.comparison),
+        (("with BM25, by ranks", *_cells(hybrid.comparison, base_ships)), hybrid.comparison),
+        (("with BM25, by scores", *_cells(hybrid.weighted, base_ships)), hybrid.weighted),
         (("BM25 alone", f"{hybrid.bm25:.4f}", *empty), None),
     ]
 
@@ -140,7 +145,7 @@ def print_report(report: Report) -> None:
     table = zip(rows, report.comparisons, strict=True)
     _print_comparison(report.title, metric_header(base_ships=base_ships), table)
     _print_comparison(
-        "alone and in a hybrid search (reciprocal rank fusion)",
+        "alone and in a hybrid search",
         _search_header(report),
         _search_rows(report),
     )

@@ -19,8 +19,8 @@ from tercet.evaluation.verdict import run_verdict
 from tercet.forecast.forecast import compare_forecast
 from tercet.modeling.training.model_selection import Step, read_choices
 from tercet.pipeline.pipeline import Pipeline
-from tercet.pipeline.steps.evaluation import ADAPTED, BASE, BM25, HYBRID
-from tercet.reports.report import Hybrid, Report, compare
+from tercet.pipeline.steps.evaluation import ADAPTED, BASE, BM25, HYBRID, WEIGHTED
+from tercet.reports.report import Comparison, Hybrid, Report, compare
 
 STAGES = (
     *("corpus", "embeddings", "student", "queries", "negatives", "scores", "triplets"),
@@ -67,10 +67,23 @@ def _hybrid(
     figures: Mapping[str, Mapping[str, Mapping[str, float]]], primary: str, **draws: int
 ) -> Hybrid:
     """The primary metric of the searches with BM25."""
-    both = (figures[HYBRID.format(name)] for name in (BASE, ADAPTED))
-    before, after = ({primary: values[primary]} for values in both)
-    (comparison,) = compare(before, after, **draws)
-    return Hybrid(float(np.mean([*figures[BM25][primary].values()])), comparison)
+
+    def compared(system: str) -> Comparison:
+        both = (figures[system.format(name)] for name in (BASE, ADAPTED))
+        before, after = ({primary: values[primary]} for values in both)
+        (comparison,) = compare(before, after, **draws)
+        return comparison
+
+    alone = float(np.mean([*figures[BM25][primary].values()]))
+    return Hybrid(alone, compared(HYBRID), compared(WEIGHTED))
+
+
+def _shares(pipeline: Pipeline) -> str:
+    """The model's shares in the weighted sums; one where the base model ships."""
+    shares = {name: x["share"] for name, x in pipeline.evaluation.facts["hybrid"].items()}
+    if pipeline.model.facts["base_kept"]:
+        return f"{shares[BASE]:g}"
+    return ", ".join(f"{name} {share:g}" for name, share in shares.items())
 
 
 def _trained_part(recipe: Recipe) -> str:
@@ -89,6 +102,8 @@ def _notes(pipeline: Pipeline, steps: Sequence[Step]) -> list[str]:
         f"{metric} on {queries['validation']} chose the epoch and the weight of the trained "
         f"parameters in the interpolation with the base model: {facts['best_weight']:g}",
         _guard(metric, queries["guard"], facts["best_weight"], steps),
+        "with BM25, by ranks: reciprocal rank fusion; by scores: a weighted sum, the model's share "
+        f"chosen by held-out queries: {_shares(pipeline)}",
         *_teacher_reads(pipeline),
         _teacher_weight(pipeline),
     ]

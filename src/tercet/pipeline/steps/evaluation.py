@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,9 +13,10 @@ from tercet.core.artifacts import Writer
 from tercet.core.console import console
 from tercet.core.mapped import Vectors, map_scratch, new_scratch
 from tercet.core.metric_names import parse_metric
-from tercet.core.schema import Encoder, Index, Ranking
+from tercet.core.schema import Encoder, Index, Qrels, Query, Ranking
 from tercet.core.text import difference_text
 from tercet.modeling.training.model_selection import read_metrics
+from tercet.pipeline.hybrids import Asked, Ways, held_out, ways_of
 from tercet.pipeline.needs import Needs
 from tercet.pipeline.run import Inputs, Step
 from tercet.pipeline.steps.model import Model, gate_of, tested_on
@@ -26,14 +27,17 @@ Values = Mapping[str, Mapping[str, float]]
 
 #: Passages whose vectors are compared with those that a server holds.
 _SAMPLE = 16
-#: Systems of the artifact: of `HYBRID` a system's rankings fused with BM25's.
-BASE, ADAPTED, BM25, HYBRID = "zero-shot", "adapted", "bm25", "bm25+{}"
+#: Systems of the artifact: `HYBRID` and `WEIGHTED` fuse a system's rankings with BM25's, by
+#: reciprocal ranks and by a weighted sum of scores.
+BASE, ADAPTED, BM25 = "zero-shot", "adapted", "bm25"
+HYBRID, WEIGHTED = "bm25+{}", "bm25+{} by scores"
 
 
 class Evaluation(Step):
     """Measure the student and the adapted model on the test queries; publish the latter's index.
 
-    Both are searched alone and fused with BM25, as many a user's search does. Where the base model
+    Both are searched alone and fused with BM25, as many a user's search does: by reciprocal ranks,
+    and by a weighted sum of scores whose weight held-out queries choose. Where the base model
     ships, there is nothing else to measure: the adapted model's values are its own.
 
     `model` is the step before: if it has just run, its index holds the model's passages already.
@@ -61,7 +65,7 @@ class Evaluation(Step):
             "queries.generators",
         ),
     )
-    revision = 3
+    revision = 4
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -76,26 +80,24 @@ class Evaluation(Step):
     def make(self, inputs: Inputs, writer: Writer) -> None:
         """Write every test query's metric values, zero-shot and adapted, and the verdict."""
         search = _Search(inputs)
-        values: dict[str, Values] = {BM25: search.of_bm25()}
         ships_base = inputs["model"].facts["base_kept"]
         index = self._model.index
         if ships_base and index:
             index.discard()
-        of_base = search.fill(inputs.starting_model, inputs.vectors, publish=ships_base)
-        values[BASE], values[HYBRID.format(BASE)] = of_base
+        search.fill(BASE, inputs.starting_model, inputs.vectors, publish=ships_base)
         if ships_base:
-            values[ADAPTED], values[HYBRID.format(ADAPTED)] = of_base
+            search.copy(BASE, ADAPTED)
         else:
             adapted = inputs.components.adapted(inputs["model"].path)
             if index:
-                found = search.measure(adapted, index)
+                search.measure(ADAPTED, adapted, index)
                 _serve(inputs, adapted, index)
             else:
-                found = search.fill(adapted, _vectors(inputs, adapted), publish=True)
-            values[ADAPTED], values[HYBRID.format(ADAPTED)] = found
-        retrieval.write_figures(writer, values)
+                search.fill(ADAPTED, adapted, _vectors(inputs, adapted), publish=True)
+        retrieval.write_figures(writer, search.values)
         writer.facts |= {name: inputs.split(name)[2] for name in inputs.splits}
-        writer.facts |= _facts(_verdict(inputs, values))
+        writer.facts |= {"hybrid": {name: asdict(each) for name, each in search.hybrids.items()}}
+        writer.facts |= _facts(_verdict(inputs, search))
 
     def after(self, inputs: Inputs) -> None:
         """A server that lost some of the model's passages, or never had them, gets them again."""
@@ -119,42 +121,54 @@ class Evaluation(Step):
 
 
 class _Search:
-    """The test queries' metric values: of dense search, and of its fusion with BM25."""
+    """Measures the test queries: dense searches, and their fusion with BM25's rankings."""
 
     def __init__(self, inputs: Inputs) -> None:
         self._inputs, self._metrics = inputs, inputs.recipe.metrics
-        self._queries, self._qrels, _ = inputs.split("test")
-        self._lexical: list[Ranking] = []
-
-    def of_bm25(self) -> Values:
-        """Search with BM25, whose postings are in files and gone afterwards.
-
-        It reads each passage once, in a small part of the time that a model takes to encode it.
-        """
-        inputs = self._inputs
+        self._depth = max(k for _, k in map(parse_metric, self._metrics))
+        self._held_out_metric = _held_out_metric(inputs)
+        # It reads each passage once, in a small part of the time that a model takes to encode it.
         console.print(f"      BM25 over {len(inputs.passages):,} passages, for the hybrid search")
-        found = retrieval.BM25Retriever(
+        bm25 = retrieval.BM25Retriever(
             inputs.passages, ids=inputs.passages.ids, **inputs.recipe.lexical
         )
-        depth = max(retrieval.FUSED, *(k for _, k in map(parse_metric, self._metrics)))
-        texts = [query.text for query in self._queries]
-        rankings = found.search(texts, retrieval.deeper(self._queries, depth))
-        self._lexical = [ranking[: retrieval.FUSED] for ranking in rankings]
-        run = retrieval.measured(self._queries, rankings, depth)
-        return retrieval.evaluate(self._qrels, run, self._metrics)
 
-    def measure(self, encoder: Encoder, index: Index) -> tuple[Values, Values]:
-        """Dense and fused, over an index of the encoder's passages."""
-        given = encoder, index, self._lexical, self._queries, self._qrels, self._metrics
-        return retrieval.search_and_measure_both(*given)
+        def asked(queries: Sequence[Query], qrels: Qrels) -> Asked:
+            depth = retrieval.deeper(queries, max(retrieval.FUSED, self._depth))
+            return Asked(queries, qrels, bm25.search([query.text for query in queries], depth))
+
+        self._test = asked(*inputs.split("test")[:2])
+        self._held_out = asked(*held_out(inputs))
+        #: By system.
+        self.values: dict[str, Values] = {BM25: self._measured(self._test.lexical)}
+        self.hybrids: dict[str, Ways] = {}
+
+    def measure(self, name: str, encoder: Encoder, index: Index) -> None:
+        """The values of an encoder's system and of both hybrids, over an index of its passages."""
+        ways = ways_of(encoder, index, self._held_out, self._held_out_metric)
+        queries, lexical = self._test.queries, self._test.lexical
+        dense, deep = retrieval.search_deep(encoder, index, queries, self._depth)
+        enough = retrieval.deeper(queries, self._depth)
+        self.hybrids[name], self.values[name] = ways, self._measured(dense)
+        for system, share in ((HYBRID, None), (WEIGHTED, ways.share)):
+            fused = [
+                retrieval.fuse(pair, enough, share) for pair in zip(lexical, deep, strict=True)
+            ]
+            self.values[system.format(name)] = self._measured(fused)
+
+    def copy(self, name: str, other: str) -> None:
+        """Give `other` the values of `name`, for it is the same model."""
+        self.hybrids[other] = self.hybrids[name]
+        for system in ("{}", HYBRID, WEIGHTED):
+            self.values[system.format(other)] = self.values[system.format(name)]
 
     def fill(
-        self, encoder: modeling.SimilarityEncoder, vectors: Vectors, *, publish: bool
-    ) -> tuple[Values, Values]:
+        self, name: str, encoder: modeling.SimilarityEncoder, vectors: Vectors, *, publish: bool
+    ) -> None:
         """As `measure`, in a fresh index, discarded or, to `publish` it, given the alias."""
         index = _filled(self._inputs, vectors)
         try:
-            found = self.measure(encoder, index)
+            self.measure(name, encoder, index)
         except BaseException:
             index.discard()
             raise
@@ -162,7 +176,16 @@ class _Search:
             _serve(self._inputs, encoder, index)
         else:
             index.discard()
-        return found
+
+    def _measured(self, rankings: Sequence[Ranking]) -> Values:
+        run = retrieval.measured(self._test.queries, rankings, self._depth)
+        return retrieval.evaluate(self._test.qrels, run, self._metrics)
+
+
+def _held_out_metric(inputs: Inputs) -> str:
+    """The known-item metric that chose the model."""
+    arguments = inputs["model"].manifest["plan"]["settings"]["weight_arguments"]
+    return str(arguments["metric_for_best_model"])
 
 
 def _filled(inputs: Inputs, vectors: Vectors) -> Index:
@@ -197,13 +220,13 @@ def _vectors(inputs: Inputs, adapted: Encoder) -> Vectors:
 # ── the verdict ──────────────────────────────────────────────────────────────────────────────────
 
 
-def _verdict(inputs: Inputs, values: Mapping[str, Values]) -> Verdict:
+def _verdict(inputs: Inputs, search: _Search) -> Verdict:
     """What held-out queries chose, and what the test queries say of it."""
+    values = search.values
     model, primary = inputs["model"], inputs.recipe.evaluation.primary_metric
     metrics = read_metrics(model)
-    arguments = model.manifest["plan"]["settings"]["weight_arguments"]
     choice = model.facts["weight"], model.facts["best_weight"]
-    chosen = Selection.of(metrics, *choice, arguments["metric_for_best_model"], primary)
+    chosen = Selection.of(metrics, *choice, _held_out_metric(inputs), primary)
     evidence: Evidence | None = None
     if chosen.weight:
         evidence = Evidence.of(primary, values[BASE][primary], values[ADAPTED][primary])
@@ -215,7 +238,11 @@ def _verdict(inputs: Inputs, values: Mapping[str, Values]) -> Verdict:
         chosen,
         Reported(evidence, split) if evidence else None,
         gate=gate_of(inputs.recipe),
-        more=[*_of_hybrids(primary, values, adapted=chosen.weight > 0), *_of_writer(inputs)],
+        more=[
+            *_of_hybrids(primary, values, adapted=chosen.weight > 0),
+            _of_ways(primary, values, search.hybrids[ADAPTED]),
+            *_of_writer(inputs),
+        ],
     )
 
 
@@ -262,6 +289,22 @@ def _of_hybrids(primary: str, values: Mapping[str, Values], *, adapted: bool) ->
             f"{mean(base):.4f}, more than {than} ({mean(best):.4f}): {text(best, base)}."
         )
     return sentences
+
+
+def _of_ways(primary: str, values: Mapping[str, Values], ways: Ways) -> str:
+    """The way to search with what ships, as held-out queries choose it."""
+    share = ways.share
+    text, system = {
+        "alone": ("alone", ADAPTED),
+        "ranks": ("with BM25, by reciprocal rank fusion", HYBRID.format(ADAPTED)),
+        "scores": (
+            f"with BM25, by a weighted sum of scores, {share:g} the model's (Weaviate: "
+            f"relativeScoreFusion with alpha {share:g})",
+            WEIGHTED.format(ADAPTED),
+        ),
+    }[ways.best]
+    mean = float(np.mean([*values[system][primary].values()]))
+    return f"Held-out queries find most with what ships {text}: {primary} {mean:.4f}."
 
 
 def _facts(verdict: Verdict) -> dict[str, Any]:
