@@ -5,6 +5,7 @@ File: `candidates` (query_id, query, positive, passages, and ranks and scores pe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
@@ -15,6 +16,8 @@ from tercet.core.console import progress
 from tercet.core.mapped import counted, counts_of, read_table
 from tercet.core.schema import InputError, Ranking, Retriever
 
+#: Passages searched at least where those near the source passage are left out.
+_DEPTH = 100
 #: Fact with the number of hits that are not in the corpus.
 _UNKNOWN = "hits_outside_the_corpus"
 
@@ -28,6 +31,7 @@ def mine_candidates(
     candidates: int,
     shard_queries: int,
     rows: Callable[[Iterable[str]], Mapping[str, int]] | None = None,
+    max_positive_ratio: float | None = None,
 ) -> None:
     """Write `candidates` passages for each query, fewer only if the retrievers find no more.
 
@@ -36,6 +40,11 @@ def mine_candidates(
     (ids -> rows of the corpus), hits outside the corpus are left out and counted; an index that
     others write may have them.
 
+    `max_positive_ratio` leaves out passages that a retriever scores above this fraction of the
+    source passage's score, and those above the source passage where that score is not positive:
+    they may be relevant too (NV-Retriever, arXiv 2407.15831: .95 against the mining model's own
+    scores). Where a retriever does not find the source passage, all that it finds is ahead of it.
+
     Raises InputError if two retrievers have one name.
     """
     names = [retriever.name for retriever, _ in retrievers]
@@ -43,7 +52,8 @@ def mine_candidates(
         raise InputError(f"negatives.retrievers: two have one name ({', '.join(names)})")
 
     def make(part: range) -> pa.Table:
-        return _mine(queries[part.start : part.stop], duplicates, retrievers, candidates, rows)
+        block = queries[part.start : part.stop]
+        return _mine(block, duplicates, retrievers, candidates, rows, max_positive_ratio)
 
     starts = range(0, len(queries), shard_queries)
     blocks = [range(start, min(start + shard_queries, len(queries))) for start in starts]
@@ -68,11 +78,14 @@ def _mine(
     retrievers: Sequence[tuple[Retriever, int]],
     candidates: int,
     rows: Callable[[Iterable[str]], Mapping[str, int]] | None,
+    ratio: float | None,
 ) -> pa.Table:
     positives = block["passage_id"]
     left_out = [set(duplicates.get(positive, [positive])) for positive in positives]
     # Deep enough that each retriever alone could fill the list.
     depth = candidates + max(map(len, left_out), default=1)
+    if ratio is not None:
+        depth = max(depth, _DEPTH)
     found = [retriever.search(block["query"], depth) for retriever, _ in retrievers]
     unknown = 0
     if rows is not None:
@@ -91,6 +104,8 @@ def _mine(
         columns |= {f"{retriever.name}_rank": [], f"{retriever.name}_score": []}
     for row, excluded in enumerate(left_out):
         rankings = [rankings[row] for rankings in found]
+        if ratio is not None:
+            excluded = excluded.union(*(_too_near(r, excluded, ratio) for r in rankings))
         chosen = _choose(rankings, shares, excluded, candidates)
         columns["passages"].append(chosen)
         for (retriever, _), ranking in zip(retrievers, rankings, strict=True):
@@ -100,6 +115,15 @@ def _mine(
             columns[f"{retriever.name}_score"].append([score for _, score in pairs])
     table = pa.table({name: pa.array(c, type=_type(name)) for name, c in columns.items()})
     return table if rows is None else counted(table, {_UNKNOWN: unknown})
+
+
+def _too_near(ranking: Ranking, source: set[str], ratio: float) -> set[str]:
+    """Passages that score above `ratio` of the source's best score, all if it is not found."""
+    best = max((score for passage, score in ranking if passage in source), default=math.inf)
+    if best == math.inf:
+        return {passage for passage, _ in ranking}
+    limit = ratio * best if best > 0 else best
+    return {passage for passage, score in ranking if score > limit}
 
 
 def _type(column: str) -> pa.DataType:

@@ -84,6 +84,11 @@ def _log_softmax(margins: Tensor, mask: Tensor, temperature: float) -> Tensor:
     return F.pad(scores, (1, 0)).log_softmax(dim=1)
 
 
+def no_loss(student: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Zero: the lists teach nothing, for `info_nce` is the whole loss."""
+    return student.new_zeros(())
+
+
 def info_nce(
     scores: Tensor, positive: Tensor, excluded: Tensor, weight: Tensor, *, temperature: float
 ) -> Tensor:

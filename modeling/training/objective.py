@@ -1,8 +1,8 @@
 """A recipe's loss as a function of a batch's vectors.
 
 It is the list loss of `losses.py` on anchored target margins. Three optional terms come with it:
-InfoNCE over all passages of the batch, the same loss on the first dimensions alone (matryoshka),
-and for an adapter a penalty on moving queries.
+InfoNCE over all passages of the batch (or it alone), the same loss on the first dimensions alone
+(matryoshka), and for an adapter a penalty on moving queries.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from tercet.modeling.training.losses import (
     info_nce,
     listwise_kl,
     margin_mse,
+    no_loss,
 )
 
 
@@ -71,9 +72,9 @@ class Objective:
         loss = self.of_lists(student, target, mask)
         if loss.ndim:
             raise InputError(f"loss {self.section.kind} gives {len(loss)} values, not their sum")
-        if not self.section.info_nce:
+        if not self.section.contrastive:
             return loss
-        return loss + self.section.info_nce * self._in_batch(query, passage, batch)
+        return loss + self.section.contrastive * self._in_batch(query, passage, batch)
 
     def _in_batch(self, query: Tensor, passage: Tensor, batch: Mapping[str, Any]) -> Tensor:
         everyone = gather(pad_across_processes(batch["passage_number"], pad_index=-1))
@@ -114,7 +115,7 @@ def _list_loss(section: LossSection) -> ListLoss:
             temperature=section.temperature,
             teacher_temperature=section.teacher_temperature,
         )
-    built_in = {"margin_mse": margin_mse, "all_pairs": all_pairs_margin_mse}
+    built_in = {"margin_mse": margin_mse, "all_pairs": all_pairs_margin_mse, "info_nce": no_loss}
     if section.kind in built_in:
         return built_in[section.kind]
     return plugins.make("losses", section.kind, section.options)

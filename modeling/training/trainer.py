@@ -105,7 +105,7 @@ class MarginMSETrainer(ResumableTrainer):
         # Known vectors need no encoding, and an adapter's queries need no chunks.
         known = [passage["vectors"]] if "vectors" in passage else []
         read = [query] if known else [query, passage]
-        if not self.objective.section.info_nce or "vectors" in query:
+        if not self.objective.section.contrastive or "vectors" in query:
             vectors = [encode_cut(encode, side, self.chunk_tokens) for side in read]
             loss = self._loss([*vectors, *known], inputs, num_items_in_batch)
         else:

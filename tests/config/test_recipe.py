@@ -53,7 +53,7 @@ queries.generators.N.judge queries.generators.N.request
 queries.generators.N.dollars queries.generators.N.tokens
 queries.generators.N.dollars_per_million_read queries.generators.N.dollars_per_million_written
 queries.generators.N.concurrency queries.generators.N.requests_per_minute
-negatives.retrievers negatives.candidates negatives.shard_queries
+negatives.retrievers negatives.candidates negatives.shard_queries negatives.max_positive_ratio
 negatives.index.backend negatives.index.kind negatives.index.metric negatives.index.factory
 negatives.index.ef negatives.index.nprobe negatives.index.on_disk
 negatives.index.collection negatives.index.vector negatives.index.id negatives.index.tenant
@@ -99,6 +99,7 @@ evaluation.systems.N.truncate_dim evaluation.systems.N.api evaluation.systems.N.
 evaluation.systems.N.model evaluation.systems.N.revision
 evaluation.systems.N.pooling evaluation.systems.N.of
 evaluation.systems.N.depth evaluation.systems.N.teacher evaluation.systems.N.passages
+evaluation.systems.N.weight
 evaluation.systems.N.queries evaluation.systems.N.similarity evaluation.systems.N.k1
 evaluation.systems.N.b evaluation.systems.N.language evaluation.systems.N.options
 evaluation.systems.N.dollars_per_1000_queries evaluation.systems.N.dollars_per_million_passages

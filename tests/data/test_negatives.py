@@ -38,6 +38,7 @@ def mine(
     *retrievers: tuple[Retriever, int],
     candidates: int = 4,
     shard_queries: int = 2,
+    ratio: float | None = None,
 ) -> Artifact:
     """The artefact for (query, positive) pairs over passages by id."""
     dataset = Dataset.from_dict(
@@ -57,12 +58,24 @@ def mine(
             retrievers,
             candidates=candidates,
             shard_queries=shard_queries,
+            max_positive_ratio=ratio,
         ),
     )
 
 
 def rows(artifact: Artifact) -> list[dict]:
     return artifact.dataset("candidates").to_list()
+
+
+class Scored:
+    """Gives every query the same scores."""
+
+    def __init__(self, name: str, scores: Mapping[str, float]) -> None:
+        self.name, self.scores = name, scores
+
+    def search(self, queries: Sequence[str], k: int) -> list[Ranking]:
+        ranking = sorted(self.scores.items(), key=lambda pair: -pair[1])[:k]
+        return [ranking for _ in queries]
 
 
 LETTERS = {letter: f"text of {letter}" for letter in "abcdefghij"}
@@ -196,3 +209,26 @@ def test_chosen_are_different_and_as_many_as_there_are(
         others = {p for other in rankings if other is not ranking for p in other}
         alone = [p in chosen for p in own if p not in others]
         assert alone == sorted(alone, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("scores", "ratio", "expected"),
+    [
+        ({"b": 9.6, "c": 9.5, "d": 9.4, "a": 10.0}, 0.95, "cd"),  # at the limit is not above it
+        ({"b": 9.6, "c": 9.5, "d": 9.4, "a": 10.0}, None, "bcd"),
+        ({"b": 11.0, "c": 9.6, "d": 1.0, "a": 10.0}, 1.0, "cd"),
+        ({"b": -0.9, "c": -1.1, "d": -3.0, "a": -1.0}, 0.95, "cd"),  # of a source below zero
+        ({"b": 3.0, "c": 2.0}, 0.95, ""),  # the source is not found: both are ahead of it
+    ],
+)
+def test_what_scores_near_the_source_is_no_candidate(
+    scores: dict[str, float], ratio: float | None, expected: str, tmp_path: Path
+) -> None:
+    artifact = mine(tmp_path, [("q", "a")], LETTERS, (Scored("s", scores), 1), ratio=ratio)
+    assert rows(artifact)[0]["passages"] == [*expected]
+
+
+def test_what_one_retriever_finds_too_near_is_no_candidate_of_another(tmp_path: Path) -> None:
+    dense, bm25 = Scored("d", {"a": 1.0, "b": 0.99, "c": 0.5}), Scored("b", {"a": 9.0, "b": 1.0})
+    artifact = mine(tmp_path, [("q", "a")], LETTERS, (dense, 1), (bm25, 1), ratio=0.95)
+    assert rows(artifact)[0]["passages"] == ["c"]

@@ -227,11 +227,14 @@ def test_what_the_fuzzer_found_is_used_or_refused(
         SERVICES[name][0](address, hint)
 
 
-@pytest.mark.parametrize(("name", "hint"), [("rerank", "tei"), ("rerank", "tei not 400")])
+@pytest.mark.parametrize(
+    ("name", "hint"), [("rerank", "tei"), ("rerank", "tei not 400"), ("chat", "chat")]
+)
 def test_an_answer_of_endless_lists_is_refused_in_a_line(
     name: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settled(name, tmp_path, monkeypatch)
-    with answering(hint, b"[" * 100_000) as address, pytest.raises(InputError) as refused:
+    start = b"data: " if name == "chat" else b""
+    with answering(hint, start + b"[" * 100_000 + b"\n\n") as address, pytest.raises(InputError) as refused:
         SERVICES[name][0](address, hint)
     assert "\n" not in str(refused.value)

@@ -393,6 +393,7 @@ KEYS: dict[str, Key] = {
         ("embeddings_other", "negatives"), "bf16", AFTER_NEGATIVES, run="other", place=2
     ),
     "negatives.candidates": Key(("negatives",), 5, AFTER_NEGATIVES),
+    "negatives.max_positive_ratio": Key(("negatives",), 0.5, AFTER_NEGATIVES),
     "negatives.shard_queries": Key(("negatives",), 10, ("scores",)),
     "negatives.index.backend": Key(("negatives",), "faiss", ("scores",)),
     "negatives.index.options": Key(("negatives",), {"delta": 1.0}, missing=PLUGIN),
@@ -554,6 +555,7 @@ KEYS: dict[str, Key] = {
     "evaluation.systems.N.revision": Key(NONE, COMMIT),
     "evaluation.systems.N.pooling": Key(NONE, "cls"),
     "evaluation.systems.N.of": Key(NONE, ["base", "bm25"]),
+    "evaluation.systems.N.weight": Key(NONE, 0.5),
     "evaluation.systems.N.depth": Key(NONE, 7),
     "evaluation.systems.N.teacher": Key(NONE, "second_teacher"),
     "evaluation.systems.N.passages": Key(NONE, "vectors.parquet"),

@@ -31,6 +31,7 @@ LOSSES = {
     "all_pairs": ["--loss.kind=all_pairs"],
     "kl": ["--loss.kind=kl"],
     "kl_cadet": ["--loss.kind=kl", "--loss.teacher_temperature=0.3"],
+    "info_nce": ["--loss.kind=info_nce"],
     "all_pairs_and_info_nce": ["--loss.info_nce=0.5"],
     # At this temperature a wrong column would be felt, however little its score.
     "matryoshka_and_info_nce": ["--loss.matryoshka=[4, 8]", "--loss.info_nce=0.5"],

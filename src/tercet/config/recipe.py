@@ -186,6 +186,13 @@ class NegativesSection:
         "one or more, each with `kind`",
     )
     candidates: int = key(25, "candidates per query, without the positive", low=1)
+    max_positive_ratio: float | None = key(
+        None,
+        "leave out what a retriever scores above this fraction of the source passage's score, for "
+        "it may be relevant too; .95 is NVIDIA's, for contrastive losses; unset: leave out nothing",
+        above=0,
+        high=1,
+    )
     shard_queries: int = key(512, "queries per shard; a killed run redoes one shard", low=1)
     index: IndexSettings = section(IndexSettings)
 
@@ -312,11 +319,11 @@ class TripletsSection:
 class LossSection:
     """The distillation loss, and an optional contrastive loss."""
 
-    kind: Literal["margin_mse", "all_pairs", "kl"] | str = key(
+    kind: Literal["margin_mse", "all_pairs", "kl", "info_nce"] | str = key(
         "all_pairs",
         "margin_mse: margins between positive and negatives, as in GPL; all_pairs: margins of all "
-        "pairs in the list; kl: KL divergence of the list's score distributions; or a plug-in, "
-        "package.module:Name",
+        "pairs in the list; kl: KL divergence of the list's score distributions; info_nce: InfoNCE "
+        "alone, no distillation; or a plug-in, package.module:Name",
         plugin="losses",
     )
     options: dict[str, Any] = plugin_options()
@@ -329,7 +336,10 @@ class LossSection:
         above=0,
     )
     info_nce: float = key(
-        0.0, "weight of InfoNCE over the passages of a step in all processes; 0: off", low=0
+        0.0,
+        "weight of InfoNCE over the passages of a step in all processes, beside the other loss; "
+        "0: off",
+        low=0,
     )
     info_nce_temperature: float = key(
         0.05, "InfoNCE: temperature of the model's scores; .05 suits cosines", above=0
@@ -346,6 +356,11 @@ class LossSection:
         "truncated dimensions to train too: the loss is the mean over them and the full vector",
         low=1,
     )
+
+    @property
+    def contrastive(self) -> float:
+        """The weight of InfoNCE in the loss."""
+        return 1.0 if self.kind == "info_nce" else self.info_nce
 
 
 @dataclass(frozen=True)

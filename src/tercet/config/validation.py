@@ -70,9 +70,9 @@ def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
             f"({recipe.negatives_per_query}) is more than negatives.candidates "
             f"({recipe.negatives.candidates})"
         )
-    if recipe.loss.info_nce and recipe.training["gradient_accumulation_steps"] > 1:
+    if recipe.loss.contrastive and recipe.training["gradient_accumulation_steps"] > 1:
         raise InputError(
-            f"{given['gradient_accumulation_steps'].where}: loss.info_nce takes its negatives from "
+            f"{given['gradient_accumulation_steps'].where}: InfoNCE takes its negatives from "
             "one batch: raise training.per_device_train_batch_size instead of "
             "gradient_accumulation_steps, it costs no more memory"
         )

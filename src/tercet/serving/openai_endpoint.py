@@ -26,8 +26,8 @@ _KEY = "OPENAI_API_KEY"
 _HTTP = [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
 _BROKEN = tuple(library.HTTPError for library in _HTTP)
 _TOO_LATE = (openai.APITimeoutError, *(library.TimeoutException for library in _HTTP))
-# Errors of a call; the last three occur if a server does not follow the protocol.
-_FAULTS = (openai.OpenAIError, *_BROKEN, ValueError, KeyError, TypeError)
+# Errors of a call; the last four occur if a server does not follow the protocol.
+_FAULTS = (openai.OpenAIError, *_BROKEN, ValueError, KeyError, TypeError, RecursionError)
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _TIMEOUT = 120.0  # seconds without data
 _MEANINGS = {

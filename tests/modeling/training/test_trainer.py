@@ -28,6 +28,9 @@ ROOT = Path(__file__).parents[3]
 #: Losses of lists, which a batch may be cut up for.
 OF_LISTS = {name: options for name, options in LOSSES.items() if "info_nce" not in name}
 
+#: Losses that targets enter.
+OF_TARGETS = {name: options for name, options in LOSSES.items() if name != "info_nce"}
+
 
 @pytest.fixture
 def texts(tiny_texts: list[str]) -> dict[str, str]:
@@ -149,6 +152,19 @@ def test_gradient_caching_gives_the_plain_gradients(
     cached_loss, cached_grads = cached_step(run, batch)
     assert cached_loss == pytest.approx(loss, abs=1e-5)
     assert_close(cached_grads, grads, atol=1e-5)
+
+
+def test_info_nce_alone_is_the_rest_of_a_loss_less_its_list_loss(
+    encoder: BiEncoder, texts: dict[str, str], tmp_path: Path
+) -> None:
+    losses = {}
+    for name in ("kind=info_nce", "kind=all_pairs", "info_nce=1"):
+        run = trainer(encoder, texts, tmp_path, f"--loss.{name}")
+        losses[name], _ = plain_step(
+            run, run.data_collator([run.train_dataset[i] for i in range(8)])
+        )
+    alone, lists, both = losses.values()
+    assert both == pytest.approx(alone + lists, rel=1e-5) and min(losses.values()) > 0
 
 
 def test_gradient_caching_under_autocast(
@@ -357,7 +373,7 @@ def test_curves_that_cannot_be_written_are_said_once_and_do_not_end_the_training
 
 
 @pytest.mark.fault("divergence")
-@pytest.mark.parametrize("options", LOSSES.values(), ids=LOSSES)
+@pytest.mark.parametrize("options", OF_TARGETS.values(), ids=OF_TARGETS)
 def test_a_loss_that_is_not_finite_stops_training_before_it_reaches_the_weights(
     encoder: BiEncoder, texts: dict[str, str], tmp_path: Path, options: list[str]
 ) -> None:
@@ -419,11 +435,12 @@ def test_info_nce_over_accumulated_batches_is_refused_with_what_to_do_instead(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "r.yaml"
-    path.write_text(
-        "corpus: {path: x}\nloss: {info_nce: 1}\ntraining:\n  gradient_accumulation_steps: 2\n"
-    )
-    with pytest.raises(InputError, match="r.yaml:4: .*raise training.per_device_train_batch_size"):
-        load_recipe(path)
+    for loss in ("info_nce: 1", "kind: info_nce"):
+        path.write_text(
+            f"corpus: {{path: x}}\nloss: {{{loss}}}\ntraining:\n  gradient_accumulation_steps: 2\n"
+        )
+        with pytest.raises(InputError, match="r.yaml:4: .*training.per_device_train_batch_size"):
+            load_recipe(path)
 
 
 def test_weights_that_were_encoded_last_are_not_encoded_again(

@@ -53,6 +53,7 @@ class Negatives(Step):
                 passages.duplicates,
                 [(self._retriever(r, inputs, indexes), r.share) for r in section.retrievers],
                 candidates=section.candidates,
+                max_positive_ratio=section.max_positive_ratio,
                 shard_queries=section.shard_queries,
                 rows=passages.rows if section.index.collection else None,
             )
