@@ -21,6 +21,7 @@ class Targets(Step):
         artifacts=("corpus/passages", "embeddings", "student", "triplets"),
         keys=("seed", "triplets.calibration", "triplets.teacher_weight"),
     )
+    revision = 2
 
     def make(self, inputs: Inputs, writer: Writer) -> None:
         """As `data.write_targets`."""
