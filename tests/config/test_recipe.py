@@ -67,7 +67,8 @@ teacher.shard_pairs teacher.options
 teacher.format teacher.instruction teacher.label teacher.answers
 teacher.api teacher.endpoint teacher.key_variable teacher.dollars teacher.dollars_per_1000_searches
 checkpoints.minutes
-triplets.teacher_weight triplets.calibration triplets.negatives_per_query
+teacher.student_weight
+triplets.calibration triplets.negatives_per_query
 triplets.held_out triplets.filter_rank triplets.filter_percentile triplets.filter_max_matches
 loss.kind loss.temperature loss.teacher_temperature loss.info_nce loss.info_nce_temperature
 loss.false_negative_margin loss.matryoshka loss.options

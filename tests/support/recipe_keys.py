@@ -122,7 +122,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
             "corpus.path": "words",
             "queries.count": 6,
             "negatives.candidates": 3,
-            "triplets.teacher_weight": 0.5,
+            "teacher.student_weight": 0.5,
         },
     ),
     # The query side alone: over the model's own vectors, and over given ones.
@@ -435,8 +435,8 @@ KEYS: dict[str, Key] = {
     "teacher.max_length": Key(("scores",), 20, AFTER_SCORES),
     "teacher.precision": Key(("scores",), "bf16", AFTER_SCORES),
     "teacher.shard_pairs": Key(("scores",), 64, AFTER_SCORES),
+    "teacher.student_weight": Key(("targets",), 0.3, CHOSEN),
     # ── triplets
-    "triplets.teacher_weight": Key(("targets",), 0.3, CHOSEN),
     "triplets.calibration": Key(("targets",), "none", CHOSEN),
     "triplets.negatives_per_query": Key(("model",), 3),
     "triplets.held_out": Key(("triplets",), 0.4, ("targets", *CHOSEN)),

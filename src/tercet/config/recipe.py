@@ -246,6 +246,14 @@ class TeacherSection:
         "auto", "auto: bf16 if it is measured to be 10% faster here, else fp32; kept by the run"
     )
     shard_pairs: int = key(2048, "pairs per shard; a killed run redoes one shard", low=1)
+    student_weight: float | None = key(
+        None,
+        "weight of the base model's own scores in the targets, the teacher's have the rest; unset: "
+        ".5, or another that is significantly better on held-out queries; plain GPL: 0, "
+        "triplets.calibration none, loss.kind margin_mse",
+        low=0,
+        high=1,
+    )
 
     def misplaced(self) -> str | None:
         """What these settings lack, or hold without an effect, or None."""
@@ -267,13 +275,6 @@ class TeacherSection:
 class TripletsSection:
     """Training data: (query, positive, negative) triplets with target margins."""
 
-    teacher_weight: float | None = key(
-        None,
-        "lambda, the teacher's weight in the targets; unset: .5, or another that is significantly "
-        "better on held-out queries; plain GPL: 1, calibration none, loss.kind margin_mse",
-        low=0,
-        high=1,
-    )
     calibration: Literal["std_ratio", "least_squares", "none", "clipped"] = key(
         "std_ratio",
         "scaling of the teacher's scores to the student's, within lists; clipped: as in CADET",

@@ -19,7 +19,7 @@ from tercet.core.processes import process
 from tercet.core.resources import Resources
 from tercet.core.schema import InputError
 from tercet.data.embeddings import shard_size
-from tercet.data.targets import WEIGHTS
+from tercet.data.mixture import WEIGHTS
 from tercet.forecast.counts import count
 from tercet.forecast.forecast import ROWS, Expected, Forecast, TrainingSize, settings_of
 from tercet.forecast.probe import Probe, probe
@@ -194,11 +194,11 @@ class _Estimates:
         return self._expected(c.queries * probe.embedded.seconds_per_query, probe.mined, disk)
 
     def targets(self) -> Expected:
-        """A query adapter is trained for each teacher weight, unless the recipe sets the weight."""
+        """A query adapter is trained for each weight that is tried, unless the recipe sets it."""
         probe, c = self.probe, self.counts
         seconds = 0.0
         validation = round(c.queries * self.recipe.triplets.held_out * 2 / 3)
-        if self.recipe.triplets.teacher_weight is None and validation >= FEWEST:
+        if self.recipe.teacher.student_weight is None and validation >= FEWEST:
             trained = min(c.train, MOST_TRAINED)
             seconds = len(WEIGHTS) * EPOCHS * trained * probe.adapting
             seconds += (trained + validation) * probe.embedded.seconds_per_query

@@ -90,7 +90,7 @@ def _notes(pipeline: Pipeline, steps: Sequence[Step]) -> list[str]:
         f"parameters in the interpolation with the base model: {facts['best_weight']:g}",
         _guard(metric, queries["guard"], facts["best_weight"], steps),
         *_teacher_reads(pipeline),
-        _teacher_weight(pipeline),
+        _weights(pipeline),
     ]
     notes += pipeline.judged_notes()
     if "gate" in queries:
@@ -131,12 +131,12 @@ def _teacher_reads(pipeline: Pipeline) -> list[str]:
     return [f"the teacher reads {reads}"] if reads else []
 
 
-def _teacher_weight(pipeline: Pipeline) -> str:
+def _weights(pipeline: Pipeline) -> str:
     facts, how = pipeline.targets.facts, "set in the recipe"
-    if pipeline.recipe.triplets.teacher_weight is None:
-        tried = any(name.startswith("tried_") for name in facts)
-        how = "chosen with a query adapter" if tried else "too few held-out queries to choose it"
+    if pipeline.recipe.teacher.student_weight is None:
+        how = "too few held-out queries to choose it"
+        how = "chosen with a query adapter" if "tried" in facts else how
     return (
-        f"targets: the teacher's scores have weight {facts['teacher_weight']:g}, the base model's "
-        f"scores the rest ({how})"
+        f"targets: the base model's own scores have weight {facts['student_weight']:g}, the "
+        f"teacher's the rest ({how})"
     )

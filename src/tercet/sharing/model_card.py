@@ -238,7 +238,7 @@ def _steps_of(pipeline: Pipeline) -> dict[str, str]:
         "teacher": ": ".join(
             filter(None, [shown(recipe.teacher.name), pipeline.scores.facts.get("teacher_reads")])
         ),
-        "targets": f"weight {targets['teacher_weight']:g} for the teacher's margins",
+        "targets": f"weight {1 - targets['student_weight']:g} for the teacher's margins",
         "loss": recipe.loss.kind,
         "training" if facts["weight"] else "training, not shipped": (
             f"{trained}, {facts['steps']:,} steps in {training['num_train_epochs']:g} epochs of "

@@ -12,24 +12,28 @@ from tercet.pipeline.run import Inputs, Step
 class Targets(Step):
     """Bring the teacher's scores to the student's scale and mix both.
 
-    Unless the recipe gives the teacher's weight, small query adapters, trained on training queries,
-    try several, and validation queries choose.
+    Unless the recipe gives the weights, small query adapters, trained on training queries, try
+    several, and validation queries choose.
     """
 
     name = "targets"
     needs = Needs(
         artifacts=("corpus/passages", "embeddings", "student", "triplets"),
-        keys=("seed", "triplets.calibration", "triplets.teacher_weight"),
+        keys=("seed", "triplets.calibration", "teacher.student_weight"),
     )
     revision = 2
 
     def make(self, inputs: Inputs, writer: Writer) -> None:
         """As `data.write_targets`."""
-        section, lists, trial = inputs.recipe.triplets, inputs.rows("triplets/lists"), None
-        if section.teacher_weight is None:
+        recipe, lists, trial = inputs.recipe, inputs.rows("triplets/lists"), None
+        if recipe.teacher.student_weight is None:
             held_out, qrels, _ = inputs.split("validation")
             given = (inputs.starting_model, inputs.passages, inputs.vectors, lists, held_out, qrels)
-            trial = adapter_trial(*given, seed=inputs.recipe.seed)
+            trial = adapter_trial(*given, seed=recipe.seed)
         data.write_targets(
-            writer, lists, method=section.calibration, weight=section.teacher_weight, trial=trial
+            writer,
+            lists,
+            method=recipe.triplets.calibration,
+            student_weight=recipe.teacher.student_weight,
+            trial=trial,
         )
