@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +24,7 @@ from tercet.core.files import write_file
 from tercet.core.schema import Diverged, InputError
 from tercet.core.text import listed
 from tercet.data.calibration_plot import calibration_svg
-from tercet.data.mixture import Mixture, Scores, choose, scorers_of, unchosen
+from tercet.data.mixture import Mixture, Scores, choose, equal, mixed, scorers_of, unchosen
 
 Method = Literal["std_ratio", "least_squares", "none", "clipped"]
 #: Trains on targets and returns the metric of each held-out query, float64 [queries].
@@ -101,13 +101,30 @@ def _fit(t: np.ndarray, s: np.ndarray) -> tuple[float, float]:
     return float(covariance / variance), float(explained)
 
 
+def mixture(
+    columns: Mapping[str, Sequence[Any]],
+    student: Scores,
+    *,
+    method: Method,
+    weights: Sequence[float] | None,
+    names: Sequence[str],
+) -> list[np.ndarray]:
+    """The scorers' mixture without the student, on its scale; equal weights unless given."""
+    members = scorers_of(columns)
+    scaled = [
+        calibrate(m, student, name).scaled(m, method)
+        for m, name in zip(members, names, strict=True)
+    ]
+    return mixed(scaled, weights or equal(len(members)))
+
+
 def write_targets(
     writer: Writer,
     lists: Dataset,
     *,
     method: Method,
     student_weight: float | None,
-    weights: tuple[float, ...] | None = None,
+    weights: Sequence[float] | None = None,
     scorers: Sequence[str] = ("the teacher",),
     trial: Trial | None = None,
 ) -> None:
@@ -126,7 +143,7 @@ def write_targets(
     members = scorers_of(columns)
     scales = [calibrate(m, student, name) for m, name in zip(members, scorers, strict=True)]
     scaled = [c.scaled(m, method) for c, m in zip(scales, members, strict=True)]
-    given = len(members), student_weight, weights
+    given = len(members), student_weight, tuple(weights) if weights else None
     mixture = unchosen(*given)
     tried: dict[Mixture, np.ndarray] = {}
     if trial is not None:

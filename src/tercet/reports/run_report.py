@@ -132,11 +132,13 @@ def _teacher_reads(pipeline: Pipeline) -> list[str]:
 
 
 def _weights(pipeline: Pipeline) -> str:
-    facts, how = pipeline.targets.facts, "set in the recipe"
-    if pipeline.recipe.teacher.student_weight is None:
+    facts, teacher, how = pipeline.targets.facts, pipeline.recipe.teacher, "set in the recipe"
+    several = facts.get("scorers", [])
+    if teacher.student_weight is None or (several and teacher.weights is None):
         how = "too few held-out queries to choose it"
-        how = "chosen with a query adapter" if "tried" in facts else how
+        how = f"chosen with a query adapter, of {len(facts['tried'])}" if "tried" in facts else how
+    rest = ", ".join(f"{each['weight']:.0%} {each['scorer']}" for each in several)
     return (
         f"targets: the base model's own scores have weight {facts['student_weight']:g}, the "
-        f"teacher's the rest ({how})"
+        f"teacher's the rest{f', of it {rest}' if rest else ''} ({how})"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tercet import data
 from tercet.core.artifacts import Writer
 from tercet.modeling.training.adapter_trial import adapter_trial
@@ -20,13 +22,21 @@ class Targets(Step):
     needs = Needs(
         artifacts=("corpus/passages", "embeddings", "student", "triplets"),
         keys=("seed", "triplets.calibration", "teacher.student_weight"),
+        unrecorded_keys=("teacher.names", "teacher.weights"),
     )
     revision = 2
+
+    def condense(self, inputs: Inputs) -> dict[str, Any]:
+        """The names and weights of several scorers."""
+        teacher = inputs.recipe.teacher
+        how = {"scorers": teacher.names, "weights": teacher.weights}
+        return how if len(teacher.names) > 1 else {}
 
     def make(self, inputs: Inputs, writer: Writer) -> None:
         """As `data.write_targets`."""
         recipe, lists, trial = inputs.recipe, inputs.rows("triplets/lists"), None
-        if recipe.teacher.student_weight is None:
+        teacher, mixed = recipe.teacher, len(recipe.teacher.names) > 1
+        if teacher.student_weight is None or (mixed and teacher.weights is None):
             held_out, qrels, _ = inputs.split("validation")
             given = (inputs.starting_model, inputs.passages, inputs.vectors, lists, held_out, qrels)
             trial = adapter_trial(*given, seed=recipe.seed)
@@ -34,6 +44,8 @@ class Targets(Step):
             writer,
             lists,
             method=recipe.triplets.calibration,
-            student_weight=recipe.teacher.student_weight,
+            student_weight=teacher.student_weight,
+            weights=teacher.weights,
+            scorers=teacher.names if mixed else ["the teacher"],
             trial=trial,
         )
