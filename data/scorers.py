@@ -49,6 +49,20 @@ class DenseScorer:
         return (of_pairs * self._vectors[rows]).sum(axis=1, dtype=np.float32)
 
 
+class KnownScorer:
+    """A `Teacher` that gives another each different pair once."""
+
+    def __init__(self, scorer: Teacher) -> None:
+        self._scorer, self._known = scorer, dict[tuple[str, str], float]()
+        self.name, self.lengths = scorer.name, scorer.lengths
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        """float32 [len(pairs)] scores."""
+        if new := [pair for pair in dict.fromkeys(pairs) if pair not in self._known]:
+            self._known |= zip(new, self._scorer.score(new).tolist(), strict=True)
+        return np.array([self._known[pair] for pair in pairs], np.float32)
+
+
 class MixedScorer:
     """A `Teacher` that scores by the sum of several scorers' scores, each times its factor."""
 

@@ -60,10 +60,15 @@ class Calibration:
         """
         if method == "clipped":
             return [(np.clip(t, self.low, self.high) - self.low) / self.width for t in teacher]
-        scale = {"std_ratio": self.spread, "least_squares": self.slope, "none": 1.0}[method]
+        scale = self.factor(method)
         if scale <= 0:
             raise InputError(f"the teacher's scale is {scale}: it would teach the opposite")
         return [scale * np.asarray(t, np.float64) for t in teacher]
+
+    def factor(self, method: Method) -> float:
+        """What the teacher's scores are multiplied by; "clipped" shifts and cuts them too."""
+        factors = {"std_ratio": self.spread, "least_squares": self.slope, "none": 1.0}
+        return factors.get(method, 1 / self.width)
 
     @property
     def width(self) -> float:

@@ -16,8 +16,10 @@ from safetensors.numpy import load_file, save_file
 
 from tercet.config.loading import load_recipe
 from tercet.data.targets import calibrate
+from tercet.evaluation.teacher_audit import audit_teacher
 from tercet.modeling import BiEncoder, CrossEncoderTeacher
 from tercet.pipeline.pipeline import Pipeline
+from tercet.reports.audit_table import print_audit
 from tercet.retrieval import BM25Retriever
 
 #: The folders of the scorers' own artifacts, and the one that puts their scores side by side.
@@ -194,3 +196,25 @@ def test_one_scorer_in_a_list_gives_the_lists_and_targets_of_the_short_form(
             for each in made
         )
         assert {n: listed[n] for n in listed} == {n: short[n] for n in listed}
+
+
+def test_the_audit_measures_each_scorer_and_their_mixture(
+    pipeline: Pipeline, recipe: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = audit_teacher(Pipeline(load_recipe(recipe)))
+    assert [one.scorer for one in found.scorers] == ["teacher", "bm25", "other"]
+    assert [one.weight for one in found.scorers] == pytest.approx([1 / 6] * 3)
+    # Alone in a recipe a scorer has the figures that it has among others.
+    one, option = found.scorers[1], f"--teacher.scorers={json.dumps(scorers(folder)[1:2])}"
+    alone = audit_teacher(Pipeline(load_recipe(recipe, [option])))
+    assert alone.head_room == one.head_room and not alone.scorers
+    assert alone.lists and [alone.lists.rank, alone.lists.not_first] == [one.rank, one.not_first]
+    # The mixture is that of the targets: all its members' sum.
+    weights = [f"--teacher.scorers.{i}.weight={weight}" for i, weight in enumerate((1e-9, 1, 1e-9))]
+    nearly = audit_teacher(Pipeline(load_recipe(recipe, [*weights, "--teacher.student_weight=0"])))
+    assert nearly.head_room and found.scorers[1].head_room
+    assert nearly.head_room.teacher == pytest.approx(found.scorers[1].head_room.teacher, abs=0.02)
+    own = audit_teacher(Pipeline(load_recipe(recipe, ["--teacher.student_weight=1"])))
+    assert own.head_room and own.head_room.difference == pytest.approx(0, abs=1e-9)
+    print_audit(found)
+    assert "mixture" in capsys.readouterr().out
