@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,11 +23,6 @@ class DenseScorer:
         self._encoder, self._vectors = encoder, vectors
         self._rows = Rows(passages.contents)
         self.name = encoder.name
-
-    @property
-    def counts(self) -> Counter[str]:
-        """Counts of the encoder, for `tercet.core.resources`."""
-        return Counter(getattr(self._encoder, "counts", {}))
 
     def lengths(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
         """int64 [len(pairs)]: 1 each, so that the pairs of a query stay together."""

@@ -14,13 +14,18 @@ import pytest
 from recipes import tiny_recipe
 from safetensors.numpy import load_file, save_file
 
+from tercet.commands.adapt import adapt
+from tercet.commands.export import export_triplets
+from tercet.commands.info import info
 from tercet.config.loading import load_recipe
 from tercet.data.targets import calibrate
 from tercet.evaluation.teacher_audit import audit_teacher
+from tercet.forecast.stage_estimates import estimate
 from tercet.modeling import BiEncoder, CrossEncoderTeacher
 from tercet.pipeline.pipeline import Pipeline
 from tercet.reports.audit_table import print_audit
 from tercet.retrieval import BM25Retriever
+from tercet.studio.browse import Data
 
 #: The folders of the scorers' own artifacts, and the one that puts their scores side by side.
 OF_SCORERS = ("scores_teacher", "scores_bm25", "scores_other", "embeddings_other")
@@ -218,3 +223,27 @@ def test_the_audit_measures_each_scorer_and_their_mixture(
     assert own.head_room and own.head_room.difference == pytest.approx(0, abs=1e-9)
     print_audit(found)
     assert "mixture" in capsys.readouterr().out
+
+
+def test_the_forecast_has_the_time_of_each_scorer(recipe: Path) -> None:
+    forecast = estimate(Pipeline(load_recipe(recipe, ["--model.train=both", "--name=forecast"])))
+    scores = forecast.stages["scores"]
+    assert [Path(name).name for name in scores.parts] == ["teacher", "bm25", "other"]
+    assert all(seconds > 0 for seconds in scores.parts.values())
+    assert scores.seconds == pytest.approx(sum(scores.parts.values()))
+    assert scores.rows % 3 == 0
+    (note,) = [note for note in forecast.notes if note.startswith("of the scores: ")]
+    assert "bm25" in note and "other" in note
+
+
+def test_a_whole_run_tells_of_all_scorers(pipeline: Pipeline, recipe: Path) -> None:
+    adapt(load_recipe(recipe, ["--evaluation.interpolation_steps=1"]))
+    run = pipeline.recipe.folder
+    report, card = (run / "report.md").read_text(), (run / "README.md").read_text()
+    assert "of it 33% teacher, 33% bm25, 33% other" in report
+    assert "weights 0.5 for the base model, 0.17 for teacher, 0.17 for bm25, 0.17 for other" in card
+    assert " + bm25 + " in card and " + bm25 + " in info(str(run))["teacher"]
+    _, rows = export_triplets(pipeline.recipe, run / "triplets.jsonl")
+    assert rows > 0
+    (shown, *_) = Data(run).page("candidates with scores").rows
+    assert len(shown) == 6

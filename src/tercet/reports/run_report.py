@@ -16,7 +16,7 @@ from tercet.core.resources import read_times
 from tercet.core.text import difference_text
 from tercet.data import warnings_of
 from tercet.evaluation.verdict import run_verdict
-from tercet.forecast.forecast import compare_forecast
+from tercet.forecast.forecast import compare_forecast, scored_by
 from tercet.modeling.training.model_selection import Step, read_choices
 from tercet.pipeline.pipeline import Pipeline
 from tercet.pipeline.steps.evaluation import ADAPTED, BASE, BM25, HYBRID
@@ -42,6 +42,7 @@ def run_report(pipeline: Pipeline) -> Report:
         **draws,
     )
     times, verdict = read_times(recipe.folder), run_verdict(recipe.folder)
+    times["scores"] = sum(times.get(step, 0) for step in ("scores", *scored_by(recipe)))
     both = "unchanged" if verdict.shipped == "base" else "zero-shot and adapted"
     return Report(
         title=f"{recipe.name}: {_trained_part(recipe)}, {both}",

@@ -101,6 +101,9 @@ class MixedScores(Scores):
         each = self._scored(inputs)
         paths = [made.shards("pairs") for _, made in each]
         data.write_lists(writer, inputs.rows("negatives/candidates"), inputs.passages, paths)
+        for fact in ("pairs_scored", "tokens", "truncated"):
+            if counts := [made.facts[fact] for _, made in each if fact in made.facts]:
+                writer.facts[fact] = sum(counts)
         read = [f"{name} {made.facts['reads']}" for name, made in each if "reads" in made.facts]
         writer.facts |= {"teacher_reads": "; ".join(read)} if read else {}
 
