@@ -28,7 +28,8 @@ from tercet.core.console import console, progress
 from tercet.core.files import write_file, write_json
 from tercet.core.resources import read_times
 from tercet.core.schema import Query
-from tercet.data.targets import WEIGHTS, Method, anchored, best_weight, calibrate
+from tercet.data.mixture import anchored, best_of
+from tercet.data.targets import Method, calibrate
 from tercet.evaluation.audit import measure_head_room
 from tercet.modeling.training.adapter_trial import METRIC, known_items
 from tercet.modeling.training.losses import all_pairs_margin_mse, listwise_kl, margin_mse
@@ -37,6 +38,8 @@ from tercet.pipeline.pipeline import Pipeline
 from tercet.retrieval.significance import holm, paired_bootstrap, randomisation_test
 
 NDCG, DEPTH, LARGEST_RERANK = "ndcg@10", 30, 2_000
+#: Lambdas, the teacher's parts of the target, that are tried.
+LAMBDAS = (0.15, 0.3, 0.5, 0.7, 1.0)
 SHARED = ("corpus", "queries", "embeddings", "negatives", "scores", "triplets")
 _kl = partial(listwise_kl, temperature=0.05)
 
@@ -104,7 +107,7 @@ class Bench:
     def targets(self, calibration: Method, weight: float) -> list[np.ndarray]:
         """Of each training list."""
         scaled = self.calibration.scaled(self.teacher, calibration)
-        return anchored(scaled, self.student, weight)
+        return anchored(scaled, self.student, 1 - weight)
 
     def adapt(
         self,
@@ -158,7 +161,7 @@ def run(bench: Bench, seeds: Sequence[int]) -> list[Row]:
         for name, way in METHODS.items():
             weight = way.weight
             if weight is None:
-                weight = best_weight({w: bench.adapt(way, w, seeds[0])[0] for w in WEIGHTS})
+                weight = best_of({w: bench.adapt(way, w, seeds[0])[0] for w in LAMBDAS}, 0.5)
             outcomes = [bench.adapt(way, weight, seed) for seed in seeds]
             after = np.mean([figures for _, figures in outcomes], axis=0)
             columns.append(after - bench.before[1])
@@ -191,7 +194,7 @@ def curves(bench: Bench, seeds: Sequence[int], weight: float) -> dict[str, list[
         "queries": [point(n, weight, queries=n) for n in counts],
         "candidates": [point(n, weight, candidates=n) for n in (1, 2, 4, 8, 16) if n < longest]
         + [point(longest, weight)],
-        "weight": [point(w, w) for w in (0.1, *WEIGHTS[:4], 0.85, 1.0)],
+        "weight": [point(w, w) for w in (0.1, *LAMBDAS[:4], 0.85, 1.0)],
     }
 
 
@@ -207,7 +210,7 @@ def at(pipeline: Pipeline, weight: float) -> tuple[float, dict[str, float]]:
 
 def towers(bench: Bench, seeds: Sequence[int]) -> list[Row]:
     """Both towers: the defaults as they ship, and plain GPL as trained, whatever was chosen."""
-    plain = {"teacher_weight": 1.0, "calibration": "none"}
+    plain = {"calibration": "none"}
     ways: Mapping[str, Mapping[str, Any]] = {DEFAULT_TOWERS: {}, "both towers, plain GPL": plain}
     rows = []
     for name, changes in ways.items():
@@ -218,13 +221,14 @@ def towers(bench: Bench, seeds: Sequence[int]) -> list[Row]:
             recipe = replace(recipe, name=run_name, seed=seed)
             recipe = replace(recipe, triplets=replace(recipe.triplets, **changes))
             if changes:
+                recipe = replace(recipe, teacher=replace(recipe.teacher, student_weight=0.0))
                 recipe = replace(recipe, loss=replace(recipe.loss, kind="margin_mse"))
             trained = Pipeline(recipe)
             trained.reuse(bench.pipeline, *SHARED)
             gains, after = at(trained, 1.0 if changes else trained.model.facts["weight"])
             held.append(gains)
             columns.append([after[query] for query in sorted(bench.qrels)])
-            weight = float(trained.targets.facts["teacher_weight"])
+            weight = 1 - float(trained.targets.facts["student_weight"])
             shared = read_times(bench.pipeline.recipe.folder)
             own = read_times(recipe.folder)
             seconds.append(sum(own.values()) + sum(shared[stage] for stage in SHARED))

@@ -12,7 +12,16 @@ from tercet.data.look import Choices as Choices, Look as Look, inspect_files as 
 from tercet.data.negatives import mine_candidates as mine_candidates
 from tercet.data.passages import Passages as Passages
 from tercet.data.queries import generate_queries as generate_queries
-from tercet.data.scores import score_candidates as score_candidates
+from tercet.data.scorers import (
+    DenseScorer as DenseScorer,
+    KnownScorer as KnownScorer,
+    MixedScorer as MixedScorer,
+)
+from tercet.data.scores import (
+    score_candidates as score_candidates,
+    score_pairs as score_pairs,
+    write_lists as write_lists,
+)
 from tercet.data.spans import SpanGenerator as SpanGenerator
 from tercet.data.targets import best_weight as best_weight, write_targets as write_targets
 from tercet.data.triplets import (

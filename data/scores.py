@@ -1,7 +1,8 @@
-"""Candidates -> teacher scores; each distinct (query, passage) pair is scored once.
+"""Candidates -> scores; each distinct (query, passage) pair is scored once by each scorer.
 
 Files: `pairs` (query, passage, score), the distinct pairs sorted by length, as positions among the
 distinct queries and the passages; `lists` (query_id, query, passages, scores), the positive first.
+The pairs of several scorers are artifacts of their own.
 """
 
 from __future__ import annotations
@@ -34,57 +35,117 @@ def score_candidates(
     *,
     shard_pairs: int,
 ) -> None:
-    """Score every query with its positive and its candidates.
+    """Score every query with its positive and its candidates, and write both files.
 
     Raises Diverged naming the query and the passage if a score is not finite, or absurd.
     """
-    rows = passages.rows(_every_passage(candidates))
-    queries: dict[str, int] = {}
-    lists = [
-        (queries.setdefault(row["query"], len(queries)), [row["positive"], *row["passages"]])
-        for row in candidates
-    ]
-    texts, size = list(queries), len(passages)
-    of_text = dict(zip(candidates["query"][:], candidates["query_id"][:], strict=True))
-    ids = [of_text[text] for text in texts]
-    # A pair is one integer, so that millions can be sorted and looked up as an array.
-    keys = np.array([q * size + rows[p] for q, ids in lists for p in ids])
-    unique = np.unique(keys)
+    paths = score_pairs(writer, candidates, passages, teacher, shard_pairs=shard_pairs)
+    if paths is not None:
+        write_lists(writer, candidates, passages, [paths])
 
-    def pairs(block: np.ndarray) -> list[tuple[str, str]]:
-        return [(texts[key // size], passages.contents[key % size]) for key in block.tolist()]
+
+def score_pairs(
+    writer: Writer,
+    candidates: Dataset,
+    passages: Passages,
+    teacher: Teacher,
+    *,
+    shard_pairs: int,
+) -> list[Path] | None:
+    """Write the scores of the distinct pairs alone; returns the shards, in the first process."""
+    pairs = _Pairs(candidates, passages)
+    # A pair is one integer, so that millions can be sorted and looked up as an array.
+    unique = np.unique(pairs.keys)
 
     def make(block: np.ndarray) -> pa.Table:
         with counting(teacher) as counts:
-            table = _score(teacher, pairs(block), block, ids, size)
+            table = _score(teacher, pairs.texts(block), block, pairs.ids, pairs.size)
         return counted(table, counts)
 
-    lengths = np.concatenate(
-        [teacher.lengths(pairs(unique[i : i + _BLOCK])) for i in range(0, len(unique), _BLOCK)]
-    )
+    starts = range(0, len(unique), _BLOCK)
+    lengths = np.concatenate([teacher.lengths(pairs.texts(unique[i : i + _BLOCK])) for i in starts])
     # Longest first: a lack of memory shows at once.
     longest_first = np.argsort(-lengths, kind="stable")
     order, tokens = unique[longest_first], np.append(0, np.cumsum(lengths[longest_first]))
-    blocks = [order[start : start + shard_pairs] for start in range(0, len(order), shard_pairs)]
+    blocks = np.split(order, _cuts(order // pairs.size, lengths, shard_pairs))
     what = f"scoring pairs with {Path(teacher.name).name}"
     with progress(what, len(order), "pairs", by_model=True, work=lambda n: tokens[n]) as advance:
         paths = writer.shards("pairs", blocks, make, advance)
-    if paths is None:
-        return
-    scores = _read_scores(paths, order, unique)
-    by_key = scores[np.searchsorted(unique, keys)]
-    ends = np.cumsum([len(ids) for _, ids in lists])
+    if paths is not None:
+        writer.facts |= {"pairs_scored": len(unique), **counts_of(paths, OF_READERS)}
+    return paths
+
+
+def write_lists(
+    writer: Writer, candidates: Dataset, passages: Passages, scored: Sequence[Sequence[Path]]
+) -> None:
+    """Write the lists with the scores in the `pairs` of each scorer.
+
+    Of several scorers `scores` holds a list for each of them.
+    """
+    pairs = _Pairs(candidates, passages)
+    each = [_scores_of(paths, pairs.keys, pairs.size) for paths in scored]
+    columns = [pa.array(np.split(one, pairs.ends[:-1]), pa.list_(pa.float32())) for one in each]
     table = pa.table(
         {
             "query_id": pa.array(candidates["query_id"][:]),
             "query": pa.array(candidates["query"][:]),
-            "passages": pa.array([ids for _, ids in lists]),
-            "scores": pa.array(np.split(by_key, ends[:-1]), type=pa.list_(pa.float32())),
+            "passages": pa.array([ids for _, ids in pairs.lists]),
+            "scores": columns[0] if len(columns) == 1 else _beside(columns),
         }
     )
     writer.shard("lists", 0, table)
-    writer.facts |= {"queries": len(lists), "scores": len(keys), "pairs_scored": len(unique)}
-    writer.facts |= counts_of(paths, OF_READERS)
+    writer.facts |= {"queries": len(pairs.lists), "scores": len(pairs.keys) * len(columns)}
+
+
+class _Pairs:
+    """Each list's pairs as integers: the distinct query's number times `size`, plus a row."""
+
+    def __init__(self, candidates: Dataset, passages: Passages) -> None:
+        self._contents, self.size = passages.contents, len(passages)
+        rows, queries = passages.rows(_every_passage(candidates)), dict[str, int]()
+        self.lists = [
+            (queries.setdefault(row["query"], len(queries)), [row["positive"], *row["passages"]])
+            for row in candidates
+        ]
+        self._queries = list(queries)
+        of_text = dict(zip(candidates["query"][:], candidates["query_id"][:], strict=True))
+        self.ids = [of_text[text] for text in self._queries]
+        self.keys = np.array([q * self.size + rows[p] for q, ids in self.lists for p in ids])
+        self.ends = np.cumsum([len(ids) for _, ids in self.lists])
+
+    def texts(self, keys: np.ndarray) -> list[tuple[str, str]]:
+        """Query and passage of each pair."""
+        rows = (divmod(key, self.size) for key in keys.tolist())
+        return [(self._queries[query], self._contents[row]) for query, row in rows]
+
+
+def _cuts(queries: np.ndarray, lengths: np.ndarray, shard_pairs: int) -> np.ndarray:
+    """Where shards end. The pairs of a query stay together where lengths do not order them."""
+    cuts = np.arange(shard_pairs, len(queries), shard_pairs)
+    if np.any(lengths != lengths[0]):
+        return cuts
+    firsts = np.append(np.flatnonzero(np.diff(queries)) + 1, len(queries))
+    cuts = np.unique(firsts[np.searchsorted(firsts, cuts)])
+    return cuts[cuts < len(queries)]
+
+
+def _scores_of(paths: Sequence[Path], keys: np.ndarray, size: int) -> np.ndarray:
+    """float32 scores of pairs, as integers, in the shards of distinct ones."""
+    table = pa.concat_tables([read_table(path).replace_schema_metadata() for path in paths])
+    query, passage, scores = (table[name].to_numpy() for name in ("query", "passage", "score"))
+    known = query * size + passage
+    order = np.argsort(known)
+    return scores[order][np.searchsorted(known, keys, sorter=order)]
+
+
+def _beside(columns: Sequence[pa.Array]) -> pa.Array:
+    """list<list<float32>> [lists, scorers, candidates] of each scorer's lists."""
+    rows, scorers = len(columns[0]), len(columns)
+    values = pa.concat_arrays(columns)
+    places = np.arange(rows * scorers).reshape(scorers, rows).T.ravel()
+    ends = pa.array(np.arange(0, rows * scorers + 1, scorers), pa.int32())
+    return pa.ListArray.from_arrays(ends, values.take(pa.array(places)))
 
 
 def _every_passage(candidates: Dataset) -> set[str]:
@@ -121,11 +182,3 @@ def _score(
             "score": pa.array(scores, type=pa.float32()),
         }
     )
-
-
-def _read_scores(paths: Sequence[Path], order: np.ndarray, unique: np.ndarray) -> np.ndarray:
-    """Scores in the order of `unique`; the shards are in the order of `order`."""
-    parts = [read_table(path)["score"].to_numpy() for path in paths]
-    scores = np.empty(len(unique), dtype=np.float32)
-    scores[np.searchsorted(unique, order)] = np.concatenate(parts)
-    return scores

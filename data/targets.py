@@ -3,17 +3,17 @@
 Files: `targets` (query_id, target), in the order of the triplets' lists, the positive first, and
 `calibration.svg`.
 
-The teacher's logits are scaled to the student's scores by one factor, and the target interpolates
-between the two: (1 - w) x the zero-shot student's score + w x the scaled teacher's score. The
-anchor keeps the student from following the teacher where they disagree. w = 1 without scaling is
-GPL.
+Each scorer's scores are scaled to the student's by one factor, and the target is a weighted sum:
+w x the zero-shot student's own score + (1 - w) x the scorers' (`tercet.data.mixture`). The
+student's part, the anchor, keeps it from following the teacher where they disagree. w = 0 and one
+scorer without scaling are GPL.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,17 +24,13 @@ from tercet.core.files import write_file
 from tercet.core.schema import Diverged, InputError
 from tercet.core.text import listed
 from tercet.data.calibration_plot import calibration_svg
+from tercet.data.mixture import Mixture, Scores, choose, equal, mixed, scorers_of, unchosen
 
 Method = Literal["std_ratio", "least_squares", "none", "clipped"]
-Scores = Sequence[np.ndarray]
 #: Trains on targets and returns the metric of each held-out query, float64 [queries].
 Trial = Callable[[Scores], np.ndarray]
 #: The teacher's and the student's lists, and the calibration, to an SVG.
 Plot = Callable[[Scores, Scores, Mapping[str, float]], str]
-
-#: Weights of the teacher that are tried on held-out queries.
-WEIGHTS = (0.15, 0.3, 0.5, 0.7, 1.0)
-_DEFAULT_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)
@@ -64,10 +60,15 @@ class Calibration:
         """
         if method == "clipped":
             return [(np.clip(t, self.low, self.high) - self.low) / self.width for t in teacher]
-        scale = {"std_ratio": self.spread, "least_squares": self.slope, "none": 1.0}[method]
+        scale = self.factor(method)
         if scale <= 0:
             raise InputError(f"the teacher's scale is {scale}: it would teach the opposite")
         return [scale * np.asarray(t, np.float64) for t in teacher]
+
+    def factor(self, method: Method) -> float:
+        """What the teacher's scores are multiplied by; "clipped" shifts and cuts them too."""
+        factors = {"std_ratio": self.spread, "least_squares": self.slope, "none": 1.0}
+        return factors.get(method, 1 / self.width)
 
     @property
     def width(self) -> float:
@@ -75,10 +76,10 @@ class Calibration:
         return max(self.high - self.low, float(np.finfo(np.float32).tiny))
 
 
-def calibrate(teacher: Scores, student: Scores) -> Calibration:
+def calibrate(teacher: Scores, student: Scores, name: str = "the teacher") -> Calibration:
     """Fit the calibration over lists of scores, [candidates] each.
 
-    Raises InputError if the teacher's scores are constant within every list.
+    Raises InputError, with the teacher's `name`, if its scores are constant within every list.
     """
     # In float64 the mean of equal scores is that score, so that centring leaves exact zeros.
     centred = [
@@ -86,7 +87,7 @@ def calibrate(teacher: Scores, student: Scores) -> Calibration:
         for lists in (teacher, student)
     ]
     if not np.any(centred[0]):
-        raise InputError("the teacher gives all candidates of a query one score: nothing to learn")
+        raise InputError(f"{name} gives all candidates of a query one score: nothing to learn")
     spread = float(np.std(centred[1]) / np.std(centred[0]))
     logits = _joined(teacher)
     pooled = [x - x.mean() for x in (logits, _joined(student))]
@@ -105,12 +106,21 @@ def _fit(t: np.ndarray, s: np.ndarray) -> tuple[float, float]:
     return float(covariance / variance), float(explained)
 
 
-def anchored(teacher: Scores, student: Scores, weight: float) -> list[np.ndarray]:
-    """float32 targets: (1 - weight) x the student's score + weight x the scaled teacher's."""
-    return [
-        ((1 - weight) * np.asarray(s, np.float64) + weight * t).astype(np.float32)
-        for s, t in zip(student, teacher, strict=True)
+def mixture(
+    columns: Mapping[str, Sequence[Any]],
+    student: Scores,
+    *,
+    method: Method,
+    weights: Sequence[float] | None,
+    names: Sequence[str],
+) -> list[np.ndarray]:
+    """The scorers' mixture without the student, on its scale; equal weights unless given."""
+    members = scorers_of(columns)
+    scaled = [
+        calibrate(m, student, name).scaled(m, method)
+        for m, name in zip(members, names, strict=True)
     ]
+    return mixed(scaled, weights or equal(len(members)))
 
 
 def write_targets(
@@ -118,27 +128,32 @@ def write_targets(
     lists: Dataset,
     *,
     method: Method,
-    weight: float | None,
+    student_weight: float | None,
+    weights: Sequence[float] | None = None,
+    scorers: Sequence[str] = ("the teacher",),
     trial: Trial | None = None,
 ) -> None:
-    """Scale the teacher's scores, select its weight if none is given, and write the targets.
+    """Scale each scorer's scores, choose the weights that are not given, and write the targets.
 
-    `trial` evaluates each of `WEIGHTS`; without a trial the weight is .5. `calibration.svg` plots
-    the scale.
+    `weights` are those of the `scorers`, which add up to 1. `trial` evaluates what `choose` tries;
+    without a trial the student's weight is .5 and the scorers' are equal. `calibration.svg` and
+    the first facts are of the lists' teacher: the one scorer, or the mixture of several.
     """
-    columns = lists.select_columns(["teacher", "student"])[:]
+    columns = lists.select_columns(["teacher", "student", *({"scorers"} & {*lists.column_names})])[
+        :
+    ]
     teacher, student = (
         [np.array(x, np.float32) for x in columns[name]] for name in ("teacher", "student")
     )
-    calibration = calibrate(teacher, student)
-    scaled = calibration.scaled(teacher, method)
-    tried: dict[str, float] = {}
-    if weight is None and trial is not None:
-        figures = {w: trial(anchored(scaled, student, w)) for w in WEIGHTS}
-        weight = best_weight(figures)
-        tried = {f"tried_{w:g}": float(np.mean(each)) for w, each in figures.items()}
-    weight = _DEFAULT_WEIGHT if weight is None else weight
-    ids, targets = lists["query_id"][:], anchored(scaled, student, weight)
+    members = scorers_of(columns)
+    scales = [calibrate(m, student, name) for m, name in zip(members, scorers, strict=True)]
+    scaled = [c.scaled(m, method) for c, m in zip(scales, members, strict=True)]
+    given = len(members), student_weight, tuple(weights) if weights else None
+    mixture = unchosen(*given)
+    tried: dict[Mixture, np.ndarray] = {}
+    if trial is not None:
+        mixture, tried = choose(lambda one: trial(one.of(scaled, student)), *given)
+    ids, targets = lists["query_id"][:], mixture.of(scaled, student)
     check_finite(ids, targets)
     table = pa.table(
         {
@@ -147,8 +162,19 @@ def write_targets(
         }
     )
     writer.shard("targets", 0, table)
-    writer.facts |= asdict(calibration) | {"teacher_weight": weight} | tried
-    svg = calibration_svg(teacher, student, asdict(calibration))
+    calibration = asdict(calibrate(teacher, student) if len(members) > 1 else scales[0])
+    writer.facts |= calibration | {"student_weight": mixture.student}
+    if len(members) > 1:
+        writer.facts["scorers"] = [
+            {"scorer": name, "weight": weight, **asdict(scale)}
+            for name, weight, scale in zip(scorers, mixture.scorers, scales, strict=True)
+        ]
+    if tried:
+        writer.facts["tried"] = [
+            {"student": m.student, "scorers": list(m.scorers), "mean": float(np.mean(figures))}
+            for m, figures in tried.items()
+        ]
+    svg = calibration_svg(teacher, student, calibration)
     write_file(writer.folder / "calibration.svg", svg.encode())
 
 
@@ -157,16 +183,3 @@ def check_finite(ids: Sequence[str], targets: Scores) -> None:
     wrong = [id for id, each in zip(ids, targets, strict=True) if not np.isfinite(each).all()]
     if wrong:
         raise Diverged(f"targets of {listed(wrong)} are not finite: score these queries again")
-
-
-def best_weight(figures: Mapping[float, np.ndarray]) -> float:
-    """The weight with the largest mean metric if it is significantly better than .5, else .5.
-
-    It must exceed .5 by 1.96 standard errors of the paired difference: on a few hundred queries,
-    neighbouring weights differ by less than chance. `figures` are metric values, [queries], by
-    weight.
-    """
-    best = max(figures, key=lambda w: float(np.mean(figures[w])))
-    difference = np.asarray(figures[best]) - np.asarray(figures[_DEFAULT_WEIGHT])
-    error = 1.96 * np.std(difference) / np.sqrt(len(difference))
-    return best if np.mean(difference) > error else _DEFAULT_WEIGHT

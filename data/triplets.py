@@ -1,12 +1,13 @@
 """Teacher scores -> lists of scored passages, split into training and held-out queries.
 
-File: `lists` (query_id, query, split, passages, teacher, student), the positive first. Each epoch
-draws new triplets from the lists.
+File: `lists` (query_id, query, split, passages, teacher, student), the positive first. Of several
+scorers `teacher` is the mixture, on the student's scale, and `scorers` has the scores of each. Each
+epoch draws new triplets from the lists.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ from tercet.data.near_duplicates import normalised
 from tercet.data.passages import Passages
 
 _BLOCK = 1024  # queries encoded at a time
+#: The columns with several scorers' lists, and the student's lists, to those of their mixture.
+Mix = Callable[[Mapping[str, Sequence[Any]], Sequence[np.ndarray]], Sequence[np.ndarray]]
 #: Split of training queries with the text of a held-out query, or without candidates.
 LEFT_OUT = "left_out"
 #: Split of training queries that a filter drops.
@@ -80,6 +83,7 @@ def build_triplets(
     held_out: dict[str, float],
     seed: int,
     filters: Filters | None = None,
+    mix: Mix | None = None,
 ) -> None:
     """Add the zero-shot student's scores, hold out queries, and filter the training queries.
 
@@ -87,6 +91,9 @@ def build_triplets(
     `held_out` maps the name of a split to its fraction of the source passages, so that all queries
     of a passage are in one split. Held-out queries are not filtered: they represent all queries of
     users.
+
+    Where `lists` hold several scorers' scores `mix` makes the teacher's of them, and they are kept
+    as `scorers`.
     """
     scored: list[list[float]] = []
     for start in range(0, len(lists), _BLOCK):
@@ -96,7 +103,12 @@ def build_triplets(
         for query, ids in zip(queries, block["passages"], strict=True):
             scored.append((vectors[np.array([rows[id] for id in ids])] @ query).tolist())
     split = _splits(lists["query"][:], lists["passages"][:], held_out, seed)
-    teacher = [np.array(x, dtype=np.float32) for x in lists["scores"]]
+    scores, columns = lists["scores"][:], dict[str, pa.Array]()
+    if scores and scores[0] and isinstance(scores[0][0], list):
+        assert mix
+        columns["scorers"] = pa.array(scores, type=pa.list_(pa.list_(pa.float32())))
+        scores = mix({"scorers": scores}, [np.array(x, np.float32) for x in scored])
+    teacher = [np.array(x, dtype=np.float32) for x in scores]
     filtered = (filters or Filters()).apply(split, teacher)
     if "train" not in split:
         raise InputError(
@@ -109,8 +121,9 @@ def build_triplets(
             "query": pa.array(lists["query"][:]),
             "split": pa.array(split),
             "passages": pa.array(lists["passages"][:]),
-            "teacher": pa.array(lists["scores"][:], type=pa.list_(pa.float32())),
+            "teacher": pa.array(teacher, type=pa.list_(pa.float32())),
             "student": pa.array(scored, type=pa.list_(pa.float32())),
+            **columns,
         }
     )
     writer.shard("lists", 0, table)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import bm25s
@@ -22,7 +23,7 @@ _POSTINGS_AT_ONCE = 1 << 18  # postings that are sorted at a time
 
 
 class BM25Retriever:
-    """A `Retriever` with Lucene's BM25 over titles and texts.
+    """A `Retriever` with Lucene's BM25 over titles and texts; a `Teacher` by its scores of pairs.
 
     Terms are runs of two or more letters or digits in lower case, without the language's stop
     words, stemmed by Snowball. No stop words are removed for languages that bm25s has none for;
@@ -67,6 +68,24 @@ class BM25Retriever:
         with phase("search"):
             return [self._best(terms, k) for terms in self._terms(as_texts(queries))]
 
+    def lengths(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        """int64 [len(pairs)]: 1 each, so that the pairs of a query stay together."""
+        return np.ones(len(pairs), dtype=np.int64)
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        """float32 [len(pairs)] scores of (query, text) pairs; of passages those of a search."""
+        if not pairs:
+            return np.zeros(0, np.float32)
+        queries, texts = (self._once(side) for side in zip(*pairs, strict=True))
+        counts = {text: Counter(terms) for text, terms in texts.items()}
+        scores = [self._postings.score(queries[query], counts[text]) for query, text in pairs]
+        return np.array(scores, np.float32)
+
+    def _once(self, texts: Iterable[str]) -> dict[str, list[str]]:
+        """The terms of each different text."""
+        texts = list(dict.fromkeys(texts))
+        return dict(zip(texts, self._terms(texts), strict=True))
+
     def _terms(self, texts: Sequence[str]) -> list[list[str]]:
         return bm25s.tokenize(
             list(texts),
@@ -99,6 +118,7 @@ class _Postings:
 
     def __init__(self, blocks: Iterable[Sequence[Sequence[str]]], k1: float, b: float) -> None:
         """`blocks` hold the passages in order, each a list of terms."""
+        self._k1, self._b, self._mean = k1, b, 0.0
         self._numbers: dict[str, int] = {}
         lengths: list[np.ndarray] = []
         found = tempfile.TemporaryFile(dir=scratch_folder())
@@ -111,6 +131,7 @@ class _Postings:
         self._length = np.concatenate([*lengths, np.zeros(0, np.float32)])
         rows = found.tell() // 12
         self._ends = np.zeros(len(self._numbers), np.int64)
+        self._rarity = np.zeros(len(self._numbers))
         # An empty file cannot be mapped.
         if rows:
             postings = np.memmap(found, np.int32, "r", shape=(rows, 3))
@@ -135,7 +156,8 @@ class _Postings:
             frequency += np.bincount(block[:, 0], minlength=len(frequency))
         self._ends = np.cumsum(frequency)
         rarity = np.log(1 + (self.passages - frequency + 0.5) / (frequency + 0.5))
-        share = self._length / self._length.mean(dtype=np.float64)
+        self._rarity, self._mean = rarity, float(self._length.mean(dtype=np.float64))
+        share = self._length / np.float64(self._mean)
         self._held = _scratch(np.int32, len(postings))
         self._weights = _scratch(np.float32, len(postings))
         free = self._ends - frequency
@@ -159,6 +181,16 @@ class _Postings:
                 here = slice(self._ends[number - 1] if number else 0, self._ends[number])
                 scores[self._held[here]] += self._weights[here]
         return scores
+
+    def score(self, query: Iterable[str], text: Mapping[str, int]) -> np.float32:
+        """The score of a text with so many of each term; of a passage that of `scores`."""
+        score, share = np.float32(0), sum(text.values()) / (self._mean or 1)
+        least = self._k1 * (1 - self._b + self._b * share)
+        for term in query:
+            number, count = self._numbers.get(term), text.get(term)
+            if number is not None and count:
+                score += np.float32(float(self._rarity[number]) * (count / (count + least)))
+        return score
 
 
 def _scratch(dtype: Any, size: int) -> np.memmap:

@@ -38,9 +38,9 @@ def recipe(
         corpus=tiny_beir_path,
         queries={"count": 40, "shard_passages": 16},
         negatives={"candidates": 6},
-        teacher={"name": tiny_cross_encoder_path, "shard_pairs": 64},
+        teacher={"name": tiny_cross_encoder_path, "shard_pairs": 64, "student_weight": 0.5},
         model=tiny_encoder_path,
-        triplets={"negatives_per_query": 3, "teacher_weight": 0.5},
+        triplets={"negatives_per_query": 3},
         training={"num_train_epochs": 2, "learning_rate": 1e-3},
         evaluation={"latency_queries": 0, "interpolation_steps": 1},
     )

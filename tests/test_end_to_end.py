@@ -44,9 +44,9 @@ def recipe(
         tmp_path,
         corpus=tiny_beir_path,
         queries={"shard_passages": 16},
-        teacher={"name": tiny_cross_encoder_path, "shard_pairs": 128},
+        teacher={"name": tiny_cross_encoder_path, "shard_pairs": 128, "student_weight": 0.5},
         model=tiny_encoder_path,
-        triplets={"negatives_per_query": 3, "teacher_weight": 0.5},
+        triplets={"negatives_per_query": 3},
         training={"num_train_epochs": 2, "learning_rate": 1e-3},
     )
 

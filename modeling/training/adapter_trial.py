@@ -28,7 +28,7 @@ from tercet.retrieval.metrics import evaluate
 METRIC = "mrr@10"
 #: With fewer held-out queries the choice would be left to chance.
 FEWEST = 100
-#: Training queries that are used; more take longer and hardly change the choice.
+#: Training queries that are used, drawn from all: more take longer and hardly change the choice.
 MOST_TRAINED = 4_000
 _MOST_EVALUATED = 1_000  # held-out queries, likewise
 
@@ -46,14 +46,16 @@ def adapter_trial(
     """Return a function of the targets of all `lists`: the MRR@10 of an adapter trained on them.
 
     Its result has one value for each held-out query. None if there are fewer than FEWEST of them.
-    `vectors`, float32 [passages, dimension], are the student's. The adapter learns from the lists
-    of split "train".
+    `vectors`, float32 [passages, dimension], are the student's. The adapter learns from lists of
+    split "train". Above MOST_TRAINED of these `seed` draws a sample, and so of held-out queries:
+    queries stand by their generators, and the first of them would be of one kind.
     """
     if len(held_out) < FEWEST:
         return None
-    evaluated = held_out[:_MOST_EVALUATED]
+    evaluated = [held_out[i] for i in _sample(len(held_out), _MOST_EVALUATED, seed)]
     judged = {query.id: qrels[query.id] for query in evaluated}
-    chosen = np.flatnonzero(np.array(lists["split"]) == "train")[:MOST_TRAINED]
+    trained = np.flatnonzero(np.array(lists["split"]) == "train")
+    chosen = trained[_sample(len(trained), MOST_TRAINED, seed)]
     train = lists.select(chosen)[:]
     queries = student.encode_queries([query.text for query in evaluated])
     train_queries = student.encode_queries(train["query"])
@@ -78,6 +80,11 @@ def adapter_trial(
         return known_items(index, evaluated, judged, adapter.apply_to(queries))
 
     return trial
+
+
+def _sample(count: int, most: int, seed: int) -> np.ndarray:
+    """int64 positions of at most so many of `count` items, ascending."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[:most])
 
 
 def known_items(

@@ -92,9 +92,8 @@ def recipe(
     made = tiny_recipe(
         folder,
         corpus=tiny_beir_path,
-        teacher=tiny_cross_encoder_path,
+        teacher={"name": tiny_cross_encoder_path, "student_weight": 0.5},
         model=tiny_encoder_path,
-        triplets={"teacher_weight": 0.5},
         training={"num_train_epochs": 1, "learning_rate": 1e-3, "logging_steps": 1},
     )
     with pytest.MonkeyPatch.context() as patch:

@@ -66,8 +66,17 @@ teacher.name teacher.revision teacher.backend teacher.max_length teacher.precisi
 teacher.shard_pairs teacher.options
 teacher.format teacher.instruction teacher.label teacher.answers
 teacher.api teacher.endpoint teacher.key_variable teacher.dollars teacher.dollars_per_1000_searches
+teacher.scorers teacher.scorers.N.kind teacher.scorers.N.weight
+teacher.scorers.N.name teacher.scorers.N.revision teacher.scorers.N.backend
+teacher.scorers.N.max_length teacher.scorers.N.precision teacher.scorers.N.shard_pairs
+teacher.scorers.N.options teacher.scorers.N.format teacher.scorers.N.instruction
+teacher.scorers.N.label teacher.scorers.N.answers teacher.scorers.N.api
+teacher.scorers.N.endpoint teacher.scorers.N.key_variable teacher.scorers.N.dollars
+teacher.scorers.N.dollars_per_1000_searches teacher.scorers.N.pooling
+teacher.scorers.N.k1 teacher.scorers.N.b teacher.scorers.N.language
 checkpoints.minutes
-triplets.teacher_weight triplets.calibration triplets.negatives_per_query
+teacher.student_weight
+triplets.calibration triplets.negatives_per_query
 triplets.held_out triplets.filter_rank triplets.filter_percentile triplets.filter_max_matches
 loss.kind loss.temperature loss.teacher_temperature loss.info_nce loss.info_nce_temperature
 loss.false_negative_margin loss.matryoshka loss.options

@@ -13,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 
 from tercet.core.artifacts import Artifact, Stage, produce
 from tercet.core.schema import Diverged, InputError, Passage, Teacher
-from tercet.data import Passages, score_candidates
+from tercet.data import Passages, score_candidates, score_pairs, write_lists
 
 IDS = [f"p{i}" for i in range(12)]
 CONTENTS = [f"{'word ' * (i % 4)}passage {i}" for i in range(12)]
@@ -176,3 +176,65 @@ def test_any_lists_line_up(
     teacher = Counting()
     check(score(tmp_path_factory.mktemp("any"), teacher, lists), lists)
     assert set(teacher.asked.values()) == {1}
+
+
+class Alike(Counting):
+    """Pairs have no lengths, as a service's and BM25's."""
+
+    def lengths(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        return np.ones(len(pairs), np.int64)
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        self.queries.append({query for query, _ in pairs})
+        return super().score(pairs)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries: list[set[str]] = []
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["red", "green", "blue", "grey", ""]),
+            st.sampled_from(IDS),
+            st.lists(st.sampled_from(IDS), max_size=5, unique=True),
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_without_lengths_the_pairs_of_a_query_are_in_one_shard(
+    tmp_path_factory: pytest.TempPathFactory, lists: list[tuple[str, str, list[str]]]
+) -> None:
+    teacher = Alike()
+    check(score(tmp_path_factory.mktemp("alike"), teacher, lists), lists)
+    seen = [query for queries in teacher.queries for query in queries]
+    assert len(seen) == len(set(seen))
+    assert set(teacher.asked.values()) == {1}
+    assert all(len(block) < 4 + 12 for block in teacher.blocks)
+
+
+def test_several_scorers_stand_side_by_side_in_each_list(tmp_path: Path) -> None:
+    class Other(Alike):
+        def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+            return -super().score(pairs)
+
+    paths = []
+    for name, teacher in (("one", Counting()), ("other", Other())):
+        made = produce(
+            Stage(tmp_path / name, {}, {}),
+            lambda writer, teacher=teacher: score_pairs(
+                writer, candidates(LISTS), PASSAGES, teacher, shard_pairs=4
+            ),
+        )
+        paths.append(made.shards("pairs"))
+    lists = produce(
+        Stage(tmp_path / "scores", {}, {}),
+        lambda writer: write_lists(writer, candidates(LISTS), PASSAGES, paths),
+    ).dataset("lists")
+    for row, (query, positive, passages) in zip(lists, LISTS, strict=True):
+        texts = [CONTENTS[IDS.index(id)] for id in (positive, *passages)]
+        own = [true_score(query, text) for text in texts]
+        assert row["scores"] == [own, [-score for score in own]]

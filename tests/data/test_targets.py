@@ -13,14 +13,8 @@ from hypothesis import given, strategies as st
 from tercet.core.artifacts import Artifact, Stage, Writer, produce
 from tercet.core.schema import Diverged, InputError
 from tercet.data import write_targets
-from tercet.data.targets import (
-    WEIGHTS,
-    Scores,
-    Trial,
-    anchored,
-    best_weight,
-    calibrate,
-)
+from tercet.data.mixture import WEIGHTS, Scores, anchored, best_of
+from tercet.data.targets import Trial, calibrate
 
 
 def noisy(
@@ -91,7 +85,9 @@ def write(folder: Path, weight: float | None, trial: Trial | None = None) -> Art
     )
     return produce(
         Stage(folder / "targets", {}, {}),
-        lambda writer: write_targets(writer, lists, method="std_ratio", weight=weight, trial=trial),
+        lambda writer: write_targets(
+            writer, lists, method="std_ratio", student_weight=weight, trial=trial
+        ),
     )
 
 
@@ -102,11 +98,25 @@ def test_a_target_lies_so_far_from_the_student_towards_the_scaled_teacher(
     made = write(tmp_path, weight)
     teacher, student = noisy(0.5, 1.0, lists=12, size=6)
     scale = made.facts["spread"]
-    assert made.facts["teacher_weight"] == weight
+    assert made.facts["student_weight"] == weight
     rows = zip(made.dataset("targets"), teacher, student, strict=True)
     for number, (row, t, s) in enumerate(rows):
         assert row["query_id"] == f"q{number}"
-        assert row["target"] == pytest.approx((1 - weight) * s + weight * scale * t, rel=1e-5)
+        assert row["target"] == pytest.approx(weight * s + (1 - weight) * scale * t, rel=1e-5)
+
+
+def test_one_scorer_and_a_half_give_the_targets_of_before_bit_by_bit(tmp_path: Path) -> None:
+    teacher, student = noisy(0.5, 1.0, lists=12, size=6)
+    flat = [
+        np.concatenate([x - np.mean(x, dtype=np.float64) for x in each]).astype(np.float64)
+        for each in (teacher, student)
+    ]
+    scale = float(np.std(flat[1]) / np.std(flat[0]))
+    rows = zip(write(tmp_path, 0.5).dataset("targets"), teacher, student, strict=True)
+    for row, t, s in rows:
+        scaled, own = scale * np.asarray(t, np.float64), np.asarray(s, np.float64)
+        before = ((1 - 0.5) * own + 0.5 * scaled).astype(np.float32)
+        assert np.array_equal(np.array(row["target"], np.float32), before)
 
 
 def test_the_weight_that_clearly_gains_most_on_held_out_queries_is_taken(tmp_path: Path) -> None:
@@ -118,14 +128,16 @@ def test_the_weight_that_clearly_gains_most_on_held_out_queries_is_taken(tmp_pat
 
     facts = write(tmp_path, None, trial).facts
     assert len(asked) == len(WEIGHTS)
-    assert facts["teacher_weight"] == WEIGHTS[3]
-    assert [facts[f"tried_{w:g}"] for w in WEIGHTS] == [-3, -2, -1, 0, -1]
+    assert facts["student_weight"] == WEIGHTS[3]
+    assert [(each["student"], each["mean"]) for each in facts["tried"]] == [
+        *zip(WEIGHTS, [-3, -2, -1, 0, -1], strict=True)
+    ]
 
 
 def test_without_enough_queries_to_choose_by_it_is_a_half(tmp_path: Path) -> None:
     facts = write(tmp_path, None).facts
-    assert facts["teacher_weight"] == 0.5
-    assert not any(name.startswith("tried") for name in facts)
+    assert facts["student_weight"] == 0.5
+    assert "tried" not in facts
 
 
 @given(st.integers(0, 2**32), st.floats(0, 1), st.sampled_from(WEIGHTS))
@@ -135,7 +147,7 @@ def test_another_weight_than_a_half_must_beat_it_beyond_chance(
     random = np.random.default_rng(seed)
     figures = {w: random.random(200) for w in WEIGHTS}
     figures[which] = figures[0.5] + gain + 0.1 * random.normal(size=200)
-    best = best_weight(figures)
+    best = best_of(figures, 0.5)
     assert best in (0.5, max(figures, key=lambda w: figures[w].mean()))
     if best != 0.5:
         difference = figures[best] - figures[0.5]
@@ -162,14 +174,14 @@ def test_a_target_that_is_not_finite_is_not_written(tmp_path: Path) -> None:
     lists = Dataset.from_dict(columns)
 
     def write(writer: Writer) -> None:
-        write_targets(writer, lists, method="none", weight=0.5)
+        write_targets(writer, lists, method="none", student_weight=0.5)
 
     with np.errstate(all="ignore"), pytest.raises(Diverged, match="^targets of query 'q7' are not"):
         produce(Stage(tmp_path / "targets", {}, {}), write)
     assert not (tmp_path / "targets").exists()
 
 
-def test_no_weight_leaves_the_students_scores_as_they_are() -> None:
+def test_its_whole_weight_leaves_the_students_scores_as_they_are() -> None:
     teacher, student = noisy(0.5, 1.0, lists=3)
-    for target, own in zip(anchored(teacher, student, 0.0), student, strict=True):
+    for target, own in zip(anchored(teacher, student, 1.0), student, strict=True):
         assert (target == own).all()

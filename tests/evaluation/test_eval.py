@@ -159,7 +159,7 @@ def test_the_adapted_model_beside_its_base_and_what_it_forgets(
 ) -> None:
     # It gains by far, so that what is trained ships.
     gaining = ["--queries.count=240", "--queries.per_passage=4", "--triplets.held_out=0.5"]
-    gaining += ["--triplets.teacher_weight=0", "--loss.info_nce=1"]
+    gaining += ["--teacher.student_weight=1", "--loss.info_nce=1"]
     gaining += ["--training.num_train_epochs=3", "--training.learning_rate=1e-3"]
     gaining += ["--evaluation.interpolation_steps=1"]
     run = recipe.parent / "runs" / "tiny"

@@ -139,7 +139,8 @@ def test_a_run_without_an_evaluation_has_no_verdict(tmp_path: Path) -> None:
 #: Training that gains on held-out queries: they are spans, and tell their passage from others.
 GAINING: dict[str, Any] = {
     "queries": {"count": 240, "per_passage": 4},
-    "triplets": {"teacher_weight": 0.0, "held_out": 0.5},
+    "triplets": {"held_out": 0.5},
+    "teacher": {"student_weight": 1.0},
     "loss": {"info_nce": 1.0},
     "training": {"num_train_epochs": 3, "learning_rate": 1e-3},
     "evaluation": {"interpolation_steps": 1},
@@ -171,7 +172,9 @@ class Bench:
 
     def run(self, name: str, corpus: Path, *options: str, **sections: Any) -> Path:
         """The folder of a run, made."""
-        given = {"corpus": corpus, "model": self.base, "teacher": self.teacher}
+        given: dict[str, Any] = {"corpus": corpus, "model": self.base, "teacher": self.teacher}
+        if weighted := sections.pop("teacher", {}):
+            given["teacher"] = {"name": self.teacher, **weighted}
         recipe = tiny_recipe(self.folder, name=name, **given, **sections)
         adapt(load_recipe(recipe, options))
         return self.folder / "runs" / name

@@ -127,10 +127,10 @@ def test_a_run_keeps_the_number_of_queries_of_its_budget(
     recipe = tiny_recipe(
         tmp_path,
         corpus=tiny_beir_path,
-        teacher=tiny_cross_encoder_path,
+        teacher={"name": tiny_cross_encoder_path, "student_weight": 0.5},
         model=tiny_encoder_path,
         queries={"count": None, "per_passage": None},
-        triplets={"negatives_per_query": 3, "teacher_weight": 0.5},
+        triplets={"negatives_per_query": 3},
     )
     options = ("--time_budget", "2s", "--until", "queries")
     refused = run_here("train.py", recipe, *options)

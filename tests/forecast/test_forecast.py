@@ -31,9 +31,9 @@ def recipe(
     return tiny_recipe(
         tmp_path,
         corpus=tiny_beir_path,
-        teacher=tiny_cross_encoder_path,
+        teacher={"name": tiny_cross_encoder_path, "student_weight": 0.5},
         model=tiny_encoder_path,
-        triplets={"negatives_per_query": 3, "teacher_weight": 0.5},
+        triplets={"negatives_per_query": 3},
         training={"num_train_epochs": 2, "learning_rate": 1e-3},
     )
 

@@ -37,9 +37,9 @@ queries:
   count: 60
   generators: [{kind: causal, model: models/x, temperature: 0.7, style: keywords}]
 negatives: {candidates: 8, retrievers: [{kind: bm25}]}
-teacher: &teacher {name: models/y, precision: fp32, max_length: 48}
+teacher: &teacher {name: models/y, precision: fp32, max_length: 48, student_weight: 0.5}
 model: {name: models/z, precision: fp32, max_length: 48, train: both}
-triplets: {negatives_per_query: 3, teacher_weight: 0.5}
+triplets: {negatives_per_query: 3}
 training: {num_train_epochs: 2, bf16: false, learning_rate: 1e-3, optim_args: null}
 evaluation:
   metrics: [ndcg@10, recall@100]

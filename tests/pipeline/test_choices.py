@@ -48,11 +48,11 @@ def recipe(
     return tiny_recipe(
         tmp_path,
         corpus=tiny_beir_path,
-        teacher={"name": tiny_cross_encoder_path, "shard_pairs": SHARD},
+        teacher={"name": tiny_cross_encoder_path, "shard_pairs": SHARD, "student_weight": 0.5},
         model=tiny_encoder_path,
         queries={"count": 8, "generators": [writer]},
         negatives={"candidates": 4, "retrievers": [other]},
-        triplets={"negatives_per_query": 3, "teacher_weight": 0.5},
+        triplets={"negatives_per_query": 3},
     )
 
 

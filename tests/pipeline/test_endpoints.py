@@ -55,9 +55,8 @@ def recipe(tmp_path: Path, service: Service, tiny_beir_path: Path, tiny_encoder_
                 writer | {"style": "keywords", "concurrency": 3},
             ],
         },
-        teacher={"name": "ranker"},
+        teacher={"name": "ranker", "student_weight": 0.5},
         model=tiny_encoder_path,
-        triplets={"teacher_weight": 0.5},
         training={"num_train_epochs": 1},
         evaluation={"interpolation_steps": 1},
     )

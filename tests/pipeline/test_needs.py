@@ -12,6 +12,7 @@ from recipe_keys import KEYS
 from tiny_runs import EVERY_STEP, RUN, Runs, copied, recipe_of
 
 from tercet.config.recipe import Recipe, RetrieverSettings
+from tercet.config.teacher import ScorerSettings
 from tercet.core.artifacts import Writer
 from tercet.pipeline.needs import MODEL_KEYS, RecipeView, UndeclaredInput
 from tercet.pipeline.pipeline import Pipeline
@@ -20,15 +21,24 @@ from tercet.pipeline.steps.corpus import Corpus
 from tercet.pipeline.steps.embeddings import EncodedEmbeddings, GivenEmbeddings
 from tercet.pipeline.steps.evaluation import Evaluation
 from tercet.pipeline.steps.model import Model
-from tercet.pipeline.steps.negatives import Negatives, _RetrieverEmbeddings
+from tercet.pipeline.steps.negatives import Negatives, OtherEmbeddings
 from tercet.pipeline.steps.queries import Queries
-from tercet.pipeline.steps.scores import Scores
+from tercet.pipeline.steps.scores import MixedScores, OneScorer, Scores
 from tercet.pipeline.steps.student import AdapterStudent, BaseStudent, ProjectedStudent
 from tercet.pipeline.steps.targets import Targets
 from tercet.pipeline.steps.triplets import Triplets
 
 #: A retriever of another model.
 OTHER = RetrieverSettings(kind="dense", model="other", precision="fp32")
+#: Steps that are made within others: their folders, and those steps.
+WITHIN: dict[type[Step], tuple[str, str]] = {
+    OtherEmbeddings: ("embeddings_other", "negatives"),
+    OneScorer: ("scores_teacher", "scores"),
+}
+SOME: dict[type[Step], Step] = {
+    OtherEmbeddings: OtherEmbeddings(OTHER),
+    OneScorer: OneScorer(ScorerSettings(name="teacher"), None),
+}
 #: Every kind of step, and the run that has one.
 KINDS: dict[type[Step], str] = {
     Corpus: "whole",
@@ -38,9 +48,11 @@ KINDS: dict[type[Step], str] = {
     AdapterStudent: "given_adapter",
     ProjectedStudent: "given",
     Queries: "whole",
-    _RetrieverEmbeddings: "other",
+    OtherEmbeddings: "other",
     Negatives: "other",
     Scores: "whole",
+    OneScorer: "mixed",
+    MixedScores: "mixed",
     Triplets: "whole",
     Targets: "whole",
     Model: "whole",
@@ -49,7 +61,7 @@ KINDS: dict[type[Step], str] = {
 #: Runs in which every kind reads all that it declares, but for `UNREAD`.
 READING = (
     *("whole", "learned", "gated", "other", "lora", "sampled"),
-    *("encoder", "adapter", "given", "given_adapter"),
+    *("encoder", "adapter", "given", "given_adapter", "mixed"),
 )
 OF_A_REQUEST = ("model.query_request", "model.passage_request")
 #: Read where the model is behind an API, which it is not in these runs.
@@ -136,7 +148,7 @@ def _reads_of_artifacts(inputs: Inputs) -> dict[str, tuple[tuple[str, ...], Call
         "validation queries": (("triplets/lists", "triplets"), lambda: inputs.split("validation")),
         "another step's artifact": (
             ("corpus/passages", "corpus"),
-            lambda: inputs.make(_RetrieverEmbeddings(OTHER)),
+            lambda: inputs.make(OtherEmbeddings(OTHER)),
         ),
     }
 
@@ -168,9 +180,10 @@ def test_a_step_is_refused_what_it_does_not_declare(
     with copied(run) as root, chdir(root):
         pipeline = Pipeline(recipe_of(run.keys))
         step = next((s for s in pipeline.steps.values() if type(s) is kind), None)
-        shutil.rmtree(RUN / (step.name if step else "embeddings_other"))
+        name, whole = (step.name, step.name) if step else WITHIN[kind]
+        shutil.rmtree(RUN / name)
         with pytest.raises(_Probed):
-            pipeline.artifact(step.name if step else "negatives")
+            pipeline.artifact(whole)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -212,6 +225,6 @@ def read(runs: Runs) -> Iterator[dict[type[Step], set[str]]]:
 def test_a_step_reads_all_that_it_declares(
     read: dict[type[Step], set[str]], kind: type[Step]
 ) -> None:
-    needs = _RetrieverEmbeddings(OTHER).needs if kind is _RetrieverEmbeddings else kind.needs
+    needs = SOME[kind].needs if kind in SOME else kind.needs
     declared = {*needs.recorded_keys, *needs.unrecorded_keys, *needs.readable_artifacts}
     assert declared - read[kind] == set(UNREAD.get(kind, {}))

@@ -73,9 +73,8 @@ def recipe(
                 },
             ],
         },
-        teacher={"name": tiny_cross_encoder_path, "shard_pairs": 64},
+        teacher={"name": tiny_cross_encoder_path, "shard_pairs": 64, "student_weight": 0.5},
         model=tiny_encoder_path,
-        triplets={"teacher_weight": 0.5},
     )
 
 

@@ -43,9 +43,8 @@ def recipe(
         tmp_path,
         corpus=tiny_beir_path,
         queries={"shard_passages": 16},
-        teacher={"name": tiny_cross_encoder_path, "shard_pairs": 128},
+        teacher={"name": tiny_cross_encoder_path, "shard_pairs": 128, "student_weight": 0.5},
         model={"name": tiny_encoder_path, "train": "query_encoder"},
-        triplets={"teacher_weight": 0.5},
         training={"num_train_epochs": 2, "learning_rate": 1e-2},
         evaluation={"interpolation_steps": 1},
     )

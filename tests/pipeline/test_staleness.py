@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 import pytest
 from recipe_keys import (
+    ANOTHER_ORDER,
     KEYS,
     LISTS,
     LIVE_INDEX,
@@ -242,6 +243,7 @@ SEVERAL = [
         ("a seed that draws the same", "words", SAME_DRAW, "queries triplets targets model"),
         ("a seed", "given", {"seed": KEYS["seed"].value}, f"queries student {AFTER_QUERIES}"),
         ("a similarity", "given", UNIT_LENGTH, f"embeddings student {AFTER_QUERIES}"),
+        ("the same scorers", "mixed", ANOTHER_ORDER, "scores triplets targets model evaluation"),
         ("an argument that weights depend on", "whole", TRAINED, "model evaluation"),
         ("arguments that none depends on", "whole", UNTRAINED, ""),
     )

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from tercet.core.schema import InputError, Passage
 from tercet.retrieval.bm25 import BM25Retriever
@@ -16,6 +17,9 @@ PASSAGES = [
     Passage("cat", "", "Cats chase mice in the barn"),
     Passage("empty", "", ""),
 ]
+OF_FEW_WORDS = st.lists(st.sampled_from("the bees bee sleep fox foxes in".split()), max_size=9).map(
+    " ".join
+)
 
 
 def lucene(passages, query, k1, b):
@@ -115,3 +119,21 @@ def test_faulty_input_is_refused():
         BM25Retriever([])
     with pytest.raises(InputError, match="at least 1"):
         BM25Retriever(PASSAGES).search(["fox"], 0)
+
+
+@settings(max_examples=50)
+@pytest.mark.parametrize(("k1", "b", "language"), [(0.9, 0.4, "english"), (1.7, 1.0, None)])
+@given(
+    texts=st.lists(OF_FEW_WORDS, min_size=1, max_size=12),
+    queries=st.lists(OF_FEW_WORDS, max_size=4),
+)
+def test_a_pair_scores_bit_by_bit_what_a_search_gives(
+    texts: list[str], queries: list[str], k1: float, b: float, language: str | None
+) -> None:
+    passages = [Passage(f"p{i}", "", text) for i, text in enumerate(texts)]
+    bm25 = BM25Retriever(passages, k1=k1, b=b, language=language)
+    pairs = [(query, passage.contents) for query in queries for passage in passages]
+    found = [dict(ranking) for ranking in bm25.search(queries, len(passages))] if queries else []
+    expected = [each.get(passage.id, 0.0) for each in found for passage in passages]
+    assert bm25.score(pairs).tolist() == expected
+    assert bm25.lengths(pairs).tolist() == [1] * len(pairs)

@@ -58,9 +58,8 @@ def run(
     path = tiny_recipe(
         folder,
         corpus=beir,
-        teacher=tiny_cross_encoder_path,
+        teacher={"name": tiny_cross_encoder_path, "student_weight": 0.5},
         model=tiny_encoder_path,
-        triplets={"teacher_weight": 0.5},
         training={"num_train_epochs": 1, "learning_rate": 1e-2},
         evaluation={"interpolation_steps": 1},
         chat={"model": tiny_causal_path, "max_new_tokens": 12, "passage_characters": 80},

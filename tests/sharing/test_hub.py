@@ -77,9 +77,8 @@ def recipe(
     return tiny_recipe(
         folder,
         corpus=corpus,
-        teacher=tiny_cross_encoder_path,
+        teacher={"name": tiny_cross_encoder_path, "student_weight": 0.5},
         model={"name": base, "query_prompt": 'query: "x" '},
-        triplets={"teacher_weight": 0.5},
         training={"learning_rate": 1e-3},
         evaluation={"interpolation_steps": 1},
     )

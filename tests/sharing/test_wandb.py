@@ -157,9 +157,9 @@ def tracked(
         folder,
         corpus=tiny_beir_path,
         queries={"shard_passages": 16},
-        teacher={"name": tiny_cross_encoder_path, "shard_pairs": 128},
+        teacher={"name": tiny_cross_encoder_path, "shard_pairs": 128, "student_weight": 0.5},
         model=tiny_encoder_path,
-        triplets={"negatives_per_query": 3, "teacher_weight": 0.5},
+        triplets={"negatives_per_query": 3},
         training={"num_train_epochs": 3, "learning_rate": 1e-3, "logging_steps": 1},
         tracking={"report_to": HERE, "project": "lighthouses"},
     )

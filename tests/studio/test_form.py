@@ -145,7 +145,7 @@ def test_an_error_is_shown_beside_its_key(
 
 def test_widgets_know_the_ranges_and_the_defaults_of_training() -> None:
     fields = {field.path: field for field in form.fields()}
-    assert fields["triplets.teacher_weight"].high == 1
+    assert fields["teacher.student_weight"].high == 1
     assert {f"training.{name}" for name in TRAINING} <= fields.keys()
 
 

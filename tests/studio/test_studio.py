@@ -61,9 +61,9 @@ name: tiny
 corpus: {{source: beir, path: corpus}}
 queries: {{count: 60, per_passage: 1}}
 negatives: {{candidates: 8}}
-teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48}}
+teacher: {{name: {tiny_cross_encoder_path}, precision: fp32, max_length: 48, student_weight: 0.5}}
 model: {{name: {tiny_encoder_path}, precision: fp32, max_length: 48}}
-triplets: {{negatives_per_query: 3, teacher_weight: 0.5}}
+triplets: {{negatives_per_query: 3}}
 training: {{num_train_epochs: 2, per_device_train_batch_size: 8, bf16: false, learning_rate: 1e-3}}
 chat: {{model: {tiny_causal_path}, max_new_tokens: 12, threshold: -1}}
 """

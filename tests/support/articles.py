@@ -106,7 +106,7 @@ def articles_recipe(
         corpus=corpus,
         queries={"count": 40},
         negatives={"candidates": 6},
-        triplets={"teacher_weight": 0.5},
+        teacher={"name": sections.pop("teacher"), "student_weight": 0.5},
         evaluation={"interpolation_steps": 1},
         training=training,
         **sections,

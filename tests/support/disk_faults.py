@@ -114,10 +114,10 @@ def place_in(folder: Path, corpus: Path, model: Path, teacher: Path) -> Iterator
         folder,
         corpus=corpus,
         queries={"shard_passages": 16},
-        teacher={"name": teacher, "shard_pairs": 128},
+        teacher={"name": teacher, "shard_pairs": 128, "student_weight": 0.5},
         model=model,
         index={"backend": "faiss", "factory": "IVF{lists},SQ8", "on_disk": True},
-        triplets={"negatives_per_query": 3, "teacher_weight": 0.5},
+        triplets={"negatives_per_query": 3},
         training={"num_train_epochs": 1, "learning_rate": 1e-3},
         evaluation={"interpolation_steps": 1, "latency_queries": 0},
     )

@@ -66,6 +66,20 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
             ]
         },
     ),
+    # Several scorers.
+    "mixed": (
+        "whole",
+        {
+            "teacher.name": "cross-encoder/ms-marco-MiniLM-L6-v2",
+            "teacher.precision": "auto",
+            "teacher.max_length": 256,
+            "teacher.scorers": [
+                {"name": "teacher", "precision": "fp32", "max_length": 40},
+                {"kind": "bm25"},
+                {"kind": "bi_encoder", "name": "other", "precision": "fp32"},
+            ],
+        },
+    ),
     # Approximate indexes.
     "faiss": (
         "whole",
@@ -122,7 +136,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
             "corpus.path": "words",
             "queries.count": 6,
             "negatives.candidates": 3,
-            "triplets.teacher_weight": 0.5,
+            "teacher.student_weight": 0.5,
         },
     ),
     # The query side alone: over the model's own vectors, and over given ones.
@@ -165,6 +179,7 @@ class Key:
 
 NONE: tuple[str, ...] = ()
 AFTER_SCORES = ("triplets", "targets", "model", "evaluation")
+MIXED = ("scores", *AFTER_SCORES)
 AFTER_NEGATIVES = ("scores", *AFTER_SCORES)
 AFTER_QUERIES = ("negatives", *AFTER_NEGATIVES)
 #: What reads the base model itself, and what reads the student that it becomes.
@@ -205,6 +220,24 @@ def _of_writer(value: Any, steps: tuple[str, ...] = ("queries",)) -> Key:
 def _of_reranker(value: Any, steps: tuple[str, ...] = ("scores",)) -> Key:
     """A key of a reranker behind an API."""
     return Key(steps, value, given=_RERANKER, missing=SERVICE)
+
+
+def _of_scorer(
+    value: Any, then: tuple[str, ...] = (), place: int = 0, missing: str = "", **given: Any
+) -> Key:
+    """A key that the scorer at a place alone has; with `given` keys it is the only one."""
+    steps = (f"scores_{('teacher', 'bm25', 'other')[place]}",)
+    of_list = {"teacher.scorers": [given]} if given else {}
+    return Key(steps, value, then, run="mixed", place=place, given=of_list, missing=missing)
+
+
+_HUB_SCORER = {"name": "a/teacher", "precision": "fp32"}
+
+
+def _of_service(value: Any, steps: tuple[str, ...] = ("scores_teacher",)) -> Key:
+    """A key of a scorer behind an API."""
+    scorer = {"kind": "api", "api": "vllm", "name": "teacher", "endpoint": "http://localhost"}
+    return Key(steps, value, run="mixed", given={"teacher.scorers": [scorer]}, missing=SERVICE)
 
 
 def _of_hub(table: str) -> dict[str, Any]:
@@ -436,8 +469,34 @@ KEYS: dict[str, Key] = {
     "teacher.max_length": Key(("scores",), 20, AFTER_SCORES),
     "teacher.precision": Key(("scores",), "bf16", AFTER_SCORES),
     "teacher.shard_pairs": Key(("scores",), 64, AFTER_SCORES),
+    "teacher.student_weight": Key(("targets",), 0.3, CHOSEN),
+    "teacher.scorers.N.kind": _of_scorer("bi_encoder", missing=VALUES),
+    "teacher.scorers.N.name": Key(
+        ("scores_teacher", "scores", "targets"), "second_teacher", run="mixed", missing=VALUES
+    ),
+    "teacher.scorers.N.options": _of_scorer({"delta": 1.0}, missing=PLUGIN),
+    "teacher.scorers.N.weight": Key(("triplets", "targets"), 2.0, run="mixed", missing=VALUES),
+    "teacher.scorers.N.api": _of_service("tei"),
+    "teacher.scorers.N.endpoint": _of_service("http://localhost:8001"),
+    "teacher.scorers.N.key_variable": _of_service("OTHER_KEY", NONE),
+    "teacher.scorers.N.dollars": _of_service(1.0, NONE),
+    "teacher.scorers.N.dollars_per_1000_searches": _of_service(1.0, NONE),
+    "teacher.scorers.N.revision": _of_scorer(COMMIT[::-1], missing=HUB, **_HUB_SCORER),
+    "teacher.scorers.N.backend": _of_scorer("torch"),
+    "teacher.scorers.N.format": _of_scorer("chat", missing=VALUES),
+    "teacher.scorers.N.instruction": _of_scorer("judge: ", MIXED),
+    "teacher.scorers.N.label": _of_scorer("0", ("scores", "triplets")),
+    "teacher.scorers.N.answers": _of_scorer(["yes", "no"], missing=VALUES),
+    "teacher.scorers.N.max_length": _of_scorer(20, MIXED),
+    "teacher.scorers.N.precision": _of_scorer("bf16", MIXED),
+    "teacher.scorers.N.shard_pairs": _of_scorer(64, MIXED),
+    "teacher.scorers.N.pooling": Key(
+        ("embeddings_other", "scores_other"), "cls", MIXED, run="mixed", place=2
+    ),
+    "teacher.scorers.N.k1": _of_scorer(0.1, MIXED, place=1),
+    "teacher.scorers.N.b": _of_scorer(1.0, MIXED, place=1),
+    "teacher.scorers.N.language": _of_scorer(None, MIXED, place=1),
     # ── triplets
-    "triplets.teacher_weight": Key(("targets",), 0.3, CHOSEN),
     "triplets.calibration": Key(("targets",), "none", CHOSEN),
     "triplets.negatives_per_query": Key(("model",), 3),
     "triplets.held_out": Key(("triplets",), 0.4, ("targets", *CHOSEN)),
@@ -628,5 +687,6 @@ UNTRAINED = {
 NOT_JUDGED = {"corpus.test_split": "none"}
 #: With it the passages of `words` are held out as with the run's own seed.
 SAME_DRAW = {"seed": 191}
+ANOTHER_ORDER = {"teacher.scorers": RUNS["mixed"][1]["teacher.scorers"][::-1]}
 UNIT_LENGTH = {"model.similarity": "cosine"}
 LIVE_INDEX = {"index.backend": "weaviate", "index.collection": "Live"}

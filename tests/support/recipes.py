@@ -51,9 +51,9 @@ def live_recipe(
         "queries": {"count": 40},
         "negatives": {"candidates": 6, "index": live},
         "model": {"name": model, "train": "query_encoder", "passage_vectors": "index"},
-        "triplets": {"teacher_weight": 0.5},
         "index": {**live, "vector": "theirs"},
     }
+    given["teacher"] = {"name": sections.pop("teacher"), "student_weight": 0.5}
     training = {"num_train_epochs": 1, "learning_rate": 1e-3, **sections.pop("training", {})}
     return tiny_recipe(folder, name=name, training=training, **given, **sections)
 

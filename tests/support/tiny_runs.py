@@ -36,13 +36,17 @@ from tercet.modeling import BiEncoder
 from tercet.modeling.hub import ResolvedModel, resolve
 from tercet.pipeline.pipeline import Pipeline
 
-#: In the pipeline's order. `embeddings_other` is of another model that proposes candidates.
+#: Made within others: vectors of another model, which proposes candidates or scores, and the
+#: scores of each of several scorers.
+WITHIN = ("embeddings_other", "scores_teacher", "scores_bm25", "scores_other")
+#: In the pipeline's order.
 STEPS = (
-    *("corpus", "embeddings", "student", "queries", "embeddings_other", "negatives", "scores"),
+    *("corpus", "embeddings", "student", "queries", "embeddings_other", "negatives"),
+    *("scores_teacher", "scores_bm25", "scores_other", "scores"),
     *("triplets", "targets", "model", "evaluation"),
 )
 #: The steps of every recipe.
-EVERY_STEP = tuple(step for step in STEPS if step != "embeddings_other")
+EVERY_STEP = tuple(step for step in STEPS if step not in WITHIN)
 #: The folder of the one run that a root holds.
 RUN = Path("runs/run")
 

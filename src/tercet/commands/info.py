@@ -43,7 +43,9 @@ def _of_run(place: str) -> Iterator[tuple[str, str]]:
     yield "corpus", f"{recipe.corpus.source} {recipe.corpus.label}".strip()
     yield "model", f"{recipe.model.name} ({recipe.model.train})"
     choices = kept(folder / "choices.json", dict[str, Any]) or {}
-    yield "teacher", choices.get("teacher.name", {}).get("choice", recipe.teacher.name)
+    scorers = recipe.teacher.each.items()
+    names = [choices.get(f"{path}.name", {}).get("choice", s.described) for path, s in scorers]
+    yield "teacher", " + ".join(names)
     writers = [f"{g.kind} {g.model}".strip() for g in recipe.queries.generators]
     count = recipe.queries.count
     number = "as many as fit the corpus" if count is None else f"{count:,}"

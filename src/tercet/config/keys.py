@@ -68,13 +68,17 @@ def keys_of(kind: type, path: str = "") -> Iterator[str]:
 
 
 def similar(name: str, kind: type) -> list[str]:
-    """Keys that `name` may stand for: those that end like it, else the most similar ones."""
+    """Keys that `name` may stand for: those that end like it, else the most similar ones.
+
+    Of those that end like it, keys within a list only where there are no others.
+    """
     name = re.sub(r"\.(\d+|N)\b", "", name)
     keys, last = list(keys_of(kind)), name.rpartition(".")[2]
     if last in _OTHER_NAMES:
         return [_OTHER_NAMES[last]]
     for ending in (f".{name}", f".{last}", f"_{last}"):
         if found := [key for key in keys if key.replace(".N", "").endswith(ending)]:
+            found = [key for key in found if ".N." not in key] or found
             return sorted(found, key=lambda key: key.count("."))[:_MOST]
     leaves = {key.rpartition(".")[2]: key for key in reversed(keys)}
     close = [leaves[leaf] for leaf in difflib.get_close_matches(last, leaves, n=_MOST, cutoff=0.75)]

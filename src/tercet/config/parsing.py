@@ -31,6 +31,7 @@ RENAMED = {
     "model.side": "model.train (both, query_encoder or query_adapter)",
     "model.student": "model.train (query_encoder or query_adapter)",
     "model.vectors": "model.passage_vectors (encode, corpus, index or a Parquet file)",
+    "triplets.teacher_weight": "teacher.student_weight (1 minus it)",
     "triplets.filter_fits": "triplets.filter_max_matches",
     "loss.near_positive": "loss.false_negative_margin",
     "evaluation.primary": "evaluation.primary_metric",
@@ -292,7 +293,7 @@ def build(kind: type[T], node: Node, path: str = "") -> T:
         full = f"{path}.{name}" if path else name
         if name not in fields:
             if full in RENAMED:
-                raise InputError(f"{child.where}: {full} is now {RENAMED[full]}")
+                raise InputError(f"{child.where}: {full} is now {_renamed(full, child.value)}")
             raise UnknownKey(child.where, name, path, list(fields))
         if fields[name].metadata.get("one") and not isinstance(
             child.value, list | dict | type(None)
@@ -301,6 +302,13 @@ def build(kind: type[T], node: Node, path: str = "") -> T:
         values[name] = _coerce(hints[name], child, full, fields[name].metadata.get("plugin", ""))
         check_range(values[name], fields[name].metadata, child.where, full)
     return kind(**values)
+
+
+def _renamed(path: str, value: Any) -> str:
+    """A key's new name, with its value there where that is another."""
+    if path == "triplets.teacher_weight" and isinstance(value, int | float):
+        return f"{RENAMED[path]}, here {1 - value:g}"
+    return RENAMED[path]
 
 
 def check_range(value: Any, limits: typing.Mapping[str, Any], where: str, path: str) -> None:

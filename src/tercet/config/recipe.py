@@ -13,6 +13,7 @@ from tercet.config.evaluation import EvaluationSection
 from tercet.config.index import IndexSection, IndexSettings, IngestKind
 from tercet.config.model import ModelSection, PoolingMode
 from tercet.config.parsing import key, plugin_options, request_fields, section
+from tercet.config.teacher import TeacherSection
 from tercet.config.training import WEIGHTLESS, training_defaults
 from tercet.core.text import seconds_of
 
@@ -198,89 +199,9 @@ class NegativesSection:
 
 
 @dataclass(frozen=True)
-class TeacherSection:
-    """The cross-encoder that is distilled."""
-
-    name: str = key(
-        "cross-encoder/ms-marco-MiniLM-L6-v2",
-        "folder or Hub name; with `api` the service's model name; or a plug-in, "
-        "package.module:Name",
-        plugin="teachers",
-    )
-    options: dict[str, Any] = plugin_options()
-    api: Literal["cohere", "tei", "vllm"] | None = key(
-        None,
-        "reranker behind an API: Cohere's, or the /rerank of TEI or vLLM; each pair is paid for "
-        "once; unset: a local model",
-    )
-    endpoint: str | None = key(
-        None, "address before /rerank, such as http://localhost:8080; unset: Cohere's (api)"
-    )
-    key_variable: str | None = key(
-        None, "environment variable of the key; unset: CO_API_KEY or OPENAI_API_KEY (api)"
-    )
-    dollars: float | None = key(
-        None,
-        "budget in US dollars of one program call, which stops before exceeding it (api)",
-        low=0,
-    )
-    dollars_per_1000_searches: float | None = key(
-        None, "price of a thousand searches; unset: Cohere's list, else unknown (api)", low=0
-    )
-    revision: str | None = key(None, "Hub revision")
-    backend: Literal["auto", "torch", "onnx"] = key(
-        "auto", "auto: torch, or onnx for a model with ONNX weights alone"
-    )
-    format: Literal["auto", "pair", "chat", "qwen3", "gemma", "monot5"] = key(
-        "auto",
-        "how a pair is written; auto: as the folder says; pair: as two texts; chat: by its chat "
-        "template; qwen3, gemma, monot5: as published for Qwen3-Reranker, "
-        "bge-reranker-v2-gemma and monoT5",
-    )
-    instruction: str | None = key(
-        None, "what it is told before a pair; unset: the folder's prompt, or the published one"
-    )
-    label: str | None = key(
-        None, "label whose logit is the score, by name or number (classifiers with several)"
-    )
-    answers: list[str] | None = key(
-        None,
-        "words for yes and no: the score is the log-odds of them, or the logit of one (language "
-        "models); unset: the folder's, or the published ones",
-    )
-    max_length: int = key(256, "maximum tokens of query and passage together", low=16)
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = key(
-        "auto", "auto: bf16 if it is measured to be 10% faster here, else fp32; kept by the run"
-    )
-    shard_pairs: int = key(2048, "pairs per shard; a killed run redoes one shard", low=1)
-
-    def misplaced(self) -> str | None:
-        """What these settings lack, or hold without an effect, or None."""
-        plain = TeacherSection()
-        of_api = ("endpoint", "key_variable", "dollars", "dollars_per_1000_searches")
-        of_model = ("revision", "backend", "max_length", "precision")
-        for name in of_model if self.api else of_api:
-            if getattr(self, name) != getattr(plain, name):
-                place = "a local model" if self.api else "teacher.api"
-                return f"teacher.{name} belongs to {place} and has no effect here"
-        if self.api and self.name == plain.name:
-            return "teacher.api has models of its own: give teacher.name"
-        if self.api in ("tei", "vllm") and not self.endpoint:
-            return f"teacher.api is {self.api}: give teacher.endpoint, the address before /rerank"
-        return None
-
-
-@dataclass(frozen=True)
 class TripletsSection:
     """Training data: (query, positive, negative) triplets with target margins."""
 
-    teacher_weight: float | None = key(
-        None,
-        "lambda, the teacher's weight in the targets; unset: .5, or another that is significantly "
-        "better on held-out queries; plain GPL: 1, calibration none, loss.kind margin_mse",
-        low=0,
-        high=1,
-    )
     calibration: Literal["std_ratio", "least_squares", "none", "clipped"] = key(
         "std_ratio",
         "scaling of the teacher's scores to the student's, within lists; clipped: as in CADET",
@@ -442,6 +363,20 @@ class Recipe:
             (r for r in self.negatives.retrievers if r.kind == "bm25"), RetrieverSettings("bm25")
         )
         return {"k1": settings.k1, "b": settings.b, "language": settings.language}
+
+    @property
+    def scorer_encoders(self) -> dict[str, RetrieverSettings]:
+        """The encoder of each scorer that is a bi-encoder, by its name.
+
+        Where a retriever has the same model the passages' vectors are that one's.
+        """
+        mining = {r.model: r for r in self.negatives.retrievers if r.model}
+        return {
+            s.short_name: mining.get(s.name)
+            or RetrieverSettings(model=s.name, pooling=s.pooling, precision=s.encodes_in)
+            for s in self.teacher.each.values()
+            if s.kind == "bi_encoder"
+        }
 
     @property
     def weight_arguments(self) -> dict[str, Any]:

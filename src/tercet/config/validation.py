@@ -12,6 +12,7 @@ from tercet.config.index import IndexSettings
 from tercet.config.parsing import Node, nearest
 from tercet.config.plugins import plugins_of, settings_within
 from tercet.config.recipe import Recipe
+from tercet.config.teacher import ScorerSettings
 from tercet.core.files import slug
 from tercet.core.metric_names import parse_metric
 from tercet.core.schema import InputError
@@ -83,6 +84,8 @@ def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
     _check_query_side(recipe, where)
     if fault := recipe.teacher.misplaced():
         raise InputError(f"{where('teacher')}: {fault}")
+    if fault := _two_ways(recipe):
+        raise InputError(f"{where('teacher', 'scorers')}: {fault}")
     if fault := recipe.chat.misplaced():
         raise InputError(f"{where('chat')}: {fault}")
     names = [
@@ -111,6 +114,19 @@ def check_across(recipe: Recipe, training: Node | None, root: Node) -> None:
         )
     _check_experiment(recipe, where("evaluation"))
     _check_plugins(recipe, where)
+
+
+def _two_ways(recipe: Recipe) -> str | None:
+    """A bi-encoder that mines and scores, and is to be read in two ways; or None."""
+    for path, scorer in recipe.teacher.each.items():
+        own = recipe.scorer_encoders.get(scorer.short_name)
+        for name in ("pooling", "precision") if own else ():
+            if getattr(scorer, name) not in (getattr(ScorerSettings(), name), getattr(own, name)):
+                return (
+                    f"{path}.{name} is another than that of the retriever with this model, whose "
+                    f"vectors it shares: leave it out"
+                )
+    return None
 
 
 def _check_query_side(recipe: Recipe, where: Callable[..., str]) -> None:
@@ -217,6 +233,7 @@ def _check_experiment(recipe: Recipe, place: str) -> None:
 #: Keys that are read beside a plug-in, which gets no other but its `options`.
 _BESIDE_A_PLUGIN = {
     *("options", "share", "name", "shard_pairs", "alias", "of", "top_k"),
+    *("weight", "student_weight"),
     *("dollars_per_1000_queries", "dollars_per_million_passages"),
     *("info_nce", "info_nce_temperature", "false_negative_margin", "matryoshka"),
 }

@@ -107,14 +107,34 @@ class ListStatistics:
 
 
 @dataclass(frozen=True)
+class OneOfSeveral:
+    """A scorer by itself, with its weight in the target, or the model's own scores.
+
+    Without `head_room` no query is judged. The rest is as in `ListStatistics`.
+    """
+
+    scorer: str
+    weight: float
+    head_room: HeadRoom | None
+    rank: float
+    not_first: float
+    correlation: float
+
+
+@dataclass(frozen=True)
 class Audit:
-    """The verdict and its evidence; None for evidence that was not available."""
+    """The verdict and its evidence; None for evidence that was not available.
+
+    Of several `scorers` the verdict is of their mixture: in its head-room the model's own scores
+    are a member, as in the targets; in the lists they are not.
+    """
 
     teacher: str
     head_room: HeadRoom | None
     lists: ListStatistics | None
     outlook: Outlook
     verdict: str
+    scorers: Sequence[OneOfSeveral] = ()
 
 
 class _FixedRankings:
@@ -247,7 +267,12 @@ def audit_lists(
     )
 
 
-def audit(teacher: str, head_room: HeadRoom | None, lists: ListStatistics | None) -> Audit:
+def audit(
+    teacher: str,
+    head_room: HeadRoom | None,
+    lists: ListStatistics | None,
+    scorers: Sequence[OneOfSeveral] = (),
+) -> Audit:
     """The verdict on a teacher, by its name and the evidence that there is.
 
     Raises InputError without any evidence.
@@ -258,7 +283,8 @@ def audit(teacher: str, head_room: HeadRoom | None, lists: ListStatistics | None
     findings += _of_lists(lists) if lists else []
     outlooks = {outlook for outlook, _ in findings}
     worst = next(o for o in (Outlook.BAD, Outlook.UNKNOWN, Outlook.GOOD) if o in outlooks)
-    return Audit(teacher, head_room, lists, worst, "; ".join(words for _, words in findings))
+    verdict = "; ".join(words for _, words in findings)
+    return Audit(teacher, head_room, lists, worst, verdict, scorers)
 
 
 def _of_head_room(head_room: HeadRoom | None) -> tuple[Outlook, str]:

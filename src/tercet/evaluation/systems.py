@@ -16,7 +16,8 @@ import numpy as np
 
 from tercet import data, modeling, retrieval
 from tercet.config.evaluation import SystemKind, SystemSettings
-from tercet.config.recipe import Recipe, TeacherSection
+from tercet.config.recipe import Recipe
+from tercet.config.teacher import RerankerSettings
 from tercet.core import plugins
 from tercet.core.artifacts import Artifact, Stage, existing, produce
 from tercet.core.console import console
@@ -562,20 +563,24 @@ class RerankSystem(System):
         return self._section.api is not None or super().encoded_before
 
     @property
-    def _section(self) -> TeacherSection:
-        section = self.pipeline.recipe.teacher
-        if self.settings.teacher is None:
+    def _section(self) -> RerankerSettings:
+        section, own = self.pipeline.recipe.teacher.reranker, self.settings
+        if own.teacher is None:
+            if section is None:
+                raise InputError(
+                    f"system {self.label}: no scorer of teacher.scorers reranks: give its `teacher`"
+                )
             return section
-        own = self.settings
         # How the recipe's teacher is read is not how another is.
-        other = TeacherSection(
+        other = RerankerSettings(
             name=own.teacher or "",
             options=own.options,
             revision=own.revision,
             **{name: getattr(own, name) for name in _OF_THE_SERVICE},
         )
         of_all = ("backend", "max_length", "precision", "shard_pairs")
-        return replace(other, **{key: getattr(section, key) for key in of_all})
+        read = section or RerankerSettings()
+        return replace(other, **{key: getattr(read, key) for key in of_all})
 
     def identity(self) -> str:
         """Digest of the first-stage system, the cross-encoder and the depth."""
@@ -667,7 +672,7 @@ class Systems(dict[str, System]):
         self.queries = queries
         #: Notes on the files that were read, for the report.
         self.notes: list[str] = []
-        self._teachers: dict[TeacherSection, Teacher] = {}
+        self._teachers: dict[RerankerSettings, Teacher] = {}
         super().__init__(
             {each.label: _CLASSES.get(each.kind, PluginSystem)(each, self) for each in settings}
         )
@@ -691,7 +696,7 @@ class Systems(dict[str, System]):
         vectors = encoder.encode_queries(self.texts, **options)
         return retrieval.KnownQueries(label, self.queries, vectors)
 
-    def teacher(self, section: TeacherSection) -> Teacher:
+    def teacher(self, section: RerankerSettings) -> Teacher:
         """A cross-encoder, loaded once."""
         if section not in self._teachers:
             self._teachers[section] = self.pipeline.components.teacher(section)

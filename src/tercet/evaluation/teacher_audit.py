@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from tercet import retrieval
+from tercet import data, retrieval
+from tercet.config.recipe import Recipe
+from tercet.config.teacher import ScorerSettings
+from tercet.core.mapped import Vectors
 from tercet.core.processes import process
-from tercet.core.schema import InputError, Qrels, Query
+from tercet.core.schema import InputError, Qrels, Query, Teacher
 from tercet.data.judgements import read_judged
+from tercet.data.mixture import scorers_of, unchosen
 from tercet.data.targets import calibrate
-from tercet.evaluation.audit import Audit, HeadRoom, audit, audit_lists, measure_head_room
+from tercet.evaluation.audit import (
+    Audit,
+    HeadRoom,
+    ListStatistics,
+    OneOfSeveral,
+    audit,
+    audit_lists,
+    measure_head_room,
+)
 from tercet.pipeline.pipeline import Pipeline
+from tercet.pipeline.steps.negatives import OtherEmbeddings
 
 _QUERIES = 200  # synthetic queries to audit
 _DEPTH = 100
@@ -39,14 +54,66 @@ def audit_teacher(pipeline: Pipeline) -> Audit:
     small.reuse(pipeline, "corpus", "embeddings", "student")
     lists = small.triplets.dataset("lists")[:]
     texts = pipeline.passages.texts(passage for ids in lists["passages"] for passage in ids)
-    return audit(
-        recipe.teacher.name,
-        _head_room(pipeline),
-        audit_lists(lists, texts, calibrate(lists["teacher"], lists["student"]).spread),
-    )
+    measure, scorers = _head_room(pipeline), recipe.teacher.each
+    statistics = _statistics(lists, texts)
+    if len(scorers) == 1:
+        (path,) = scorers
+        room = measure(_scorer(pipeline, scorers[path])) if measure else None
+        return audit(scorers[path].described, room, statistics)
+    scale = _mixture(recipe, lists)
+    alone, members = list[OneOfSeveral](), list[tuple[Teacher, float]]()
+    for settings, part, weight, factor in zip(
+        scorers.values(), scorers_of(lists), *scale.members, strict=True
+    ):
+        scorer = data.KnownScorer(_scorer(pipeline, settings))
+        found = _statistics({**lists, "teacher": part}, texts)
+        room = measure(scorer) if measure else None
+        agreement = found.rank, found.not_first, found.correlation
+        alone.append(OneOfSeveral(settings.short_name, weight, room, *agreement))
+        members.append((scorer, weight * factor))
+    model = data.DenseScorer(pipeline.starting_model, pipeline.passages, pipeline.vectors)
+    mixture = data.MixedScorer("their mixture", [*members, (model, scale.student)])
+    room = measure(mixture) if measure else None
+    return audit(" + ".join(recipe.teacher.names), room, statistics, alone)
 
 
-def _head_room(pipeline: Pipeline) -> HeadRoom | None:
+def _statistics(lists: Mapping[str, Sequence[Any]], texts: Mapping[str, str]) -> ListStatistics:
+    """Those of the lists' teacher, on the student's scale."""
+    return audit_lists(lists, texts, calibrate(lists["teacher"], lists["student"]).spread)
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """The student's weight in the targets, and the scorers' weights and factors."""
+
+    student: float
+    members: tuple[list[float], list[float]]
+
+
+def _mixture(recipe: Recipe, lists: Mapping[str, Sequence[Any]]) -> _Scale:
+    """The weights that are given, or those without a choice."""
+    teacher, parts = recipe.teacher, scorers_of(lists)
+    given = tuple(teacher.weights) if teacher.weights else None
+    mixture = unchosen(len(parts), teacher.student_weight, given)
+    method = recipe.triplets.calibration
+    factors = [calibrate(part, lists["student"]).factor(method) for part in parts]
+    weights = [(1 - mixture.student) * weight for weight in mixture.scorers]
+    return _Scale(mixture.student, (weights, factors))
+
+
+def _scorer(pipeline: Pipeline, settings: ScorerSettings) -> Teacher:
+    """One of the recipe's scorers, over the run's passages."""
+
+    def vectors() -> Vectors:
+        encoder = pipeline.recipe.scorer_encoders[settings.short_name]
+        made = pipeline.inputs("scores").make(OtherEmbeddings(encoder))
+        return data.read_vectors(made, pipeline.passages)
+
+    return pipeline.components.scorer(settings, pipeline.passages, vectors)
+
+
+def _head_room(pipeline: Pipeline) -> Callable[[Teacher], HeadRoom] | None:
+    """What measures a scorer's head-room on judged queries; None where none are judged."""
     queries, qrels, judgements = judged_to_audit(pipeline)
     if not qrels:
         return None
@@ -58,8 +125,8 @@ def _head_room(pipeline: Pipeline) -> HeadRoom | None:
     rankings = [run[query.id] for query in queries]
     texts = pipeline.passages.texts(passage for ranking in rankings for passage, _ in ranking)
     recipe, primary = pipeline.recipe, pipeline.recipe.evaluation.primary_metric
-    return measure_head_room(
-        pipeline.components.teacher(),
+    return lambda teacher: measure_head_room(
+        teacher,
         queries,
         qrels,
         run,

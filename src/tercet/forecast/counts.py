@@ -35,6 +35,8 @@ class Counts:
     evaluations: int
     #: Metric values: BM25, and two models alone and with it; every metric, every test query.
     metric_values: int
+    #: How many score each pair.
+    scorers: int
 
     @property
     def rows(self) -> dict[str, int]:
@@ -44,7 +46,7 @@ class Counts:
             "queries": self.queries,
             "embeddings": self.passages,
             "negatives": self.queries * self.candidates,
-            "scores": self.pairs,
+            "scores": self.pairs * self.scorers,
             "triplets": self.train,
             "targets": self.queries,
             "model": self.steps,
@@ -87,6 +89,7 @@ def count(recipe: Recipe, probe: Probe) -> Counts:
         batches=batches,
         evaluations=evaluations,
         metric_values=5 * len(recipe.metrics) * tested,
+        scorers=len(recipe.teacher.names),
     )
 
 

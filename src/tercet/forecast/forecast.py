@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tercet.config.recipe import Recipe
 from tercet.core.artifacts import Artifact, differences, existing
 from tercet.core.environment import recorded
-from tercet.core.files import kept, typed
+from tercet.core.files import kept, slug, typed
 from tercet.core.resources import Resources, read_resources
 
 FORECAST = "forecast.json"
@@ -158,8 +158,20 @@ def compare_forecast(recipe: Recipe) -> ComparedForecast | None:
     compared = {}
     for name, expected in forecast.stages.items():
         made, took = existing(run / name), taken.get(name)
+        if name == "scores" and took:
+            within = [taken[step] for step in scored_by(recipe) if step in taken]
+            took = replace(took, seconds=took.seconds + sum(each.seconds for each in within))
         compared[name] = _compared(name, expected, made, took)
     return ComparedForecast(compared, [])
+
+
+def scored_by(recipe: Recipe) -> list[str]:
+    """The steps within which several scorers score."""
+    mining = {retriever.model for retriever in recipe.negatives.retrievers}
+    models = [each.model or "" for each in recipe.scorer_encoders.values()]
+    names = recipe.teacher.names if recipe.teacher.scorers else []
+    own = [f"embeddings_{slug(model)}" for model in models if model not in mining]
+    return [*own, *(f"scores_{slug(name)}" for name in names)]
 
 
 def _compared(

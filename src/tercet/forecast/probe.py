@@ -6,7 +6,7 @@ Nothing is written. Models stay loaded as in a real run, so that the memory is c
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -14,13 +14,14 @@ from datasets import Dataset
 
 from tercet import data, modeling, retrieval
 from tercet.config.recipe import Recipe, RetrieverSettings
+from tercet.config.teacher import ScorerSettings
 from tercet.core.console import console
 from tercet.core.resources import Resources, measured
 from tercet.core.schema import InputError, Passage, Retriever
 from tercet.data import Passages
 from tercet.data.queries import Part, deal, plan as passages_to_sample, seed_of_shard
 from tercet.forecast.generation import WRITING, Written, write
-from tercet.forecast.sampling import Lists
+from tercet.forecast.sampling import Draws, Lists
 from tercet.forecast.source import READING, Reading, read_source
 from tercet.forecast.throughput import (
     EMBEDDING,
@@ -33,6 +34,8 @@ from tercet.forecast.throughput import (
     embed,
     halfway,
     score,
+    score_by_terms,
+    score_by_vectors,
     search,
     time_adapter,
     time_index,
@@ -52,7 +55,7 @@ class Probe:
     embedded: Embedded
     lists: Lists
     mined: Resources
-    scored: Scored
+    scored: list[Scored]
     #: Seconds to build an index and per search: of the index for mining, and of the served one.
     mining: tuple[float, float]
     served: tuple[float, float]
@@ -60,8 +63,6 @@ class Probe:
     adapting: float
     rehearsal: modeling.DryRun
     trained: Resources
-    #: Mean tokens of a pair as the teacher reads it.
-    tokens_per_pair: float
     #: Mean tokens of a training passage as the student reads it.
     tokens_per_passage: float
     #: Parameters of the student.
@@ -111,13 +112,10 @@ def probe(pipeline: Pipeline, *, share: float = 1.0) -> Probe:
     lists = Lists(queries, found, recipe.negatives.candidates)
     characters = float(np.mean([len(passage.contents) for passage in reading.sample]))
     draws = lists.scored(PAIRS, recipe.seed)
-    scored = score(
-        pipeline.components.teacher,
-        draws.pairs,
-        budget=SCORING * share,
-        per_query=recipe.negatives.candidates + 1,
-    )
-    tokens_per_pair = draws.mean(scored.lengths, characters)
+    scored = [
+        _score(pipeline, scorer, reading, shuffled, draws, characters, share)
+        for scorer in recipe.teacher.each.values()
+    ]
     console.print("  training a few steps", style="dim")
     adapting = time_adapter(embedded.vectors.shape[1], recipe.negatives.candidates)
     student = pipeline.components.base()
@@ -142,7 +140,6 @@ def probe(pipeline: Pipeline, *, share: float = 1.0) -> Probe:
         adapting=adapting,
         rehearsal=rehearsal,
         trained=trained,
-        tokens_per_pair=tokens_per_pair,
         tokens_per_passage=read_in_training.mean(lengths, characters),
         parameters=parameters,
         seconds=time.monotonic() - start,
@@ -214,6 +211,37 @@ def _find(
         depth=round(depth),
         timed=settings.kind != "dense" or settings.model is not None,
     )
+
+
+def _score(
+    pipeline: Pipeline,
+    scorer: ScorerSettings,
+    reading: Reading,
+    passages: list[Passage],
+    draws: Draws,
+    characters: float,
+    share: float,
+) -> Scored:
+    """Time one scorer on the drawn pairs."""
+    components, recipe = pipeline.components, pipeline.recipe
+    budget = SCORING * share / len(recipe.teacher.each)
+    per_query = recipe.negatives.candidates + 1
+    if scorer.kind == "bi_encoder":
+        texts = list(dict.fromkeys(query for query, _ in draws.pairs))[:_QUERIES]
+        encoder = components.scorer_encoder(scorer)
+        embedded = embed(encoder, passages, texts, [], budget=budget)
+        mines = scorer.name in {r.model for r in recipe.negatives.retrievers}
+        found = score_by_vectors(embedded, 0 if mines else reading.passages, per_query)
+        return replace(found, name=scorer.described)
+    if scorer.kind == "bm25":
+        sample, scale = Passages.of(passages), reading.scale(len(passages))
+        index = partial(components.bm25, scorer, sample)
+        found = score_by_terms(index, draws.pairs, budget=budget, scale=scale)
+        return replace(found, name=scorer.described)
+    load = partial(components.teacher, scorer)
+    found = score(load, draws.pairs, budget=budget, per_query=per_query)
+    tokens = draws.mean(found.lengths, characters)
+    return replace(found, name=scorer.described, tokens_per_pair=tokens)
 
 
 def _train(

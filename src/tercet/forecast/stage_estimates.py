@@ -18,8 +18,9 @@ from tercet.core.artifacts import NotMade, only_existing
 from tercet.core.processes import process
 from tercet.core.resources import Resources
 from tercet.core.schema import InputError
+from tercet.core.text import seconds_text
 from tercet.data.embeddings import shard_size
-from tercet.data.targets import WEIGHTS
+from tercet.data.mixture import tried_mixtures
 from tercet.forecast.counts import count
 from tercet.forecast.forecast import ROWS, Expected, Forecast, TrainingSize, settings_of
 from tercet.forecast.probe import Probe, probe
@@ -173,18 +174,21 @@ class _Estimates:
         return float(np.mean(texts)) + len(str(self.counts.queries)) + 9
 
     def scores(self) -> Expected:
-        """Each different pair is scored, in shards sorted by length."""
-        probe, c = self.probe, self.counts
-        scored = probe.scored
-        tokens = probe.tokens_per_pair * c.pairs
-        alike = np.resize(scored.lengths, min(c.pairs, self.recipe.teacher.shard_pairs))
-        waste = padded(alike, scored.batch_tokens) / alike.sum()
-        seconds = scored.begin + c.pairs * scored.seconds_per_pair
-        seconds += tokens * waste * scored.seconds_per_token
-        listed = c.listed
-        disk = 20 * c.pairs + listed * (self._id + 8) + c.queries * self._query
-        dollars = (scored.dollars or 0) * c.queries
-        return self._expected(seconds, scored.taken, disk, round(tokens), dollars=dollars)
+        """Each different pair is scored by each scorer, in shards sorted by length."""
+        c, scored = self.counts, self.probe.scored
+        shards = [each.shard_pairs for each in self.recipe.teacher.each.values()]
+        seconds = [s.seconds(c.pairs, shard) for s, shard in zip(scored, shards, strict=True)]
+        tokens = sum(each.tokens_per_pair for each in scored) * c.pairs
+        many, listed = len(scored), c.listed
+        disk = 20 * many * c.pairs + listed * (self._id + 4 + 4 * many) + c.queries * self._query
+        return self._expected(
+            sum(seconds),
+            _combined([(s, each.taken) for s, each in zip(seconds, scored, strict=True)]),
+            disk,
+            round(tokens),
+            dollars=sum((each.dollars or 0) * c.queries for each in scored),
+            **{each.name: s for each, s in zip(scored, seconds, strict=True)},
+        )
 
     def triplets(self) -> Expected:
         """Every query is encoded again."""
@@ -194,13 +198,15 @@ class _Estimates:
         return self._expected(c.queries * probe.embedded.seconds_per_query, probe.mined, disk)
 
     def targets(self) -> Expected:
-        """A query adapter is trained for each teacher weight, unless the recipe sets the weight."""
+        """A query adapter is trained for each weight that is tried, unless the recipe sets it."""
         probe, c = self.probe, self.counts
         seconds = 0.0
         validation = round(c.queries * self.recipe.triplets.held_out * 2 / 3)
-        if self.recipe.triplets.teacher_weight is None and validation >= FEWEST:
+        teacher = self.recipe.teacher
+        tried = tried_mixtures(len(teacher.names), teacher.student_weight, teacher.weights)
+        if tried and validation >= FEWEST:
             trained = min(c.train, MOST_TRAINED)
-            seconds = len(WEIGHTS) * EPOCHS * trained * probe.adapting
+            seconds = tried * EPOCHS * trained * probe.adapting
             seconds += (trained + validation) * probe.embedded.seconds_per_query
         disk = 4 * c.listed + 10 * c.queries
         return self._expected(seconds, probe.mined, disk)
@@ -309,10 +315,12 @@ class _Estimates:
         written = sum(len(each.queries) for each in probe.written)
         notes = [
             f"based on {written:,} generated queries, {len(probe.embedded.passages):,} embedded "
-            f"passages and {len(probe.scored.lengths):,} tokenised pairs ({probe.seconds:.0f} s)"
+            f"passages and {max(len(each.lengths) for each in probe.scored):,} pairs "
+            f"({probe.seconds:.0f} s)",
+            *self._of_scorers(),
         ]
         unpriced = [each.name for each in probe.written if each.dollars is None]
-        unpriced += [self.recipe.teacher.name] if probe.scored.dollars is None else []
+        unpriced += [each.name for each in probe.scored if each.dollars is None]
         if unpriced:
             notes.append(f"the price of {' and '.join(unpriced)} is unknown and not included")
         if probe.reading.note:
@@ -327,6 +335,18 @@ class _Estimates:
         if self.recipe.evaluation.early_stopping_patience:
             notes.append("early_stopping_patience may end training earlier")
         return notes
+
+    def _of_scorers(self) -> list[str]:
+        """What each of several scorers takes."""
+        if len(self.probe.scored) == 1:
+            return []
+        taken = self.scores().parts
+        each = [
+            f"{scored.name} {seconds_text(taken[scored.name])}"
+            + (f" and ${scored.dollars * self.counts.queries:,.2f}" if scored.dollars else "")
+            for scored in self.probe.scored
+        ]
+        return [f"of the scores: {', '.join(each)}"]
 
 
 def _combined(all_taken: list[tuple[float, Resources]]) -> Resources:

@@ -75,6 +75,16 @@ class Scored:
     taken: Resources
     #: Dollars of a query's pairs, None if the price is unknown; 0 of a local model.
     dollars: float | None = 0.0
+    #: The scorer, as the recipe names it, and the mean tokens of a pair as it reads them.
+    name: str = ""
+    tokens_per_pair: float = 0.0
+
+    def seconds(self, pairs: int, shard_pairs: int) -> float:
+        """Seconds of scoring so many pairs, with the padding of whole shards."""
+        alike = np.resize(self.lengths, min(pairs, shard_pairs))
+        waste = padded(alike, self.batch_tokens) / alike.sum()
+        read = self.tokens_per_pair * pairs * waste * self.seconds_per_token
+        return self.begin + pairs * self.seconds_per_pair + read
 
 
 def padded(lengths: np.ndarray, batch_tokens: int) -> int:
@@ -208,6 +218,27 @@ def _asked(teacher: modeling.ApiReranker, pairs: list[tuple[str, str]], per_quer
     lengths = np.array([tokens_of(each) + tokens_of(passage) for each, passage in pairs])
     rate = teacher.seconds / lengths[:per_query].sum()
     return Scored(lengths, 1, rate, 0.0, 0.0, halfway(taken), teacher.dollars(1, per_query))
+
+
+def score_by_terms(
+    load: Callable[[], Teacher], pairs: list[tuple[str, str]], *, budget: float, scale: float
+) -> Scored:
+    """Time BM25, which is built over a sample: one in `scale` of the passages."""
+    start = time.perf_counter()
+    with measured() as taken:
+        scorer = load()
+        begin = (time.perf_counter() - start) * scale
+        _, slices, seconds = paced(scorer.score, pairs, budget)
+    each = seconds / sum(part.stop - part.start for part in slices)
+    return Scored(np.ones(len(pairs)), 1, 0.0, each, begin, halfway(taken))
+
+
+def score_by_vectors(embedded: Embedded, passages: int, per_query: int) -> Scored:
+    """Times of a bi-encoder that encodes so many passages, 0 where they are known, and queries."""
+    tokens = float(embedded.lengths.mean()) * passages
+    each = embedded.seconds_per_query / per_query
+    begin = tokens * embedded.seconds_per_token
+    return Scored(np.ones(1), 1, 0.0, each, begin, embedded.taken)
 
 
 def time_index(make: Callable[[], Index], vectors: np.ndarray, rows: int) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from tercet import modeling
 from tercet.config.recipe import GeneratorSettings, Recipe, RetrieverSettings
+from tercet.config.teacher import ScorerSettings
 from tercet.core.console import console
 from tercet.core.files import kept, write_json
 from tercet.core.plugins import is_plugin
@@ -27,8 +28,6 @@ from tercet.pipeline.components import Components
 CHOICES = "choices.json"
 #: The keys that a time budget chooses.
 QUERIES, CANDIDATES = "queries.count", "negatives.candidates"
-#: The key that the demo's teacher, or the recipe's own, is kept under.
-TEACHER = "teacher.name"
 #: The end of the keys that the engines of query-writing T5s are kept under.
 ENGINE = ".engine"
 #: Recipe key -> {"of": what the choice was made for, "choice": the key's value}.
@@ -105,9 +104,10 @@ def _t5s(recipe: Recipe) -> dict[str, GeneratorSettings]:
 
 def standing(recipe: Recipe, choices: Choices) -> dict[str, Any]:
     """The choices that were made for what the recipe asks for, by key."""
-    of = {TEACHER: recipe.teacher.name}
-    if choices.get(TEACHER, {}).get("of") == recipe.teacher.name:
-        recipe = _with(recipe, TEACHER, choices[TEACHER]["choice"])
+    of = teachers(recipe)
+    for key, name in teachers(recipe).items():
+        if choices.get(key, {}).get("of") == name:
+            recipe = _with(recipe, key, choices[key]["choice"])
     of |= {key: _engine_of(each) for key, each in _t5s(recipe).items()}
     of |= {key: each.of for key, each in _open(recipe, engines(recipe, choices)).items()}
     if recipe.time_budget:
@@ -134,15 +134,22 @@ def within_budget(recipe: Recipe, queries: int, candidates: int) -> dict[str, An
     return found
 
 
-def teacher_of(recipe: Recipe) -> dict[str, Any]:
-    """The teacher of a recipe that names one which the demo's can stand in for; else nothing.
+def teachers(recipe: Recipe) -> dict[str, str]:
+    """The names of the cross-encoders that score, by their keys."""
+    each = recipe.teacher.each.items()
+    return {f"{path}.name": s.name for path, s in each if s.kind == "cross_encoder"}
 
-    Kept whichever it is, so that a Hub that answers later, or no longer, changes no run.
+
+def teachers_of(recipe: Recipe) -> dict[str, Any]:
+    """The teachers of a recipe that names some which the demo's can stand in for; else nothing.
+
+    Kept whichever they are, so that a Hub that answers later, or no longer, changes no run.
     """
-    name = recipe.teacher.name
-    if recipe.teacher.api or not modeling.has_stand_in(name):
-        return {}
-    return {TEACHER: {"of": name, "choice": modeling.stand_in(name)}}
+    return {
+        key: {"of": name, "choice": modeling.stand_in(name)}
+        for key, name in teachers(recipe).items()
+        if modeling.has_stand_in(name)
+    }
 
 
 def measure(recipe: Recipe, engines: Mapping[str, str]) -> dict[str, Any]:
@@ -163,20 +170,14 @@ def measure(recipe: Recipe, engines: Mapping[str, str]) -> dict[str, Any]:
 def _open(recipe: Recipe, engines: Mapping[str, str]) -> dict[str, _Open]:
     """The number formats that a recipe leaves open, by key."""
     parts, found = Components(recipe), dict[str, _Open]()
-    model, teacher = recipe.model, recipe.teacher
+    model = recipe.model
     if not model.api:
         if model.precision == "auto":
             found["model.precision"] = _Open(model.name, lambda: _of(parts.base_model(), "encode"))
         learns = not model.adapter and not recipe.training.get("fp16")
         if learns and recipe.training.get("bf16") is None:
             found["training.bf16"] = _Open(model.name, lambda: _of(parts.base_model(), "train"))
-    plugged = teacher.api or is_plugin("teachers", teacher.name)
-    if (
-        teacher.precision == "auto"
-        and not plugged
-        and not modeling.is_onnx(teacher.name, teacher.backend)
-    ):
-        found["teacher.precision"] = _Open(teacher.name, partial(_of_teacher, parts))
+    found |= _open_scorers(parts, recipe)
     for place, settings in enumerate(recipe.queries.generators):
         if settings.precision == "auto" and _by_torch(settings, engines):
             name = " ".join(filter(None, (settings.model, settings.gguf_file)))
@@ -188,6 +189,22 @@ def _open(recipe: Recipe, engines: Mapping[str, str]) -> dict[str, _Open]:
             found[f"negatives.retrievers.{place}.precision"] = _Open(
                 retriever.model, partial(_of_retriever, parts, retriever)
             )
+    return found
+
+
+def _open_scorers(parts: Components, recipe: Recipe) -> dict[str, _Open]:
+    """Those of the scorers; a bi-encoder that mines has the format that its retriever has."""
+    mining, found = {r.model for r in recipe.negatives.retrievers}, dict[str, _Open]()
+    for path, scorer in recipe.teacher.each.items():
+        if scorer.precision != "auto":
+            continue
+        if scorer.kind == "bi_encoder" and scorer.name not in mining:
+            encoder = recipe.scorer_encoders[scorer.short_name]
+            found[f"{path}.precision"] = _Open(scorer.name, partial(_of_retriever, parts, encoder))
+        plugged = is_plugin("teachers", scorer.name)
+        onnx = not plugged and modeling.is_onnx(scorer.name, scorer.backend)
+        if scorer.kind == "cross_encoder" and not plugged and not onnx:
+            found[f"{path}.precision"] = _Open(scorer.name, partial(_of_teacher, parts, scorer))
     return found
 
 
@@ -206,8 +223,8 @@ def _of_retriever(parts: Components, settings: RetrieverSettings) -> modeling.Pr
     return _of(parts.other_encoder(settings), "encode")
 
 
-def _of_teacher(parts: Components) -> modeling.Precision:
-    teacher: Any = parts.teacher()
+def _of_teacher(parts: Components, scorer: ScorerSettings) -> modeling.Precision:
+    teacher: Any = parts.teacher(scorer)
     precision: modeling.Precision = teacher.precision
     return precision
 

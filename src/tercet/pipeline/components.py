@@ -15,7 +15,8 @@ from tercet import data, modeling, retrieval
 from tercet.config.evaluation import SystemSettings
 from tercet.config.index import UUIDS, IndexSettings
 from tercet.config.plugins import every_plugin
-from tercet.config.recipe import GeneratorSettings, Recipe, RetrieverSettings, TeacherSection
+from tercet.config.recipe import GeneratorSettings, Recipe, RetrieverSettings
+from tercet.config.teacher import RerankerSettings, ScorerSettings
 from tercet.core import plugins
 from tercet.core.environment import recorded
 from tercet.core.extras import check_installed
@@ -39,6 +40,7 @@ from tercet.pipeline.given_vectors import PrecomputedVectors, given_vectors
 
 if TYPE_CHECKING:
     from tercet.core.artifacts import Artifact
+    from tercet.core.mapped import Vectors
     from tercet.retrieval.weaviate.live import LiveCollection
 
 
@@ -165,11 +167,19 @@ class Components:
         kind, _, model = name.partition(" ")
         identities: dict[str, Callable[[], str]] = {
             "retriever": lambda: self.identity(model),
+            "scorer": lambda: self._identity_of_scorer(model),
             "corpus": self._identity_of_corpus,
             "passage_vectors": lambda: self.passage_vectors.identity(),
             "live_metric": lambda: str(self.live_metric),
         }
         return modeling.from_first_process(identities[kind])
+
+    def _identity_of_scorer(self, name: str) -> str:
+        """Of a scorer, by its name in reports; a plug-in's code is told apart elsewhere."""
+        scorer = next(s for s in self.recipe.teacher.each.values() if s.short_name == name)
+        if scorer.kind == "api":
+            return _place_of(scorer)
+        return self.identity(scorer.name) if scorer.name in self.models else ""
 
     def _identity_of_corpus(self) -> str:
         own, options = self.source.identity(), self.recipe.corpus.options
@@ -192,15 +202,18 @@ class Components:
     @property
     def models(self) -> dict[str, tuple[str | None, tuple[str, ...]]]:
         """Revision and weight files of every model, by its name in the recipe."""
-        recipe, teacher = self.recipe, self.recipe.teacher
+        recipe = self.recipe
         models: dict[str, tuple[str | None, tuple[str, ...]]] = {
             g.model: (None, (g.gguf_file,) if g.gguf_file else SAFETENSORS)
             for g in recipe.queries.generators
             if g.model and not g.endpoint
         }
         models |= {r.model: (None, SAFETENSORS) for r in recipe.negatives.retrievers if r.model}
-        if not is_plugin("teachers", teacher.name) and not teacher.api:
-            models[teacher.name] = (teacher.revision, weight_files(teacher.name, teacher.backend))
+        for each in recipe.teacher.each.values():
+            if each.kind == "bi_encoder":
+                models[each.name] = (None, SAFETENSORS)
+            elif each.kind == "cross_encoder" and not is_plugin("teachers", each.name):
+                models[each.name] = (each.revision, weight_files(each.name, each.backend))
         if not recipe.model.api:
             models[recipe.model.name] = (recipe.model.revision, SAFETENSORS)
         return models
@@ -323,8 +336,22 @@ class Components:
             "max_length": section.max_length,
         }
 
-    def teacher(self, section: TeacherSection | None = None) -> Teacher:
-        """The recipe's cross-encoder, or another section's."""
+    def scorer(
+        self, settings: ScorerSettings, passages: Passages, vectors: Callable[[], Vectors]
+    ) -> Teacher:
+        """A scorer of pairs of `passages`; `vectors` gives those of a bi-encoder."""
+        if settings.kind == "bm25":
+            return self.bm25(settings, passages)
+        if settings.kind == "bi_encoder":
+            return data.DenseScorer(self.scorer_encoder(settings), passages, vectors())
+        return self.teacher(settings)
+
+    def scorer_encoder(self, settings: ScorerSettings) -> modeling.BiEncoder:
+        """A scorer's bi-encoder."""
+        return self.other_encoder(self.recipe.scorer_encoders[settings.short_name])
+
+    def teacher(self, section: RerankerSettings | None = None) -> Teacher:
+        """The recipe's one reranker, or another section's."""
         section = section or self.recipe.teacher
         if is_plugin("teachers", section.name):
             return plugins.make("teachers", section.name, section.options)
@@ -460,7 +487,9 @@ class Components:
             settings.model or "", pooling=settings.pooling, precision=settings.precision
         )
 
-    def bm25(self, settings: RetrieverSettings | SystemSettings, passages: Passages) -> Retriever:
+    def bm25(
+        self, settings: RetrieverSettings | SystemSettings | ScorerSettings, passages: Passages
+    ) -> retrieval.BM25Retriever:
         """BM25 over `passages`."""
         return retrieval.BM25Retriever(
             passages,

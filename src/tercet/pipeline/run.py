@@ -22,7 +22,6 @@ from tercet.data import Passages
 from tercet.data.judgements import Judged, read_judged
 from tercet.modeling.training.callbacks import Log
 from tercet.pipeline.choices import (
-    TEACHER,
     Choices,
     choose_engines,
     chosen,
@@ -30,7 +29,8 @@ from tercet.pipeline.choices import (
     measure,
     read_choices,
     standing,
-    teacher_of,
+    teachers,
+    teachers_of,
     write_choices,
 )
 from tercet.pipeline.components import Components
@@ -51,6 +51,8 @@ class Step:
     needs: Needs
     revision = 1
     resumable = True
+    #: Values beside those of `needs` that may name plug-ins which it depends on.
+    may_name: tuple[str, ...] = ()
 
     def check(self, run: Run) -> None:
         """Refuse, before any work, what the step would fail at later. Raises InputError."""
@@ -194,10 +196,12 @@ class Run:
         self._settled = False
         #: What the run has decided by measuring: its recipe has the values.
         self.choices = read_choices(recipe.folder)
-        if restart or TEACHER not in standing(recipe, self.choices):
-            self.choices |= modeling.from_first_process(lambda: teacher_of(recipe))
-        elif (kept := standing(recipe, self.choices)[TEACHER]) != recipe.teacher.name:
-            modeling.tell_once(f"{kept} is the run's teacher, in place of {recipe.teacher.name}")
+        kept = {} if restart else standing(recipe, self.choices)
+        if not teachers(recipe).keys() <= kept.keys():
+            self.choices |= modeling.from_first_process(lambda: teachers_of(recipe))
+        for key, name in teachers(recipe).items():
+            if kept.get(key, name) != name:
+                modeling.tell_once(f"{kept[key]} is the run's teacher, in place of {name}")
         self.recipe = chosen(recipe, self.choices)
         self.components = Components(self.recipe)
         self.components.engines = engines(recipe, self.choices)
@@ -269,7 +273,7 @@ class Run:
             digests[f"model {role}"] = self.components.identity_of(role)
         for source in needs.sources:
             digests[f"source {source}"] = self.components.identity_of_source(source)
-        named = [key_value(self.recipe, key) for key in needs.naming_keys]
+        named = [*step.may_name, *(key_value(self.recipe, key) for key in needs.naming_keys)]
         digests |= self.components.identities_of_plugins(named)
         settings = {key: key_value(self.recipe, key) for key in needs.recorded_keys}
         settings = {key: value for key, value in settings.items() if not unset(key, value)}

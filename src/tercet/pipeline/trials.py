@@ -5,6 +5,11 @@ What is raised is told as one line that begins with the recipe's key.
 
 from __future__ import annotations
 
+from functools import partial
+
+import numpy as np
+
+from tercet.config.teacher import ScorerSettings
 from tercet.core.borders import border
 from tercet.core.console import console
 from tercet.core.plugins import is_plugin
@@ -43,17 +48,29 @@ def try_retrievers(components: Components) -> None:
     trim_memory()
 
 
-def try_teacher(components: Components) -> None:
-    """Load the teacher, which scores two pairs then, and say how it reads them. Raises InputError.
+def try_scorers(components: Components) -> None:
+    """Load each scorer, which scores two pairs then, and say how it reads them.
 
-    A plug-in is asked for two pairs.
+    A service is not asked. Raises InputError.
     """
-    with border("teacher: two items fail", known=False):
-        teacher = components.teacher()
-        if is_plugin("teachers", components.recipe.teacher.name):
-            teacher.score([("a query", passage.contents) for passage in _UNLIKE])
-    reading = getattr(teacher, "reading", "")
-    if reading and is_main_process():
-        console.print(f"teacher {teacher.name} reads {reading}", style="dim")
-    del teacher
-    trim_memory()
+    recipe, passages = components.recipe, Passages.of(_UNLIKE)
+    pairs = [("a query", passage.contents) for passage in _UNLIKE]
+    for path, settings in recipe.teacher.each.items():
+        if settings.kind == "api":
+            continue
+        with border(f"{path}: two items fail", known=False):
+            scorer = components.scorer(settings, passages, partial(_vectors, components, settings))
+            # A cross-encoder has scored two when it was loaded.
+            if settings.kind != "cross_encoder" or is_plugin("teachers", settings.name):
+                scorer.score(pairs)
+        reading = getattr(scorer, "reading", "")
+        if reading and is_main_process():
+            console.print(f"teacher {scorer.name} reads {reading}", style="dim")
+        del scorer
+        trim_memory()
+
+
+def _vectors(components: Components, settings: ScorerSettings) -> np.ndarray:
+    """Vectors of the two passages by a scorer's encoder."""
+    encoder = components.scorer_encoder(settings)
+    return encoder.encode_passages([passage.contents for passage in _UNLIKE])

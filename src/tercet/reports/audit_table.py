@@ -20,6 +20,8 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 def print_audit(audit: Audit) -> None:
     """Print tables, the histogram of margins, examples and the coloured verdict."""
     console.print(Text(f"audit of the teacher {audit.teacher}", "bold"))
+    if audit.scorers:
+        console.print(_scorers_table(audit))
     if audit.head_room:
         console.print(_head_room_table(audit.head_room))
     if audit.lists:
@@ -46,6 +48,25 @@ def _head_room_table(h: HeadRoom) -> Table:
         *counts,
     )
     return table
+
+
+def _scorers_table(audit: Audit) -> Table:
+    """Each scorer by itself, then their mixture."""
+    table = _titled("the scorers, each alone, and their mixture with the model's own scores")
+    table.add_column("scorer")
+    for name in ("weight", "head-room", "source's rank", "not first", "correlation"):
+        table.add_column(name, justify="right")
+    for one in audit.scorers:
+        agreement = f"{one.rank:.2f}", f"{one.not_first:.1%}", f"{one.correlation:.2f}"
+        table.add_row(one.scorer, f"{one.weight:.2f}", _room(one.head_room), *agreement)
+    if lists := audit.lists:
+        agreement = f"{lists.rank:.2f}", f"{lists.not_first:.1%}", f"{lists.correlation:.2f}"
+        table.add_row("mixture", "", _room(audit.head_room), *agreement)
+    return table
+
+
+def _room(h: HeadRoom | None) -> str:
+    return difference_text(h.difference, h.low, h.high) if h else "unknown"
 
 
 def _lists_table(lists: ListStatistics) -> Table:

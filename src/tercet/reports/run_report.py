@@ -16,7 +16,7 @@ from tercet.core.resources import read_times
 from tercet.core.text import difference_text
 from tercet.data import warnings_of
 from tercet.evaluation.verdict import run_verdict
-from tercet.forecast.forecast import compare_forecast
+from tercet.forecast.forecast import compare_forecast, scored_by
 from tercet.modeling.training.model_selection import Step, read_choices
 from tercet.pipeline.pipeline import Pipeline
 from tercet.pipeline.steps.evaluation import ADAPTED, BASE, BM25, HYBRID, WEIGHTED
@@ -42,6 +42,7 @@ def run_report(pipeline: Pipeline) -> Report:
         **draws,
     )
     times, verdict = read_times(recipe.folder), run_verdict(recipe.folder)
+    times["scores"] = sum(times.get(step, 0) for step in ("scores", *scored_by(recipe)))
     both = "unchanged" if verdict.shipped == "base" else "zero-shot and adapted"
     return Report(
         title=f"{recipe.name}: {_trained_part(recipe)}, {both}",
@@ -105,7 +106,7 @@ def _notes(pipeline: Pipeline, steps: Sequence[Step]) -> list[str]:
         "with BM25, by ranks: reciprocal rank fusion; by scores: a weighted sum, the model's share "
         f"chosen by held-out queries: {_shares(pipeline)}",
         *_teacher_reads(pipeline),
-        _teacher_weight(pipeline),
+        _weights(pipeline),
     ]
     notes += pipeline.judged_notes()
     if "gate" in queries:
@@ -146,12 +147,14 @@ def _teacher_reads(pipeline: Pipeline) -> list[str]:
     return [f"the teacher reads {reads}"] if reads else []
 
 
-def _teacher_weight(pipeline: Pipeline) -> str:
-    facts, how = pipeline.targets.facts, "set in the recipe"
-    if pipeline.recipe.triplets.teacher_weight is None:
-        tried = any(name.startswith("tried_") for name in facts)
-        how = "chosen with a query adapter" if tried else "too few held-out queries to choose it"
+def _weights(pipeline: Pipeline) -> str:
+    facts, teacher, how = pipeline.targets.facts, pipeline.recipe.teacher, "set in the recipe"
+    several = facts.get("scorers", [])
+    if teacher.student_weight is None or (several and teacher.weights is None):
+        how = "too few held-out queries to choose it"
+        how = f"chosen with a query adapter, of {len(facts['tried'])}" if "tried" in facts else how
+    rest = ", ".join(f"{each['weight']:.0%} {each['scorer']}" for each in several)
     return (
-        f"targets: the teacher's scores have weight {facts['teacher_weight']:g}, the base model's "
-        f"scores the rest ({how})"
+        f"targets: the base model's own scores have weight {facts['student_weight']:g}, the "
+        f"teacher's the rest{f', of it {rest}' if rest else ''} ({how})"
     )

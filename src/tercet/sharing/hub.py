@@ -12,7 +12,7 @@ from tercet.core.schema import InputError
 from tercet.modeling.hub import CARD, claim_repository, files_of, push_files
 from tercet.reports.markdown import escape, shown, table
 from tercet.sharing.datasets import write_published
-from tercet.sharing.model_card import stamp, writers
+from tercet.sharing.model_card import stamp, teachers, writers
 from tercet.sharing.snippets import ANY_NAME
 
 #: Files in the model's artifact that describe the run and do not belong to the model.
@@ -126,7 +126,9 @@ def _dataset_card(recipe: Recipe, counts: dict[str, int]) -> str:
         "scores: query_id, query": "every synthetic query",
         "scores: split": "train; validation, guard and test are held out; the rest was not used",
         "scores: passages": "passage ids of the query's list, its source passage first",
-        "scores: teacher": "the cross-encoder's raw scores of the list",
+        "scores: teacher": "the cross-encoder's raw scores of the list"
+        if len(recipe.teacher.names) == 1
+        else "the scorers' weighted sum, each brought to the base model's scale",
         "scores: student": "the base model's scores of the list",
         "scores: target": "the target scores for training, on the base model's scale",
         "passages: id, text": "every passage in the lists, title and text",
@@ -136,7 +138,7 @@ def _dataset_card(recipe: Recipe, counts: dict[str, int]) -> str:
         "corpus": shown(recipe.corpus.label),
         "query generators": ", ".join(writers(recipe)),
         "candidates a query": str(recipe.negatives.candidates),
-        "teacher": shown(recipe.teacher.name),
+        "teacher": teachers(recipe),
         "base model": shown(recipe.model.name),
         "seed": str(recipe.seed),
         "queries of each split": ", ".join(f"{name} {n:,}" for name, n in splits.items()),
@@ -148,7 +150,7 @@ def _dataset_card(recipe: Recipe, counts: dict[str, int]) -> str:
         f"# {escape(recipe.name)}: triplets and scores",
         "",
         "Training data of a dense retriever, made with Tercet: synthetic queries about a corpus,",
-        "lists of its passages, and a cross-encoder's scores. It contains no judged queries.",
+        "lists of its passages, and a teacher's scores. It contains no judged queries.",
         "",
         "```python",
         "from datasets import load_dataset",

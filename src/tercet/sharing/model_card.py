@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -236,9 +236,9 @@ def _steps_of(pipeline: Pipeline) -> dict[str, str]:
             f"{recipe.negatives_per_query} per epoch"
         ),
         "teacher": ": ".join(
-            filter(None, [shown(recipe.teacher.name), pipeline.scores.facts.get("teacher_reads")])
+            filter(None, [teachers(recipe), pipeline.scores.facts.get("teacher_reads")])
         ),
-        "targets": f"weight {targets['teacher_weight']:g} for the teacher's margins",
+        "targets": _targets(targets),
         "loss": recipe.loss.kind,
         "training" if facts["weight"] else "training, not shipped": (
             f"{trained}, {facts['steps']:,} steps in {training['num_train_epochs']:g} epochs of "
@@ -248,6 +248,21 @@ def _steps_of(pipeline: Pipeline) -> dict[str, str]:
         "index": recipe.index.backend,
         "seed": str(recipe.seed),
     }
+
+
+def teachers(recipe: Recipe) -> str:
+    """The scorers' models."""
+    return " + ".join(shown(scorer.described) for scorer in recipe.teacher.each.values())
+
+
+def _targets(facts: Mapping[str, Any]) -> str:
+    """The weights of the targets' members, by their facts."""
+    if "scorers" not in facts:
+        return f"weight {1 - facts['student_weight']:g} for the teacher's margins"
+    each = {"the base model": facts["student_weight"]}
+    rest = 1 - facts["student_weight"]
+    each |= {scorer["scorer"]: rest * scorer["weight"] for scorer in facts["scorers"]}
+    return "weights " + ", ".join(f"{weight:.2g} for {name}" for name, weight in each.items())
 
 
 def writers(recipe: Recipe) -> Iterator[str]:

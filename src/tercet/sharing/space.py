@@ -187,7 +187,8 @@ def _without_paths(value: Any, recipe: Recipe) -> Any:
 def _paths(recipe: Recipe) -> set[str]:
     """The recipe's names of models, files and folders that are local paths."""
     corpus, section = recipe.corpus, recipe.evaluation
-    names = [recipe.model.name, recipe.model.passage_vectors, recipe.teacher.name, recipe.runs_dir]
+    names = [recipe.model.name, recipe.model.passage_vectors, recipe.runs_dir]
+    names += [scorer.name for scorer in recipe.teacher.each.values()]
     names += [corpus.path, corpus.passages.path, corpus.queries.path, corpus.qrels.path]
     names += [str(recipe.folder), str(recipe.folder.resolve()), section.out_of_domain_path or ""]
     for system in section.systems:

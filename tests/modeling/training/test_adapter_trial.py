@@ -90,3 +90,24 @@ def test_the_adapter_learns_from_training_queries_alone() -> None:
     assert np.array_equal(figure(spoilt), found)
     spoilt = [good[i] if held[i] else bad[i] for i in range(QUERIES)]
     assert figure(spoilt).mean() < found.mean()
+
+
+class Asked:
+    """Targets that note whose are asked for."""
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        self.rows.append(int(row))
+        return scores(MEANT)[row]
+
+
+def test_of_many_training_queries_the_seed_draws_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tercet.modeling.training.adapter_trial.MOST_TRAINED", 40)
+    asked: Any = Asked()
+    figure = trial()
+    figure(asked)
+    assert len(set(asked.rows)) == 40 and asked.rows == sorted(asked.rows)
+    # Queries stand by their generators: of the first and of the last half there are some.
+    assert 8 < sum(row < QUERIES // 2 for row in asked.rows) < 32

@@ -8,7 +8,7 @@ from tercet.pipeline.steps.evaluation import Evaluation
 from tercet.pipeline.steps.model import Model
 from tercet.pipeline.steps.negatives import Negatives
 from tercet.pipeline.steps.queries import Queries
-from tercet.pipeline.steps.scores import Scores
+from tercet.pipeline.steps.scores import scores_step
 from tercet.pipeline.steps.student import student_step
 from tercet.pipeline.steps.targets import Targets
 from tercet.pipeline.steps.triplets import Triplets
@@ -22,7 +22,7 @@ def steps_of(recipe: Recipe) -> dict[str, Step]:
         embeddings_step(recipe),
         *((queries, student) if "queries" in student.needs.steps else (student, queries)),
         Negatives(),
-        Scores(),
+        scores_step(recipe),
         Triplets(),
         Targets(),
         model,

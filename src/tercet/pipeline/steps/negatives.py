@@ -32,7 +32,7 @@ class Negatives(Step):
     def condense(self, inputs: Inputs) -> dict[str, Any]:
         """Digests of the vectors by other retrievers' models, made first where they are missing."""
         others = [r for r in inputs.recipe.negatives.retrievers if r.model]
-        return {each.model: inputs.make(_RetrieverEmbeddings(each)).digest for each in others}
+        return {each.model: inputs.make(OtherEmbeddings(each)).digest for each in others}
 
     def check(self, run: Run) -> None:
         """Encode two passages with every retriever's own model."""
@@ -68,7 +68,7 @@ class Negatives(Step):
         encoder, vectors, name = inputs.starting_model, inputs.vectors, "student"
         if settings.model:
             encoder = inputs.components.other_encoder(settings)
-            embedded = inputs.make(_RetrieverEmbeddings(settings))
+            embedded = inputs.make(OtherEmbeddings(settings))
             vectors, name = data.read_vectors(embedded, passages), Path(settings.model).name
         index = inputs.components.index_of(inputs.recipe.negatives.index)
         indexes.callback(index.discard)
@@ -76,8 +76,8 @@ class Negatives(Step):
         return retrieval.DenseRetriever(encoder, index, name=name)
 
 
-class _RetrieverEmbeddings(Step):
-    """The passages' vectors by another retriever's model, kept as an artifact of their own."""
+class OtherEmbeddings(Step):
+    """The passages' vectors by a retriever's or a scorer's model, an artifact of their own."""
 
     revision = 3
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tercet import data
 from tercet.core.artifacts import Writer
 from tercet.modeling.training.adapter_trial import adapter_trial
@@ -12,23 +14,38 @@ from tercet.pipeline.run import Inputs, Step
 class Targets(Step):
     """Bring the teacher's scores to the student's scale and mix both.
 
-    Unless the recipe gives the teacher's weight, small query adapters, trained on training queries,
-    try several, and validation queries choose.
+    Unless the recipe gives the weights, small query adapters, trained on training queries, try
+    several, and validation queries choose.
     """
 
     name = "targets"
     needs = Needs(
         artifacts=("corpus/passages", "embeddings", "student", "triplets"),
-        keys=("seed", "triplets.calibration", "triplets.teacher_weight"),
+        keys=("seed", "triplets.calibration", "teacher.student_weight"),
+        unrecorded_keys=("teacher.names", "teacher.weights"),
     )
+    revision = 2
+
+    def condense(self, inputs: Inputs) -> dict[str, Any]:
+        """The names and weights of several scorers."""
+        teacher = inputs.recipe.teacher
+        how = {"scorers": teacher.names, "weights": teacher.weights}
+        return how if len(teacher.names) > 1 else {}
 
     def make(self, inputs: Inputs, writer: Writer) -> None:
         """As `data.write_targets`."""
-        section, lists, trial = inputs.recipe.triplets, inputs.rows("triplets/lists"), None
-        if section.teacher_weight is None:
+        recipe, lists, trial = inputs.recipe, inputs.rows("triplets/lists"), None
+        teacher, mixed = recipe.teacher, len(recipe.teacher.names) > 1
+        if teacher.student_weight is None or (mixed and teacher.weights is None):
             held_out, qrels, _ = inputs.split("validation")
             given = (inputs.starting_model, inputs.passages, inputs.vectors, lists, held_out, qrels)
-            trial = adapter_trial(*given, seed=inputs.recipe.seed)
+            trial = adapter_trial(*given, seed=recipe.seed)
         data.write_targets(
-            writer, lists, method=section.calibration, weight=section.teacher_weight, trial=trial
+            writer,
+            lists,
+            method=recipe.triplets.calibration,
+            student_weight=teacher.student_weight,
+            weights=teacher.weights,
+            scorers=teacher.names if mixed else ["the teacher"],
+            trial=trial,
         )

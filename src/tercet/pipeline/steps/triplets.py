@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from tercet import data
 from tercet.core.artifacts import Writer
+from tercet.data.targets import mixture
 from tercet.pipeline.needs import Needs
 from tercet.pipeline.run import Inputs, Step
 
@@ -28,13 +30,20 @@ class Triplets(Step):
         unrecorded_keys=(
             *("corpus.test_split", "evaluation.gate"),
             *("evaluation.leave_out", "evaluation.unanswerable"),
+            *("teacher.names", "teacher.weights", "triplets.calibration"),
         ),
     )
     revision = 2
 
     def condense(self, inputs: Inputs) -> dict[str, Any]:
-        """Of the judgements, whether there are any: others of them change no list."""
-        return {"judged": bool(inputs.judged().qrels)}
+        """Of the judgements, whether there are any: others of them change no list.
+
+        Of several scorers, how they are mixed.
+        """
+        recipe, judged = inputs.recipe, bool(inputs.judged().qrels)
+        mixed, weights = len(recipe.teacher.names) > 1, recipe.teacher.weights
+        how = {"weights": weights, "calibration": recipe.triplets.calibration}
+        return {"judged": judged} | ({"mixture": how} if mixed else {})
 
     def make(self, inputs: Inputs, writer: Writer) -> None:
         """As `data.build_triplets`."""
@@ -53,5 +62,11 @@ class Triplets(Step):
             seed=inputs.recipe.seed,
             filters=data.Filters(
                 section.filter_rank, section.filter_percentile, section.filter_max_matches
+            ),
+            mix=partial(
+                mixture,
+                method=section.calibration,
+                weights=inputs.recipe.teacher.weights,
+                names=inputs.recipe.teacher.names,
             ),
         )
