@@ -23,7 +23,7 @@ from tercet.data.scores import (
     write_lists as write_lists,
 )
 from tercet.data.spans import SpanGenerator as SpanGenerator
-from tercet.data.targets import best_weight as best_weight, write_targets as write_targets
+from tercet.data.targets import write_targets as write_targets
 from tercet.data.triplets import (
     Filters as Filters,
     Triplets as Triplets,

@@ -234,7 +234,7 @@ def test_an_answer_of_endless_lists_is_refused_in_a_line(
     name: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settled(name, tmp_path, monkeypatch)
-    start = b"data: " if name == "chat" else b""
-    with answering(hint, start + b"[" * 100_000 + b"\n\n") as address, pytest.raises(InputError) as refused:
+    answer = (b"data: " if name == "chat" else b"") + b"[" * 100_000 + b"\n\n"
+    with answering(hint, answer) as address, pytest.raises(InputError) as refused:
         SERVICES[name][0](address, hint)
     assert "\n" not in str(refused.value)

@@ -8,9 +8,10 @@ from typing import Literal
 
 import numpy as np
 
-from tercet import data, retrieval
+from tercet import retrieval
 from tercet.core.metric_names import parse_metric
 from tercet.core.schema import Encoder, Index, Qrels, Query, Ranking
+from tercet.data.mixture import best_of
 from tercet.pipeline.run import Inputs
 
 Way = Literal["alone", "ranks", "scores"]
@@ -50,7 +51,7 @@ class Ways:
 
 
 def ways_of(encoder: Encoder, index: Index, asked: Asked, metric: str) -> Ways:
-    """Measure each way with `metric`, and choose the share as `data.best_weight` chooses."""
+    """Measure each way with `metric`, and choose the share, as `best_of` a half and others."""
     depth = parse_metric(metric)[1]
     _, deep = retrieval.search_deep(encoder, index, asked.queries, depth)
     pairs = [*zip(asked.lexical, deep, strict=True)]
@@ -61,7 +62,7 @@ def ways_of(encoder: Encoder, index: Index, asked: Asked, metric: str) -> Ways:
         return np.array([*retrieval.evaluate(asked.qrels, run, [metric])[metric].values()])
 
     tried = {share: found(share) for share in _SHARES}
-    share = data.best_weight(tried)
+    share = best_of(tried, 0.5)
     return Ways(share, *(float(np.mean(x)) for x in (tried[1.0], found(None), tried[share])))
 
 
