@@ -45,23 +45,25 @@ HYBRID_BASE, HYBRID_SHIPPED = HYBRID.format(BASE), HYBRID.format("shipped")
 
 @dataclass(frozen=True)
 class Grid:
-    """A recipe, and arms: names -> changes of its keys."""
+    """A recipe, and arms: names -> changes of its keys, beside the `common` ones."""
 
     recipe: Path
     default: str
     metric: str
+    common: Mapping[str, Any]
     arms: Mapping[str, Mapping[str, Any]]
     sha256: str
 
     @classmethod
     def read(cls, path: Path) -> Grid:
-        """Of a YAML file; arms may give keys with dots."""
+        """Of a YAML file, whose changes have keys as the command line has them."""
         content = path.read_bytes()
         given = yaml.safe_load(content)
         grid = cls(
             path.parent / given["recipe"],
             given["default"],
             given.get("metric", "ndcg@10"),
+            given.get("common", {}),
             given["arms"],
             hashlib.sha256(content).hexdigest(),
         )
@@ -120,7 +122,7 @@ def _options(grid: Grid, cell: Cell, runs: Path) -> Iterator[str]:
     yield f"--runs_dir={runs / cell.collection.name}"
     yield f"--corpus.path={cell.collection}"
     yield f"--seed={cell.seed}"
-    for key, value in grid.arms[cell.arm].items():
+    for key, value in {**grid.common, **grid.arms[cell.arm]}.items():
         yield f"--{key}={json.dumps(value)}"
 
 
