@@ -24,7 +24,7 @@ import pytest
 sys.path[:0] = [str(Path(__file__).parent / name) for name in ("pipeline", "support")]
 
 from recipe_keys import KEYS
-from test_needs import KINDS
+from test_needs import KINDS, SOME, WITHIN
 from test_staleness import (
     CASES,
     OF_STUDENTS,
@@ -36,7 +36,6 @@ from test_staleness import (
 )
 from tiny_runs import RUN, Runs, copied, recipe_of, remade
 
-from tercet.config.recipe import RetrieverSettings
 from tercet.core.artifacts import MANIFEST, Stage
 from tercet.core.files import read_json, write_json
 from tercet.pipeline.needs import Needs, UndeclaredInput
@@ -44,7 +43,9 @@ from tercet.pipeline.pipeline import Pipeline
 from tercet.pipeline.run import Inputs, Run, Step
 from tercet.pipeline.steps.evaluation import Evaluation
 from tercet.pipeline.steps.model import Model
-from tercet.pipeline.steps.negatives import Negatives, _RetrieverEmbeddings
+from tercet.pipeline.steps.negatives import Negatives
+from tercet.pipeline.steps.scores import MixedScores, OneScorer
+from tercet.pipeline.steps.targets import Targets
 from tercet.pipeline.steps.triplets import Triplets
 
 #: Mutants that change nothing that could be seen, with the reason.
@@ -52,7 +53,10 @@ INDISTINGUISHABLE: dict[str, str] = {}
 #: The values of `condense`.
 CONDENSED: dict[type[Step], tuple[str, ...]] = {
     Negatives: ("other",),
-    Triplets: ("judged",),
+    OneScorer: ("kind", "max_length", "precision", "k1", "b", "language", "vectors"),
+    MixedScores: ("scorers",),
+    Triplets: ("judged", "mixture"),
+    Targets: ("scorers", "weights"),
     Model: ("searched", "gate"),
     Evaluation: ("half",),
 }
@@ -66,6 +70,9 @@ BEHIND = {
     "lexical": "negatives.retrievers.",
     "gate": "evaluation.gate",
     "half": "evaluation.gate",
+    "scorers": "teacher.scorers.",
+    "mixture": "teacher.scorers.",
+    "weights": "teacher.scorers.",
 }
 
 
@@ -83,9 +90,7 @@ class Mutant:
 
 def needs_of(kind: type[Step]) -> Needs:
     """What a kind of step needs."""
-    if kind is _RetrieverEmbeddings:
-        return _RetrieverEmbeddings(RetrieverSettings(model="other")).needs
-    return kind.needs
+    return SOME[kind].needs if kind in SOME else kind.needs
 
 
 def _mutants() -> Iterator[Mutant]:
@@ -103,8 +108,8 @@ def steps_by_kind(runs: Runs, name: str) -> dict[type[Step], str]:
     run = runs[name]
     with chdir(run.root):
         steps = {type(step): name for name, step in Pipeline(recipe_of(run.keys)).steps.items()}
-        other = {_RetrieverEmbeddings: "embeddings_other"}
-        return steps | (other if (RUN / "embeddings_other").exists() else {})
+        within = {kind: name for kind, (name, _) in WITHIN.items() if (RUN / name).exists()}
+        return steps | within
 
 
 @contextmanager
@@ -136,6 +141,7 @@ def mutated(mutant: Mutant, step_name: str | None) -> Iterator[None]:
 
 def _behind(mutant: Mutant, key: str) -> bool:
     name = BEHIND.get(mutant.name, mutant.name)
+    name = f"teacher.scorers.N.{name}" if mutant.kind is OneScorer else name
     return key == name or key.startswith(name if name.endswith(".") else f"{name}.")
 
 
@@ -242,7 +248,7 @@ def test_an_artifact_that_is_no_longer_declared_is_refused(
         with copied(run) as root, chdir(root), patch.object(Run, "make", with_less):
             shutil.rmtree(RUN / step)
             pipeline = Pipeline(recipe_of(run.keys))
-            pipeline.artifact("negatives" if kind is _RetrieverEmbeddings else step)
+            pipeline.artifact(WITHIN[kind][1] if kind in WITHIN else step)
     except UndeclaredInput as error:
         _say(capsys, f"{kind.__name__} undeclared {name}: refused, {error}")
     else:

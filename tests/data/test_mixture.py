@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -20,7 +22,7 @@ from tercet.data.mixture import (
 WEIGHT = st.floats(0, 1)
 
 
-def figures_of(best: Mixture, by: float = 0.5):  # noqa: ANN201
+def figures_of(best: Mixture, by: float = 0.5) -> Callable[[Mixture], np.ndarray]:
     """Metric values that are the better, the nearer a mixture is to the best one."""
     noise = np.random.default_rng(0).normal(scale=0.01, size=200)
 

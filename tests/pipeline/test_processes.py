@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ import psutil
 import pyarrow as pa
 import pytest
 from programs import ROOT, manifests
-from recipes import tiny_recipe
+from recipes import changed, tiny_recipe
 
 from tercet.core.artifacts import Stage, Writer, produce
 from tercet.core.mapped import counted, counts_of
@@ -100,6 +101,26 @@ def test_two_processes_write_the_bytes_that_one_writes(
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert manifests(recipe.parent / "runs" / "two") == alone
+
+
+@pytest.mark.slow
+def test_two_processes_score_by_several_scorers_as_one_does(
+    recipe: Path, tiny_cross_encoder_path: Path, tiny_encoder_path: Path
+) -> None:
+    mixed = Path(shutil.copy(recipe, recipe.with_name("mixed.yaml")))
+    own = {"name": tiny_cross_encoder_path, "precision": "fp32", "max_length": 48}
+    scorers = [own, {"kind": "bm25"}, {"kind": "bi_encoder", "name": tiny_encoder_path}]
+    changed(mixed, teacher={"scorers": [each | {"shard_pairs": 64} for each in scorers]})
+    made = []
+    for start, name in (([sys.executable], "alone"), (TWO, "both")):
+        command = [*start, *PROGRAM, str(mixed), "--name", name]
+        done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        made.append(manifests(recipe.parent / "runs" / name))
+    alone, both = made
+    assert both == alone
+    ours = [stage for stage in alone if stage.startswith("scores_")]
+    assert len(ours) == 3 and min(len(alone[stage]["files"]) for stage in ours) >= 3
 
 
 def end(launch: subprocess.Popen[bytes]) -> None:

@@ -122,6 +122,18 @@ FILES = [
             shift_weights("teacher"),
             "scores triplets targets model evaluation",
         ),
+        (
+            "the teacher's weights",
+            "mixed",
+            shift_weights("teacher"),
+            "scores_teacher scores triplets targets model evaluation",
+        ),
+        (
+            "a bi-encoder's weights",
+            "mixed",
+            shift_weights("other"),
+            "embeddings_other scores_other scores triplets targets model evaluation",
+        ),
         ("a writer's weights", "written", shift_weights("writer"), f"queries {AFTER_QUERIES}"),
         (
             "a prompted model's weights",
@@ -189,12 +201,16 @@ _WITH_GIVEN = {
 }
 _WITH_ANOTHER = {"corpus passages": f"{READERS['corpus passages']} embeddings_other"}
 _WITH_ANOTHER |= {"embeddings_other": "negatives"}
+_OF_SCORERS = {f"scores_{name}": "scores" for name in ("teacher", "bm25", "other")}
+_OF_SCORERS |= {"embeddings_other": "scores_other"}
+_OF_SCORERS |= {"negatives": "scores_teacher scores_bm25 scores_other scores"}
 _OF_QUERY_SIDE = ("corpus passages", "embeddings", "student", "triplets", "targets", "model")
 ARTEFACTS = [
     Case(f"{files} ({run})", run, Change(edit=rewritten(*files.split())), in_order(steps))
     for run, readers in (
         ("whole", READERS),
         ("other", _WITH_ANOTHER),
+        ("mixed", _OF_SCORERS),
         ("encoder", {name: READERS[name] for name in _OF_QUERY_SIDE}),
         ("adapter", {name: READERS[name] for name in _OF_QUERY_SIDE}),
         ("given_adapter", {name: READERS[name] for name in _OF_QUERY_SIDE} | _WITH_GIVEN),
