@@ -53,7 +53,7 @@ INDISTINGUISHABLE: dict[str, str] = {}
 #: The values of `condense`.
 CONDENSED: dict[type[Step], tuple[str, ...]] = {
     Negatives: ("other",),
-    OneScorer: ("kind", "max_length", "precision", "k1", "b", "language", "vectors"),
+    OneScorer: ("max_length", "precision", "k1", "b", "language", "vectors"),
     MixedScores: ("scorers",),
     Triplets: ("judged", "mixture"),
     Targets: ("scorers", "weights"),
@@ -128,8 +128,9 @@ def mutated(mutant: Mutant, step_name: str | None) -> Iterator[None]:
     @contextmanager
     def lacking(run: Any) -> Iterator[Path]:
         with copied(run) as root:
-            if step_name:
-                path = root / RUN / step_name / MANIFEST
+            # Each scorer is one of a kind of step.
+            folders = "scores_*" if mutant.kind is OneScorer else step_name
+            for path in (root / RUN).glob(f"{folders}/{MANIFEST}") if step_name else ():
                 manifest = read_json(path)
                 manifest["plan"][mutant.part].pop(mutant.name, None)
                 write_json(path, manifest)
@@ -183,6 +184,8 @@ def noticing(runs: Runs, mutant: Mutant) -> Iterator[tuple[str, str | None, Call
     found = []
     for case in CASES:
         step = steps_by_kind(runs, case.run).get(mutant.kind)
+        if mutant.kind is OneScorer:
+            step = next((each for each in case.steps if each.startswith("scores_")), step)
         if step in case.steps:
             found.append((_relevance(mutant, step, case), case.name, step, case))
     for _, name, step, case in sorted(found, key=lambda each: each[:2]):

@@ -203,6 +203,9 @@ _WITH_ANOTHER = {"corpus passages": f"{READERS['corpus passages']} embeddings_ot
 _WITH_ANOTHER |= {"embeddings_other": "negatives"}
 _OF_SCORERS = {f"scores_{name}": "scores" for name in ("teacher", "bm25", "other")}
 _OF_SCORERS |= {"embeddings_other": "scores_other"}
+_OF_SCORERS |= {
+    "corpus passages": f"{READERS['corpus passages']} embeddings_other {' '.join(_OF_SCORERS)}"
+}
 _OF_SCORERS |= {"negatives": "scores_teacher scores_bm25 scores_other scores"}
 _OF_QUERY_SIDE = ("corpus passages", "embeddings", "student", "triplets", "targets", "model")
 ARTEFACTS = [

@@ -137,7 +137,7 @@ class OneScorer(Step):
         found = {name: getattr(of, name, self._scorer.scoring[name]) for name in names}
         found = {k: v for k, v in found.items() if not unset(f"teacher.{k}", v)}
         found |= {"vectors": inputs.make(self._embeddings).digest} if self._embeddings else {}
-        return {"kind": self._scorer.kind} | found
+        return found
 
     def computes(self, inputs: Inputs) -> bool:
         """Where a model scores that runs here."""
