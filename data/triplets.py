@@ -289,13 +289,13 @@ def warnings_of(facts: Mapping[str, Any], candidates: int) -> list[str]:
     warnings = []
     if facts["positive_mean_rank"] > DOUBTFUL * (candidates + 1):
         warnings.append(
-            "warning: the teacher ranks a query's source passage at "
+            "the teacher ranks a query's source passage at "
             f"{facts['positive_mean_rank']:.1f} of its candidates on average: are the queries "
             "about their passages?"
         )
     if facts["slope"] <= 0:
         warnings.append(
-            "warning: the teacher's scores oppose the model's within the lists (slope "
+            "the teacher's scores oppose the model's within the lists (slope "
             f"{facts['slope']:.2g}); candidates that one of them favours can look like that, a "
             "teacher of another language too: --audit tells them apart"
         )

@@ -128,9 +128,8 @@ def _notes(pipeline: Pipeline, steps: Sequence[Step]) -> list[str]:
         )
     if sample < passages:
         notes.append(f"evaluations during training searched {sample:,} of {passages:,} passages")
-    return notes + warnings_of(
-        pipeline.triplets.facts | pipeline.targets.facts, recipe.negatives.candidates
-    )
+    read = pipeline.triplets.facts | pipeline.targets.facts
+    return notes + [f"warning: {text}" for text in warnings_of(read, recipe.negatives.candidates)]
 
 
 def _guard(metric: str, queries: str, weight: float, steps: Sequence[Step]) -> str:
