@@ -111,9 +111,10 @@ def build_triplets(
     teacher = [np.array(x, dtype=np.float32) for x in scores]
     filtered = (filters or Filters()).apply(split, teacher)
     if "train" not in split:
+        reasons = filtered | {"without candidates or as held-out ones": split.count(LEFT_OUT)}
         raise InputError(
-            "no query is left to train on: raise queries.count, or filter less"
-            f" ({', '.join(f'{name}: {count}' for name, count in filtered.items())})"
+            "no query is left to train on: raise queries.count, filter less, or leave out fewer "
+            f"candidates ({', '.join(f'{name}: {count}' for name, count in reasons.items())})"
         )
     table = pa.table(
         {

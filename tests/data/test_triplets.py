@@ -218,7 +218,7 @@ def test_what_is_held_out_is_not_filtered(tmp_path: Path) -> None:
     assert all(w == n for w, n in zip(was, now, strict=True) if w == "validation")
     assert after.facts["filtered_by_rank"] == now.count("filtered") > 0
     assert after.facts["train_queries"] == before.facts["train_queries"] - now.count("filtered")
-    with pytest.raises(InputError, match="filter less .percentile: "):
+    with pytest.raises(InputError, match="candidates .percentile: "):
         build_with(tmp_path / "c", Filters(percentile=100, fits=1))
 
 

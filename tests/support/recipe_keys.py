@@ -426,7 +426,7 @@ KEYS: dict[str, Key] = {
         ("embeddings_other", "negatives"), "bf16", AFTER_NEGATIVES, run="other", place=2
     ),
     "negatives.candidates": Key(("negatives",), 5, AFTER_NEGATIVES),
-    "negatives.max_positive_ratio": Key(("negatives",), 0.5, AFTER_NEGATIVES),
+    "negatives.max_positive_ratio": Key(("negatives",), 1.0, AFTER_NEGATIVES),
     "negatives.shard_queries": Key(("negatives",), 10, ("scores",)),
     "negatives.index.backend": Key(("negatives",), "faiss", ("scores",)),
     "negatives.index.options": Key(("negatives",), {"delta": 1.0}, missing=PLUGIN),

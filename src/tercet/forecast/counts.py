@@ -88,7 +88,8 @@ def count(recipe: Recipe, probe: Probe) -> Counts:
         steps=steps,
         batches=batches,
         evaluations=evaluations,
-        metric_values=5 * len(recipe.metrics) * tested,
+        # BM25, and both models: alone, and with BM25 by ranks and by scores.
+        metric_values=7 * len(recipe.metrics) * tested,
         scorers=len(recipe.teacher.names),
     )
 

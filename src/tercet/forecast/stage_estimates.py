@@ -27,6 +27,7 @@ from tercet.forecast.probe import Probe, probe
 from tercet.forecast.throughput import padded
 from tercet.modeling.encoders.query_adapter import EPOCHS
 from tercet.modeling.training.adapter_trial import FEWEST, MOST_TRAINED
+from tercet.pipeline.hybrids import MOST_ASKED
 from tercet.pipeline.pipeline import Pipeline
 
 #: Copies of the weights in a checkpoint: the weights and two optimizer moments.
@@ -221,7 +222,8 @@ class _Estimates:
         encoded = c.evaluations + (steps if steps > 1 else 0)
         passages = min(section.passages or c.passages, c.passages)
         searched = 1 + c.evaluations + steps + 1
-        encoding, searching = encoded * self._encoding(passages), searched * self._searching()
+        encoding = encoded * self._encoding(passages)
+        searching = searched * self._searching(c.held_out)
         checkpoint = 4 * (probe.parameters + (_SAVED - 1) * probe.rehearsal.trained_parameters)
         kept = min(self.args.save_total_limit or c.evaluations, c.evaluations)
         weights = 4 * probe.parameters
@@ -249,23 +251,25 @@ class _Estimates:
         each = probe.embedded.tokens_per_query + different * probe.tokens_per_passage
         return round(epochs, 6) * c.train * each
 
-    def _searching(self, *, held_out: bool = True) -> float:
-        """Seconds of filling the index and searching it with the queries of the splits."""
+    def _searching(self, held_out: int) -> float:
+        """Seconds of filling the index and searching it with held-out and test queries."""
         (build, search), rates = self.probe.served, self.probe.embedded
         judged = self.probe.reading.tested
         seconds = build + judged * (search + rates.seconds_per_judged)
-        synthetic = (self.counts.held_out if held_out else 0) + self.counts.tested - judged
+        synthetic = held_out + self.counts.tested - judged
         return seconds + synthetic * (search + rates.seconds_per_query)
 
     def evaluation(self) -> Expected:
-        """The test queries are searched with the base model, the adapted one, and BM25.
+        """Test and held-out queries are searched with the base model, the adapted one, and BM25.
 
         BM25's part is known where it mines negatives too.
         """
-        seconds = 2 * self._searching(held_out=False)
+        held_out = min(self.counts.held_out, MOST_ASKED)
+        seconds = 2 * self._searching(held_out)
         retrievers = zip(self.recipe.negatives.retrievers, self.probe.lists.found, strict=True)
         lexical = [found for retriever, found in retrievers if retriever.kind == "bm25"]
-        seconds += sum(each.begin + self.counts.tested * each.seconds for each in lexical[:1])
+        asked = self.counts.tested + held_out
+        seconds += sum(each.begin + asked * each.seconds for each in lexical[:1])
         if self.recipe.evaluation.passages:  # the index during training holds a sample
             seconds += self._encoding(self.counts.passages)
         ids = [len(query.id.encode()) for query in self.probe.reading.judged] or [6]

@@ -19,7 +19,8 @@ _WAYS: tuple[Way, ...] = ("alone", "ranks", "scores")
 
 #: Shares of the model in a weighted sum with BM25 that are tried.
 _SHARES = tuple(tenth / 10 for tenth in range(11))
-_MOST_ASKED = 1_000  # held-out queries; more hardly change the choice
+#: Held-out queries that are asked; more hardly change the choice.
+MOST_ASKED = 1_000
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,9 @@ def ways_of(encoder: Encoder, index: Index, asked: Asked, metric: str) -> Ways:
 
 
 def held_out(inputs: Inputs) -> tuple[list[Query], Qrels]:
-    """The held-out synthetic queries, at most `_MOST_ASKED`, in the order of their lists."""
+    """The held-out synthetic queries, at most `MOST_ASKED`, in the order of their lists."""
     splits = [inputs.split(name) for name in ("validation", "guard")]
     queries = [query for asked, _, _ in splits for query in asked]
     qrels = {query: found for _, each, _ in splits for query, found in each.items()}
-    drawn = np.random.default_rng(inputs.recipe.seed).permutation(len(queries))[:_MOST_ASKED]
+    drawn = np.random.default_rng(inputs.recipe.seed).permutation(len(queries))[:MOST_ASKED]
     return [queries[row] for row in np.sort(drawn).tolist()], qrels
