@@ -45,7 +45,7 @@ def soak(recipe: Path, *, kills: int, of_two: int) -> None:
     assert done.returncode == 0, (done.stdout or "")[-5000:] + (done.stderr or "")[-5000:]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.fault("soak", "a killed training")
 def test_killed_at_random_moments_a_run_ends_with_the_same_bytes(recipe: Path) -> None:
     soak(recipe, kills=5, of_two=0)

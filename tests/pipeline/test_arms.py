@@ -15,7 +15,7 @@ from recipes import tiny_recipe
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_cells_are_shared_kept_and_of_their_grid(
     tmp_path: Path, tiny_beir_path: Path, tiny_encoder_path: Path, tiny_cross_encoder_path: Path
 ) -> None:

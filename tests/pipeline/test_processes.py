@@ -103,7 +103,7 @@ def test_two_processes_write_the_bytes_that_one_writes(
     assert manifests(recipe.parent / "runs" / "two") == alone
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_score_by_several_scorers_as_one_does(
     recipe: Path, tiny_cross_encoder_path: Path, tiny_encoder_path: Path
 ) -> None:

@@ -87,6 +87,7 @@ def test_reading_more_lists_finds_more():
     assert found == sorted(found) and found[0] < found[-1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "factory", ["IVF{lists},PQ16", "OPQ16,IVF{lists},PQ16", "IVF{lists},PQ16x4fs,Refine(SQ8)"]
 )

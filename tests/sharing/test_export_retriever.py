@@ -240,6 +240,7 @@ def test_another_vector_another_model_or_another_passage_fails_the_self_test(
     assert gone.returncode == 2 and "retriever.passages does not exist" in gone.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("student", ["query_encoder", "query_adapter"])
 def test_a_query_encoder_refuses_other_passages(run: Path, tmp_path: Path, student: str) -> None:
     options = [f"--model.train={student}", f"--name=query-{student}"]

@@ -253,7 +253,7 @@ def lists(query: torch.Tensor, passage: torch.Tensor, batch: dict[str, Any]) -> 
     return student, batch["labels"], batch["labels"].ne(IGNORED)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_learn_what_one_does_with_every_loss(
     tiny_encoder_path: Path, texts: dict[str, str], tmp_path: Path
 ) -> None:
